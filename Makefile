@@ -1,0 +1,28 @@
+# Every command makes its own environment on first use, from this folder's files alone.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check school clean
+
+demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
+	$(BIN)/cies demo
+
+test: .venv/ready  ## All tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+school: .venv/ready  ## Train the built-in model again from nothing, about an hour on 2 cores
+	$(BIN)/python -m eval.school school
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,86 @@
+"""Conditional image search: find the pictures that are alike in the respect you name.
+
+>>> import cies
+>>> gallery = cies.create("photos.cies")
+>>> cies.ingest(gallery, ["photos"], ["color", "shape"])
+>>> cies.open("photos.cies").search("photos/mug.jpg", "color", k=5)
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cies.api import create, ingest, load_encoder, open
+    from indexes.errors import (
+        CiesError,
+        GalleryError,
+        GalleryLocked,
+        GalleryMismatch,
+        GalleryMissing,
+        ModelError,
+        UnknownCondition,
+        UsageError,
+    )
+    from indexes.gallery import Gallery
+    from ingest.conditions import Condition
+    from ingest.encoders.base import Encoder
+    from query.engine import Engine
+    from query.hits import Hit, Hits
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CiesError": "indexes.errors",
+    "Condition": "ingest.conditions",
+    "Encoder": "ingest.encoders.base",
+    "Engine": "query.engine",
+    "Gallery": "indexes.gallery",
+    "GalleryError": "indexes.errors",
+    "GalleryLocked": "indexes.errors",
+    "GalleryMismatch": "indexes.errors",
+    "GalleryMissing": "indexes.errors",
+    "Hit": "query.hits",
+    "Hits": "query.hits",
+    "ModelError": "indexes.errors",
+    "UnknownCondition": "indexes.errors",
+    "UsageError": "indexes.errors",
+    "create": "cies.api",
+    "ingest": "cies.api",
+    "load_encoder": "cies.api",
+    "open": "cies.api",
+}
+
+__all__ = [
+    "CiesError",
+    "Condition",
+    "Encoder",
+    "Engine",
+    "Gallery",
+    "GalleryError",
+    "GalleryLocked",
+    "GalleryMismatch",
+    "GalleryMissing",
+    "Hit",
+    "Hits",
+    "ModelError",
+    "UnknownCondition",
+    "UsageError",
+    "create",
+    "ingest",
+    "load_encoder",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cies' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

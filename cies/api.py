@@ -1,0 +1,111 @@
+"""The Python face: open, create, ingest, search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Iterable, Sequence
+
+from indexes.gallery import Gallery
+from ingest.conditions import Condition
+from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.factory import make_encoder, remake_encoder
+from ingest.encoders.models import DEFAULT_MODEL, find
+from ingest.pipeline import IngestReport, Progress, check_same_model
+from ingest.pipeline import ingest as fill
+from query.engine import Engine
+
+
+def open(path: str | Path, device: str = "auto", index: str = "auto") -> Engine:
+    """Open a gallery for searching.
+
+    Args:
+        path: the gallery's folder.
+        device: where the model runs if a new picture is asked for.
+        index: ``exact``, ``faiss`` or ``auto``.
+
+    Returns:
+        An engine: ``engine.search(image, condition, k)``, ``engine.vectors(condition)``.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+    """
+
+    def load(spec: EncoderSpec) -> Encoder:
+        # What the gallery accepted once need not be forced again.
+        return remake_encoder(spec, device, force=True)
+
+    return Engine(Gallery.open(path), load, index)
+
+
+def create(path: str | Path) -> Gallery:
+    """Open a gallery for filling, made empty first if there is none."""
+    return Gallery.create(path)
+
+
+def load_encoder(
+    model: str = DEFAULT_MODEL,
+    method: str = "dior",
+    prompt: str = "describe",
+    dtype: str = "auto",
+    device: str = "auto",
+    force: bool = False,
+) -> Encoder:
+    """Load an encoder by itself: ``encoder.encode(images, conditions)``.
+
+    See :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
+    """
+    return make_encoder(method, model, prompt, dtype, device, force)
+
+
+def ingest(
+    gallery: Gallery,
+    sources: Sequence[str | Path],
+    conditions: Iterable[str | Condition] = (),
+    model: str | None = None,
+    method: str | None = None,
+    prompt: str = "describe",
+    dtype: str = "auto",
+    device: str = "auto",
+    force: bool = False,
+    progress: Callable[[Progress], None] = lambda state: None,
+    announce: Callable[[Encoder], None] = lambda encoder: None,
+) -> IngestReport:
+    """Embed the pictures of folders and files into a gallery; what is there is not done again.
+
+    Args:
+        gallery: from :func:`create`.
+        sources: folders (searched through) and files.
+        conditions: to embed under; those the gallery has are kept up in any case.
+        model: a built-in name, ``ORG/NAME[@REVISION]`` or a folder; the gallery's own, or the
+            built-in one for a new gallery, by default.
+        method: ``dior``.
+        prompt: a template of ``configs/prompts.toml``, for a new gallery.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``, for a new gallery.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        force: accept conditions the model was not schooled on.
+        progress: told after every batch.
+        announce: told of the encoder once it is loaded.
+
+    Raises:
+        CiesError: with one sentence that names the way out.
+    """
+    wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
+    if gallery.conditions() and (model is not None or method is not None):
+        spec = EncoderSpec.from_made_by(gallery.conditions()[0].made_by)
+        name = spec.model if model is None else find(model).name
+        check_same_model(gallery, method or spec.method, name)
+
+    def load(spec: EncoderSpec | None) -> Encoder:
+        if spec is None:
+            encoder = make_encoder(
+                method or "dior", model or DEFAULT_MODEL, prompt, dtype, device, force
+            )
+        else:
+            encoder = remake_encoder(spec, device, force)
+        announce(encoder)
+        return encoder
+
+    if not wanted and not gallery.conditions() and model in (None, DEFAULT_MODEL):
+        # The built-in model knows a few conditions, and all of them cost one pass.
+        wanted = [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
+    return fill(gallery, [Path(source) for source in sources], wanted, load, progress)

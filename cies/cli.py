@@ -1,0 +1,325 @@
+"""The command line. Light to import: each command brings in what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from indexes.errors import CiesError
+
+if TYPE_CHECKING:
+    from ingest.encoders.base import Encoder
+
+app = typer.Typer(
+    name="cies",
+    help="Conditional image search: find the pictures that are alike in the respect you name.",
+    epilog="Example: cies ingest photos -c color -c shape; cies search photos/mug.jpg -c color",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+GalleryOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--gallery",
+        "-g",
+        envvar="CIES_GALLERY",
+        help="The gallery's folder; a .cies here or above, else one in your data folder.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DeviceOption = Annotated[
+    str, typer.Option(envvar="CIES_DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+]
+ConditionOption = Annotated[
+    str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cies import __version__
+
+        print(f"cies {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Conditional image search: find the pictures that are alike in the respect you name."""
+
+
+@app.command()
+def ingest(
+    source: Annotated[list[Path], typer.Argument(help="Folders, searched through, and files.")],
+    gallery: GalleryOption = None,
+    condition: Annotated[
+        Optional[list[str]],
+        typer.Option("--condition", "-c", help="A respect to embed under; may be repeated."),
+    ] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Option(
+            envvar="CIES_MODEL", help="Built-in name, hub ORG/NAME[@REVISION], or a folder."
+        ),
+    ] = None,
+    method: Annotated[Optional[str], typer.Option(help="How to embed: dior.")] = None,
+    prompt: Annotated[str, typer.Option(help="A prompt template, for a new gallery.")] = "describe",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
+    ] = "auto",
+    device: DeviceOption = "auto",
+    force: Annotated[
+        bool, typer.Option(help="Accept conditions the model was not schooled on.")
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="Leave with code 3 if a file failed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed pictures into a gallery; run again, it does only what is new.
+
+    Example: cies ingest ~/photos -c color -c "kind of place"
+    """
+    from cies import api
+    from cies.commands import ingest_summary, print_failures
+    from cies.console import print_json, progress_bar, say
+    from cies.settings import find_gallery
+
+    place = find_gallery(gallery)
+    _check_sources(source)
+    store = api.create(place)
+    with progress_bar("Embedding") as progress:
+
+        def announce(encoder: Encoder) -> None:
+            say(f"Model: {encoder.description}.")
+
+        report = api.ingest(
+            store,
+            list(source),
+            condition or [],
+            model,
+            method,
+            prompt,
+            dtype,
+            device,
+            force,
+            progress,
+            announce,
+        )
+    print_failures(report)
+    summary = ingest_summary(place, report)
+    if as_json:
+        print_json(summary)
+    else:
+        rate = report.embedded / report.seconds if report.embedded else 0
+        speed = f" at {rate:.1f} pictures/s" if rate else ""
+        say(
+            f"{report.embedded} pictures embedded{speed}, {report.unchanged + report.known} known, "
+            f"{len(report.failed)} unreadable; gallery {place}, conditions: "
+            f"{', '.join(report.conditions)}."
+        )
+    if strict and report.failed:
+        raise typer.Exit(3)
+
+
+def _check_sources(sources: list[Path]) -> None:
+    """Before a gallery is made for nothing."""
+    from indexes.errors import UsageError
+
+    for source in sources:
+        if not os.path.lexists(source):
+            raise UsageError(f"There is no file or folder {source}; check the path.")
+
+
+@app.command()
+def search(
+    image: Annotated[str, typer.Argument(help="A picture file, or a path or key in the gallery.")],
+    condition: ConditionOption,
+    gallery: GalleryOption = None,
+    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
+    as_json: JsonOption = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON line a hit.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", help="Print paths only.")] = False,
+    html: Annotated[Optional[Path], typer.Option(help="Write a contact sheet here.")] = None,
+    index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    device: DeviceOption = "auto",
+) -> None:
+    """Find the pictures most like one, in one respect.
+
+    Example: cies search mug.jpg -c color -k 20 --html sheet.html
+    """
+    from cies import api
+    from cies.commands import print_hits, say_model, write_sheet
+    from cies.settings import find_gallery
+    from indexes.errors import UsageError
+
+    if as_json + as_jsonl + quiet > 1:
+        raise UsageError("--json, --jsonl and -q exclude one another; give one of them.")
+    if index not in ("auto", "exact", "faiss"):
+        raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
+    engine = api.open(find_gallery(gallery), device, index)
+    say_model(engine.table(condition))
+    hits = engine.search(image, condition, k)
+    if html is not None:
+        write_sheet(html, image, hits)
+    print_hits(hits, "json" if as_json else "jsonl" if as_jsonl else "paths" if quiet else "table")
+
+
+@app.command()
+def status(
+    gallery: GalleryOption = None,
+    failed: Annotated[bool, typer.Option(help="List the files that could not be read.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in the gallery."""
+    from cies.commands import gallery_status, print_failed, print_status
+    from cies.console import print_json
+    from cies.settings import find_gallery
+    from indexes.gallery import Gallery
+
+    document = gallery_status(Gallery.open(find_gallery(gallery)))
+    if as_json:
+        print_json(document)
+    elif failed:
+        print_failed(document)
+    else:
+        print_status(document)
+
+
+@app.command()
+def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
+    """List the gallery's conditions."""
+    from cies.commands import gallery_status, print_conditions
+    from cies.console import print_json
+    from cies.settings import find_gallery
+    from indexes.gallery import Gallery
+
+    document = gallery_status(Gallery.open(find_gallery(gallery)))
+    if as_json:
+        kept = ("schema_version", "gallery", "conditions")
+        print_json({name: document[name] for name in kept})
+    else:
+        print_conditions(document)
+
+
+@app.command()
+def export(
+    condition: ConditionOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file.")],
+    gallery: GalleryOption = None,
+) -> None:
+    """Write a condition's keys, paths, vectors and words to a Parquet file."""
+    from cies import api
+    from cies.console import say
+    from cies.settings import find_gallery
+    from query.export import export_parquet
+
+    rows = export_parquet(api.open(find_gallery(gallery)), condition, output)
+    say(f"{rows} rows written to {output}.")
+
+
+@app.command("eval")
+def evaluate(
+    gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
+    labels: Annotated[Path, typer.Option(help="CSV: file, then one column a label.")],
+    triplets: Annotated[
+        Optional[Path],
+        typer.Option(help="CSV: pair, condition, query, positive, negative."),
+    ] = None,
+    exclude_same: Annotated[
+        Optional[str],
+        typer.Option(help="Leave out pictures with the query's value of this column."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.
+
+    Example: cies eval demo/gallery --labels demo/world/labels.csv
+    """
+    from cies import api
+    from cies.commands import print_matrix, print_triplets
+    from cies.console import print_json
+    from eval.labels import read_labels, read_triplets
+    from eval.matrix import evaluate as judge
+    from eval.matrix import evaluate_triplets
+
+    engine = api.open(gallery)
+    matrix = judge(engine, read_labels(labels), exclude_same)
+    scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
+    if as_json:
+        print_json({**matrix.to_json(), "triplets": [vars(score) for score in scores]})
+    else:
+        print_matrix(matrix)
+        if scores:
+            print_triplets(scores)
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """List the built-in models, and how other families are run."""
+    from cies.commands import print_models
+
+    print_models(as_json)
+
+
+@app.command()
+def world(
+    folder: Annotated[Path, typer.Argument(help="Gets images/ and labels.csv.")],
+    pictures: Annotated[int, typer.Option("-n", help="How many.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal pictures.")] = 0,
+    size: Annotated[int, typer.Option(help="Side in pixels.", min=32, max=2048)] = 256,
+) -> None:
+    """Render labelled pictures whose factors are independent: a benchmark from nothing."""
+    from cies.console import say
+    from eval.world.gallery import write_world
+
+    labels = write_world(folder, pictures, seed, size)
+    say(f"{pictures} pictures and {labels} written.")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to; made if it is not there.")] = Path("demo"),
+    pictures: Annotated[int, typer.Option("-n", help="How many.", min=20)] = 600,
+) -> None:
+    """Render a gallery, embed it, search it and measure it: all of CIES in two minutes."""
+    from cies.demo import run_demo
+
+    run_demo(folder, pictures)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, which Typer would answer in its own way."""
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise _Interrupted
+
+
+def main() -> None:
+    """Run a command; every expected failure is one sentence on stderr and an exit code."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except CiesError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except _Interrupted:
+        print(
+            "\nInterrupted. What was embedded is kept; run the same command again to go on.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; silence Python's complaint at exit too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,231 @@
+"""What the commands print and write. No torch, no transformers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Sequence
+
+from cies.console import print_json, print_table, say
+from indexes.gallery import Gallery, VectorTable
+from ingest.encoders.models import BUILTIN
+from ingest.pipeline import IngestReport
+from query.hits import SCHEMA_VERSION, Hits
+
+if TYPE_CHECKING:
+    from eval.matrix import Matrix, TripletScore
+
+#: Unreadable files named at the end of an ingest; all of them are in ``cies status --failed``.
+_FAILURES_SHOWN = 20
+
+
+def print_failures(report: IngestReport) -> None:
+    """The unreadable files on stderr, with reasons, and counts by reason when there are many."""
+    for record in report.failed[:_FAILURES_SHOWN]:
+        say(f"unreadable: {record.path!r}: {record.reason}")
+    rest = len(report.failed) - _FAILURES_SHOWN
+    if rest > 0:
+        counts = Counter(record.status for record in report.failed).most_common()
+        listed = ", ".join(f"{status} {count}" for status, count in counts)
+        say(f"... and {rest} more ({listed}); `cies status --failed` lists all of them.")
+
+
+def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
+    """The document that ``cies ingest --json`` prints."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gallery": str(place),
+        "conditions": report.conditions,
+        "found": report.found,
+        "embedded": report.embedded,
+        "unchanged": report.unchanged,
+        "known": report.known,
+        "failed": [vars(record) for record in report.failed],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def say_model(table: VectorTable) -> None:
+    """One line on stderr when the answer comes from a built-in model."""
+    model = table.made_by["model"]
+    if model in BUILTIN:
+        say(f"Model: {model}, {BUILTIN[model]}.")
+
+
+def print_hits(hits: Hits, form: str) -> None:
+    """Hits on stdout, as ``table``, ``json``, ``jsonl`` or ``paths``."""
+    if form == "json":
+        print_json(hits.to_json())
+    elif form == "jsonl":
+        for hit in hits:
+            print_json({"schema_version": SCHEMA_VERSION, **vars(hit)}, indent=None)
+    elif form == "paths":
+        for hit in hits:
+            print(hit.path)
+    else:
+        word = f" ({hits.query.word})" if hits.query.word else ""
+        print_table(
+            ["rank", "score", "percentile", "word", "path"],
+            [
+                [
+                    str(hit.rank),
+                    f"{hit.score:.4f}",
+                    f"{hit.percentile:.2f}",
+                    hit.word,
+                    hit.path,
+                ]
+                for hit in hits
+            ],
+            title=f"{hits.query.image}{word} under '{hits.query.condition}'",
+            numbers=["rank", "score", "percentile"],
+        )
+
+
+def write_sheet(path: Path, image: str, hits: Hits) -> None:
+    """The contact sheet of one search."""
+    from cies.page import Row, render_page, write_page
+
+    condition = hits.query.condition
+    rows = [Row(condition, f"{len(hits)} nearest", hits)]
+    shown = image if Path(image).is_file() else ""
+    page = render_page(f"Alike in {condition}", f"Query: {image}", shown, rows)
+    write_page(path, page)
+    say(f"Contact sheet written to {path}.")
+
+
+def gallery_status(gallery: Gallery) -> dict[str, Any]:
+    """The document that ``cies status --json`` prints."""
+    files = gallery.files()
+    failed = [record for record in files if record.status != "done"]
+    keys = {record.key for record in files if record.status == "done"}
+    entries = []
+    for table in gallery.conditions():
+        embedded = gallery.keys(table)
+        entries.append(
+            {
+                "name": table.name,
+                "pictures": len(embedded & keys),
+                "missing": len(keys - embedded),
+                "dimension": table.dimension,
+                "method": table.made_by["method"],
+                "model": table.made_by["model"],
+                "revision": table.made_by["revision"],
+                "settings": table.made_by["settings"],
+            }
+        )
+    size = sum(path.stat().st_size for path in gallery.path.rglob("*") if path.is_file())
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gallery": str(gallery.path),
+        "pictures": len(keys),
+        "files": len(files) - len(failed),
+        "failed": [vars(record) for record in failed],
+        "bytes": size,
+        "conditions": entries,
+    }
+
+
+def print_status(document: dict[str, Any]) -> None:
+    """The status for people."""
+    print_table(
+        ["what", "value"],
+        [
+            ["gallery", document["gallery"]],
+            ["pictures", str(document["pictures"])],
+            ["files", str(document["files"])],
+            ["unreadable", str(len(document["failed"]))],
+            ["on disk", f"{document['bytes'] / 1e6:.1f} MB"],
+        ],
+    )
+    print_conditions(document)
+
+
+def print_conditions(document: dict[str, Any]) -> None:
+    """The conditions for people."""
+    print_table(
+        ["condition", "pictures", "missing", "dimension", "method", "model"],
+        [
+            [
+                entry["name"],
+                str(entry["pictures"]),
+                str(entry["missing"]),
+                str(entry["dimension"]),
+                entry["method"],
+                entry["model"],
+            ]
+            for entry in document["conditions"]
+        ],
+        numbers=["pictures", "missing", "dimension"],
+    )
+
+
+def print_failed(document: dict[str, Any]) -> None:
+    """The files that could not be read."""
+    rows = [[r["path"], r["status"], r["reason"]] for r in document["failed"]]
+    print_table(["file", "status", "reason"], rows)
+
+
+def print_matrix(matrix: Matrix) -> None:
+    """The matrix of MAP@R over chance, then every own pair in full."""
+    from eval.matrix import METRICS
+
+    rows = []
+    for condition in matrix.conditions:
+        cells = {cell.label: cell for cell in matrix.cells if cell.condition == condition}
+        best = max(cells.values(), key=lambda cell: cell.metrics["MAP@R"].corrected)
+        row = [condition]
+        for label in matrix.labels:
+            value = f"{cells[label].metrics['MAP@R'].corrected:.3f}"
+            row.append(f"[{value}]" if cells[label] is best else value)
+        rows.append(row)
+    print_table(
+        ["condition", *matrix.labels],
+        rows,
+        title=f"MAP@R over chance (0 chance, 1 perfect), {matrix.pictures} pictures; "
+        "rows: searched by, columns: judged by, [best of row]",
+        numbers=matrix.labels,
+    )
+    full = []
+    for cell in matrix.cells:
+        line = [cell.condition, cell.label, "yes" if cell.own else "", str(cell.queries)]
+        for name in METRICS:
+            measure = cell.metrics[name]
+            line += [f"{measure.value:.3f}", f"{measure.chance:.3f}"]
+        full.append(line)
+    print()
+    columns = ["condition", "label", "own", "queries"]
+    columns += [text for name in METRICS for text in (name, f"chance {name}")]
+    print_table(
+        columns, full, title="Every pair, each beside its chance level", numbers=columns[3:]
+    )
+    if matrix.unmatched:
+        say(f"{matrix.unmatched} files of the label file are not in the gallery.")
+
+
+def print_triplets(scores: Sequence[TripletScore]) -> None:
+    """Triplet accuracies; 0.5 is what a similarity that ignores the condition gets."""
+    print()
+    print_table(
+        ["pair", "condition", "triplets", "accuracy"],
+        [[s.pair, s.condition, str(s.triplets), f"{s.accuracy:.3f}"] for s in scores],
+        title="Triplet accuracy (0.5 ignores the condition)",
+        numbers=["triplets", "accuracy"],
+    )
+
+
+def print_models(as_json: bool) -> None:
+    """The built-in models and the families that pack."""
+    from ingest.encoders.models import find
+
+    entries = []
+    for name, about in BUILTIN.items():
+        schooled = find(name).schooled_on() or {}
+        entries.append({"name": name, "about": about, "conditions": schooled})
+    if as_json:
+        print_json({"schema_version": SCHEMA_VERSION, "builtin": entries})
+        return
+    print_table(
+        ["model", "what it is", "conditions"],
+        [[str(e["name"]), str(e["about"]), ", ".join(e["conditions"])] for e in entries],
+    )
+    say("Beside these: any image-text-to-text model of transformers, by hub id or folder.")

@@ -1,0 +1,1 @@
+"""Data only, such as the prompt templates; read through ``importlib.resources``."""

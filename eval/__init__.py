@@ -1,0 +1,1 @@
+"""Measures a gallery against labels: the rendered world, metrics, tasks and reports."""

@@ -1,0 +1,309 @@
+"""Judges every condition by every label: a search by color finds color, and not shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.labels import Labels, Triplet, match_files
+from eval.metrics import (
+    chance_hit_rate_at,
+    chance_map_at_r,
+    chance_precision_at_1,
+    hit_rate_at,
+    map_at_r,
+    precision_at_1,
+    triplet_accuracy,
+)
+from indexes.errors import UsageError
+from indexes.gallery import VectorColumn
+from indexes.vectors import Vectors
+from ingest.conditions import same_name
+from query.engine import Engine
+
+SCHEMA_VERSION = 1
+
+#: What is measured, in this order.
+METRICS = ("P@1", "recall@10", "MAP@R")
+
+#: Queries ranked at once.
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean over queries beside what chance gives.
+
+    Attributes:
+        value: 0 to 1.
+        chance: expectation under a random ranking, 0 to 1.
+    """
+
+    value: float
+    chance: float
+
+    @property
+    def corrected(self) -> float:
+        """(value - chance) / (1 - chance): 0 is chance, 1 is perfect."""
+        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+    def to_json(self) -> dict[str, float]:
+        """For documents."""
+        return {"value": self.value, "chance": self.chance, "corrected": self.corrected}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One condition judged by one label.
+
+    Attributes:
+        condition: searched under.
+        label: judged by.
+        own: whether the label is what the condition asks for.
+        queries: pictures whose label is known and shared by another.
+        metrics: ``P@1``, ``recall@10`` and ``MAP@R``.
+    """
+
+    condition: str
+    label: str
+    own: bool
+    queries: int
+    metrics: Mapping[str, Measure]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All cells, with what they were measured on.
+
+    Attributes:
+        conditions: rows.
+        labels: columns.
+        cells: row by row.
+        pictures: pictures of the gallery that the label file names.
+        unmatched: files of the label file that are not in the gallery.
+        left_out: the column whose equal values were left out of each query's ranking, if any.
+    """
+
+    conditions: tuple[str, ...]
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    pictures: int
+    unmatched: int
+    left_out: str | None
+
+    def cell(self, condition: str, label: str) -> Cell:
+        """One cell by names."""
+        return next(c for c in self.cells if (c.condition, c.label) == (condition, label))
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``cies eval --json`` prints."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "protocol": {
+                "ranking": "cosine, every labelled picture against all others of the label file",
+                "query": "left out of its own ranking",
+                "left_out": self.left_out,
+                "unknown_label": "left out as query and as candidate",
+                "P@1": "share of queries whose nearest picture has their label",
+                "recall@10": "share of queries with their label among the first 10 (hit rate)",
+                "MAP@R": "mean over queries of (1/R) sum of P(i) rel(i) for i up to R",
+                "mean": "over queries",
+                "chance": "expectation under a random ranking",
+            },
+            "pictures": self.pictures,
+            "unmatched": self.unmatched,
+            "cells": [
+                {
+                    "condition": cell.condition,
+                    "label": cell.label,
+                    "own": cell.own,
+                    "queries": cell.queries,
+                    "metrics": {name: m.to_json() for name, m in cell.metrics.items()},
+                }
+                for cell in self.cells
+            ],
+        }
+
+
+def _order(vectors: Vectors, queries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All rows by falling cosine with each query, ties by row: int64 [queries, rows]."""
+    return np.argsort(-(vectors[queries] @ vectors.T), axis=1, kind="stable")
+
+
+def judge(
+    vectors: Vectors,
+    labels: Mapping[str, NDArray[np.int64]],
+    classes: NDArray[np.int64] | None = None,
+) -> dict[str, tuple[int, dict[str, Measure]]]:
+    """Measure one condition's vectors by some labels.
+
+    Args:
+        vectors: float32 [n, dim], unit rows.
+        labels: name to int64 [n], the label's value of each picture, all known.
+        classes: int64 [n]; others with the query's class are left out of its ranking, unless
+            it is -1.
+
+    Returns:
+        For each label the number of queries that had something to find, and the measures.
+    """
+    rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
+    for start in range(0, len(vectors), _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, len(vectors)))
+        order = _order(vectors, block)
+        skip = order == block[:, None]
+        if classes is not None:
+            skip |= (classes[order] == classes[block][:, None]) & (classes[order] >= 0)
+        # Those left out go to the end, where they are never relevant.
+        kept_first = np.argsort(skip, axis=1, kind="stable")
+        order = np.take_along_axis(order, kept_first, axis=1)
+        kept = ~np.take_along_axis(skip, kept_first, axis=1)
+        others = kept.sum(axis=1)
+        for name, values in labels.items():
+            hits = (values[order] == values[block][:, None]) & kept
+            relevant = hits.sum(axis=1)
+            asked = relevant > 0
+            if asked.any():
+                rows[name].append(_measure(hits[asked], relevant[asked], others[asked]))
+    judged = {}
+    for name, blocks in rows.items():
+        if blocks:
+            joined = np.concatenate(blocks)
+            means = joined.mean(axis=0)
+            measures = {
+                metric: Measure(float(means[i, 0]), float(means[i, 1]))
+                for i, metric in enumerate(METRICS)
+            }
+            judged[name] = (len(joined), measures)
+    return judged
+
+
+def _measure(
+    hits: NDArray[np.bool_], relevant: NDArray[np.int64], others: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Value and chance of each of :data:`METRICS`: float64 [queries, metrics, 2]."""
+    pairs = [
+        (precision_at_1(hits), chance_precision_at_1(relevant, others)),
+        (hit_rate_at(hits, 10), chance_hit_rate_at(relevant, others, 10)),
+        (map_at_r(hits, relevant), chance_map_at_r(relevant, others)),
+    ]
+    return np.stack([np.stack(pair, axis=1) for pair in pairs], axis=1)
+
+
+def _select(column: VectorColumn, keys: Sequence[str]) -> Vectors:
+    rows = {key: row for row, key in enumerate(column.keys)}
+    missing = [key for key in keys if key not in rows]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} labelled pictures are not embedded under every condition; run "
+            "`cies ingest` on their folder again."
+        )
+    chosen: Vectors = column.vectors[[rows[key] for key in keys]]
+    return chosen
+
+
+def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Matrix:
+    """Judge every condition of a gallery by every label.
+
+    Args:
+        engine: over the gallery.
+        labels: of its pictures.
+        left_out: a column; pictures with the query's value of it are not ranked, because they
+            are views of one thing (the same product again).
+
+    Raises:
+        UsageError: if the label file does not fit the gallery.
+    """
+    keys_of = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
+    matched = match_files(labels.values, keys_of, labels.path)
+    if left_out is not None and left_out not in labels.columns:
+        raise UsageError(
+            f"{labels.path} has no column '{left_out}' to leave out; it has "
+            f"{', '.join(labels.columns)}."
+        )
+    conditions = [table.name for table in engine.gallery.conditions()]
+    names = [name for name in labels.columns if name != left_out]
+    known = {name: [f for f in matched if labels.values[f][name]] for name in names}
+    cells = []
+    for condition in conditions:
+        column = engine.vectors(condition)
+        judged: dict[str, tuple[int, dict[str, Measure]]] = {}
+        # Labels known for the same pictures share their rankings.
+        for files in {tuple(files) for files in known.values() if files}:
+            vectors = _select(column, [keys_of[matched[file]] for file in files])
+            values = {
+                name: _numbers([labels.values[file][name] for file in files])
+                for name in names
+                if tuple(known[name]) == files
+            }
+            classes = None
+            if left_out is not None:
+                classes = _numbers([labels.values[file][left_out] for file in files])
+            judged.update(judge(vectors, values, classes))
+        for name in names:
+            if name in judged:
+                own = same_name(condition, name)
+                cells.append(Cell(condition, name, own, *judged[name]))
+    present = {cell.label for cell in cells}
+    return Matrix(
+        tuple(conditions),
+        tuple(name for name in names if name in present),
+        tuple(cells),
+        len(matched),
+        len(labels.values) - len(matched),
+        left_out,
+    )
+
+
+def _numbers(values: Sequence[str]) -> NDArray[np.int64]:
+    """Values as numbers; an empty value, unknown, is -1."""
+    known = {value: number for number, value in enumerate(sorted(set(values) - {""}))}
+    return np.array([known.get(value, -1) for value in values], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class TripletScore:
+    """Share of one pair's triplets that a condition gets right; 0.5 ignores the condition."""
+
+    pair: str
+    condition: str
+    triplets: int
+    accuracy: float
+
+
+def evaluate_triplets(
+    engine: Engine, triplets: Sequence[Triplet], source: Any
+) -> list[TripletScore]:
+    """Triplet accuracy of each pair and condition that the gallery has.
+
+    Args:
+        engine: over the gallery.
+        triplets: from :func:`eval.labels.read_triplets`.
+        source: the triplet file, for messages.
+
+    Raises:
+        UsageError: if the file does not fit the gallery.
+    """
+    keys_of = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
+    names = {name for t in triplets for name in (t.query, t.positive, t.negative)}
+    matched = match_files(sorted(names), keys_of, source)
+    conditions = [table.name for table in engine.gallery.conditions()]
+    scores = []
+    for pair, asked in sorted({(t.pair, t.condition) for t in triplets}):
+        own = next((c for c in conditions if same_name(c, asked)), None)
+        if own is None:
+            continue
+        column = engine.vectors(own)
+        chosen = [t for t in triplets if (t.pair, t.condition) == (pair, asked)]
+        chosen = [t for t in chosen if {t.query, t.positive, t.negative} <= matched.keys()]
+
+        query, positive, negative = (
+            _select(column, [keys_of[matched[getattr(t, side)]] for t in chosen])
+            for side in ("query", "positive", "negative")
+        )
+        near = np.einsum("nd,nd->n", query, positive)
+        far = np.einsum("nd,nd->n", query, negative)
+        scores.append(TripletScore(pair, asked, len(chosen), triplet_accuracy(near, far)))
+    return scores

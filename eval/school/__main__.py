@@ -1,0 +1,45 @@
+"""``python -m eval.school FOLDER``: train the built-in LVLM from nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from eval.school.train import Plan, School
+
+
+def main() -> None:
+    """Train, going on where an earlier run stopped, and write the model."""
+    defaults = Plan()
+    parser = argparse.ArgumentParser(prog="python -m eval.school", description=__doc__)
+    parser.add_argument("folder", type=Path, help="checkpoints go here, the model into model/")
+    parser.add_argument("--pictures", type=int, default=defaults.pictures)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--vision-steps", type=int, default=defaults.vision_steps)
+    parser.add_argument("--joint-steps", type=int, default=defaults.joint_steps)
+    parser.add_argument("--workers", type=int, default=defaults.workers)
+    given = parser.parse_args()
+    plan = Plan(
+        pictures=given.pictures,
+        seed=given.seed,
+        vision_steps=given.vision_steps,
+        joint_steps=given.joint_steps,
+        workers=given.workers,
+    )
+    torch.set_num_threads(given.workers)
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
+
+    school = School(plan, given.folder, report)
+    school.run()
+    print(school.graduate())
+
+
+if __name__ == "__main__":
+    main()

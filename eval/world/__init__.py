@@ -1,0 +1,1 @@
+"""The rendered world: labelled pictures with independent factors, drawn on demand."""

@@ -1,0 +1,74 @@
+"""Writes rendered worlds to disk, in the form of any labelled folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from eval.world.factors import FACTORS, Scene, sample_scenes
+from eval.world.render import render
+from indexes.errors import CiesError, UsageError
+
+
+@dataclass(frozen=True)
+class _Draw:
+    folder: Path
+    size: int
+
+    def __call__(self, task: tuple[str, Scene]) -> None:
+        name, scene = task
+        render(scene, self.size).save(self.folder / name, quality=92)
+
+
+def write_world(
+    folder: Path,
+    count: int,
+    seed: int,
+    size: int = 256,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Render pictures and their labels.
+
+    Args:
+        folder: gets ``images/00001.jpg`` and so on, and ``labels.csv`` with the column ``file``
+            and one column a factor; files of the same name are replaced.
+        count: how many pictures, at least 1.
+        seed: equal seeds give equal pictures.
+        size: side in pixels.
+        workers: processes to draw with; one a core by default.
+        progress: called with pictures drawn and to draw.
+
+    Returns:
+        The label file.
+
+    Raises:
+        UsageError: if ``count`` is below 1.
+        CiesError: if the folder cannot be written to.
+    """
+    if count < 1:
+        raise UsageError(f"A world needs at least one picture, not {count}.")
+    scenes = sample_scenes(count, seed)
+    names = [f"{number:05d}.jpg" for number in range(1, count + 1)]
+    images, labels = folder / "images", folder / "labels.csv"
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            drawn = pool.map(_Draw(images, size), zip(names, scenes, strict=True), chunksize=16)
+            for number, _ in enumerate(drawn, start=1):
+                progress(number, count)
+        with labels.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", *FACTORS])
+            for name, scene in zip(names, scenes, strict=True):
+                writer.writerow([name, *(scene.labels[factor] for factor in FACTORS)])
+    except OSError as error:
+        raise CiesError(
+            f"Cannot write to {folder}: {(error.strerror or str(error)).lower()}; "
+            "choose another folder."
+        ) from error
+    return labels

@@ -1,0 +1,405 @@
+"""The gallery: a folder of Lance tables that remembers what it holds and how it was made.
+
+==========  ==================================================================================
+manifest    key, value (JSON): the format version, and one entry a vector table
+files       path -> content key, size, time, and what became of it
+images      content key -> what is known of the picture
+c_...       one a condition: content key -> vector, word, word probability, checksum
+==========  ==================================================================================
+
+A picture is its bytes: the key is their SHA-256, so a renamed, moved or copied file is the same
+picture. What is missing is a difference of keys. Readers take no lock; one writer does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from indexes.errors import GalleryError, GalleryLocked, GalleryMismatch, GalleryMissing
+from indexes.tables import Database, Table
+from indexes.vectors import Vectors, checksums, unit
+
+FORMAT = 1
+
+_MANIFEST = pa.schema([("key", pa.string()), ("value", pa.string())])
+_FILES = pa.schema(
+    [
+        ("path", pa.string()),
+        ("key", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_IMAGES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("taken_at", pa.timestamp("s")),
+    ]
+)
+
+
+def _vector_schema(dimension: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("key", pa.string()),
+            ("vector", pa.list_(pa.float16(), dimension)),
+            ("word", pa.string()),
+            ("word_probability", pa.float32()),
+            ("checksum", pa.uint32()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """The manifest's entry for one condition.
+
+    Attributes:
+        name: the condition as the user typed it.
+        dimension: length of its vectors.
+        made_by: everything that changes its vectors (phrase, model, prompt, dtype ...), as JSON
+            values. The table is named by its hash, never by the user's text.
+    """
+
+    name: str
+    dimension: int
+    made_by: Mapping[str, Any]
+
+    @property
+    def table(self) -> str:
+        """The Lance table's name: ``c_`` and 26 hexadecimal digits."""
+        content = json.dumps(dict(self.made_by), sort_keys=True, ensure_ascii=True)
+        return "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file the gallery has seen.
+
+    Attributes:
+        path: relative to the gallery's root where it lies below it, else absolute.
+        key: SHA-256 of its bytes in hexadecimal; empty if they could not be read.
+        size: bytes.
+        mtime_ns: time of last change, nanoseconds since 1970.
+        status: ``done``, or an outcome code such as ``truncated``.
+        reason: for people, empty when done.
+    """
+
+    path: str
+    key: str
+    size: int
+    mtime_ns: int
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One picture, by content.
+
+    Attributes:
+        key: SHA-256 of its bytes in hexadecimal.
+        width: pixels, as it is shown.
+        height: pixels, as it is shown.
+        format: the decoder's name for it, such as ``JPEG``.
+        taken_at: seconds since 1970 in the camera's own time, or ``None``.
+    """
+
+    key: str
+    width: int
+    height: int
+    format: str
+    taken_at: int | None = None
+
+
+@dataclass(frozen=True)
+class VectorColumn:
+    """All rows of one vector table, in key order.
+
+    Attributes:
+        keys: content keys, [n].
+        vectors: float32 [n, dim], unit rows.
+        words: the model's word for each picture, or empty strings.
+        word_probabilities: float32 [n].
+    """
+
+    keys: list[str]
+    vectors: Vectors
+    words: list[str]
+    word_probabilities: NDArray[np.float32]
+
+
+class Gallery:
+    """An embedded collection of pictures on disk. Open one with :meth:`open`."""
+
+    def __init__(self, path: Path, database: Database):
+        self.path = path
+        self._database = database
+
+    @property
+    def root(self) -> Path:
+        """Paths below this folder are stored relative to it, so that both can move together."""
+        return self.path.parent
+
+    @classmethod
+    def open(cls, path: str | Path) -> Gallery:
+        """Open a gallery that exists.
+
+        Raises:
+            GalleryMissing: if there is none at ``path``.
+            GalleryMismatch: if a newer version of CIES wrote it.
+        """
+        path = Path(path).absolute()
+        if not (path / "manifest.lance").is_dir():
+            raise GalleryMissing(
+                f"There is no gallery at {path}; make one with "
+                f"`cies ingest FOLDER --gallery {path} --condition color`."
+            )
+        gallery = cls(path, Database(path))
+        found = gallery._manifest().get("gallery", {}).get("format")
+        if found != FORMAT:
+            raise GalleryMismatch(
+                f"The gallery at {path} has format {found}, this version of CIES reads format "
+                f"{FORMAT}; install the version that wrote it, or ingest into a new gallery."
+            )
+        return gallery
+
+    @classmethod
+    def create(cls, path: str | Path) -> Gallery:
+        """Open a gallery, made empty first if there is none.
+
+        Raises:
+            GalleryError: if the folder cannot be made or holds something else.
+        """
+        path = Path(path).absolute()
+        if (path / "manifest.lance").is_dir():
+            return cls.open(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            foreign = [p.name for p in path.iterdir() if p.name != "lock"]
+        except OSError as error:
+            raise GalleryError(
+                f"Cannot make a gallery at {path}: {error.strerror}; choose another place "
+                "with --gallery."
+            ) from error
+        if foreign and not all(name.endswith(".lance") for name in foreign):
+            raise GalleryError(
+                f"{path} holds other files ({foreign[0]}); name an empty or new folder "
+                "with --gallery."
+            )
+        database = Database(path)
+        gallery = cls(path, database)
+        with gallery.writer():
+            # The manifest is written last: without it there is no gallery, so a crash on the
+            # way leaves nothing half made.
+            database.ensure("files", _FILES)
+            database.ensure("images", _IMAGES)
+            manifest = database.ensure("manifest", _MANIFEST)
+            manifest.upsert(_manifest_row("gallery", {"format": FORMAT}))
+        return gallery
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _manifest(self) -> dict[str, Any]:
+        rows = self._database.open("manifest").read().to_pylist()
+        return {row["key"]: json.loads(row["value"]) for row in rows}
+
+    def conditions(self) -> list[VectorTable]:
+        """The vector tables, in the order they were declared."""
+        entries = [v for k, v in self._manifest().items() if k.startswith("condition:")]
+        entries.sort(key=lambda entry: entry["order"])
+        return [VectorTable(e["name"], e["dimension"], e["made_by"]) for e in entries]
+
+    def files(self) -> list[FileRecord]:
+        """Every file seen, in path order."""
+        rows = self._database.open("files").read().to_pylist()
+        return sorted((FileRecord(**row) for row in rows), key=lambda record: record.path)
+
+    def images(self) -> list[ImageRecord]:
+        """Every picture, in key order."""
+        table = self._database.open("images").read()
+        seconds = table.column("taken_at").cast(pa.int64()).to_pylist()
+        rows = table.drop_columns(["taken_at"]).to_pylist()
+        records = [ImageRecord(**row, taken_at=at) for row, at in zip(rows, seconds, strict=True)]
+        return sorted(records, key=lambda record: record.key)
+
+    def paths(self) -> dict[str, list[str]]:
+        """Content key to the files that hold it, in path order."""
+        table = self._database.open("files").read(["path", "key", "status"])
+        found: dict[str, list[str]] = {}
+        columns = (table.column(name).to_pylist() for name in ("path", "key", "status"))
+        for path, key, status in sorted(zip(*columns, strict=True)):
+            if status == "done":
+                found.setdefault(key, []).append(path)
+        return found
+
+    def absolute(self, path: str) -> Path:
+        """Where a stored path lies on this machine."""
+        return self.root / path
+
+    def stored(self, path: Path) -> str:
+        """How the gallery writes a path down: relative to its root where it lies below it."""
+        absolute = path.absolute()
+        try:
+            return absolute.relative_to(self.root).as_posix()
+        except ValueError:
+            return absolute.as_posix()
+
+    def keys(self, table: VectorTable) -> set[str]:
+        """The pictures embedded under a condition."""
+        if table.table not in self._database.names():
+            return set()
+        rows = self._database.open(table.table).read(["key"])
+        return set(rows.column("key").to_pylist())
+
+    def column(self, table: VectorTable) -> VectorColumn:
+        """Read a condition's whole table.
+
+        Raises:
+            GalleryError: if the stored vectors are damaged.
+        """
+        rows = self._database.open(table.table).read().sort_by("key").combine_chunks()
+        count = rows.num_rows
+        stored = rows.column("vector").combine_chunks()
+        flat = stored.flatten() if count else pa.array([], pa.float16())
+        half = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float16)
+        half = half.reshape(count, table.dimension)
+        try:
+            vectors = unit(half.astype(np.float32)) if count else half.astype(np.float32)
+        except ValueError as error:
+            raise GalleryError(
+                f"Damaged vectors under condition '{table.name}' in {self.path}: {error}; "
+                "ingest the pictures into a new gallery."
+            ) from error
+        return VectorColumn(
+            keys=rows.column("key").to_pylist(),
+            vectors=vectors,
+            words=[word or "" for word in rows.column("word").to_pylist()],
+            word_probabilities=rows.column("word_probability").to_numpy().astype(np.float32),
+        )
+
+    # -- writing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Hold the gallery's one writer's lock.
+
+        Raises:
+            GalleryLocked: if another process holds it; said at once, nothing is changed.
+        """
+        import filelock
+
+        lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise GalleryLocked(
+                f"Another process is writing to the gallery at {self.path}; wait for it to "
+                "end, searching is possible meanwhile."
+            ) from error
+        try:
+            yield Writer(self._database)
+        finally:
+            lock.release()
+
+
+class Writer:
+    """The one writer of a gallery; every method is durable when it returns."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._tables: dict[str, Table] = {}
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            self._tables[name] = self._database.open(name)
+        return self._tables[name]
+
+    def declare(self, table: VectorTable, order: int) -> None:
+        """Make a condition's table and enter it in the manifest."""
+        self._database.ensure(table.table, _vector_schema(table.dimension))
+        entry = {
+            "name": table.name,
+            "dimension": table.dimension,
+            "made_by": dict(table.made_by),
+            "order": order,
+        }
+        self._table("manifest").upsert(_manifest_row(f"condition:{table.table}", entry))
+
+    def put_vectors(
+        self,
+        table: VectorTable,
+        keys: Sequence[str],
+        vectors: Vectors,
+        words: Sequence[str],
+        word_probabilities: NDArray[np.float32],
+    ) -> None:
+        """Store pictures' vectors under a condition.
+
+        Args:
+            table: an entry that was declared.
+            keys: content keys, [n], without repetition.
+            vectors: float32 [n, dim], unit rows; kept as fp16.
+            words: the model's word for each, or empty strings.
+            word_probabilities: float32 [n].
+
+        Raises:
+            ValueError: if a vector is not of unit length, which is checked before writing.
+        """
+        lengths = np.linalg.norm(vectors, axis=1)
+        if vectors.shape != (len(keys), table.dimension) or not np.allclose(lengths, 1, atol=1e-3):
+            raise ValueError(
+                f"expected {len(keys)} unit vectors of {table.dimension} numbers for "
+                f"condition '{table.name}', got an array of shape {vectors.shape} with lengths "
+                f"{lengths.min():.3f} to {lengths.max():.3f}"
+            )
+        half = vectors.astype(np.float16)
+        flat = pa.array(half.reshape(-1), type=pa.float16())
+        columns = {
+            "key": list(keys),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, table.dimension),
+            "word": list(words),
+            "word_probability": pa.array(word_probabilities, type=pa.float32()),
+            "checksum": pa.array(checksums(half), type=pa.uint32()),
+        }
+        rows = pa.table(columns, schema=_vector_schema(table.dimension))
+        self._table(table.table).upsert(rows)
+
+    def put_images(self, images: Sequence[ImageRecord]) -> None:
+        """Store what is known of pictures."""
+        rows = [vars(image) for image in images]
+        self._table("images").upsert(pa.Table.from_pylist(rows, schema=_IMAGES))
+
+    def put_files(self, files: Sequence[FileRecord]) -> None:
+        """Store what became of files."""
+        rows = [vars(record) for record in files]
+        self._table("files").upsert(pa.Table.from_pylist(rows, schema=_FILES))
+
+    def forget_files(self, paths: Sequence[str]) -> None:
+        """Drop files from the record; pictures and vectors stay."""
+        if paths:
+            self._table("files").delete(paths)
+
+    def compact(self) -> None:
+        """Merge the small files that many commits leave behind."""
+        for table in self._tables.values():
+            table.compact()
+
+
+def _manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
+    text = json.dumps(dict(value), sort_keys=True)
+    return pa.Table.from_pylist([{"key": key, "value": text}], schema=_MANIFEST)

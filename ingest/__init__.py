@@ -1,0 +1,1 @@
+"""Pictures in: scanning, reading, conditions, encoders, and the pipeline that fills a gallery."""

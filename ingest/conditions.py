@@ -1,0 +1,103 @@
+"""Conditions and the prompts that ask a model about them."""
+
+from __future__ import annotations
+
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from indexes.errors import UsageError
+
+#: The name that asks for no condition at all: the picture as a whole.
+UNCONDITIONAL = "unconditional"
+
+MAX_CHARACTERS = 500
+
+#: British spellings and the American ones they are compared as.
+_SPELLINGS = {"colour": "color", "colours": "colors", "grey": "gray", "centre": "center"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One respect in which pictures can be alike.
+
+    Attributes:
+        name: what the user types.
+        phrase: what the prompt says; empty for the unconditional prompt.
+    """
+
+    name: str
+    phrase: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read a condition as typed.
+
+        Raises:
+            UsageError: if it is empty, too long, or holds control characters.
+        """
+        name = unicodedata.normalize("NFC", " ".join(text.split()))
+        if not name:
+            raise UsageError("A condition is empty; name one, such as `--condition color`.")
+        if len(name) > MAX_CHARACTERS:
+            raise UsageError(
+                f"A condition has {len(name)} characters, {MAX_CHARACTERS} are allowed; "
+                "name the respect in a few words, such as `--condition color`."
+            )
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+            raise UsageError(
+                f"The condition {name!r} holds control characters; name it in plain words."
+            )
+        return cls(name, "" if name == UNCONDITIONAL else name)
+
+
+def same_name(first: str, second: str) -> bool:
+    """Whether two names differ at most in case, spelling (color, colour) and separators."""
+    return _folded(first) == _folded(second)
+
+
+def _folded(name: str) -> str:
+    words = name.casefold().replace("_", " ").replace("-", " ").split()
+    return " ".join(_SPELLINGS.get(word, word) for word in words)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A way to ask for a picture in one word.
+
+    Attributes:
+        name: its name in ``configs/prompts.toml``.
+        conditional: text with ``{condition}``.
+        unconditional: text without.
+    """
+
+    name: str
+    conditional: str
+    unconditional: str
+
+    def text(self, condition: Condition) -> str:
+        """The user's turn, without the picture."""
+        if not condition.phrase:
+            return self.unconditional
+        return self.conditional.replace("{condition}", condition.phrase)
+
+
+@cache
+def prompt_templates() -> dict[str, PromptTemplate]:
+    """The templates of ``configs/prompts.toml`` by name."""
+    text = resources.files("configs").joinpath("prompts.toml").read_text(encoding="utf-8")
+    return {name: PromptTemplate(name, **entry) for name, entry in tomllib.loads(text).items()}
+
+
+def prompt_template(name: str) -> PromptTemplate:
+    """One template by name.
+
+    Raises:
+        UsageError: naming those there are.
+    """
+    templates = prompt_templates()
+    if name not in templates:
+        raise UsageError(f"There is no prompt '{name}'; choose one of {', '.join(templates)}.")
+    return templates[name]

@@ -1,0 +1,1 @@
+"""Encoders, one module a family of methods; ``factory`` makes them by name."""

@@ -1,0 +1,173 @@
+"""DIOR: an image's embedding under a condition is what an LVLM is about to say of it.
+
+Kawarada et al., WACV 2026: ask the model to describe the image in one word regarding the
+condition, and take the hidden state of the last prompt token. No training. Here the vector is
+scaled to unit length, positions are the model's own, and all conditions share one pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from indexes.errors import ModelError
+from indexes.vectors import unit
+from ingest.conditions import Condition, prompt_template, same_name
+from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.lvlm import Lvlm
+from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
+from ingest.encoders.processors import Prepared, PromptWriter
+
+#: Pictures are reduced to this longest side before the model's own processor, as published.
+MAX_SIDE = 700
+
+#: Pictures in one forward pass: for small models, and for those of more than half a billion
+#: parameters.
+_BATCH_SMALL, _BATCH_LARGE = 32, 4
+
+
+class DiorEncoder(Encoder):
+    """DIOR over any image-text-to-text model that transformers loads."""
+
+    METHOD = "dior"
+
+    def __init__(
+        self,
+        source: ModelSource,
+        loaded: LoadedModel,
+        prompt: str = "describe",
+        force: bool = False,
+    ):
+        """Use a loaded model; :meth:`load` does both.
+
+        Args:
+            source: where the model came from.
+            loaded: the model and its processor.
+            prompt: a template of ``configs/prompts.toml``.
+            force: serve conditions the model was not schooled on.
+
+        Raises:
+            UsageError: if there is no such template.
+        """
+        self._source = source
+        self._loaded = loaded
+        self._template = prompt_template(prompt)
+        self._force = force
+        self._lvlm = Lvlm(loaded.model, loaded.processor.tokenizer)
+        parameters = sum(p.numel() for p in loaded.model.parameters())
+        self.batch_size = _BATCH_SMALL if parameters < 500_000_000 else _BATCH_LARGE
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        prompt: str = "describe",
+        dtype: str = "auto",
+        device: str = "auto",
+        force: bool = False,
+    ) -> DiorEncoder:
+        """Load a model by name.
+
+        Args:
+            model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
+            prompt: a template of ``configs/prompts.toml``.
+            dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            force: serve conditions the model was not schooled on.
+
+        Raises:
+            ModelError: if the model cannot be had.
+        """
+        source = find(model)
+        return cls(source, load(source, dtype, device), prompt, force)
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """See :class:`Encoder`."""
+        settings: dict[str, Any] = {
+            "prompt": self._template.name,
+            "template": [self._template.conditional, self._template.unconditional],
+            "layer": -1,
+            "token": "last_prompt",
+            "max_side": MAX_SIDE,
+            "dtype": self._loaded.dtype,
+        }
+        return EncoderSpec(self.METHOD, self._source.name, self._loaded.revision, settings)
+
+    @property
+    def dimension(self) -> int:
+        """See :class:`Encoder`."""
+        return self._lvlm.dimension
+
+    @property
+    def description(self) -> str:
+        """See :class:`Encoder`."""
+        if self._source.builtin:
+            return f"{self._source.name}, {BUILTIN[self._source.name]}"
+        way = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
+        return f"{self._source.name}, {self._loaded.dtype}, {way}"
+
+    @property
+    def lvlm(self) -> Lvlm:
+        """The model and its ways of running."""
+        return self._lvlm
+
+    def check(self, conditions: Sequence[Condition]) -> None:
+        """See :class:`Encoder`: a model that declares its schooling refuses what it never saw."""
+        schooled = self._source.schooled_on()
+        if schooled is None or self._force:
+            return
+        known = [name for names in schooled.values() for name in names]
+        for condition in conditions:
+            if condition.phrase and not any(same_name(condition.phrase, n) for n in known):
+                raise ModelError(
+                    f"The built-in model was not schooled on '{condition.name}'; it knows "
+                    f"{', '.join(schooled)}. Name a large model, such as "
+                    "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try all the same."
+                )
+
+    def read(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Reading:
+        """See :class:`Encoder`."""
+        self.check(conditions)
+        texts = [self._template.text(condition) for condition in conditions]
+        writer = PromptWriter(self._loaded.processor, texts)
+        prepared = [writer.prepare(_reduced(image)) for image in images]
+        vectors = np.empty((len(images), len(conditions), self.dimension), dtype=np.float32)
+        chances = np.zeros((len(images), len(conditions)), dtype=np.float32)
+        words = [[""] * len(conditions) for _ in images]
+        for batch in _batches(prepared, self.batch_size):
+            features = {
+                name: torch.cat([prepared[i].features[name] for i in batch])
+                for name in prepared[batch[0]].features
+            }
+            last = self._lvlm.last_states(features, prepared[batch[0]].prompts, len(batch))
+            vectors[batch] = last.states.cpu().numpy()
+            tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
+            for place, i in enumerate(batch):
+                for k in range(len(conditions)):
+                    words[i][k], chances[i, k] = self._lvlm.word(tokens[place][k], sure[place][k])
+        flat = unit(vectors.reshape(-1, self.dimension))
+        return Reading(flat.reshape(vectors.shape), words, chances)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    if max(image.size) <= MAX_SIDE:
+        return image
+    small = image.copy()
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return small
+
+
+def _batches(prepared: Sequence[Prepared], size: int) -> list[list[int]]:
+    """Numbers of the pictures, in batches that share shapes and prompts."""
+    buckets: dict[Any, list[int]] = {}
+    for number, picture in enumerate(prepared):
+        buckets.setdefault(picture.bucket, []).append(number)
+    return [
+        numbers[start : start + size]
+        for numbers in buckets.values()
+        for start in range(0, len(numbers), size)
+    ]

@@ -1,0 +1,232 @@
+"""Finding and loading a large vision-language model: built in, from the hub, or from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from indexes.errors import ModelError
+
+#: The models whose weights are in the package, by name, and what they are, in one line.
+BUILTIN = {
+    "tiny-lvlm": (
+        "the built-in model: small, schooled on rendered shapes only; "
+        "use --model with a large LVLM for photographs"
+    )
+}
+DEFAULT_MODEL = "tiny-lvlm"
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: Models with fewer parameters run in fp32, where speed is no concern and exactness is free.
+_SMALL = 500_000_000
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from.
+
+    Attributes:
+        name: as the user typed it, without revision.
+        location: what ``from_pretrained`` is given: a hub id or a folder.
+        revision: a hub revision asked for, or ``None``.
+        local: whether ``location`` is a folder.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    local: bool
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the weights are in the package."""
+        return self.name in BUILTIN
+
+    def schooled_on(self) -> dict[str, list[str]] | None:
+        """Condition to its wordings, if the model declares what it was schooled on."""
+        path = Path(self.location) / "cies.json"
+        if not (self.local and path.is_file()):
+            return None
+        conditions = json.loads(path.read_text(encoding="utf-8"))["conditions"]
+        return {str(name): list(wordings) for name, wordings in conditions.items()}
+
+
+def find(model: str) -> ModelSource:
+    """Resolve a model's name: built in, ``ORG/NAME[@REVISION]`` on the hub, or a folder.
+
+    Raises:
+        ModelError: if the name can be none of these, or the folder is not there.
+    """
+    if model in BUILTIN:
+        folder = resources.files("ingest.encoders").joinpath("builtin", model)
+        return ModelSource(model, str(folder), None, local=True)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"The folder {model} holds no model: config.json is missing; "
+                "name a folder written by save_pretrained."
+            )
+        return ModelSource(str(path.absolute()), str(path.absolute()), None, local=True)
+    name, _, revision = model.partition("@")
+    if model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"There is no model '{model}': no such folder; give a folder, a hub id such as "
+            f"Qwen/Qwen2.5-VL-3B-Instruct, or a built-in model ({', '.join(BUILTIN)})."
+        )
+    return ModelSource(name, name, revision or None, local=False)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        model: a transformers image-text-to-text model in evaluation mode.
+        processor: what turns pictures and text into its inputs.
+        revision: the hub's commit, or a digest of the folder's files.
+        dtype: such as ``float32``.
+    """
+
+    model: Any
+    processor: Any
+    revision: str
+    dtype: str
+
+
+def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+    """Load a model and its processor.
+
+    Args:
+        source: from :func:`find`.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        ModelError: if it is not there, cannot be fetched, is of another kind, or has no
+            safetensors weights.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    from ingest.encoders.processors import load_processor
+
+    where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    _quiet()
+    try:
+        config = AutoConfig.from_pretrained(source.location, **where)
+        if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise ModelError(
+                f"{source.name} is of type '{config.model_type}', which does not answer "
+                "questions about pictures; name an image-text-to-text model such as "
+                "Qwen/Qwen2.5-VL-3B-Instruct."
+            )
+        model = AutoModelForImageTextToText.from_pretrained(
+            source.location,
+            dtype=torch.float32 if dtype == "float32" else "auto",
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            **where,
+        )
+        processor = load_processor(source.location, config, where)
+    except (OSError, ValueError) as error:
+        raise ModelError(_explain(source, error)) from error
+    chosen = _device(device)
+    kind = _dtype(dtype, model, chosen)
+    model = model.to(device=chosen, dtype=getattr(torch, kind)).eval()
+    commit = getattr(config, "_commit_hash", None)
+    revision = digest(Path(source.location)) if source.local else str(commit or source.revision)
+    return LoadedModel(model, processor, revision, kind)
+
+
+def _quiet() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device != "auto":
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError(
+                f"--device {device} was asked for, but this torch sees no GPU; use --device cpu."
+            )
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _dtype(dtype: str, model: Any, device: str) -> str:
+    if dtype != "auto":
+        return dtype
+    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
+    if small:
+        return "float32"
+    if device == "cpu" and not _cpu_has_bf16():
+        return "float32"
+    return "float16" if device == "mps" else "bfloat16"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _explain(source: ModelSource, error: Exception) -> str:
+    """One sentence for the many ways in which a model cannot be loaded."""
+    text = " ".join(str(error).split())
+    if "safetensors" in text or "pytorch_model.bin" in text:
+        return (
+            f"{source.name} has no safetensors weights, and other formats can run code when "
+            "loaded; convert them to safetensors, or name another model."
+        )
+    if source.local:
+        return f"The model in {source.location} cannot be loaded: {text[:200]}"
+    if "not a valid git identifier" in text or "revision" in text.lower():
+        return (
+            f"{source.name} has no revision '{source.revision}'; look its revisions up on the "
+            "hub, or leave @REVISION out."
+        )
+    return (
+        f"{source.name} is not in the local cache and could not be fetched from the hub; check "
+        "the name and the network, or name a folder or a built-in model "
+        f"({', '.join(BUILTIN)})."
+    )
+
+
+#: Files up to this size are digested whole, larger ones by size and their two ends.
+_DIGEST_WHOLE = 256 * 2**20
+_DIGEST_ENDS = 2**20
+
+
+def digest(folder: Path) -> str:
+    """A digest of a model folder's weights and settings: 16 hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        if path.name == "cies.json":
+            continue
+        size = path.stat().st_size
+        total.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= _DIGEST_WHOLE:
+                total.update(file.read())
+            else:
+                total.update(file.read(_DIGEST_ENDS))
+                file.seek(-_DIGEST_ENDS, 2)
+                total.update(file.read(_DIGEST_ENDS))
+    return total.hexdigest()[:16]

@@ -1,0 +1,88 @@
+"""The packed sequence: one shared prefix, and a branch for every condition.
+
+The prompts of K conditions agree up to the condition's own words: the system turn, the picture,
+"Describe this image in one word regarding". Those tokens are run once; the K tails follow as
+branches of one sequence. A boolean mask lets a branch see the prefix and itself only, and every
+branch carries the positions it would have alone, so that each last token's hidden state is the
+one a plain pass over its own prompt gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import torch
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """K prompts as one sequence.
+
+    Attributes:
+        ids: int64 [length], prefix then tails.
+        prefix: how many tokens are shared.
+        mask: bool [length, length], True where a token (row) sees another (column).
+        sources: for each token, (prompt, place) where it stands in the prompts it came from, so
+            that positions can be taken from plain passes: int64 [length, 2].
+        last: int64 [K], where each prompt's last token stands.
+    """
+
+    ids: torch.Tensor
+    prefix: int
+    mask: torch.Tensor
+    sources: torch.Tensor
+    last: torch.Tensor
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all prompts share, leaving each at least one of its own."""
+    limit = min(len(prompt) for prompt in prompts) - 1
+    first = prompts[0]
+    for place in range(limit):
+        if any(prompt[place] != first[place] for prompt in prompts):
+            return place
+    return limit
+
+
+def pack(prompts: Sequence[Sequence[int]]) -> PackedPrompts:
+    """Pack prompts that share a prefix.
+
+    Args:
+        prompts: K token sequences, each of at least one token.
+    """
+    prefix = shared_prefix(prompts)
+    ids = list(prompts[0][:prefix])
+    branch = [-1] * prefix
+    sources = [(0, place) for place in range(prefix)]
+    last = []
+    for number, prompt in enumerate(prompts):
+        ids += prompt[prefix:]
+        branch += [number] * (len(prompt) - prefix)
+        sources += [(number, place) for place in range(prefix, len(prompt))]
+        last.append(len(ids) - 1)
+    branches = torch.tensor(branch)
+    order = torch.arange(len(ids))
+    earlier = order[:, None] >= order[None, :]
+    visible = (branches[None, :] == -1) | (branches[:, None] == branches[None, :])
+    return PackedPrompts(
+        ids=torch.tensor(ids),
+        prefix=prefix,
+        mask=earlier & visible,
+        sources=torch.tensor(sources),
+        last=torch.tensor(last),
+    )
+
+
+def packed_positions(packed: PackedPrompts, plain: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Position ids of the packed sequence, each as in the plain pass over its own prompt.
+
+    Args:
+        packed: the packed prompts.
+        plain: for each prompt int64 [..., its length], such as [length] or [3, length].
+
+    Returns:
+        int64 [..., packed length].
+    """
+    columns = [plain[prompt][..., place] for prompt, place in packed.sources.tolist()]
+    return torch.stack(columns, dim=-1)

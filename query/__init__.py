@@ -1,0 +1,1 @@
+"""The engine: one gallery, one question, and the hits that answer it."""

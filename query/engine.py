@@ -1,0 +1,227 @@
+"""Finds the neighbours of a picture under a condition."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexes.base import Index
+from indexes.errors import UnknownCondition, UsageError
+from indexes.factory import make_index
+from indexes.gallery import Gallery, VectorColumn, VectorTable
+from indexes.vectors import Vectors
+from ingest.conditions import Condition, same_name
+from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.images import UnreadableImage, decode, read_bytes
+from query.hits import Hit, Hits, Query
+
+#: Pictures drawn to learn how alike the pairs of a gallery are; all their pairs are compared.
+_SAMPLE = 1000
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One condition's table in memory."""
+
+    table: VectorTable
+    column: VectorColumn
+    rows: dict[str, int]
+    index: Index
+    pair_scores: NDArray[np.float32]
+
+    def percentile(self, score: float) -> float:
+        """Share of the gallery's pairs less alike than this, in percent."""
+        if not len(self.pair_scores):
+            return 0.0
+        below = int(np.searchsorted(self.pair_scores, score, side="left"))
+        return 100.0 * below / len(self.pair_scores)
+
+
+def _pair_scores(vectors: Vectors) -> NDArray[np.float32]:
+    """Sorted cosines of the pairs among a sample of the gallery: float32 [pairs]."""
+    count = len(vectors)
+    if count > _SAMPLE:
+        chosen = np.random.default_rng(0).choice(count, _SAMPLE, replace=False)
+        vectors = vectors[np.sort(chosen)]
+        count = _SAMPLE
+    cosines = vectors @ vectors.T
+    return np.sort(cosines[np.triu_indices(count, 1)])
+
+
+class Engine:
+    """A gallery that can be asked. Tables are read when first needed and kept."""
+
+    def __init__(
+        self, gallery: Gallery, load: Callable[[EncoderSpec], Encoder], index: str = "auto"
+    ):
+        """Open nothing yet.
+
+        Args:
+            gallery: what is searched.
+            load: gives the encoder of a spec; called when a new picture must be embedded.
+            index: ``exact``, ``faiss`` or ``auto``.
+        """
+        self.gallery = gallery
+        self._load = load
+        self._index = index
+        self._conditions: dict[str, _Loaded] = {}
+        self._encoder: Encoder | None = None
+
+    @cached_property
+    def _paths(self) -> dict[str, list[str]]:
+        return self.gallery.paths()
+
+    @cached_property
+    def _key_of(self) -> dict[str, str]:
+        return {path: key for key, paths in self._paths.items() for path in paths}
+
+    def table(self, condition: str) -> VectorTable:
+        """The table of a condition; color finds colour.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        tables = self.gallery.conditions()
+        for table in sorted(tables, key=lambda table: table.name != condition):
+            if same_name(table.name, condition):
+                return table
+        names = ", ".join(table.name for table in tables) or "none"
+        raise UnknownCondition(
+            f"The gallery at {self.gallery.path} has no condition '{condition}' (it has: "
+            f'{names}); add it with `cies ingest FOLDER --condition "{condition}"`.'
+        )
+
+    def _condition(self, condition: str) -> _Loaded:
+        table = self.table(condition)
+        if table.table not in self._conditions:
+            column = self.gallery.column(table)
+            self._conditions[table.table] = _Loaded(
+                table,
+                column,
+                {key: row for row, key in enumerate(column.keys)},
+                make_index(column.vectors, self._index),
+                _pair_scores(column.vectors),
+            )
+        return self._conditions[table.table]
+
+    def vectors(self, condition: str) -> VectorColumn:
+        """All vectors and words of a condition.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        return self._condition(condition).column
+
+    def path(self, key: str) -> str:
+        """Where a picture lies on this machine; the first in path order if there are copies."""
+        paths = self._paths.get(key)
+        return str(self.gallery.absolute(paths[0])) if paths else ""
+
+    def search(self, image: str | Path | Image.Image, condition: str, k: int = 10) -> Hits:
+        """The pictures most like one, in one respect.
+
+        A picture of the gallery is recognised by its path, its key or its bytes; then its stored
+        vector is used, no model is loaded, and the picture itself is not among the hits.
+
+        Args:
+            image: a file, a picture's path in the gallery, a key, or a picture in memory.
+            condition: one the gallery was embedded under.
+            k: how many hits, at least 1.
+
+        Raises:
+            UnknownCondition: naming the conditions there are.
+            UsageError: if the picture cannot be read, or ``k`` is below 1.
+            ModelError: if a new picture is given and the model cannot be had.
+        """
+        if k < 1:
+            raise UsageError(f"-k must be at least 1, not {k}.")
+        loaded = self._condition(condition)
+        query, vector = self._query(image, loaded)
+        own = loaded.rows.get(query.key)
+        rows, scores = loaded.index.search(vector[None], k + (own is not None))
+        found = [(r, s) for r, s in zip(rows[0], scores[0], strict=True) if r != own and r >= 0]
+        column = loaded.column
+        hits = [
+            Hit(
+                rank=rank,
+                key=column.keys[row],
+                path=self.path(column.keys[row]),
+                score=float(score),
+                percentile=loaded.percentile(float(score)),
+                word=column.words[row],
+                word_probability=float(column.word_probabilities[row]),
+            )
+            for rank, (row, score) in enumerate(found[:k], start=1)
+        ]
+        return Hits(query, tuple(hits))
+
+    def _query(
+        self, image: str | Path | Image.Image, loaded: _Loaded
+    ) -> tuple[Query, NDArray[np.float32]]:
+        name = loaded.table.name
+        if isinstance(image, Image.Image):
+            return self._embed(image.convert("RGB"), "image", "", loaded)
+        shown = str(image)
+        key = self._known_key(shown)
+        if key is None:
+            try:
+                content = read_bytes(Path(image))
+                if content.key not in loaded.rows:
+                    picture = decode(content.data).image
+                    return self._embed(picture, shown, content.key, loaded)
+            except UnreadableImage as error:
+                raise UsageError(
+                    f"Cannot read the query {shown}: {error.reason}; name a picture file, or a "
+                    "path or key of the gallery."
+                ) from error
+            key = content.key
+        if key not in loaded.rows:
+            raise UsageError(
+                f"{shown} is in the gallery but not embedded under '{name}'; run "
+                f'`cies ingest` on it with `--condition "{name}"` first.'
+            )
+        row = loaded.rows[key]
+        column = loaded.column
+        query = Query(
+            shown, name, key, True, column.words[row], float(column.word_probabilities[row])
+        )
+        return query, column.vectors[row]
+
+    def _known_key(self, name: str) -> str | None:
+        """The key of a picture named by key or by path, as long as the file is unchanged."""
+        if _KEY.fullmatch(name) and name in self._paths:
+            return name
+        path = Path(name)
+        key = self._key_of.get(self.gallery.stored(path)) or self._key_of.get(name)
+        if key is None:
+            return None
+        if not path.exists():
+            return key
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        return key if content == key else None
+
+    def _embed(
+        self, picture: Image.Image, shown: str, key: str, loaded: _Loaded
+    ) -> tuple[Query, NDArray[np.float32]]:
+        table = loaded.table
+        condition = Condition(table.name, str(table.made_by["phrase"]))
+        reading = self.encoder(table).read([picture], [condition])
+        word, sure = reading.words[0][0], float(reading.word_probabilities[0, 0])
+        return Query(shown, table.name, key, False, word, sure), reading.vectors[0, 0]
+
+    def encoder(self, table: VectorTable) -> Encoder:
+        """The encoder that made a table, loaded once."""
+        spec = EncoderSpec.from_made_by(table.made_by)
+        if self._encoder is None or self._encoder.spec != spec:
+            self._encoder = self._load(spec)
+        return self._encoder

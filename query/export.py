@@ -1,0 +1,54 @@
+"""Writes a condition's vectors and words to a file other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from indexes.errors import CiesError, UsageError
+from query.engine import Engine
+
+
+def export_parquet(engine: Engine, condition: str, path: Path) -> int:
+    """Write a Parquet file: key, path, vector (float32 list), word, word_probability.
+
+    Args:
+        engine: over the gallery.
+        condition: one the gallery has.
+        path: where to; replaced only once the new file is whole.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UnknownCondition: naming those there are.
+        UsageError: if the name does not end in .parquet.
+        CiesError: if the file cannot be written.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if path.suffix != ".parquet":
+        raise UsageError(f"Cannot export to {path}: the name must end in .parquet.")
+    column = engine.vectors(condition)
+    flat = pa.array(np.ascontiguousarray(column.vectors).reshape(-1), type=pa.float32())
+    table = pa.table(
+        {
+            "key": column.keys,
+            "path": [engine.path(key) for key in column.keys],
+            "vector": pa.FixedSizeListArray.from_arrays(flat, column.vectors.shape[1]),
+            "word": column.words,
+            "word_probability": pa.array(column.word_probabilities, type=pa.float32()),
+        }
+    )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        parquet.write_table(table, partial)
+        partial.replace(path)
+    except OSError as error:
+        raise CiesError(
+            f"Cannot write {path}: {(error.strerror or str(error)).lower()}; "
+            "choose another place with -o."
+        ) from error
+    return int(table.num_rows)
