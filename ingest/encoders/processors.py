@@ -33,9 +33,16 @@ class Prepared:
 
     @property
     def bucket(self) -> tuple[Any, ...]:
-        """Pictures with equal buckets can share one batch: same shapes, same prompts."""
-        shapes = tuple(sorted((name, tuple(t.shape)) for name, t in self.features.items()))
-        return shapes, self.prompts
+        """Pictures with equal buckets can share one batch: same layout, same prompts.
+
+        Whole numbers beside the pixels, such as a grid of patches, decide positions, so a tall
+        and a wide picture of as many tokens must not meet.
+        """
+        layout = []
+        for name, value in sorted(self.features.items()):
+            numbers = () if value.is_floating_point() else tuple(value.flatten().tolist())
+            layout.append((name, tuple(value.shape), numbers))
+        return tuple(layout), self.prompts
 
 
 class ChatProcessor(Protocol):

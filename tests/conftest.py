@@ -1,0 +1,71 @@
+"""Fixtures shared by all tests: no network, no user's files, real small models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.world.factors import sample_scenes
+from eval.world.gallery import write_world
+from eval.world.render import render
+from ingest.encoders.dior import DiorEncoder
+
+
+@pytest.fixture(autouse=True)
+def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's gallery, environment and current folder out of every test."""
+    for name in ("CIES_GALLERY", "CIES_MODEL", "CIES_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def builtin() -> DiorEncoder:
+    """The built-in model."""
+    return DiorEncoder.load("tiny-lvlm")
+
+
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL on disk."""
+    from tiny_models import save_qwen2_5_vl
+
+    return save_qwen2_5_vl(tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(scope="session")
+def qwen(qwen_folder: Path) -> DiorEncoder:
+    """A tiny Qwen2.5-VL, loaded."""
+    return DiorEncoder.load(str(qwen_folder))
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Rendered pictures of several sizes and aspects."""
+    sizes = [(96, 96), (140, 96), (96, 140), (200, 60), (112, 112), (96, 96)]
+    return [
+        render(scene, 160).resize(size)
+        for scene, size in zip(sample_scenes(len(sizes), 4), sizes, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered folder of 60 pictures: images/ and labels.csv."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, 60, seed=11, size=128, workers=1)
+    return folder
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    """Seeded numbers."""
+    return np.random.default_rng(0)
