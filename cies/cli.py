@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -308,6 +309,10 @@ def _interrupt(number: int, frame: object) -> None:
 def main() -> None:
     """Run a command; every expected failure is one sentence on stderr and an exit code."""
     signal.signal(signal.SIGINT, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # File names that are not UTF-8 come out as the bytes they are.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         app()
     except CiesError as error:

@@ -249,15 +249,13 @@ class Gallery:
 
     def absolute(self, path: str) -> Path:
         """Where a stored path lies on this machine."""
-        return self.root / path
+        return self.root / _unescaped(path)
 
     def stored(self, path: Path) -> str:
         """How the gallery writes a path down: relative to its root where it lies below it."""
         absolute = path.absolute()
-        try:
-            return absolute.relative_to(self.root).as_posix()
-        except ValueError:
-            return absolute.as_posix()
+        inside = absolute.is_relative_to(self.root)
+        return _escaped((absolute.relative_to(self.root) if inside else absolute).as_posix())
 
     def keys(self, table: VectorTable) -> set[str]:
         """The pictures embedded under a condition."""
@@ -398,6 +396,19 @@ class Writer:
         """Merge the small files that many commits leave behind."""
         for table in self._tables.values():
             table.compact()
+
+
+def _escaped(path: str) -> str:
+    """A path as valid Unicode. Bytes of a name that are not UTF-8 become NUL and two digits,
+    which no path can hold, so that the name can be had back.
+    """
+    return "".join(f"\0{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in path)
+
+
+def _unescaped(path: str) -> str:
+    """The inverse of :func:`_escaped`."""
+    first, *rest = path.split("\0")
+    return first + "".join(chr(0xDC00 + int(part[:2], 16)) + part[2:] for part in rest)
 
 
 def _manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:

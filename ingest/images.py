@@ -89,10 +89,11 @@ def read_bytes(path: Path) -> FileBytes:
         if path.is_symlink():
             raise UnreadableImage("link", "a symbolic link, which is not followed") from None
         raise UnreadableImage("unreadable", (error.strerror or str(error)).lower()) from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise UnreadableImage("not_a_file", "not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise UnreadableImage("not_a_file", "not a regular file")
         if about.st_size == 0:
             raise UnreadableImage("empty", "the file is empty")
         if about.st_size > MAX_BYTES:

@@ -112,7 +112,11 @@ class _Run:
         """
         old = self.gallery.conditions()
         self._tables = [(_condition(table), table) for table in old]
-        new = [c for c in wanted if not any(same_name(c.name, table.name) for table in old)]
+        new: list[Condition] = []
+        for condition in wanted:
+            taken = [*(table.name for table in old), *(other.name for other in new)]
+            if not any(same_name(condition.name, name) for name in taken):
+                new.append(condition)
         if not old and not new:
             raise UsageError("No condition was named; add one, such as `--condition color`.")
         if new:

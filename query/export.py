@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
     table = pa.table(
         {
             "key": column.keys,
-            "path": [engine.path(key) for key in column.keys],
+            "path": [_readable(engine.path(key)) for key in column.keys],
             "vector": pa.FixedSizeListArray.from_arrays(flat, column.vectors.shape[1]),
             "word": column.words,
             "word_probability": pa.array(column.word_probabilities, type=pa.float32()),
@@ -52,3 +53,8 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
             "choose another place with -o."
         ) from error
     return int(table.num_rows)
+
+
+def _readable(path: str) -> str:
+    """A path as valid Unicode; bytes that are not UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,85 @@
+"""Every index answers as exact search does, and exact search as a plain sort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from indexes.base import ExactIndex
+from indexes.factory import EXACT_LIMIT, make_index
+from indexes.faiss_index import FaissIndex
+from indexes.vectors import checksums, unit
+
+
+def clustered(count: int, dimension: int, seed: int = 0) -> np.ndarray:
+    """Unit vectors as hidden states lie: clusters of low rank around a common offset."""
+    shape, random = np.random.default_rng(9), np.random.default_rng(seed)
+    centers = shape.normal(size=(40, dimension))
+    spread = shape.normal(size=(12, dimension)) / 2
+    rows = centers[random.integers(0, 40, count)] + random.normal(size=(count, 12)) @ spread
+    return unit((rows + 0.5).astype(np.float32))
+
+
+@pytest.mark.parametrize("k", [1, 10, 200, 900])
+def test_exact_equals_a_plain_sort(k: int) -> None:
+    vectors = clustered(600, 32)
+    queries = clustered(30, 32, seed=1)
+    rows, scores = ExactIndex(vectors).search(queries, k)
+    cosines = queries @ vectors.T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    assert np.array_equal(rows, order)
+    assert np.allclose(scores, np.take_along_axis(cosines, order, axis=1))
+
+
+def test_exact_gives_ties_in_row_order() -> None:
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 400, axis=0)
+    rows, _ = ExactIndex(vectors).search(vectors[:1], 5)
+    assert rows.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_exact_of_nothing() -> None:
+    rows, scores = ExactIndex(np.empty((0, 4), dtype=np.float32)).search(
+        np.eye(4, dtype=np.float32)[:2], 3
+    )
+    assert rows.shape == scores.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("factory", "recall"), [("Flat", 1.0), ("RaBitQfs,Refine(SQfp16)", 0.99), ("HNSW32", 0.95)]
+)
+def test_faiss_against_exact(factory: str, recall: float) -> None:
+    vectors, queries = clustered(5000, 192), clustered(50, 192, seed=1)
+    rows, scores = FaissIndex(vectors, factory).search(queries, 10)
+    true_rows, true_scores = ExactIndex(vectors).search(queries, 10)
+    # A hit counts when its true cosine reaches the tenth best: ties are as good.
+    reached = np.take_along_axis(queries @ vectors.T, rows, axis=1)
+    assert (reached >= true_scores[:, -1:] - 1e-3).mean() >= recall
+    assert np.abs(scores - reached).max() < 2e-3
+    assert (np.diff(scores, axis=1) <= 1e-6).all()
+
+
+def test_kind_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = clustered(300, 16)
+    assert isinstance(make_index(vectors), ExactIndex)
+    monkeypatch.setattr("indexes.factory.EXACT_LIMIT", 200)
+    assert isinstance(make_index(vectors), FaissIndex)
+    assert isinstance(make_index(vectors, "exact"), ExactIndex)
+    assert EXACT_LIMIT == 50_000
+    with pytest.raises(ValueError, match="no index"):
+        make_index(vectors, "magic")
+
+
+def test_unit_refuses_vectors_without_direction() -> None:
+    good = np.array([[3.0, 4.0]])
+    assert unit(good).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
+    for bad in ([0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]):
+        with pytest.raises(ValueError, match="1 of 1"):
+            unit(np.array([bad]))
+
+
+def test_checksums_see_one_flipped_bit() -> None:
+    rows = np.ones((4, 8), dtype=np.float16)
+    before = checksums(rows)
+    rows.view(np.uint16)[2, 3] ^= 1
+    after = checksums(rows)
+    assert (before != after).tolist() == [False, False, True, False]

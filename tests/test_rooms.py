@@ -1,0 +1,97 @@
+"""The staircase: which room may import which, and which module owns which heavy library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "configs": set(),
+    "indexes": set(),
+    "ingest": {"indexes"},
+    "query": {"indexes", "ingest"},
+    "eval": {"indexes", "ingest", "query"},
+    "cies": {"indexes", "ingest", "query", "eval"},
+}
+OWNERS = {
+    "lancedb": ("indexes/tables.py",),
+    "faiss": ("indexes/faiss_index.py",),
+    "torch": ("ingest/encoders/", "eval/school/"),
+    "transformers": ("ingest/encoders/", "eval/school/"),
+    "tokenizers": ("eval/school/",),
+    "typer": ("cies/cli.py",),
+    "rich": ("cies/console.py",),
+}
+MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of every import of a module, wherever it stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full path"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_below(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    rooms = imported(path) & MAY_IMPORT.keys() - {room}
+    assert rooms <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_libraries_have_one_owner(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    for library in imported(path) & OWNERS.keys():
+        assert name.startswith(OWNERS[library]), f"{name} imports {library}"
+
+
+def test_the_staircase_test_can_fail(tmp_path: Path) -> None:
+    module = tmp_path / "bad.py"
+    module.write_text("def f():\n    from query.engine import Engine\n    import torch\n")
+    assert imported(module) == {"query", "torch"}
+
+
+@pytest.mark.parametrize(
+    ("command", "banned"),
+    [
+        (["--help"], {"torch", "transformers", "lancedb", "faiss", "pyarrow", "numpy", "PIL"}),
+        (["search", "--help"], {"torch", "transformers", "lancedb", "faiss", "pyarrow", "numpy"}),
+        (["status"], {"torch", "transformers", "faiss"}),
+        (["models"], {"torch", "transformers", "faiss", "lancedb"}),
+    ],
+)
+def test_light_commands_import_nothing_heavy(command: list[str], banned: set[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['cies', *sys.argv[1:]]\n"
+        "from cies.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('LOADED', *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split()[1:])
+    assert "cies" in loaded
+    assert not loaded & banned
+
+
+def test_public_names_are_those_listed() -> None:
+    import cies
+
+    assert sorted(cies.__all__) == sorted(cies._HOMES)
+    for name in cies.__all__:
+        assert getattr(cies, name) is not None
+    with pytest.raises(AttributeError):
+        cies.no_such_name
