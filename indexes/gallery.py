@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -164,13 +164,14 @@ class Gallery:
             GalleryMismatch: if a newer version of CIES wrote it.
         """
         path = Path(path).absolute()
-        if not (path / "manifest.lance").is_dir():
+        gallery = cls(path, Database(path)) if (path / "manifest.lance").is_dir() else None
+        about = gallery._manifest().get("gallery") if gallery else None
+        if gallery is None or about is None:
             raise GalleryMissing(
                 f"There is no gallery at {path}; make one with "
                 f"`cies ingest FOLDER --gallery {path} --condition color`."
             )
-        gallery = cls(path, Database(path))
-        found = gallery._manifest().get("gallery", {}).get("format")
+        found = about["format"]
         if found != FORMAT:
             raise GalleryMismatch(
                 f"The gallery at {path} has format {found}, this version of CIES reads format "
@@ -187,7 +188,9 @@ class Gallery:
         """
         path = Path(path).absolute()
         if (path / "manifest.lance").is_dir():
-            return cls.open(path)
+            # A manifest without its first entry was interrupted in the making: it is finished.
+            with suppress(GalleryMissing):
+                return cls.open(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             foreign = [p.name for p in path.iterdir() if p.name != "lock"]

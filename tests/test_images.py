@@ -132,7 +132,7 @@ def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "@eaDir").mkdir()
-    odd = [b"b/\xff\xfe.jpg", "b/new\nline.jpg".encode(), b"b/-rf.jpg", b"a.JPG", b"c.png"]
+    odd = [b"b/\xff\xfe.jpg", b"b/new\nline.jpg", b"b/-rf.jpg", b"a.JPG", b"c.png"]
     others = [b".hidden/x.jpg", b"@eaDir/x.jpg", b"._a.jpg", b"notes.txt", b"raw.cr2"]
     for name in (*odd, *others):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"x")

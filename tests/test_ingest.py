@@ -264,3 +264,17 @@ def test_hostile_conditions_name_no_table(gallery: Gallery, folder: Path) -> Non
 def test_impossible_conditions(text: str) -> None:
     with pytest.raises(UsageError):
         Condition.parse(text)
+
+
+def test_a_gallery_interrupted_in_the_making_is_finished(tmp_path: Path) -> None:
+    from indexes.gallery import _FILES, _MANIFEST
+    from indexes.tables import Database
+
+    (tmp_path / "half").mkdir()
+    database = Database(tmp_path / "half")
+    database.ensure("files", _FILES)
+    database.ensure("manifest", _MANIFEST)
+    with pytest.raises(GalleryMissing):
+        Gallery.open(tmp_path / "half")
+    assert Gallery.create(tmp_path / "half").conditions() == []
+    assert Gallery.open(tmp_path / "half").files() == []

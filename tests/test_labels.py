@@ -56,7 +56,7 @@ def test_match_files() -> None:
     source = Path("labels.csv")
     assert match_files(["a.jpg", "gone.jpg"], stored, source) == {"a.jpg": "x/images/a.jpg"}
     assert match_files(["images/b.jpg"], stored, source) == {"images/b.jpg": "x/images/b.jpg"}
-    with pytest.raises(UsageError, match="fits x/images/b.jpg and /other/b.jpg"):
+    with pytest.raises(UsageError, match=r"fits x/images/b\.jpg and /other/b\.jpg"):
         match_files(["b.jpg"], stored, source)
     with pytest.raises(UsageError, match="None of the files"):
         match_files(["gone.jpg"], stored, source)

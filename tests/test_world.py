@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_larger_means_more_paint_and_more_means_more() -> None:
     small, medium, large = (paint(size=size) for size in FACTORS["size"])
     assert 2 * small < 1.3 * medium < 1.3 * large
     counts = [paint(size="small", count=count) for count in FACTORS["count"]]
-    assert all(after > 1.15 * before for before, after in zip(counts, counts[1:], strict=False))
+    assert all(after > 1.15 * before for before, after in pairwise(counts))
 
 
 @pytest.mark.parametrize("shape", FACTORS["shape"])
