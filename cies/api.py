@@ -37,9 +37,18 @@ def open(path: str | Path, device: str = "auto", index: str = "auto") -> Engine:
     return Engine(Gallery.open(path), load, index)
 
 
-def create(path: str | Path) -> Gallery:
-    """Open a gallery for filling, made empty first if there is none."""
-    return Gallery.create(path)
+def create(path: str | Path, geometry: str | None = None) -> Gallery:
+    """Open a gallery for filling, made empty first if there is none.
+
+    Args:
+        path: its folder.
+        geometry: how a new gallery compares vectors: ``raw``, ``centred`` or ``standardised``.
+
+    Raises:
+        GalleryError: if the folder holds something else.
+        GalleryMismatch: if there is a gallery and it compares otherwise.
+    """
+    return Gallery.create(path, geometry)
 
 
 def load_encoder(

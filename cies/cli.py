@@ -79,6 +79,10 @@ def ingest(
     dtype: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
     ] = "auto",
+    geometry: Annotated[
+        Optional[str],
+        typer.Option(help="raw, centred or standardised vectors, for a new gallery."),
+    ] = None,
     device: DeviceOption = "auto",
     force: Annotated[
         bool, typer.Option(help="Accept conditions the model was not schooled on.")
@@ -97,7 +101,7 @@ def ingest(
 
     place = find_gallery(gallery)
     _check_sources(source)
-    store = api.create(place)
+    store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
 
         def announce(encoder: Encoder) -> None:
@@ -116,6 +120,8 @@ def ingest(
             progress,
             announce,
         )
+    if not report.found:
+        say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
     print_failures(report)
     summary = ingest_summary(place, report)
     if as_json:

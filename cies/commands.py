@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
 from cies.console import print_json, print_table, say
-from indexes.gallery import Gallery, VectorTable
+from indexes.gallery import Gallery
+from indexes.records import VectorTable
 from ingest.encoders.models import BUILTIN
 from ingest.pipeline import IngestReport
 from query.hits import SCHEMA_VERSION, Hits
@@ -63,6 +64,8 @@ def print_hits(hits: Hits, form: str) -> None:
         for hit in hits:
             print(hit.path)
     else:
+        if not hits:
+            say("No hits: there is no other picture in the gallery under this condition.")
         word = f" ({hits.query.word})" if hits.query.word else ""
         print_table(
             ["rank", "score", "percentile", "word", "path"],
@@ -121,6 +124,7 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
         "files": len(files) - len(failed),
         "failed": [vars(record) for record in failed],
         "bytes": size,
+        "geometry": gallery.geometry,
         "conditions": entries,
     }
 
@@ -134,6 +138,7 @@ def print_status(document: dict[str, Any]) -> None:
             ["pictures", str(document["pictures"])],
             ["files", str(document["files"])],
             ["unreadable", str(len(document["failed"]))],
+            ["vectors", document["geometry"]],
             ["on disk", f"{document['bytes'] / 1e6:.1f} MB"],
         ],
     )

@@ -77,8 +77,9 @@ def run_demo(folder: Path, pictures: int) -> None:
         page,
         render_page(
             "One picture, six searches",
-            "Each row asks for pictures like the query in one respect. The word in bold is what "
-            "the model says of a picture in that respect; the number is how alike it is.",
+            "Each row asks for pictures like the query in one respect. In bold what the model "
+            "says of a picture in that respect; then how alike it is to the query, and the share "
+            "of all pairs in this gallery that are less alike.",
             str(query),
             rows,
         ),

@@ -28,8 +28,8 @@ section { display: grid; grid-template-columns: 170px 1fr; gap: 1rem; padding: .
   border-top: 1px solid var(--line); align-items: start; }
 h2 { font-size: 1.15rem; margin: 0; overflow-wrap: anywhere; }
 h2 + div { color: var(--quiet); font-size: .85rem; }
-ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem;
-  grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); }
+ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .6rem;
+  grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
 figure { margin: 0; }
 figure img, .gone { width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
   background: #8881; border-radius: 6px; }
@@ -77,7 +77,8 @@ def _figure(hit: Hit) -> str:
     word = f"<b>{html.escape(hit.word)}</b> " if hit.word else ""
     return (
         f"<li><figure>{_picture(hit.path)}<figcaption>{word}"
-        f"<span>{hit.score:.3f}, above {min(hit.percentile, 99.9):.1f}% of pairs</span>"
+        f'<span title="cosine, and the share of pairs in this gallery that are less alike">'
+        f"{hit.score:.2f} &middot; {min(hit.percentile, 99.9):.1f}%</span>"
         "</figcaption></figure></li>"
     )
 

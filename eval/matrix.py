@@ -19,7 +19,7 @@ from eval.metrics import (
     triplet_accuracy,
 )
 from indexes.errors import UsageError
-from indexes.gallery import VectorColumn
+from indexes.records import VectorColumn
 from indexes.vectors import Vectors
 from ingest.conditions import same_name
 from query.engine import Engine

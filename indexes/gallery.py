@@ -1,9 +1,10 @@
 """The gallery: a folder of Lance tables that remembers what it holds and how it was made.
 
 ==========  ==================================================================================
-manifest    key, value (JSON): the format version, and one entry a vector table
+manifest    key, value (JSON): format version and geometry, and one entry a vector table
 files       path -> content key, size, time, and what became of it
 images      content key -> what is known of the picture
+statistics  vector table -> mean and standard deviation of its vectors
 c_...       one a condition: content key -> vector, word, word probability, checksum
 ==========  ==================================================================================
 
@@ -13,10 +14,8 @@ picture. What is missing is a difference of keys. Readers take no lock; one writ
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -24,123 +23,34 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexes.errors import GalleryError, GalleryLocked, GalleryMismatch, GalleryMissing
+from indexes.errors import (
+    GalleryError,
+    GalleryLocked,
+    GalleryMismatch,
+    GalleryMissing,
+    UsageError,
+)
+from indexes.geometry import GEOMETRIES, Statistics
+from indexes.records import (
+    FILES,
+    IMAGES,
+    MANIFEST,
+    STATISTICS,
+    FileRecord,
+    ImageRecord,
+    VectorColumn,
+    VectorTable,
+    escaped,
+    unescaped,
+    vector_schema,
+)
 from indexes.tables import Database, Table
 from indexes.vectors import Vectors, checksums, unit
 
 FORMAT = 1
 
-_MANIFEST = pa.schema([("key", pa.string()), ("value", pa.string())])
-_FILES = pa.schema(
-    [
-        ("path", pa.string()),
-        ("key", pa.string()),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
-_IMAGES = pa.schema(
-    [
-        ("key", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("format", pa.string()),
-        ("taken_at", pa.timestamp("s")),
-    ]
-)
-
-
-def _vector_schema(dimension: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("key", pa.string()),
-            ("vector", pa.list_(pa.float16(), dimension)),
-            ("word", pa.string()),
-            ("word_probability", pa.float32()),
-            ("checksum", pa.uint32()),
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class VectorTable:
-    """The manifest's entry for one condition.
-
-    Attributes:
-        name: the condition as the user typed it.
-        dimension: length of its vectors.
-        made_by: everything that changes its vectors (phrase, model, prompt, dtype ...), as JSON
-            values. The table is named by its hash, never by the user's text.
-    """
-
-    name: str
-    dimension: int
-    made_by: Mapping[str, Any]
-
-    @property
-    def table(self) -> str:
-        """The Lance table's name: ``c_`` and 26 hexadecimal digits."""
-        content = json.dumps(dict(self.made_by), sort_keys=True, ensure_ascii=True)
-        return "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One file the gallery has seen.
-
-    Attributes:
-        path: relative to the gallery's root where it lies below it, else absolute.
-        key: SHA-256 of its bytes in hexadecimal; empty if they could not be read.
-        size: bytes.
-        mtime_ns: time of last change, nanoseconds since 1970.
-        status: ``done``, or an outcome code such as ``truncated``.
-        reason: for people, empty when done.
-    """
-
-    path: str
-    key: str
-    size: int
-    mtime_ns: int
-    status: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One picture, by content.
-
-    Attributes:
-        key: SHA-256 of its bytes in hexadecimal.
-        width: pixels, as it is shown.
-        height: pixels, as it is shown.
-        format: the decoder's name for it, such as ``JPEG``.
-        taken_at: seconds since 1970 in the camera's own time, or ``None``.
-    """
-
-    key: str
-    width: int
-    height: int
-    format: str
-    taken_at: int | None = None
-
-
-@dataclass(frozen=True)
-class VectorColumn:
-    """All rows of one vector table, in key order.
-
-    Attributes:
-        keys: content keys, [n].
-        vectors: float32 [n, dim], unit rows.
-        words: the model's word for each picture, or empty strings.
-        word_probabilities: float32 [n].
-    """
-
-    keys: list[str]
-    vectors: Vectors
-    words: list[str]
-    word_probabilities: NDArray[np.float32]
+#: How a new gallery compares vectors, unless told otherwise; measured in docs/geometry.md.
+DEFAULT_GEOMETRY = "raw"
 
 
 class Gallery:
@@ -149,6 +59,11 @@ class Gallery:
     def __init__(self, path: Path, database: Database):
         self.path = path
         self._database = database
+
+    @property
+    def geometry(self) -> str:
+        """How vectors are compared: one of :data:`indexes.geometry.GEOMETRIES`."""
+        return str(self._manifest()["gallery"]["geometry"])
 
     @property
     def root(self) -> Path:
@@ -180,17 +95,27 @@ class Gallery:
         return gallery
 
     @classmethod
-    def create(cls, path: str | Path) -> Gallery:
+    def create(cls, path: str | Path, geometry: str | None = None) -> Gallery:
         """Open a gallery, made empty first if there is none.
 
+        Args:
+            path: its folder.
+            geometry: how a new gallery shall compare vectors.
+
         Raises:
+            UsageError: if there is no such geometry.
             GalleryError: if the folder cannot be made or holds something else.
+            GalleryMismatch: if there is a gallery and it compares otherwise.
         """
+        if geometry is not None and geometry not in GEOMETRIES:
+            raise UsageError(
+                f"There is no geometry '{geometry}'; choose one of {', '.join(GEOMETRIES)}."
+            )
         path = Path(path).absolute()
         if (path / "manifest.lance").is_dir():
             # A manifest without its first entry was interrupted in the making: it is finished.
             with suppress(GalleryMissing):
-                return cls.open(path)
+                return cls._opened_as(path, geometry)
         try:
             path.mkdir(parents=True, exist_ok=True)
             foreign = [p.name for p in path.iterdir() if p.name != "lock"]
@@ -209,10 +134,22 @@ class Gallery:
         with gallery.writer():
             # The manifest is written last: without it there is no gallery, so a crash on the
             # way leaves nothing half made.
-            database.ensure("files", _FILES)
-            database.ensure("images", _IMAGES)
-            manifest = database.ensure("manifest", _MANIFEST)
-            manifest.upsert(_manifest_row("gallery", {"format": FORMAT}))
+            database.ensure("files", FILES)
+            database.ensure("images", IMAGES)
+            database.ensure("statistics", STATISTICS)
+            manifest = database.ensure("manifest", MANIFEST)
+            about = {"format": FORMAT, "geometry": geometry or DEFAULT_GEOMETRY}
+            manifest.upsert(_manifest_row("gallery", about))
+        return gallery
+
+    @classmethod
+    def _opened_as(cls, path: Path, geometry: str | None) -> Gallery:
+        gallery = cls.open(path)
+        if geometry not in (None, gallery.geometry):
+            raise GalleryMismatch(
+                f"The gallery at {path} compares vectors {gallery.geometry}, not {geometry}; "
+                "leave --geometry out, or make another gallery with --gallery."
+            )
         return gallery
 
     # -- reading ---------------------------------------------------------------------------
@@ -252,13 +189,13 @@ class Gallery:
 
     def absolute(self, path: str) -> Path:
         """Where a stored path lies on this machine."""
-        return self.root / _unescaped(path)
+        return self.root / unescaped(path)
 
     def stored(self, path: Path) -> str:
         """How the gallery writes a path down: relative to its root where it lies below it."""
         absolute = path.absolute()
         inside = absolute.is_relative_to(self.root)
-        return _escaped((absolute.relative_to(self.root) if inside else absolute).as_posix())
+        return escaped((absolute.relative_to(self.root) if inside else absolute).as_posix())
 
     def keys(self, table: VectorTable) -> set[str]:
         """The pictures embedded under a condition."""
@@ -292,6 +229,14 @@ class Gallery:
             words=[word or "" for word in rows.column("word").to_pylist()],
             word_probabilities=rows.column("word_probability").to_numpy().astype(np.float32),
         )
+
+    def statistics(self, table: VectorTable) -> Statistics | None:
+        """Mean and standard deviation of a condition's vectors, if they were taken."""
+        for row in self._database.open("statistics").read().to_pylist():
+            if row["table"] == table.table:
+                mean, std = (np.array(row[name], dtype=np.float32) for name in ("mean", "std"))
+                return Statistics(mean, std, row["count"])
+        return None
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -332,7 +277,7 @@ class Writer:
 
     def declare(self, table: VectorTable, order: int) -> None:
         """Make a condition's table and enter it in the manifest."""
-        self._database.ensure(table.table, _vector_schema(table.dimension))
+        self._database.ensure(table.table, vector_schema(table.dimension))
         entry = {
             "name": table.name,
             "dimension": table.dimension,
@@ -377,18 +322,28 @@ class Writer:
             "word_probability": pa.array(word_probabilities, type=pa.float32()),
             "checksum": pa.array(checksums(half), type=pa.uint32()),
         }
-        rows = pa.table(columns, schema=_vector_schema(table.dimension))
+        rows = pa.table(columns, schema=vector_schema(table.dimension))
         self._table(table.table).upsert(rows)
+
+    def put_statistics(self, table: VectorTable, statistics: Statistics) -> None:
+        """Store mean and standard deviation of a condition's vectors."""
+        row = {
+            "table": table.table,
+            "mean": statistics.mean.tolist(),
+            "std": statistics.std.tolist(),
+            "count": statistics.count,
+        }
+        self._table("statistics").upsert(pa.Table.from_pylist([row], schema=STATISTICS))
 
     def put_images(self, images: Sequence[ImageRecord]) -> None:
         """Store what is known of pictures."""
         rows = [vars(image) for image in images]
-        self._table("images").upsert(pa.Table.from_pylist(rows, schema=_IMAGES))
+        self._table("images").upsert(pa.Table.from_pylist(rows, schema=IMAGES))
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
         """Store what became of files."""
         rows = [vars(record) for record in files]
-        self._table("files").upsert(pa.Table.from_pylist(rows, schema=_FILES))
+        self._table("files").upsert(pa.Table.from_pylist(rows, schema=FILES))
 
     def forget_files(self, paths: Sequence[str]) -> None:
         """Drop files from the record; pictures and vectors stay."""
@@ -401,19 +356,6 @@ class Writer:
             table.compact()
 
 
-def _escaped(path: str) -> str:
-    """A path as valid Unicode. Bytes of a name that are not UTF-8 become NUL and two digits,
-    which no path can hold, so that the name can be had back.
-    """
-    return "".join(f"\0{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in path)
-
-
-def _unescaped(path: str) -> str:
-    """The inverse of :func:`_escaped`."""
-    first, *rest = path.split("\0")
-    return first + "".join(chr(0xDC00 + int(part[:2], 16)) + part[2:] for part in rest)
-
-
 def _manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
     text = json.dumps(dict(value), sort_keys=True)
-    return pa.Table.from_pylist([{"key": key, "value": text}], schema=_MANIFEST)
+    return pa.Table.from_pylist([{"key": key, "value": text}], schema=MANIFEST)

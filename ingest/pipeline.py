@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
 from indexes.errors import GalleryMismatch, UsageError
-from indexes.gallery import FileRecord, Gallery, ImageRecord, VectorTable, Writer
+from indexes.gallery import Gallery, Writer
+from indexes.geometry import Statistics
+from indexes.records import FileRecord, ImageRecord, VectorTable
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.images import Picture, UnreadableImage, decode, read_bytes
@@ -250,6 +252,12 @@ class _Run:
             )
             self._have[table.table].update(keys)
 
+    def summarize(self) -> None:
+        """Take the statistics of every condition anew."""
+        for _, table in self._tables:
+            vectors = self.gallery.column(table).vectors
+            self.writer.put_statistics(table, Statistics.of(vectors))
+
     @property
     def encoder(self) -> Encoder:
         """Loaded when first needed: a run that finds nothing new needs no model."""
@@ -328,6 +336,7 @@ def ingest(
                     found.update({file.path: file for file in scan(place)})
         run.take(list(found.values()), known)
         if run.report.embedded:
+            run.summarize()
             writer.compact()
     run.report.seconds = time.monotonic() - started
     return run.report

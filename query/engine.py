@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Callable
@@ -16,7 +16,9 @@ from PIL import Image
 from indexes.base import Index
 from indexes.errors import UnknownCondition, UsageError
 from indexes.factory import make_index
-from indexes.gallery import Gallery, VectorColumn, VectorTable
+from indexes.gallery import Gallery
+from indexes.geometry import Statistics
+from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
@@ -34,6 +36,7 @@ class _Loaded:
     """One condition's table in memory."""
 
     table: VectorTable
+    statistics: Statistics
     column: VectorColumn
     rows: dict[str, int]
     index: Index
@@ -78,6 +81,10 @@ class Engine:
         self._encoder: Encoder | None = None
 
     @cached_property
+    def _geometry(self) -> str:
+        return self.gallery.geometry
+
+    @cached_property
     def _paths(self) -> dict[str, list[str]]:
         return self.gallery.paths()
 
@@ -104,9 +111,13 @@ class Engine:
     def _condition(self, condition: str) -> _Loaded:
         table = self.table(condition)
         if table.table not in self._conditions:
-            column = self.gallery.column(table)
+            stored = self.gallery.column(table)
+            statistics = self.gallery.statistics(table) or Statistics.of(stored.vectors)
+            moved = statistics.apply(stored.vectors, self._geometry)
+            column = replace(stored, vectors=moved)
             self._conditions[table.table] = _Loaded(
                 table,
+                statistics,
                 column,
                 {key: row for row, key in enumerate(column.keys)},
                 make_index(column.vectors, self._index),
@@ -115,7 +126,7 @@ class Engine:
         return self._conditions[table.table]
 
     def vectors(self, condition: str) -> VectorColumn:
-        """All vectors and words of a condition.
+        """All vectors and words of a condition, in the gallery's geometry.
 
         Raises:
             UnknownCondition: naming those there are.
@@ -217,7 +228,8 @@ class Engine:
         condition = Condition(table.name, str(table.made_by["phrase"]))
         reading = self.encoder(table).read([picture], [condition])
         word, sure = reading.words[0][0], float(reading.word_probabilities[0, 0])
-        return Query(shown, table.name, key, False, word, sure), reading.vectors[0, 0]
+        vector = loaded.statistics.apply(reading.vectors[0], self._geometry)[0]
+        return Query(shown, table.name, key, False, word, sure), vector
 
     def encoder(self, table: VectorTable) -> Encoder:
         """The encoder that made a table, loaded once."""

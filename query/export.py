@@ -14,6 +14,8 @@ from query.engine import Engine
 def export_parquet(engine: Engine, condition: str, path: Path) -> int:
     """Write a Parquet file: key, path, vector (float32 list), word, word_probability.
 
+    The vectors are the stored originals, of unit length, before the gallery's geometry.
+
     Args:
         engine: over the gallery.
         condition: one the gallery has.
@@ -32,7 +34,7 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
 
     if path.suffix != ".parquet":
         raise UsageError(f"Cannot export to {path}: the name must end in .parquet.")
-    column = engine.vectors(condition)
+    column = engine.gallery.column(engine.table(condition))
     flat = pa.array(np.ascontiguousarray(column.vectors).reshape(-1), type=pa.float32())
     table = pa.table(
         {

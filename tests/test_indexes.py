@@ -8,6 +8,7 @@ import pytest
 from indexes.base import ExactIndex
 from indexes.factory import EXACT_LIMIT, make_index
 from indexes.faiss_index import FaissIndex
+from indexes.geometry import Statistics
 from indexes.vectors import checksums, unit
 
 
@@ -83,3 +84,24 @@ def test_checksums_see_one_flipped_bit() -> None:
     rows.view(np.uint16)[2, 3] ^= 1
     after = checksums(rows)
     assert (before != after).tolist() == [False, False, True, False]
+
+
+def test_geometries_against_their_formulas() -> None:
+    vectors = clustered(400, 24)
+    statistics = Statistics.of(vectors)
+    assert np.array_equal(statistics.apply(vectors, "raw"), vectors)
+    centred = vectors - vectors.mean(axis=0)
+    for geometry, moved in [("centred", centred), ("standardised", centred / vectors.std(axis=0))]:
+        expected = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        assert np.allclose(statistics.apply(vectors, geometry), expected, atol=1e-4)
+    # A common offset, as all prompts of one condition share, is taken away: pairs are as often
+    # alike as unlike.
+    pairs = statistics.apply(vectors, "centred")
+    assert abs((pairs @ pairs.T).mean()) < 0.02 < (vectors @ vectors.T).mean()
+
+
+def test_geometry_of_degenerate_galleries() -> None:
+    same = np.repeat(unit(np.ones((1, 8))), 30, axis=0)
+    assert np.allclose(Statistics.of(same).apply(same, "centred"), same)
+    few = clustered(5, 8)
+    assert np.array_equal(Statistics.of(few).apply(few, "standardised"), few)

@@ -14,7 +14,8 @@ from PIL import Image
 from stand_in import StandIn
 
 from indexes.errors import GalleryError, GalleryLocked, GalleryMismatch, GalleryMissing, UsageError
-from indexes.gallery import Gallery, VectorTable
+from indexes.gallery import Gallery
+from indexes.records import VectorTable
 from ingest.conditions import Condition
 from ingest.pipeline import IngestReport, Progress, check_same_model, ingest
 
@@ -267,13 +268,13 @@ def test_impossible_conditions(text: str) -> None:
 
 
 def test_a_gallery_interrupted_in_the_making_is_finished(tmp_path: Path) -> None:
-    from indexes.gallery import _FILES, _MANIFEST
+    from indexes.records import FILES, MANIFEST
     from indexes.tables import Database
 
     (tmp_path / "half").mkdir()
     database = Database(tmp_path / "half")
-    database.ensure("files", _FILES)
-    database.ensure("manifest", _MANIFEST)
+    database.ensure("files", FILES)
+    database.ensure("manifest", MANIFEST)
     with pytest.raises(GalleryMissing):
         Gallery.open(tmp_path / "half")
     assert Gallery.create(tmp_path / "half").conditions() == []

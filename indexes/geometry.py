@@ -1,0 +1,73 @@
+"""How stored vectors are compared: as they are, centred, or standardised.
+
+Hidden states of one prompt share a large offset and a few huge dimensions, so that all pairs look
+alike. Subtracting the gallery's mean, and dividing by its standard deviation, are choices of
+similarity: which one ranks better is measured (docs/geometry.md), declared by the gallery, and
+applied to queries and stored vectors alike. The stored originals never change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.vectors import Vectors, unit
+
+#: The choices, and what each does.
+GEOMETRIES = {
+    "raw": "the model's own vectors",
+    "centred": "less the mean of the gallery under the condition",
+    "standardised": "centred, and divided by the standard deviation of each dimension",
+}
+
+#: Fewer pictures than this say too little of a mean; they are compared as they are.
+MIN_COUNT = 20
+
+#: A dimension that never moves is not blown up.
+_LEAST_STD = 1e-4
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of a condition's unit vectors.
+
+    Attributes:
+        mean: float32 [dim].
+        std: float32 [dim].
+        count: vectors they were taken of.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    count: int
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> Statistics:
+        """Take them of vectors, float32 [n, dim]."""
+        if not len(vectors):
+            nothing = np.zeros(vectors.shape[1], dtype=np.float32)
+            return cls(nothing, nothing, 0)
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        std = vectors.std(axis=0, dtype=np.float64)
+        return cls(mean.astype(np.float32), std.astype(np.float32), len(vectors))
+
+    def apply(self, vectors: Vectors, geometry: str) -> Vectors:
+        """Move unit vectors into a geometry; a vector equal to the mean is left as it is.
+
+        Args:
+            vectors: float32 [n, dim], unit rows.
+            geometry: one of :data:`GEOMETRIES`.
+
+        Returns:
+            float32 [n, dim], unit rows.
+        """
+        if geometry == "raw" or self.count < MIN_COUNT:
+            return vectors
+        moved = vectors - self.mean
+        if geometry == "standardised":
+            moved = moved / np.maximum(self.std, _LEAST_STD)
+        still = np.linalg.norm(moved, axis=1) < 1e-6
+        moved[still] = vectors[still]
+        return unit(moved)
