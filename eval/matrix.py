@@ -27,7 +27,7 @@ from query.engine import Engine
 SCHEMA_VERSION = 1
 
 #: What is measured, in this order.
-METRICS = ("P@1", "recall@10", "MAP@R")
+METRICS = ("P@1", "recall@10", "MAP@R", "balanced MAP@R")
 
 #: Queries ranked at once.
 _BLOCK = 512
@@ -64,7 +64,7 @@ class Cell:
         label: judged by.
         own: whether the label is what the condition asks for.
         queries: pictures whose label is known and shared by another.
-        metrics: ``P@1``, ``recall@10`` and ``MAP@R``.
+        metrics: one of each of :data:`METRICS`.
     """
 
     condition: str
@@ -110,7 +110,7 @@ class Matrix:
                 "P@1": "share of queries whose nearest picture has their label",
                 "recall@10": "share of queries with their label among the first 10 (hit rate)",
                 "MAP@R": "mean over queries of (1/R) sum of P(i) rel(i) for i up to R",
-                "mean": "over queries",
+                "mean": "over queries; balanced: over the label's values",
                 "chance": "expectation under a random ranking",
             },
             "pictures": self.pictures,
@@ -150,6 +150,7 @@ def judge(
         For each label the number of queries that had something to find, and the measures.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
+    asked_of: dict[str, list[NDArray[np.int64]]] = {name: [] for name in labels}
     for start in range(0, len(vectors), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(vectors)))
         order = _order(vectors, block)
@@ -167,11 +168,12 @@ def judge(
             asked = relevant > 0
             if asked.any():
                 rows[name].append(_measure(hits[asked], relevant[asked], others[asked]))
+                asked_of[name].append(values[block][asked])
     judged = {}
     for name, blocks in rows.items():
         if blocks:
             joined = np.concatenate(blocks)
-            means = joined.mean(axis=0)
+            means = _means(joined, np.concatenate(asked_of[name]))
             measures = {
                 metric: Measure(float(means[i, 0]), float(means[i, 1]))
                 for i, metric in enumerate(METRICS)
@@ -183,13 +185,22 @@ def judge(
 def _measure(
     hits: NDArray[np.bool_], relevant: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Value and chance of each of :data:`METRICS`: float64 [queries, metrics, 2]."""
+    """Value and chance of the metrics of single queries: float64 [queries, 3, 2]."""
     pairs = [
         (precision_at_1(hits), chance_precision_at_1(relevant, others)),
         (hit_rate_at(hits, 10), chance_hit_rate_at(relevant, others, 10)),
         (map_at_r(hits, relevant), chance_map_at_r(relevant, others)),
     ]
     return np.stack([np.stack(pair, axis=1) for pair in pairs], axis=1)
+
+
+def _means(rows: NDArray[np.float64], values: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Value and chance of each of :data:`METRICS`: float64 [metrics, 2].
+
+    The last is MAP@R as a mean over the label's values, each of equal weight however common.
+    """
+    balanced = np.mean([rows[values == value, 2].mean(axis=0) for value in np.unique(values)], 0)
+    return np.concatenate([rows.mean(axis=0), balanced[None]])
 
 
 def _select(column: VectorColumn, keys: Sequence[str]) -> Vectors:

@@ -180,7 +180,7 @@ def test_eval(gallery: Path, world: Path) -> None:
         ("shape", "shape"),
     ]
     for cell in cells.values():
-        assert set(cell["metrics"]) == {"P@1", "recall@10", "MAP@R"}
+        assert set(cell["metrics"]) == {"P@1", "recall@10", "MAP@R", "balanced MAP@R"}
     shown = run("eval", gallery, "--labels", labels)
     assert shown.returncode == 0 and "chance MAP@R" in shown.stdout
 

@@ -93,8 +93,10 @@ def slow_judge(vectors, values, classes):
         others.sort(key=lambda i: -float(vectors[query] @ vectors[i]))
         hits = [bool(values[i] == values[query]) for i in others]
         if any(hits):
-            rows.append([hits[0], any(hits[:10]), slow_map_at_r(hits, sum(hits))])
-    return len(rows), np.mean(rows, axis=0)
+            rows.append([hits[0], any(hits[:10]), slow_map_at_r(hits, sum(hits)), values[query]])
+    by_value = {row[3]: [r[2] for r in rows if r[3] == row[3]] for row in rows}
+    balanced = np.mean([np.mean(scores) for scores in by_value.values()])
+    return len(rows), [*np.mean(rows, axis=0)[:3], balanced]
 
 
 @pytest.mark.parametrize("with_classes", [False, True])
@@ -114,7 +116,7 @@ def test_perfect_and_random_vectors(random: np.random.Generator) -> None:
     values = np.repeat(np.arange(6), 50)
     perfect = np.eye(6, dtype=np.float32)[values]
     measures = judge(perfect, {"a": values})["a"][1]
-    assert [m.value for m in measures.values()] == [1, 1, 1]
+    assert [m.value for m in measures.values()] == [1, 1, 1, 1]
     noise = random.normal(size=(300, 16)).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     measures = judge(noise, {"a": values})["a"][1]
