@@ -169,10 +169,26 @@ class Database:
         try:
             return Table(self._connection, self.folder, name)
         except (RuntimeError, OSError, ValueError) as error:
+            if self._set_aside_empty_manifests(name):
+                return self.open(name)
             raise GalleryError(
                 f"Table {name} in {self.folder} cannot be read ({str(error).splitlines()[0]}); "
                 "restore the gallery from a backup or ingest into a new one with --gallery."
             ) from error
+
+    def _set_aside_empty_manifests(self, name: str) -> int:
+        """Move manifests of no length away, so that the table opens one commit earlier.
+
+        After a power cut the newest manifest may be there by name only. Its commit was never
+        acknowledged, since an acknowledged one is synced; without it the table is whole.
+        """
+        versions = self.folder / f"{name}.lance" / "_versions"
+        empty = [path for path in versions.glob("*.manifest") if path.stat().st_size == 0]
+        for path in empty:
+            aside = self.folder / "quarantine" / name
+            aside.mkdir(parents=True, exist_ok=True)
+            path.replace(aside / path.name)
+        return len(empty)
 
     def ensure(self, name: str, schema: pa.Schema) -> Table:
         """Open a table, made empty first if it is not there."""

@@ -23,8 +23,13 @@ from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.images import Picture, UnreadableImage, decode, read_bytes
 from ingest.scan import Found, scan
 
-#: Pictures embedded and written at once: at most this many are at risk in a crash.
+#: Most pictures embedded and written at once, and the seconds a batch should take: what a crash
+#: can cost, and how long nothing moves on the screen.
 BATCH = 64
+_BATCH_SECONDS = 5.0
+
+#: Pictures in the first batch, before the speed is known.
+_FIRST_BATCH = 8
 
 #: Threads that read and decode, and how many pictures they may be ahead of the model.
 _READERS = 2
@@ -102,6 +107,7 @@ class _Run:
         self._pictures: dict[str, Picture] = {}
         self._files: list[FileRecord] = []
         self._done = 0
+        self._batch = min(_FIRST_BATCH, BATCH)
 
     # -- conditions ------------------------------------------------------------------------
 
@@ -165,7 +171,7 @@ class _Run:
         self._tell()
         for taken in self._read_ahead(todo):
             self._accept(taken)
-            if len(self._pictures) >= BATCH or len(self._files) >= 20 * BATCH:
+            if len(self._pictures) >= self._batch or len(self._files) >= 20 * BATCH:
                 self.flush()
         self.flush()
 
@@ -217,6 +223,7 @@ class _Run:
 
     def flush(self) -> None:
         """Embed and store what is in hand; vectors first, so that no file is claimed too early."""
+        started, count = time.monotonic(), len(self._pictures)
         groups: dict[tuple[int, ...], list[str]] = {}
         for key in self._pictures:
             missing = self._missing(key)
@@ -234,6 +241,9 @@ class _Run:
         self.report.embedded += sum(len(keys) for keys in groups.values())
         self._pictures.clear()
         self._files.clear()
+        if count:
+            rate = count / (time.monotonic() - started)
+            self._batch = max(1, min(BATCH, 4 * count, round(rate * _BATCH_SECONDS)))
         self._tell()
 
     def _embed(self, missing: tuple[int, ...], keys: list[str]) -> None:

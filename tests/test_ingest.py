@@ -90,7 +90,7 @@ def test_a_new_condition_embeds_only_itself(gallery: Gallery, folder: Path) -> N
     fill(gallery, folder, "color", StandIn())
     encoder = StandIn()
     fill(gallery, folder, "color shape", encoder)
-    assert encoder.calls == [(10, ("shape",))]
+    assert encoder.pictures == 10 and {names for _, names in encoder.calls} == {("shape",)}
     assert keys(gallery)[0] == keys(gallery)[1]
 
 
@@ -104,7 +104,7 @@ def test_new_pictures_get_all_conditions_and_new_conditions_all_pictures(
     assert encoder.calls == [(1, ("color", "shape"))]
     encoder = StandIn()
     fill(gallery, tmp_path / "more", "pattern", encoder)
-    assert encoder.calls == [(11, ("pattern",))]
+    assert encoder.pictures == 11 and {names for _, names in encoder.calls} == {("pattern",)}
 
 
 def test_a_run_that_dies_keeps_what_it_wrote(
@@ -279,3 +279,36 @@ def test_a_gallery_interrupted_in_the_making_is_finished(tmp_path: Path) -> None
         Gallery.open(tmp_path / "half")
     assert Gallery.create(tmp_path / "half").conditions() == []
     assert Gallery.open(tmp_path / "half").files() == []
+
+
+def test_a_head_manifest_emptied_by_a_power_cut_is_set_aside(
+    gallery: Gallery, folder: Path
+) -> None:
+    fill(gallery, folder, "color", StandIn())
+    table = gallery.conditions()[0]
+    versions = gallery.path / f"{table.table}.lance" / "_versions"
+    before = set(versions.glob("*.manifest"))
+    paint(folder / "late.png", 300)
+    fill(gallery, folder, "color", StandIn())
+    for late in set(versions.glob("*.manifest")) - before:
+        late.write_bytes(b"")
+    reopened = Gallery.open(gallery.path)
+    assert len(reopened.keys(table)) == 10
+    encoder = StandIn()
+    assert fill(reopened, folder, "color", encoder).embedded == 1
+    assert len(reopened.keys(table)) == 11
+
+
+def test_batches_are_no_longer_than_a_slow_model_needs(
+    gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10, 40):
+        paint(folder / f"{number}.png", number)
+    fast = StandIn()
+    fill(gallery, folder, "color", fast)
+    assert [count for count, _ in fast.calls] == [8, 32]
+    # A model that takes seconds a picture is saved after every one.
+    monkeypatch.setattr("ingest.pipeline._BATCH_SECONDS", 1e-6)
+    slow = StandIn()
+    fill(gallery, folder, "shape", slow)
+    assert [count for count, _ in slow.calls] == [8] + [1] * 32
