@@ -15,13 +15,16 @@ from ingest.pipeline import ingest as fill
 from query.engine import Engine
 
 
-def open(path: str | Path, device: str = "auto", index: str = "auto") -> Engine:
+def open(
+    path: str | Path, device: str = "auto", index: str = "auto", geometry: str | None = None
+) -> Engine:
     """Open a gallery for searching.
 
     Args:
         path: the gallery's folder.
         device: where the model runs if a new picture is asked for.
         index: ``exact``, ``faiss`` or ``auto``.
+        geometry: ``raw``, ``centred`` or ``standardised``; the gallery's own by default.
 
     Returns:
         An engine: ``engine.search(image, condition, k)``, ``engine.vectors(condition)``.
@@ -34,7 +37,7 @@ def open(path: str | Path, device: str = "auto", index: str = "auto") -> Engine:
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return Engine(Gallery.open(path), load, index)
+    return Engine(Gallery.open(path), load, index, geometry)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:

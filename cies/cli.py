@@ -246,6 +246,10 @@ def evaluate(
         Optional[str],
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
+    geometry: Annotated[
+        Optional[str],
+        typer.Option(help="Compare vectors raw, centred or standardised, not as the gallery does."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.
@@ -259,7 +263,7 @@ def evaluate(
     from eval.matrix import evaluate as judge
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(gallery)
+    engine = api.open(gallery, geometry=geometry)
     matrix = judge(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     if as_json:

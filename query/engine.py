@@ -17,7 +17,7 @@ from indexes.base import Index
 from indexes.errors import UnknownCondition, UsageError
 from indexes.factory import make_index
 from indexes.gallery import Gallery
-from indexes.geometry import Statistics
+from indexes.geometry import GEOMETRIES, Statistics
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import Condition, same_name
@@ -65,7 +65,11 @@ class Engine:
     """A gallery that can be asked. Tables are read when first needed and kept."""
 
     def __init__(
-        self, gallery: Gallery, load: Callable[[EncoderSpec], Encoder], index: str = "auto"
+        self,
+        gallery: Gallery,
+        load: Callable[[EncoderSpec], Encoder],
+        index: str = "auto",
+        geometry: str | None = None,
     ):
         """Open nothing yet.
 
@@ -73,16 +77,21 @@ class Engine:
             gallery: what is searched.
             load: gives the encoder of a spec; called when a new picture must be embedded.
             index: ``exact``, ``faiss`` or ``auto``.
+            geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
+
+        Raises:
+            UsageError: if there is no such geometry.
         """
+        if geometry is not None and geometry not in GEOMETRIES:
+            raise UsageError(
+                f"There is no geometry '{geometry}'; choose one of {', '.join(GEOMETRIES)}."
+            )
+        self._geometry = geometry or gallery.geometry
         self.gallery = gallery
         self._load = load
         self._index = index
         self._conditions: dict[str, _Loaded] = {}
         self._encoder: Encoder | None = None
-
-    @cached_property
-    def _geometry(self) -> str:
-        return self.gallery.geometry
 
     @cached_property
     def _paths(self) -> dict[str, list[str]]:
