@@ -1,0 +1,429 @@
+"""The contract, family by family: alone, in a batch, packed or plain, a vector is the same.
+
+The reference is transformers alone: the processor's output into the model's own forward, one
+picture and one condition at a time. A family is called packed in ``ingest.encoders.families``
+because these tests pass for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from PIL import Image
+from tiny_families import BUILDERS, build
+
+import ingest.encoders.hints as hints_module
+import ingest.encoders.lvlm as lvlm_module
+from ingest.conditions import Condition
+from ingest.encoders.composed import ComposedProcessor
+from ingest.encoders.dior import DiorEncoder
+from ingest.encoders.families import ATTENTION_ONLY_TEXTS, FAMILIES, UNKNOWN, family
+from ingest.encoders.lvlm import MAX_WORD_TOKENS, Lvlm
+from ingest.encoders.packing import PackedPrompts, pack
+from ingest.encoders.processors import PromptWriter
+
+#: How far apart two fp32 computations of one number may end, by order of summation alone.
+CLOSE = 2e-5
+#: How far a control, wrong on purpose, has to end.
+FAR = 1e-3
+#: In bf16 the packed vectors may be this much further from fp32 than the plain ones: rounding
+#: falls differently, so the two distances are equal up to chance only.
+BF16 = 1.5
+
+NAMES = ["color", "shape", "pattern", "background", "unconditional"]
+CONDITIONS = [Condition.parse(name) for name in NAMES]
+SIXTEEN = CONDITIONS + [Condition.parse(f"kind of {letter}") for letter in "abcdefghijk"]
+
+#: Tiny models of packed families that have to run plain all the same, and say so or find out.
+GIVES_UP = {"aya_vision-narrow", "llava-text_first"}
+KINDS = {name: FAMILIES[name.partition("-")[0]] for name in BUILDERS}
+PACKED = [n for n in BUILDERS if KINDS[n].mode == "packed" and n not in GIVES_UP]
+AXES = [name for name in PACKED if name.startswith(("qwen", "glm"))]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model with the answers of the reference."""
+
+    name: str
+    folder: Path
+    encoder: DiorEncoder
+    vectors: np.ndarray
+
+
+_BUILT: dict[str, Tiny] = {}
+
+
+@pytest.fixture
+def tiny(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: list[Image.Image],
+) -> Tiny:
+    name = request.param
+    if name not in _BUILT:
+        folder = build(name, tmp_path_factory.mktemp(name))
+        encoder = DiorEncoder.load(str(folder))
+        _BUILT[name] = Tiny(name, folder, encoder, reference(encoder, pictures))
+    return _BUILT[name]
+
+
+every = pytest.mark.parametrize("tiny", list(BUILDERS), indirect=True)
+packed_only = pytest.mark.parametrize("tiny", PACKED, indirect=True)
+
+
+# -- the reference -----------------------------------------------------------------------------
+
+
+def inputs_of(encoder: DiorEncoder, image: Image.Image, condition: Condition) -> dict[str, Any]:
+    """What the processor makes of one picture and one prompt."""
+    processor = encoder._loaded.processor
+    turn = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image"},
+                {"type": "text", "text": encoder._template.text(condition)},
+            ],
+        }
+    ]
+    chat = processor.apply_chat_template(turn, add_generation_prompt=True)
+    bos = processor.tokenizer.bos_token
+    special = not (bos and chat.startswith(bos))
+    inputs = dict(
+        processor(text=[chat], images=[image], return_tensors="pt", add_special_tokens=special)
+    )
+    inputs.pop("labels", None)
+    if "image_grid_thw" in inputs:
+        ids = inputs["input_ids"]
+        inputs["mm_token_type_ids"] = (ids == encoder._loaded.model.config.image_token_id).int()
+    return inputs
+
+
+def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
+    """Unit vectors [pictures, conditions, dim], by the model's own forward."""
+    model = encoder._loaded.model
+    rows = []
+    with torch.inference_mode():
+        for picture in pictures:
+            for condition in CONDITIONS:
+                output = model.model(**inputs_of(encoder, picture, condition))
+                rows.append(output.last_hidden_state[0, -1].float().numpy())
+    vectors = np.array(rows).reshape(len(pictures), len(CONDITIONS), -1)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def furthest(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
+
+
+# -- the contract ------------------------------------------------------------------------------
+
+
+@every
+def test_equals_the_reference(
+    tiny: Tiny, pictures: list[Image.Image], record_property: Any
+) -> None:
+    assert tiny.encoder.lvlm.packs == (KINDS[tiny.name].mode == "packed")
+    vectors = tiny.encoder.encode(pictures, CONDITIONS)
+    record_property("furthest", furthest(vectors, tiny.vectors))
+    assert furthest(vectors, tiny.vectors) < CLOSE
+    assert np.allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
+    # The vectors do hang on the picture and on the condition, so the above is a real test.
+    assert furthest(vectors[:1], vectors[1:]) > 0.05
+    assert furthest(vectors[:, :1], vectors[:, 1:]) > 0.05
+
+
+@every
+def test_alone_with_sixteen_conditions_and_in_any_order(
+    tiny: Tiny, pictures: list[Image.Image]
+) -> None:
+    encoder, known = tiny.encoder, tiny.vectors
+    for number, picture in enumerate(pictures):
+        column = number % len(CONDITIONS)
+        alone = encoder.encode([picture], [CONDITIONS[column]])[0, 0]
+        assert furthest(alone, known[number, column]) < CLOSE
+    many = encoder.encode(pictures[1:4], SIXTEEN)
+    assert furthest(many[:, : len(CONDITIONS)], known[1:4]) < CLOSE
+    turned = encoder.encode(pictures[::-1], CONDITIONS[::-1])[::-1, ::-1]
+    assert furthest(turned, known) < CLOSE
+
+
+@every
+def test_word_is_what_generate_says(tiny: Tiny, pictures: list[Image.Image]) -> None:
+    encoder, some = tiny.encoder, pictures[:3]
+    reading = encoder.read(some, CONDITIONS)
+    greedy = tf.GenerationConfig(
+        do_sample=False,
+        min_new_tokens=MAX_WORD_TOKENS,
+        max_new_tokens=MAX_WORD_TOKENS,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    for row, picture in enumerate(some):
+        for column, condition in enumerate(CONDITIONS):
+            inputs = inputs_of(encoder, picture, condition)
+            said = encoder._loaded.model.generate(**inputs, generation_config=greedy)
+            best = [logits[0].softmax(-1).max(-1) for logits in said.logits]
+            word, chance = encoder.lvlm.word(
+                [int(one.indices) for one in best], [float(one.values) for one in best]
+            )
+            assert reading.words[row][column] == word
+            assert abs(float(reading.word_probabilities[row, column]) - chance) < 1e-4
+    assert len({word for row in reading.words for word in row if word}) > 1
+
+
+@packed_only
+def test_picture_is_looked_at_once(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, looks = tiny.encoder._loaded.model.model, []
+    names = ("visual", "vision_tower", "vision_model")
+    eyes = next(getattr(inner, name) for name in names if hasattr(inner, name))
+    hook = eyes.register_forward_pre_hook(lambda *_: looks.append(1))
+    try:
+        tiny.encoder.encode(pictures[:1], SIXTEEN)
+    finally:
+        hook.remove()
+    assert len(looks) == 1
+
+
+@packed_only
+def test_bf16_is_no_further_from_fp32_than_plain(tiny: Tiny, pictures: list[Image.Image]) -> None:
+    encoder = DiorEncoder.load(str(tiny.folder), dtype="bfloat16")
+    distances = []
+    for packs in (True, False):
+        encoder.lvlm.packs = packs
+        vectors = encoder.encode(pictures, CONDITIONS)
+        distances.append(float(np.linalg.norm(vectors - tiny.vectors, axis=-1).mean()))
+    assert distances[0] < BF16 * distances[1]
+
+
+# -- controls: wrong on purpose ----------------------------------------------------------------
+
+
+@packed_only
+def test_control_without_tree_mask_differs(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    def causal(prompts: list[list[int]]) -> PackedPrompts:
+        packed = pack(prompts)
+        whole = torch.ones_like(packed.mask).tril()
+        return PackedPrompts(packed.ids, packed.prefix, whole, packed.sources, packed.last)
+
+    monkeypatch.setattr(lvlm_module, "pack", causal)
+    away = furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors)
+    record_property("without_mask", away)
+    assert away > FAR
+
+
+@packed_only
+def test_control_with_running_positions_differs(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    def running(packed: PackedPrompts, plain: list[torch.Tensor]) -> torch.Tensor:
+        order = torch.arange(len(packed.ids))
+        return order.expand(*plain[0].shape[:-1], len(packed.ids))
+
+    monkeypatch.setattr(lvlm_module, "packed_positions", running)
+    away = furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors)
+    record_property("running_positions", away)
+    assert away > FAR
+
+
+@pytest.mark.parametrize("tiny", AXES, indirect=True)
+def test_control_with_one_axis_differs(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    def one_axis(self: Any, prompt: list[int], features: Any) -> torch.Tensor:
+        return torch.arange(len(prompt)).expand(3, -1)
+
+    monkeypatch.setattr(hints_module.Hints, "positions", one_axis)
+    away = furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors)
+    record_property("one_axis", away)
+    assert away > FAR
+
+
+@pytest.mark.parametrize(
+    ("tiny", "step"),
+    [("gemma3", "see_each_other"), ("gemma3-narrow", "windowed")],
+    indirect=["tiny"],
+)
+def test_control_with_the_wrong_gemma_mask_differs(
+    tiny: Tiny, step: str, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints_module, step, lambda mask, *_: mask)
+    assert furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors) > FAR
+
+
+@pytest.mark.parametrize("tiny", ["mllama"], indirect=True)
+def test_control_without_the_picture_from_aside_differs(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = hints_module.Hints._cross
+    monkeypatch.setattr(
+        hints_module.Hints,
+        "_cross",
+        lambda self, sees, features: real(self, torch.zeros_like(sees), features),
+    )
+    assert furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors) > FAR
+
+
+@pytest.mark.parametrize("tiny", ["paligemma", "qwen3_5"], indirect=True)
+def test_control_plain_families_are_plain_for_a_reason(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.encoder.lvlm, "packs", True)
+    assert furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors) > FAR
+
+
+@pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+def test_control_left_padding_read_as_if_right_differs(
+    tiny: Tiny, pictures: list[Image.Image]
+) -> None:
+    """The token at ``mask.sum() - 1`` is the last one of a row only if padding is on the right."""
+    encoder = tiny.encoder
+    ones = [inputs_of(encoder, pictures[0], condition) for condition in CONDITIONS]
+    width = max(one["input_ids"].shape[1] for one in ones)
+    pad = encoder._loaded.processor.tokenizer.pad_token_id
+
+    def padded(name: str, filler: int) -> torch.Tensor:
+        rows = [one[name] for one in ones]
+        return torch.cat(
+            [torch.nn.functional.pad(r, (width - r.shape[1], 0), value=filler) for r in rows]
+        )
+
+    mask = padded("attention_mask", 0)
+    with torch.inference_mode():
+        states = encoder._loaded.model.model(
+            input_ids=padded("input_ids", pad),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            pixel_values=torch.cat([one["pixel_values"] for one in ones]),
+        ).last_hidden_state
+    rows = torch.arange(len(ones))
+    for places, right in ((torch.tensor(-1), True), (mask.sum(-1) - 1, False)):
+        read = torch.nn.functional.normalize(states[rows, places], dim=-1).numpy()
+        away = np.abs(read - tiny.vectors[0]).max(-1)
+        short = [i for i, one in enumerate(ones) if one["input_ids"].shape[1] < width]
+        assert (away[short] < CLOSE).all() if right else (away[short] > FAR).all()
+
+
+# -- who packs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tiny", sorted(GIVES_UP), indirect=True)
+def test_what_cannot_be_shared_runs_plain(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("packed what cannot be packed")
+
+    monkeypatch.setattr(Lvlm, "_packed", never)
+    assert furthest(tiny.encoder.encode(pictures[:2], CONDITIONS), tiny.vectors[:2]) < CLOSE
+
+
+def test_every_family_of_the_table_is_tested_and_says_why() -> None:
+    assert {name.partition("-")[0] for name in BUILDERS} == set(FAMILIES)
+    for kind in [*FAMILIES.values(), UNKNOWN]:
+        assert kind.mode in ("packed", "plain") and kind.reason.endswith(".")
+
+
+@pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+def test_every_text_model_of_the_table_is_tested(tiny: Tiny, tmp_path: Path) -> None:
+    tested = set()
+    for name in PACKED:
+        config = tf.AutoConfig.from_pretrained(build(name, tmp_path / name))
+        tested.add(config.get_text_config().model_type)
+    assert tested >= ATTENTION_ONLY_TEXTS
+
+
+def test_unknown_families_and_texts_run_plain() -> None:
+    assert family("llava", "llama").mode == "packed"
+    assert family("llava", "mamba2").mode == "plain"
+    assert family("never-heard-of") is UNKNOWN
+
+
+@pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+def test_other_attention_than_sdpa_runs_plain(tiny: Tiny) -> None:
+    eager = tf.AutoModelForImageTextToText.from_pretrained(tiny.folder, attn_implementation="eager")
+    assert not Lvlm(eager, tiny.encoder._loaded.processor.tokenizer).packs
+
+
+def test_the_table_is_had_without_torch() -> None:
+    code = "import sys, ingest.encoders.families; sys.exit('torch' in sys.modules)"
+    root = Path(lvlm_module.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+# -- pictures to tokens ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tiny", ["aya_vision", "idefics3", "internvl", "smolvlm"], indirect=True)
+def test_pictures_are_not_tiled(tiny: Tiny, pictures: list[Image.Image]) -> None:
+    """These tiny models are saved with tiling on, as most of the published ones are."""
+    processor = tiny.encoder._loaded.processor
+    writer = PromptWriter(processor, ["describe"])
+    sizes = {tuple(writer.prepare(p).features["pixel_values"].shape) for p in pictures}
+    assert len(sizes) == 1
+    assert sizes.pop()[-4:] == (1, 3, 56, 56)
+
+
+OWN = {
+    "glm4v": tf.Glm4vProcessor,
+    "internvl": tf.InternVLProcessor,
+    "llava_onevision": tf.LlavaOnevisionProcessor,
+    "llava-pixtral": tf.PixtralProcessor,
+    "mistral3": tf.PixtralProcessor,
+    "qwen2_vl": tf.Qwen2VLProcessor,
+    "qwen2_5_vl": tf.Qwen2_5_VLProcessor,
+    "qwen3_vl": tf.Qwen3VLProcessor,
+    "smolvlm": tf.SmolVLMProcessor,
+}
+
+
+@pytest.mark.parametrize("tiny", list(OWN), indirect=True)
+def test_composed_text_is_what_the_own_processor_writes(
+    tiny: Tiny, pictures: list[Image.Image]
+) -> None:
+    """The own processor cannot be built here, but the method that writes a picture can be run."""
+    composed, config = tiny.encoder._loaded.processor, tiny.encoder._loaded.model.config
+    assert isinstance(composed, ComposedProcessor)
+    tokenizer, eyes = composed.tokenizer, config.vision_config
+    mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    own = object.__new__(OWN[tiny.name])
+    side = SimpleNamespace(
+        image_token=mark,
+        image_processor=composed.image_processor,
+        # Qwen's three ways of writing are one; the rest is each family's own.
+        image_break_token="[IMG_BREAK]",
+        image_end_token="[IMG_END]",
+        patch_size=eyes.patch_size,
+        spatial_merge_size=getattr(config, "spatial_merge_size", 1),
+        start_image_token="<img>",
+        end_image_token="</img>",
+        image_seq_length=4,
+        image_seq_len=4,
+        fake_image_token="<fake_token_around_image>",
+        global_image_token="<global-img>",
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio=getattr(config, "vision_aspect_ratio", ""),
+    )
+    vars(own).update(vars(side))
+    more = {"return_row_col_info": True} if tiny.name == "smolvlm" else {}
+    for picture in [*pictures, Image.new("RGB", (230, 58)), Image.new("RGB", (57, 199))]:
+        seen = composed.image_processor(images=[picture], return_tensors="pt", **more)
+        written = own.replace_image_token(seen, 0)
+        known = tokenizer([written], add_special_tokens=False)["input_ids"][0]
+        ours = composed(text=[mark], images=[picture], add_special_tokens=False)["input_ids"]
+        assert ours[0].tolist() == known
