@@ -42,17 +42,25 @@ class ComposedProcessor:
         return self.tokenizer.apply_chat_template(conversation, tokenize=False, **options)
 
     def __call__(
-        self, text: Sequence[str], images: Sequence[Image.Image], **options: Any
+        self,
+        text: Sequence[str],
+        images: Sequence[Image.Image],
+        return_tensors: str = "pt",
+        add_special_tokens: bool = True,
+        **options: Any,
     ) -> Mapping[str, Any]:
-        """Turn exactly one text and one picture into tensors."""
-        features = dict(self.image_processor(images=list(images), return_tensors="pt"))
+        """Turn exactly one text and one picture into tensors; ``options`` are of the picture."""
+        features = dict(
+            self.image_processor(images=list(images), return_tensors=return_tensors, **options)
+        )
         mark, picture = self._written(self._config, self.tokenizer, features)
-        special = options.get("add_special_tokens", True)
-        ids = self.tokenizer(
-            [text[0].replace(mark, picture, 1)], return_tensors="pt", add_special_tokens=special
-        )["input_ids"]
+        tokens = self.tokenizer(
+            [text[0].replace(mark, picture, 1)],
+            return_tensors=return_tensors,
+            add_special_tokens=add_special_tokens,
+        )
         kept = {name: value for name, value in features.items() if name not in _LAYOUT_KEYS}
-        return {"input_ids": ids, **kept}
+        return {**tokens, **kept}
 
 
 #: (configuration, tokenizer, picture's tensors) to the mark in the chat template, and the text

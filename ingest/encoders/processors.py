@@ -100,7 +100,6 @@ def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
                 f"The processor of {location} cannot be built: {_first_line(error)} "
                 "Install what is missing, or name another model."
             ) from error
-    _untile(processor)
     if not (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template):
         raise ModelError(
             f"{location} has no chat template, so it cannot be asked a question; name an "
@@ -113,16 +112,14 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _untile(processor: Any) -> None:
-    """Have a picture read whole, once, by families that would also cut it into tiles.
+def untiled(processor: Any) -> dict[str, bool]:
+    """Options by which a processor has a picture read whole, once, and not also in tiles.
 
-    Tiles multiply the tokens of a picture by up to seventeen, and a picture's layout would hang
-    on its aspect. Families built on tiles (LLaVA-NeXT, LLaVA-OneVision, Mllama) keep theirs.
+    Tiles multiply a picture's tokens by up to seventeen. Families that cannot do without (such as
+    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep theirs.
     """
     image_processor = getattr(processor, "image_processor", None)
-    for switch in _TILE_SWITCHES:
-        if getattr(image_processor, switch, False):
-            setattr(image_processor, switch, False)
+    return {switch: False for switch in _TILE_SWITCHES if hasattr(image_processor, switch)}
 
 
 class PromptWriter:
@@ -136,6 +133,7 @@ class PromptWriter:
             texts: the user's turn of each prompt, without the picture.
         """
         self._processor = processor
+        self._untiled = untiled(processor)
         self._chats = [self._chat(text) for text in texts]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
@@ -160,6 +158,7 @@ class PromptWriter:
                 images=[image],
                 return_tensors="pt",
                 add_special_tokens=self._special,
+                **self._untiled,
             )
         )
         first = tuple(inputs["input_ids"][0].tolist())
@@ -185,6 +184,7 @@ class PromptWriter:
                     images=[image],
                     return_tensors="pt",
                     add_special_tokens=self._special,
+                    **self._untiled,
                 )
                 prompts.append(tuple(grown["input_ids"][0].tolist()))
         return tuple(prompts)
