@@ -7,6 +7,7 @@ because these tests pass for it.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tiny_families import BUILDERS, build
 
 import ingest.encoders.hints as hints_module
 import ingest.encoders.lvlm as lvlm_module
+from indexes.errors import ModelError
 from ingest.conditions import Condition
 from ingest.encoders.composed import ComposedProcessor
 from ingest.encoders.dior import DiorEncoder
@@ -205,6 +207,30 @@ def test_bf16_is_no_further_from_fp32_than_plain(tiny: Tiny, pictures: list[Imag
         vectors = encoder.encode(pictures, CONDITIONS)
         distances.append(float(np.linalg.norm(vectors - tiny.vectors, axis=-1).mean()))
     assert distances[0] < BF16 * distances[1]
+
+
+@pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+def test_what_a_model_does_to_its_logits_is_kept(
+    tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some families scale or cap what leaves the head; the packed pass must not go round that."""
+    encoder, model = tiny.encoder, tiny.encoder._loaded.model
+    before = encoder.read(pictures[:2], CONDITIONS)
+    real = model.forward
+
+    @functools.wraps(real)
+    def capped(*args: Any, **options: Any) -> Any:
+        output = real(*args, **options)
+        output.logits = torch.tanh(output.logits / 2) * 2
+        return output
+
+    monkeypatch.setattr(model, "forward", capped)
+    packed = encoder.read(pictures[:2], CONDITIONS)
+    monkeypatch.setattr(encoder.lvlm, "packs", False)
+    plain = encoder.read(pictures[:2], CONDITIONS)
+    assert packed.words == plain.words
+    assert furthest(packed.word_probabilities, plain.word_probabilities) < 1e-4
+    assert furthest(packed.word_probabilities, before.word_probabilities) > 1e-3
 
 
 # -- controls: wrong on purpose ----------------------------------------------------------------
@@ -399,6 +425,7 @@ OWN = {
     "qwen2_vl": tf.Qwen2VLProcessor,
     "qwen2_5_vl": tf.Qwen2_5_VLProcessor,
     "qwen3_vl": tf.Qwen3VLProcessor,
+    "qwen3_vl_moe": tf.Qwen3VLProcessor,
     "smolvlm": tf.SmolVLMProcessor,
 }
 
@@ -450,3 +477,15 @@ def test_composed_text_of_pixtral(tiny: Tiny, patch: int) -> None:
     written = [*row, "[IMG_BREAK]", *row, "[IMG_END]", "color"]
     assert composed.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()) == written
     assert tuple(inputs["pixel_values"].shape[-2:]) == (56, 112)
+
+
+@pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+def test_processor_that_cannot_be_built_says_what_is_missing(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("\nSomeProcessor requires the Torchvision library but it was not found.")
+
+    monkeypatch.setattr(tf.AutoProcessor, "from_pretrained", missing)
+    with pytest.raises(ModelError, match="SomeProcessor requires the Torchvision library"):
+        DiorEncoder.load(str(tiny.folder))

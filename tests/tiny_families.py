@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers as tf
-from tiny_grids import glm4v, qwen2_vl, qwen3_5, qwen3_vl
+from tiny_grids import glm4v, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
 from tiny_models import save_qwen2_5_vl
 from tiny_parts import SMALL, SPREAD, TILES, chat, plain_tokenizer, save, text, vision
 
@@ -35,10 +36,10 @@ def llava(folder: Path, template: str = "") -> Path:
     return save(folder, tf.LlavaForConditionalGeneration(config), tokenizer, processor)
 
 
-def llava_next(folder: Path) -> Path:
+def llava_next(folder: Path, reader: str = "mistral", **more: Any) -> Path:
     tokenizer = plain_tokenizer("<image>")
     config = tf.LlavaNextConfig(
-        text_config=text(tokenizer, "mistral", sliding_window=None),
+        text_config=text(tokenizer, reader, **more or {"sliding_window": None}),
         vision_config=vision("clip_vision_model", projection_dim=32),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=TILES[1:],
@@ -54,6 +55,12 @@ def llava_next(folder: Path) -> Path:
         chat_template=tokenizer.chat_template,
     )
     return save(folder, tf.LlavaNextForConditionalGeneration(config), tokenizer, processor)
+
+
+def llava_next_granite(folder: Path) -> Path:
+    """Granite Vision 3: LLaVA-NeXT over a text model that multiplies at every turn."""
+    scales = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 4.0}
+    return llava_next(folder, "granite", attention_multiplier=0.2, **scales)
 
 
 def llava_onevision(folder: Path) -> Path:
@@ -213,10 +220,22 @@ def mllama(folder: Path) -> Path:
     return save(folder, tf.MllamaForConditionalGeneration(config), tokenizer, processor)
 
 
-def mistral3(folder: Path) -> Path:
+def mistral3_ministral3(folder: Path) -> Path:
+    """Mistral 3 over a text model that scales its queries by their place."""
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 1e4,
+        "factor": 16.0,
+        "original_max_position_embeddings": 8,
+        "llama_4_scaling_beta": 0.5,
+    }
+    return mistral3(folder, "ministral3", rope_parameters=rope)
+
+
+def mistral3(folder: Path, reader: str = "mistral", **more: Any) -> Path:
     tokenizer = plain_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
     config = tf.Mistral3Config(
-        text_config=text(tokenizer, "mistral", head_dim=12, sliding_window=None),
+        text_config=text(tokenizer, reader, head_dim=12, sliding_window=None, **more),
         vision_config=vision("pixtral", head_dim=8, image_size=112),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
@@ -292,14 +311,17 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "llava-pixtral": llava_pixtral,
     "llava-text_first": llava_text_first,
     "llava_next": llava_next,
+    "llava_next-granite": llava_next_granite,
     "llava_onevision": llava_onevision,
     "mistral3": mistral3,
+    "mistral3-ministral3": mistral3_ministral3,
     "mllama": mllama,
     "paligemma": paligemma,
     "qwen2_5_vl": save_qwen2_5_vl,
     "qwen2_vl": qwen2_vl,
     "qwen3_5": qwen3_5,
     "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl_moe,
     "smolvlm": smolvlm,
 }
 

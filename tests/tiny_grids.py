@@ -63,6 +63,20 @@ def qwen3_vl(folder: Path) -> Path:
     )
 
 
+def qwen3_vl_moe(folder: Path) -> Path:
+    return qwen(
+        tf.Qwen3VLMoeConfig,
+        tf.Qwen3VLMoeForConditionalGeneration,
+        folder,
+        QWEN3_EYES | {"deepstack_visual_indexes": [0, 1]},
+        head_dim=12,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        rope={"mrope_interleaved": True},
+    )
+
+
 def qwen3_5(folder: Path) -> Path:
     return qwen(
         tf.Qwen3_5Config,

@@ -137,6 +137,7 @@ _WRITTEN: Mapping[str, _Written] = MappingProxyType(
         "qwen2_vl": _by_grid,
         "qwen3_5": _by_grid,
         "qwen3_vl": _by_grid,
+        "qwen3_vl_moe": _by_grid,
         "smolvlm": _smolvlm,
     }
 )

@@ -63,6 +63,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "make a branch forget the one before it.",
         ),
         "qwen3_vl": Family("packed", _MROPE),
+        "qwen3_vl_moe": Family("packed", _MROPE),
         "smolvlm": Family("packed", _CAUSAL),
     }
 )
@@ -74,13 +75,16 @@ ATTENTION_ONLY_TEXTS = frozenset(
         "cohere2",
         "gemma3_text",
         "glm4v_text",
+        "granite",
         "llama",
+        "ministral3",
         "mistral",
         "mllama_text_model",
         "qwen2",
         "qwen2_5_vl_text",
         "qwen2_vl_text",
         "qwen3",
+        "qwen3_vl_moe_text",
         "qwen3_vl_text",
     }
 )

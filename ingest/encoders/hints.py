@@ -31,7 +31,9 @@ class Hints:
     def __init__(self, model: Any):
         self._model = model
         self._type = model.config.model_type
-        self._accepts = set(inspect.signature(model.model.forward).parameters)
+        inner = getattr(model, "model", model)
+        self._accepts = set(inspect.signature(inner.forward).parameters)
+        self._looks_aside = "cross_attention_mask" in self._accepts
         text = model.config.get_text_config()
         kinds = set(getattr(text, "layer_types", None) or ())
         window = getattr(text, "sliding_window", None)
@@ -53,11 +55,11 @@ class Hints:
             ids: int64 [pictures, length].
             features: the pictures' tensors.
         """
-        kinds = self.is_picture(ids).int()
-        if self._type in _PREFIX_READERS:
-            kinds = torch.zeros_like(kinds)
-        names = self._accepts & {"mm_token_type_ids", "token_type_ids"}
-        return {**dict.fromkeys(names, kinds), **self.of_packed(ids, features)}
+        hints = self.of_packed(ids, features)
+        for name in self._accepts & {"mm_token_type_ids", "token_type_ids"}:
+            prefix = self._type in _PREFIX_READERS
+            hints[name] = torch.zeros_like(ids) if prefix else self.is_picture(ids).int()
+        return hints
 
     def of_packed(
         self, ids: torch.Tensor, features: Mapping[str, torch.Tensor]
@@ -68,20 +70,22 @@ class Hints:
             ids: int64 [pictures, length].
             features: the pictures' tensors.
         """
+        if not self._looks_aside:
+            return {}
         return self._cross(self.is_picture(ids).cumsum(-1) > 0, features)
 
     def of_said(
         self, ids: torch.Tensor, features: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Token inputs of words said after a packed sequence: as :meth:`of_packed`."""
+        if not self._looks_aside:
+            return {}
         return self._cross(torch.ones_like(ids, dtype=torch.bool), features)
 
     def _cross(
         self, sees: torch.Tensor, features: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Which tiles of the picture each token sees, for models that look at it from aside."""
-        if "cross_attention_mask" not in self._accepts:
-            return {}
+        """Which tiles of the picture each token sees: [pictures, length, 1, tiles]."""
         tiles = features["aspect_ratio_mask"]
         return {"cross_attention_mask": sees[:, :, None, None].to(tiles) * tiles[:, None]}
 

@@ -52,7 +52,8 @@ class Prepared:
         """
         layout = []
         for name, value in sorted(self.features.items()):
-            numbers = () if value.is_floating_point() else tuple(value.flatten().tolist())
+            # As bytes, because a mask of pixels holds a million numbers.
+            numbers = b"" if value.is_floating_point() else value.contiguous().numpy().tobytes()
             layout.append((name, tuple(value.shape), numbers))
         return tuple(layout), self.prompts
 
