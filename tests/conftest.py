@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_reference import Tiny, tiny_model
 
 from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
@@ -45,6 +46,16 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen(qwen_folder: Path) -> DiorEncoder:
     """A tiny Qwen2.5-VL, loaded."""
     return DiorEncoder.load(str(qwen_folder))
+
+
+@pytest.fixture
+def tiny(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: list[Image.Image],
+) -> Tiny:
+    """The tiny model named by an indirect parameter, built once for all tests."""
+    return tiny_model(request.param, tmp_path_factory.mktemp(request.param), pictures)
 
 
 @pytest.fixture(scope="session")
