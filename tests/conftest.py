@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_reference import Tiny, tiny_model
 
 from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
 from eval.world.render import render
 from ingest.encoders.dior import DiorEncoder
+
+if TYPE_CHECKING:
+    from tiny_reference import Tiny
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,8 @@ def tiny(
     pictures: list[Image.Image],
 ) -> Tiny:
     """The tiny model named by an indirect parameter, built once for all tests."""
+    from tiny_reference import tiny_model
+
     return tiny_model(request.param, tmp_path_factory.mktemp(request.param), pictures)
 
 

@@ -57,6 +57,11 @@ def llava_next(folder: Path, reader: str = "mistral", **more: Any) -> Path:
     return save(folder, tf.LlavaNextForConditionalGeneration(config), tokenizer, processor)
 
 
+def llava_next_narrow(folder: Path) -> Path:
+    """LLaVA-NeXT over Mistral 1, all of whose layers have a window, here a short one."""
+    return llava_next(folder, sliding_window=9)
+
+
 def llava_next_granite(folder: Path) -> Path:
     """Granite Vision 3: LLaVA-NeXT over a text model that multiplies at every turn."""
     scales = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 4.0}
@@ -312,6 +317,7 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "llava-text_first": llava_text_first,
     "llava_next": llava_next,
     "llava_next-granite": llava_next_granite,
+    "llava_next-narrow": llava_next_narrow,
     "llava_onevision": llava_onevision,
     "mistral3": mistral3,
     "mistral3-ministral3": mistral3_ministral3,

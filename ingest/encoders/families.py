@@ -94,16 +94,21 @@ UNKNOWN = Family("plain", "Not tested yet, so every condition gets a pass of its
 
 
 _OTHER_TEXT = Family("plain", "Its text model is not among those a packed pass was tested on.")
+_OTHER_ATTENTION = Family("plain", "Its attention was loaded in a form that misreads a tree mask.")
 
 
-def family(model_type: str, text_type: str | None = None) -> Family:
+def family(model_type: str, text_type: str | None = None, attention: str | None = None) -> Family:
     """How a model runs; an unknown one runs plain.
 
     Args:
         model_type: of the whole model, such as ``llava``.
         text_type: of its text model, such as ``qwen2``; ``None`` for the one it usually has.
+        attention: how its text model computes attention; ``None`` for ``sdpa``, as is asked for
+            at loading. Others take the boolean mask without complaint and read it wrongly.
     """
     known = FAMILIES.get(model_type, UNKNOWN)
     if known.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:
         return _OTHER_TEXT
+    if known.mode == "packed" and attention not in (None, "sdpa"):
+        return _OTHER_ATTENTION
     return known

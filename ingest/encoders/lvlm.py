@@ -48,9 +48,13 @@ class Lvlm:
         self.model = model
         self.tokenizer = tokenizer
         text = model.config.get_text_config()
-        # Other attentions take the boolean tree mask without complaint and read it wrongly.
-        sdpa = getattr(text, "_attn_implementation", None) == "sdpa"
-        self.packs = sdpa and family(model.config.model_type, text.model_type).mode == "packed"
+        #: How this model runs and why, for people.
+        self.family = family(
+            model.config.model_type,
+            text.model_type,
+            getattr(text, "_attn_implementation", "unknown"),
+        )
+        self.packs = self.family.mode == "packed"
         self._hints = Hints(model)
         self._stops = _stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.

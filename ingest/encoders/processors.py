@@ -98,7 +98,7 @@ def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
             processor = AutoProcessor.from_pretrained(location, **where)
         except ImportError as error:
             raise ModelError(
-                f"The processor of {location} cannot be built: {_first_line(error)} "
+                f"The processor of {location} cannot be built: {_first_sentence(error)}. "
                 "Install what is missing, or name another model."
             ) from error
     if not (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template):
@@ -109,8 +109,8 @@ def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
     return processor
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
 
 
 def untiled(processor: Any) -> dict[str, bool]:
