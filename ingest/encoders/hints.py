@@ -33,7 +33,7 @@ class Hints:
         self._type = model.config.model_type
         inner = getattr(model, "model", model)
         self._accepts = set(inspect.signature(inner.forward).parameters)
-        self._looks_aside = "cross_attention_mask" in self._accepts
+        self._looks_aside = {"cross_attention_mask", "aspect_ratio_mask"} <= self._accepts
         text = model.config.get_text_config()
         kinds = set(getattr(text, "layer_types", None) or ())
         window = getattr(text, "sliding_window", None)
