@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -15,6 +16,9 @@ from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
 from eval.world.render import render
 from ingest.encoders.dior import DiorEncoder
+
+if TYPE_CHECKING:
+    from tiny_reference import Tiny
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +49,18 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen(qwen_folder: Path) -> DiorEncoder:
     """A tiny Qwen2.5-VL, loaded."""
     return DiorEncoder.load(str(qwen_folder))
+
+
+@pytest.fixture
+def tiny(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: list[Image.Image],
+) -> Tiny:
+    """The tiny model named by an indirect parameter, built once for all tests."""
+    from tiny_reference import tiny_model
+
+    return tiny_model(request.param, tmp_path_factory.mktemp(request.param), pictures)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,10 @@ WORDS = (
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def make_tokenizer(special: list[str], template: str, **roles: str) -> PreTrainedTokenizerFast:
-    """Whole words for the prompts, letters for the rest."""
+def make_tokenizer(
+    special: list[str], template: str, named: dict[str, str] | None = None, **roles: str
+) -> PreTrainedTokenizerFast:
+    """Whole words for the prompts, letters for the rest; ``named`` become attributes."""
     pieces = [*special, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     numbers = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(WordPiece(numbers, unk_token=special[0]))
@@ -29,7 +31,8 @@ def make_tokenizer(special: list[str], template: str, **roles: str) -> PreTraine
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token=special[0],
-        extra_special_tokens={f"token_{i}": t for i, t in enumerate(special)},
+        extra_special_tokens={f"token_{i}": t for i, t in enumerate(special)} | (named or {}),
+        model_input_names=["input_ids", "attention_mask"],
         **roles,
     )
     fast.chat_template = template

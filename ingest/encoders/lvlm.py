@@ -2,23 +2,23 @@
 
 Two ways to the same numbers. *Plain* asks the model's own ``generate`` once for each prompt: slow,
 and as independent of this project as can be. *Packed* runs the shared prefix once and all tails
-as branches of one sequence (:mod:`ingest.encoders.packing`), through the public outer model; it
-is used for the families whose equality with the plain way is tested.
+as branches of one sequence (:mod:`ingest.encoders.packing`), through the model's public forward;
+it is used for the families whose equality with the plain way is tested
+(:mod:`ingest.encoders.families`).
 """
 
 from __future__ import annotations
 
-import inspect
 import re
+import threading
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 import torch
 
+from ingest.encoders.families import family
+from ingest.encoders.hints import Hints
 from ingest.encoders.packing import PackedPrompts, pack, packed_positions
-
-#: Model types whose packed pass is proven equal to plain passes in the tests.
-PACKED_FAMILIES = frozenset({"llava", "qwen2_5_vl"})
 
 #: Tokens a word may take before it is cut.
 MAX_WORD_TOKENS = 6
@@ -47,9 +47,18 @@ class Lvlm:
     def __init__(self, model: Any, tokenizer: Any):
         self.model = model
         self.tokenizer = tokenizer
-        self.packs = model.config.model_type in PACKED_FAMILIES
-        self._accepts = set(inspect.signature(model.model.forward).parameters)
+        text = model.config.get_text_config()
+        #: How this model runs and why, for people.
+        self.family = family(
+            model.config.model_type,
+            text.model_type,
+            getattr(text, "_attn_implementation", "unknown"),
+        )
+        self.packs = self.family.mode == "packed"
+        self._hints = Hints(model)
         self._stops = _stop_tokens(model, tokenizer)
+        # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
+        self._lock = threading.Lock()
 
     @property
     def dimension(self) -> int:
@@ -72,9 +81,11 @@ class Lvlm:
             name: value.to(self.model.dtype) if value.is_floating_point() else value
             for name, value in moved.items()
         }
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             if self.packs:
-                return self._packed(moved, prompts, count)
+                packed = pack(prompts)
+                if self._hints.can_share(packed, MAX_WORD_TOKENS):
+                    return self._packed(moved, packed, prompts, count)
             return self._plain(moved, prompts, count)
 
     # -- plain -----------------------------------------------------------------------------
@@ -100,7 +111,7 @@ class Lvlm:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
-                **self._kinds(ids),
+                **self._hints.of_tokens(ids, features),
                 **features,
             )
             states.append(said.hidden_states[0][-1][:, -1].float())
@@ -111,68 +122,67 @@ class Lvlm:
             torch.stack(states, 1), torch.stack(tokens, 1), torch.stack(probabilities, 1)
         )
 
-    def _kinds(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Token kinds (0 text, 1 picture) for the models that ask for them."""
-        kinds = (ids == self.model.config.image_token_id).int()
-        names = self._accepts & {"mm_token_type_ids", "token_type_ids"}
-        return dict.fromkeys(names, kinds)
-
     # -- packed ----------------------------------------------------------------------------
 
     def _packed(
-        self, features: Mapping[str, torch.Tensor], prompts: Sequence[Sequence[int]], count: int
+        self,
+        features: Mapping[str, torch.Tensor],
+        packed: PackedPrompts,
+        prompts: Sequence[Sequence[int]],
+        count: int,
     ) -> LastStates:
+        from transformers import DynamicCache
+
         device = self.model.device
-        packed = pack(prompts)
-        plain = [self.positions(prompt, features) for prompt in prompts]
+        plain = [self._hints.positions(prompt, features) for prompt in prompts]
         positions = packed_positions(packed, plain).to(device)
-        mask = packed.mask.to(device)
-        output = self.model.model(
-            input_ids=packed.ids.to(device).expand(count, -1),
-            attention_mask=mask.expand(count, 1, -1, -1),
+        ids = packed.ids.to(device).expand(count, -1)
+        # A cache that knows the model's settings would drop what is out of a layer's window.
+        cache = DynamicCache()
+        states, logits = self._forward(
+            packed.last.to(device),
+            input_ids=ids,
+            attention_mask=self._hints.masks(packed, count),
             position_ids=_for_batch(positions, count),
-            use_cache=True,
+            past_key_values=cache,
+            **self._hints.of_packed(ids, features),
             **features,
         )
-        states = output.last_hidden_state[:, packed.last.to(device)]
-        tokens, probabilities = self._say(states)
-        said, sure = [tokens], [probabilities]
-        cache = output.past_key_values
+        said, sure = _best(logits)
+        tokens, probabilities = [said], [sure]
         for step in range(1, MAX_WORD_TOKENS):
-            if all(self._ended(row) for row in torch.stack(said, -1).flatten(0, 1).tolist()):
+            if all(self._ended(row) for row in torch.stack(tokens, -1).flatten(0, 1).tolist()):
                 break
-            following = self.model.model(
-                input_ids=said[-1],
-                attention_mask=_step_mask(packed, step, device).expand(count, 1, -1, -1),
+            _, logits = self._forward(
+                0,
+                input_ids=tokens[-1],
+                attention_mask=self._hints.step_masks(packed, step, count),
                 position_ids=_for_batch(positions[..., packed.last] + step, count),
                 past_key_values=cache,
-                use_cache=True,
+                **self._hints.of_said(tokens[-1], features),
             )
-            tokens, probabilities = self._say(following.last_hidden_state)
-            said.append(tokens)
-            sure.append(probabilities)
-        return LastStates(states.float(), torch.stack(said, -1), torch.stack(sure, -1))
+            said, sure = _best(logits)
+            tokens.append(said)
+            probabilities.append(sure)
+        return LastStates(states.float(), torch.stack(tokens, -1), torch.stack(probabilities, -1))
 
-    def _say(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.model.get_output_embeddings()(states).float()
-        best = logits.softmax(-1).max(-1)
-        return best.indices, best.values
+    def _forward(
+        self, keep: torch.Tensor | int, **inputs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States that enter the output head and the logits that leave the model.
 
-    def positions(
-        self, prompt: Sequence[int], features: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        """The position ids the model itself gives a prompt: int64 [length] or [axes, length].
-
-        Pictures of one batch have the same layout, so the first one's serves for all.
+        The head is left to the model, because some scale or cap what leaves it; listening at its
+        door spares keeping the states of every layer.
         """
-        own = getattr(self.model.model, "get_rope_index", None)
-        if own is None:
-            return torch.arange(len(prompt))
-        ids = torch.tensor([list(prompt)], device=self.model.device)
-        kinds = (ids == self.model.config.image_token_id).int()
-        grid = features["image_grid_thw"][:1]
-        positions, _ = own(ids, mm_token_type_ids=kinds, image_grid_thw=grid)
-        return torch.as_tensor(positions)[:, 0].cpu()
+        entered: list[torch.Tensor] = []
+        ear = self.model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, given: entered.append(given[0])
+        )
+        try:
+            output = self.model(logits_to_keep=keep, use_cache=True, **inputs)
+        finally:
+            ear.remove()
+        return entered[-1], output.logits
 
     # -- words -----------------------------------------------------------------------------
 
@@ -221,8 +231,7 @@ def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
     return positions[:, None].expand(-1, count, -1)
 
 
-def _step_mask(packed: PackedPrompts, step: int, device: torch.device) -> torch.Tensor:
-    """What the ``step``-th word token of each branch sees: its prompt, its own words, itself."""
-    own = torch.eye(len(packed.last), dtype=torch.bool)
-    seen = [packed.mask[packed.last], *[own] * step]
-    return torch.cat(seen, dim=1).to(device)
+def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest token of each row and its probability."""
+    best = logits.float().softmax(-1).max(-1)
+    return best.indices, best.values

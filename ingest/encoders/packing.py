@@ -34,6 +34,26 @@ class PackedPrompts:
     sources: torch.Tensor
     last: torch.Tensor
 
+    def places(self, step: int = 0) -> torch.Tensor:
+        """Where each token stands in its own prompt, with ``step`` said tokens a branch.
+
+        Returns:
+            int64 [length + step * K]; said tokens come after the prompts, one of each branch at
+            a time.
+        """
+        own = self.sources[:, 1]
+        said = [own[self.last] + number for number in range(1, step + 1)]
+        return torch.cat([own, *said])
+
+    def step_mask(self, step: int) -> torch.Tensor:
+        """What the ``step``-th said token of each branch sees: its prompt, its words, itself.
+
+        Returns:
+            bool [K, length + step * K].
+        """
+        own = torch.eye(len(self.last), dtype=torch.bool)
+        return torch.cat([self.mask[self.last], *[own] * step], dim=1)
+
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all prompts share, leaving each at least one of its own."""
@@ -86,3 +106,32 @@ def packed_positions(packed: PackedPrompts, plain: Sequence[torch.Tensor]) -> to
     """
     columns = [plain[prompt][..., place] for prompt, place in packed.sources.tolist()]
     return torch.stack(columns, dim=-1)
+
+
+def see_each_other(mask: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
+    """Let the tokens of one run, such as a picture's, see each other both ways.
+
+    Args:
+        mask: bool [length, length].
+        members: bool [length], True inside runs; two runs are parted by a token outside.
+
+    Returns:
+        bool [length, length].
+    """
+    begins = members & ~torch.cat([members.new_zeros(1), members[:-1]])
+    runs = torch.where(members, begins.long().cumsum(0), 0)
+    return mask | ((runs[:, None] == runs[None, :]) & members[:, None])
+
+
+def windowed(
+    mask: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, window: int
+) -> torch.Tensor:
+    """Hide what lies ``window`` or more places back, counted in each token's own prompt.
+
+    Args:
+        mask: bool [rows, columns].
+        rows: int64 [rows], places of the tokens that look.
+        columns: int64 [columns], places of the tokens looked at.
+        window: how many places a token sees, itself included.
+    """
+    return mask & (columns[None, :] > rows[:, None] - window)

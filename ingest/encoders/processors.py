@@ -1,22 +1,34 @@
 """Pictures and prompts to tensors, for any chat model with eyes.
 
-The model's own processor does it where it can be built. Some cannot be built without
-torchvision because of a video part we have no use for; those are put together here from their
-image processor, tokenizer and chat template.
+The model's own processor does it where it can be built, else one put together from its parts
+(:mod:`ingest.encoders.composed`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
 import torch
 from PIL import Image
 
 from indexes.errors import ModelError
+from ingest.encoders.composed import ComposedProcessor, composes
 
 #: What a processor returns beside the picture's own tensors.
-_TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+_TEXT_KEYS = frozenset(
+    {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+        "mm_token_type_ids",
+        "cross_attention_mask",
+        "labels",
+    }
+)
+
+#: Settings of image processors that cut a picture into tiles.
+_TILE_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,8 @@ class Prepared:
         """
         layout = []
         for name, value in sorted(self.features.items()):
-            numbers = () if value.is_floating_point() else tuple(value.flatten().tolist())
+            # As bytes, because a mask of pixels holds a million numbers.
+            numbers = b"" if value.is_floating_point() else value.contiguous().numpy().tobytes()
             layout.append((name, tuple(value.shape), numbers))
         return tuple(layout), self.prompts
 
@@ -59,50 +72,6 @@ class ChatProcessor(Protocol):
         ...
 
 
-class ComposedProcessor:
-    """An image processor, a tokenizer and its chat template, put together."""
-
-    def __init__(
-        self,
-        image_processor: Any,
-        tokenizer: Any,
-        image_token: str,
-        tokens_of: Callable[[Mapping[str, Any]], int],
-    ):
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self._image_token = image_token
-        self._tokens_of = tokens_of
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """See :class:`ChatProcessor`."""
-        return self.tokenizer.apply_chat_template(conversation, tokenize=False, **options)
-
-    def __call__(
-        self, text: Sequence[str], images: Sequence[Image.Image], **options: Any
-    ) -> Mapping[str, Any]:
-        """See :class:`ChatProcessor`; exactly one text and one picture."""
-        features = dict(self.image_processor(images=list(images), return_tensors="pt"))
-        grown = text[0].replace(self._image_token, self._image_token * self._tokens_of(features), 1)
-        special = options.get("add_special_tokens", True)
-        ids = self.tokenizer([grown], return_tensors="pt", add_special_tokens=special)
-        return {"input_ids": ids["input_ids"], **features}
-
-
-def _qwen_tokens(config: Any) -> Callable[[Mapping[str, Any]], int]:
-    merge = config.vision_config.spatial_merge_size
-    return lambda features: int(features["image_grid_thw"][0].prod()) // merge**2
-
-
-#: Families whose processor does not build without torchvision: model type to the text that
-#: stands for one image token, and how many a picture takes.
-_COMPOSED: dict[str, tuple[str, Callable[[Any], Callable[[Mapping[str, Any]], int]]]] = {
-    "qwen2_vl": ("<|image_pad|>", _qwen_tokens),
-    "qwen2_5_vl": ("<|image_pad|>", _qwen_tokens),
-    "qwen3_vl": ("<|image_pad|>", _qwen_tokens),
-}
-
-
 def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
     """The processor of a model.
 
@@ -112,27 +81,46 @@ def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
         where: ``revision``, if one was asked for.
 
     Raises:
-        ModelError: if it has no chat template, so that nobody knows how to ask it.
+        ModelError: if it cannot be built here, or has no chat template, so that nobody knows how
+            to ask it.
     """
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
     processor: Any
-    if config.model_type in _COMPOSED:
-        token, tokens_of = _COMPOSED[config.model_type]
+    if composes(config):
         processor = ComposedProcessor(
+            config,
             AutoImageProcessor.from_pretrained(location, backend="pil", **where),
             AutoTokenizer.from_pretrained(location, **where),
-            token,
-            tokens_of(config),
         )
     else:
-        processor = AutoProcessor.from_pretrained(location, **where)
+        try:
+            processor = AutoProcessor.from_pretrained(location, **where)
+        except ImportError as error:
+            raise ModelError(
+                f"The processor of {location} cannot be built: {_first_sentence(error)}. "
+                "Install what is missing, or name another model."
+            ) from error
     if not (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template):
         raise ModelError(
             f"{location} has no chat template, so it cannot be asked a question; name an "
             "instruction-tuned model."
         )
     return processor
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+
+
+def untiled(processor: Any) -> dict[str, bool]:
+    """Options by which a processor has a picture read whole, once, and not also in tiles.
+
+    Tiles multiply a picture's tokens by up to seventeen. Families that cannot do without (such as
+    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep theirs.
+    """
+    image_processor = getattr(processor, "image_processor", None)
+    return {switch: False for switch in _TILE_SWITCHES if hasattr(image_processor, switch)}
 
 
 class PromptWriter:
@@ -146,6 +134,7 @@ class PromptWriter:
             texts: the user's turn of each prompt, without the picture.
         """
         self._processor = processor
+        self._untiled = untiled(processor)
         self._chats = [self._chat(text) for text in texts]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
@@ -170,6 +159,7 @@ class PromptWriter:
                 images=[image],
                 return_tensors="pt",
                 add_special_tokens=self._special,
+                **self._untiled,
             )
         )
         first = tuple(inputs["input_ids"][0].tolist())
@@ -195,6 +185,7 @@ class PromptWriter:
                     images=[image],
                     return_tensors="pt",
                     add_special_tokens=self._special,
+                    **self._untiled,
                 )
                 prompts.append(tuple(grown["input_ids"][0].tolist()))
         return tuple(prompts)

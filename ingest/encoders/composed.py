@@ -1,0 +1,155 @@
+"""Processors put together from their parts, for families whose own one cannot be built.
+
+Some families' processors have a video part, for which no user here has a need and which cannot
+be built without torchvision. Their image processor, tokenizer and chat template can; what is
+left to know is the text that stands for a picture of a given size.
+"""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import Any, Callable, Mapping, Sequence
+
+from PIL import Image
+
+#: What image processors return for their own processor only.
+_LAYOUT_KEYS = frozenset({"num_patches", "rows", "cols"})
+
+
+class ComposedProcessor:
+    """An image processor, a tokenizer and its chat template, put together."""
+
+    def __init__(self, config: Any, image_processor: Any, tokenizer: Any):
+        """Put the parts together.
+
+        Args:
+            config: the model's configuration, of which :func:`composes` is true.
+            image_processor: the model's, without torchvision.
+            tokenizer: the model's, with its chat template.
+        """
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self._config = config
+        self._written = _WRITTEN[_kind(config)]
+        if _kind(config) == "pixtral":
+            # Its own processor, not its files, tells it that merged patches must come out even.
+            side = config.vision_config.patch_size * _merge(config)
+            image_processor.patch_size = {"height": side, "width": side}
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """Render a conversation as text."""
+        return self.tokenizer.apply_chat_template(conversation, tokenize=False, **options)
+
+    def __call__(
+        self,
+        text: Sequence[str],
+        images: Sequence[Image.Image],
+        return_tensors: str = "pt",
+        add_special_tokens: bool = True,
+        **options: Any,
+    ) -> Mapping[str, Any]:
+        """Turn exactly one text and one picture into tensors; ``options`` are of the picture."""
+        features = dict(
+            self.image_processor(images=list(images), return_tensors=return_tensors, **options)
+        )
+        mark, picture = self._written(self._config, self.tokenizer, features)
+        tokens = self.tokenizer(
+            [text[0].replace(mark, picture, 1)],
+            return_tensors=return_tensors,
+            add_special_tokens=add_special_tokens,
+        )
+        kept = {name: value for name, value in features.items() if name not in _LAYOUT_KEYS}
+        return {**tokens, **kept}
+
+
+#: (configuration, tokenizer, picture's tensors) to the mark in the chat template, and the text
+#: that takes its place.
+_Written = Callable[[Any, Any, Mapping[str, Any]], tuple[str, str]]
+
+
+def _by_grid(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
+    """Qwen-VL and GLM-V: a token for every ``merge`` by ``merge`` patches."""
+    merge = config.vision_config.spatial_merge_size
+    mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    return mark, mark * (int(features["image_grid_thw"][0].prod()) // merge**2)
+
+
+def _smolvlm(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
+    """SmolVLM, a picture unsplit: always as many tokens, between two marks."""
+    vision = config.vision_config
+    count = (vision.image_size // vision.patch_size) ** 2 // config.scale_factor**2
+    mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    around = getattr(tokenizer, "fake_image_token", None) or "<fake_token_around_image>"
+    whole = getattr(tokenizer, "global_image_token", None) or "<global-img>"
+    return mark, f"{around}{whole}{mark * count}{around}"
+
+
+def _internvl(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
+    """InternVL: as many tokens a tile, between two marks."""
+    count = config.image_seq_length * int(features["num_patches"][0])
+    mark = tokenizer.context_image_token
+    return mark, f"{tokenizer.start_image_token}{mark * count}{tokenizer.end_image_token}"
+
+
+def _llava_onevision(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
+    """LLaVA-OneVision: the picture whole, and again in tiles with their padding cut away."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    size = config.vision_config.image_size
+    side = size // config.vision_config.patch_size
+    height, width = features["image_sizes"][0].tolist()
+    best = select_best_resolution([height, width], config.image_grid_pinpoints)
+    rows, columns = side * (best[0] // size), side * (best[1] // size)
+    if width / height > columns / rows:
+        rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2
+    else:
+        columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
+    most = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
+    shrink = math.sqrt(rows * columns / (most * side**2))
+    if shrink > 1.1:
+        rows, columns = int(rows // shrink), int(columns // shrink)
+    # Every row of tiles' tokens ends with one that says so.
+    mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    return mark, mark * (side**2 + rows * columns + rows)
+
+
+def _merge(config: Any) -> int:
+    return int(getattr(config, "spatial_merge_size", 1))
+
+
+def _pixtral(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
+    """Pixtral, in Mistral 3 or LLaVA: rows of tokens, every row but the last ended by a break."""
+    side = config.vision_config.patch_size * _merge(config)
+    height, width = (int(length) // side for length in features["image_sizes"][0])
+    mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    return mark, "[IMG_BREAK]".join([mark * width] * height) + "[IMG_END]"
+
+
+#: Kinds of models whose processor does not build without torchvision.
+_WRITTEN: Mapping[str, _Written] = MappingProxyType(
+    {
+        "glm4v": _by_grid,
+        "internvl": _internvl,
+        "llava_onevision": _llava_onevision,
+        "pixtral": _pixtral,
+        "qwen2_5_vl": _by_grid,
+        "qwen2_vl": _by_grid,
+        "qwen3_5": _by_grid,
+        "qwen3_vl": _by_grid,
+        "qwen3_vl_moe": _by_grid,
+        "smolvlm": _smolvlm,
+    }
+)
+
+
+def _kind(config: Any) -> str:
+    """The model type, or ``pixtral`` for the types that come with that picture tower."""
+    if config.model_type in ("llava", "mistral3") and config.vision_config.model_type == "pixtral":
+        return "pixtral"
+    return str(config.model_type)
+
+
+def composes(config: Any) -> bool:
+    """Whether the processor of a model is to be put together here."""
+    return _kind(config) in _WRITTEN

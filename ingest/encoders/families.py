@@ -1,0 +1,114 @@
+"""Which families of models share one pass between all conditions, and why the others do not.
+
+A family is a model type of transformers. *Packed* is said of a family only after
+``tests/test_families.py`` has shown, on a small model of that family, that the packed pass gives
+what plain passes give; every other family runs plain, which is exact and slower. This module
+imports nothing heavy, so that the table can be printed at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Mapping
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of models runs.
+
+    Attributes:
+        mode: ``packed``, all conditions in one pass, or ``plain``, one pass for each.
+        reason: one sentence for people.
+    """
+
+    mode: Literal["packed", "plain"]
+    reason: str
+
+
+_CAUSAL = "Text attention is causal, so a tree mask and the plain positions are all it takes."
+_MROPE = "Text attention is causal; the picture's multi-axis positions are kept in every branch."
+
+#: Model type to family. What is not here runs plain.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "aya_vision": Family("packed", _CAUSAL),
+        "gemma3": Family(
+            "packed",
+            "Picture tokens see each other both ways and some layers look back only so "
+            "far; both are written into the tree masks.",
+        ),
+        "glm4v": Family("packed", _MROPE),
+        "idefics3": Family("packed", _CAUSAL),
+        "internvl": Family("packed", _CAUSAL),
+        "llava": Family("packed", _CAUSAL),
+        "llava_next": Family("packed", _CAUSAL),
+        "llava_onevision": Family("packed", _CAUSAL),
+        "mistral3": Family("packed", _CAUSAL),
+        "mllama": Family(
+            "packed",
+            "Every branch sees the whole picture through the cross-attention layers; "
+            "only self-attention needs the tree mask.",
+        ),
+        "paligemma": Family(
+            "plain",
+            "The prompt is read both ways, so the shared words already depend on the "
+            "condition and cannot be shared.",
+        ),
+        "qwen2_5_vl": Family("packed", _MROPE),
+        "qwen2_vl": Family("packed", _MROPE),
+        "qwen3_5": Family(
+            "plain",
+            "Most layers are recurrent: they read tokens in order, and no mask can "
+            "make a branch forget the one before it.",
+        ),
+        "qwen3_vl": Family("packed", _MROPE),
+        "qwen3_vl_moe": Family("packed", _MROPE),
+        "smolvlm": Family("packed", _CAUSAL),
+    }
+)
+
+#: Text models a packed family may stand on: ordinary attention in every layer, read in order.
+#: Families such as LLaVA take any text model, recurrent ones too, in which branches would mix.
+ATTENTION_ONLY_TEXTS = frozenset(
+    {
+        "cohere2",
+        "gemma3_text",
+        "glm4v_text",
+        "granite",
+        "llama",
+        "ministral3",
+        "mistral",
+        "mllama_text_model",
+        "qwen2",
+        "qwen2_5_vl_text",
+        "qwen2_vl_text",
+        "qwen3",
+        "qwen3_vl_moe_text",
+        "qwen3_vl_text",
+    }
+)
+
+#: What is said of a model type that is not in the table.
+UNKNOWN = Family("plain", "Not tested yet, so every condition gets a pass of its own.")
+
+
+_OTHER_TEXT = Family("plain", "Its text model is not among those a packed pass was tested on.")
+_OTHER_ATTENTION = Family("plain", "Its attention was loaded in a form that misreads a tree mask.")
+
+
+def family(model_type: str, text_type: str | None = None, attention: str | None = None) -> Family:
+    """How a model runs; an unknown one runs plain.
+
+    Args:
+        model_type: of the whole model, such as ``llava``.
+        text_type: of its text model, such as ``qwen2``; ``None`` for the one it usually has.
+        attention: how its text model computes attention; ``None`` for ``sdpa``, as is asked for
+            at loading. Others take the boolean mask without complaint and read it wrongly.
+    """
+    known = FAMILIES.get(model_type, UNKNOWN)
+    if known.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:
+        return _OTHER_TEXT
+    if known.mode == "packed" and attention not in (None, "sdpa"):
+        return _OTHER_ATTENTION
+    return known
