@@ -25,6 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+bench = typer.Typer(help="Measure speed, each claim beside what it is compared with.")
+app.add_typer(bench, name="bench", no_args_is_help=True)
+
 GalleryOption = Annotated[
     Optional[Path],
     typer.Option(
@@ -306,6 +309,28 @@ def demo(
     from cies.demo import run_demo
 
     run_demo(folder, pictures)
+
+
+@bench.command("embed")
+def bench_embedding(
+    model: Annotated[
+        Optional[str],
+        typer.Option(help="As for ingest; by default a random-weight model of 136 million."),
+    ] = None,
+    counts: Annotated[
+        str, typer.Option("--conditions", help="Numbers of conditions, up to 16.")
+    ] = "1,4,8,16",
+    images: Annotated[int, typer.Option(help="Pictures in a batch.", min=1)] = 4,
+    size: Annotated[int, typer.Option(help="Their side in pixels.", min=32)] = 448,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 3,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure embedding: one pass a pair, the cached way, and ours, in one process."""
+    from cies.benches import run_bench_embed
+
+    run_bench_embed(model, counts, images, size, rounds, dtype, device, as_json)
 
 
 class _Interrupted(BaseException):

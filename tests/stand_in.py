@@ -39,7 +39,9 @@ class StandIn(Encoder):
     def pictures(self) -> int:
         return sum(count for count, _ in self.calls)
 
-    def read(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Reading:
+    def read(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
         if self.fail_after is not None and len(self.calls) >= self.fail_after:
             raise RuntimeError("the machine went down")
         self.calls.append((len(images), tuple(c.name for c in conditions)))

@@ -21,9 +21,9 @@ MAY_IMPORT = {
 OWNERS = {
     "lancedb": ("indexes/tables.py",),
     "faiss": ("indexes/faiss_index.py",),
-    "torch": ("ingest/encoders/", "eval/school/"),
-    "transformers": ("ingest/encoders/", "eval/school/"),
-    "tokenizers": ("eval/school/",),
+    "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
+    "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
+    "tokenizers": ("eval/school/", "eval/bench/"),
     "typer": ("cies/cli.py",),
     "rich": ("cies/console.py",),
 }

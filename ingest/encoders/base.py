@@ -86,12 +86,15 @@ class Encoder(ABC):
         """One line for people: what this is."""
 
     @abstractmethod
-    def read(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Reading:
+    def read(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
         """Embed pictures and say a word about each.
 
         Args:
             images: RGB pictures of any size.
             conditions: at least one.
+            words: whether the words are wanted, which cost a little more.
 
         Raises:
             ModelError: if the model cannot serve a condition or runs out of memory.
@@ -99,7 +102,7 @@ class Encoder(ABC):
 
     def encode(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
         """Embed pictures: float32 [images, conditions, dim], unit rows."""
-        return self.read(images, conditions).vectors
+        return self.read(images, conditions, words=False).vectors
 
     @abstractmethod
     def check(self, conditions: Sequence[Condition]) -> None:

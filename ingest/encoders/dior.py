@@ -15,7 +15,7 @@ from PIL import Image
 
 from indexes.errors import ModelError
 from indexes.vectors import unit
-from ingest.conditions import Condition, prompt_template, same_name
+from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.encoders.lvlm import Lvlm
 from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
@@ -93,6 +93,7 @@ class DiorEncoder(Encoder):
             "layer": -1,
             "token": "last_prompt",
             "max_side": MAX_SIDE,
+            "tiles": "off",
             "dtype": self._loaded.dtype,
         }
         return EncoderSpec(self.METHOD, self._source.name, self._loaded.revision, settings)
@@ -109,6 +110,16 @@ class DiorEncoder(Encoder):
             return f"{self._source.name}, {BUILTIN[self._source.name]}"
         way = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
         return f"{self._source.name}, {self._loaded.dtype}, {way}"
+
+    @property
+    def template(self) -> PromptTemplate:
+        """How the question is put."""
+        return self._template
+
+    @property
+    def processor(self) -> Any:
+        """What turns pictures and text into the model's inputs."""
+        return self._loaded.processor
 
     @property
     def lvlm(self) -> Lvlm:
@@ -129,7 +140,9 @@ class DiorEncoder(Encoder):
                     "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try all the same."
                 )
 
-    def read(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Reading:
+    def read(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
         """See :class:`Encoder`."""
         self.check(conditions)
         texts = [self._template.text(condition) for condition in conditions]
@@ -137,20 +150,23 @@ class DiorEncoder(Encoder):
         prepared = [writer.prepare(_reduced(image)) for image in images]
         vectors = np.empty((len(images), len(conditions), self.dimension), dtype=np.float32)
         chances = np.zeros((len(images), len(conditions)), dtype=np.float32)
-        words = [[""] * len(conditions) for _ in images]
+        said = [[""] * len(conditions) for _ in images]
         for batch in _batches(prepared, self.batch_size):
             features = {
                 name: torch.cat([prepared[i].features[name] for i in batch])
                 for name in prepared[batch[0]].features
             }
-            last = self._lvlm.last_states(features, prepared[batch[0]].prompts, len(batch))
+            prompts = prepared[batch[0]].prompts
+            last = self._lvlm.last_states(features, prompts, len(batch), words)
             vectors[batch] = last.states.cpu().numpy()
+            if not words:
+                continue
             tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
             for place, i in enumerate(batch):
                 for k in range(len(conditions)):
-                    words[i][k], chances[i, k] = self._lvlm.word(tokens[place][k], sure[place][k])
+                    said[i][k], chances[i, k] = self._lvlm.word(tokens[place][k], sure[place][k])
         flat = unit(vectors.reshape(-1, self.dimension))
-        return Reading(flat.reshape(vectors.shape), words, chances)
+        return Reading(flat.reshape(vectors.shape), said, chances)
 
 
 def _reduced(image: Image.Image) -> Image.Image:

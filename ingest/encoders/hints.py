@@ -121,6 +121,12 @@ class Hints:
         longest = int(packed.places().max()) + 1 + words
         return self._window is None or longest <= self._window or self._by_kind
 
+    def is_tree(self, packed: PackedPrompts) -> bool:
+        """Whether the mask is the bare tree: a causal prefix, and tails that see it all."""
+        both_ways = self._type in _PICTURE_BOTH_WAYS
+        longest = int(packed.places().max()) + 1
+        return not both_ways and (self._window is None or longest <= self._window)
+
     def masks(self, packed: PackedPrompts, count: int) -> _Mask:
         """The tree mask of a packed sequence: bool [pictures, 1, length, length], or by layer."""
         mask = packed.mask

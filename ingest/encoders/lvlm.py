@@ -19,6 +19,7 @@ import torch
 from ingest.encoders.families import family
 from ingest.encoders.hints import Hints
 from ingest.encoders.packing import PackedPrompts, pack, packed_positions
+from ingest.encoders.tree import spared
 
 #: Tokens a word may take before it is cut.
 MAX_WORD_TOKENS = 6
@@ -55,7 +56,7 @@ class Lvlm:
             getattr(text, "_attn_implementation", "unknown"),
         )
         self.packs = self.family.mode == "packed"
-        self._hints = Hints(model)
+        self.hints = Hints(model)
         self._stops = _stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
         self._lock = threading.Lock()
@@ -66,7 +67,11 @@ class Lvlm:
         return int(self.model.config.get_text_config().hidden_size)
 
     def last_states(
-        self, features: Mapping[str, torch.Tensor], prompts: Sequence[Sequence[int]], count: int
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        words: bool = True,
     ) -> LastStates:
         """Run a batch of pictures that share their prompts' token ids.
 
@@ -74,6 +79,7 @@ class Lvlm:
             features: the pictures' tensors, joined along the first dimension.
             prompts: token ids of each prompt, the picture's tokens included.
             count: how many pictures.
+            words: whether the words are wanted; without them one token is said.
         """
         device = self.model.device
         moved = {name: value.to(device) for name, value in features.items()}
@@ -84,21 +90,27 @@ class Lvlm:
         with self._lock, torch.inference_mode():
             if self.packs:
                 packed = pack(prompts)
-                if self._hints.can_share(packed, MAX_WORD_TOKENS):
-                    return self._packed(moved, packed, prompts, count)
-            return self._plain(moved, prompts, count)
+                if self.hints.can_share(packed, MAX_WORD_TOKENS):
+                    return self._packed(moved, packed, prompts, count, words)
+            return self._plain(moved, prompts, count, words)
 
     # -- plain -----------------------------------------------------------------------------
 
     def _plain(
-        self, features: Mapping[str, torch.Tensor], prompts: Sequence[Sequence[int]], count: int
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        words: bool,
     ) -> LastStates:
         from transformers import GenerationConfig
 
+        tokens_said = MAX_WORD_TOKENS if words else 1
+
         greedy = GenerationConfig(
             do_sample=False,
-            min_new_tokens=MAX_WORD_TOKENS,
-            max_new_tokens=MAX_WORD_TOKENS,
+            min_new_tokens=tokens_said,
+            max_new_tokens=tokens_said,
             pad_token_id=self.tokenizer.pad_token_id,
             return_dict_in_generate=True,
             output_hidden_states=True,
@@ -111,7 +123,7 @@ class Lvlm:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
-                **self._hints.of_tokens(ids, features),
+                **self.hints.of_tokens(ids, features),
                 **features,
             )
             states.append(said.hidden_states[0][-1][:, -1].float())
@@ -130,36 +142,38 @@ class Lvlm:
         packed: PackedPrompts,
         prompts: Sequence[Sequence[int]],
         count: int,
+        words: bool,
     ) -> LastStates:
         from transformers import DynamicCache
 
         device = self.model.device
-        plain = [self._hints.positions(prompt, features) for prompt in prompts]
+        plain = [self.hints.positions(prompt, features) for prompt in prompts]
         positions = packed_positions(packed, plain).to(device)
         ids = packed.ids.to(device).expand(count, -1)
         # A cache that knows the model's settings would drop what is out of a layer's window.
         cache = DynamicCache()
-        states, logits = self._forward(
-            packed.last.to(device),
-            input_ids=ids,
-            attention_mask=self._hints.masks(packed, count),
-            position_ids=_for_batch(positions, count),
-            past_key_values=cache,
-            **self._hints.of_packed(ids, features),
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": self.hints.masks(packed, count),
+            "position_ids": _for_batch(positions, count),
+            "past_key_values": cache,
+            **self.hints.of_packed(ids, features),
             **features,
-        )
+        }
+        with spared(self.model, packed, self.hints.is_tree(packed)):
+            states, logits = self._forward(packed.last.to(device), **inputs)
         said, sure = _best(logits)
         tokens, probabilities = [said], [sure]
-        for step in range(1, MAX_WORD_TOKENS):
+        for step in range(1, MAX_WORD_TOKENS if words else 1):
             if all(self._ended(row) for row in torch.stack(tokens, -1).flatten(0, 1).tolist()):
                 break
             _, logits = self._forward(
                 0,
                 input_ids=tokens[-1],
-                attention_mask=self._hints.step_masks(packed, step, count),
+                attention_mask=self.hints.step_masks(packed, step, count),
                 position_ids=_for_batch(positions[..., packed.last] + step, count),
                 past_key_values=cache,
-                **self._hints.of_said(tokens[-1], features),
+                **self.hints.of_said(tokens[-1], features),
             )
             said, sure = _best(logits)
             tokens.append(said)

@@ -1,0 +1,89 @@
+"""The benchmarks as commands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from cies.console import print_json, print_table, say
+from eval.bench.embed import CONDITIONS, bench_embed, environment
+from eval.bench.stand_in_model import make_stand_in
+from eval.world.factors import sample_scenes
+from eval.world.render import render
+from indexes.errors import UsageError
+from ingest.conditions import Condition
+from ingest.encoders.dior import DiorEncoder
+from query.hits import SCHEMA_VERSION
+
+
+def run_bench_embed(
+    model: str | None,
+    counts: str,
+    images: int,
+    size: int,
+    rounds: int,
+    dtype: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure embedding and print the table.
+
+    Raises:
+        UsageError: if the numbers of conditions or the dtype are not such.
+        ModelError: if the model cannot be had or is not run packed.
+    """
+    try:
+        wanted = [int(part) for part in counts.split(",")]
+    except ValueError:
+        wanted = []
+    if not wanted or not all(1 <= number <= len(CONDITIONS) for number in wanted):
+        raise UsageError(
+            f"--conditions takes numbers from 1 to {len(CONDITIONS)}, such as 1,4,8,16, "
+            f"not '{counts}'."
+        )
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UsageError(f"--dtype takes float32, bfloat16 or float16, not '{dtype}'.")
+    if model is None:
+        asked = [Condition.parse(name) for name in CONDITIONS]
+        encoder = make_stand_in(asked, dtype, "cpu" if device == "auto" else device)
+    else:
+        encoder = DiorEncoder.load(model, dtype=dtype, device=device, force=True)
+    if not encoder.lvlm.packs:
+        raise UsageError(f"{model} runs plain ({encoder.lvlm.family.reason}); nothing to compare.")
+    pictures = [render(scene, size) for scene in sample_scenes(images, seed=3)]
+    lines = bench_embed(encoder, pictures, wanted, rounds, progress=lambda line: say(f"  {line}"))
+    about = environment(encoder)
+    if as_json:
+        document = {"environment": about, "lines": [asdict(line) for line in lines]}
+        print_json({"schema_version": SCHEMA_VERSION, **document})
+        return
+    print_table(
+        [
+            "conditions",
+            "way",
+            "images/s",
+            "over reference",
+            "over cached",
+            "GFLOP/image",
+            "FLOP ratio",
+            "share of ceiling",
+            "vision passes",
+            "worst cosine",
+        ],
+        [
+            [
+                str(line.conditions),
+                line.way,
+                f"{line.images_per_second:.3f}",
+                f"{line.over_reference:.2f}",
+                f"{line.over_cached:.2f}",
+                f"{line.gigaflops:.1f}",
+                f"{line.flop_ratio:.2f}",
+                f"{line.share_of_ceiling:.3f}",
+                f"{line.vision_passes:.0f}",
+                f"{line.worst_cosine:.6f}",
+            ]
+            for line in lines
+        ],
+    )
+    say("; ".join(f"{name} {value}" for name, value in about.items()))
+    say(f"{images} pictures of {size} px, medians of {rounds} rounds, preparation left out.")

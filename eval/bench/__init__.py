@@ -1,0 +1,1 @@
+"""Benchmarks of speed: both sides in one process, with sizes, versions and ratios."""

@@ -1,0 +1,325 @@
+"""Speed of conditional embedding: one pass a pair, the cached way, and ours, side by side.
+
+*Reference* is what the published code does: for every picture and condition one forward pass of
+its own, all hidden states kept. *Cached* is its key-value mode: the first condition in full, every
+other on a copy of the cache cut to the shared prefix, one by one. Both are given the picture's
+tensors and the model's own positions for free; preparing pictures is left out of all three, which
+favours the first two.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from ingest.conditions import Condition
+from ingest.encoders.dior import DiorEncoder
+from ingest.encoders.packing import shared_prefix
+from ingest.encoders.processors import Prepared, PromptWriter
+
+#: Sixteen conditions of unlike length, as a user might type them.
+CONDITIONS = (
+    "color",
+    "shape",
+    "pattern",
+    "fabric",
+    "movie genre",
+    "mood",
+    "kind of place",
+    "time of day",
+    "weather",
+    "number of people",
+    "artistic style",
+    "season of the year",
+    "clothing category",
+    "bird species",
+    "material",
+    "camera angle",
+)
+
+Way = Callable[["_Job"], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Pictures of one layout, and their prompts."""
+
+    encoder: DiorEncoder
+    pictures: Sequence[Prepared]
+
+    @property
+    def model(self) -> Any:
+        return self.encoder.lvlm.model
+
+    def inputs(self, picture: Prepared, prompt: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A plain forward's arguments, positions left to the model."""
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        features = self.features([picture])
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            **self.encoder.lvlm.hints.of_tokens(ids, features),
+            **features,
+        }
+
+    def features(self, pictures: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """The pictures' tensors, joined, where the model is."""
+        joined = {
+            name: torch.cat([picture.features[name] for picture in pictures])
+            for name in pictures[0].features
+        }
+        return {
+            name: value.to(self.model.device, self.model.dtype)
+            if value.is_floating_point()
+            else value.to(self.model.device)
+            for name, value in joined.items()
+        }
+
+
+def reference(job: _Job) -> torch.Tensor:
+    """One forward pass for each pair: float32 [pictures, conditions, dim]."""
+    rows = []
+    for picture in job.pictures:
+        row = []
+        for prompt in picture.prompts:
+            output = job.model(**job.inputs(picture, prompt), output_hidden_states=True)
+            row.append(output.hidden_states[-1][0, -1].float())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+def cached(job: _Job) -> torch.Tensor:
+    """The first condition in full, the others on the cut cache: float32 as above."""
+    from transformers import DynamicCache
+
+    rows = []
+    for picture in job.pictures:
+        prefix = shared_prefix(picture.prompts)
+        features = job.features([picture])
+        row, whole = [], None
+        for prompt in picture.prompts:
+            if whole is None:
+                output = job.model(
+                    **job.inputs(picture, prompt), use_cache=True, output_hidden_states=True
+                )
+                whole = output.past_key_values
+            else:
+                cut = DynamicCache(config=job.model.config.get_text_config())
+                for number, layer in enumerate(whole.layers):
+                    keys, values = layer.keys[:, :, :prefix], layer.values[:, :, :prefix]
+                    cut.update(keys.clone(), values.clone(), number)
+                positions = job.encoder.lvlm.hints.positions(prompt, features)[..., prefix:]
+                tail = torch.tensor([list(prompt[prefix:])], device=job.model.device)
+                output = job.model(
+                    input_ids=tail,
+                    attention_mask=torch.ones(1, len(prompt), device=tail.device),
+                    position_ids=positions.to(tail.device)[..., None, :],
+                    past_key_values=cut,
+                    use_cache=True,
+                    output_hidden_states=True,
+                )
+            row.append(output.hidden_states[-1][0, -1].float())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+def ours(job: _Job) -> torch.Tensor:
+    """All pictures and conditions in one packed pass: float32 as above."""
+    return job.encoder.lvlm.last_states(
+        job.features(job.pictures), job.pictures[0].prompts, len(job.pictures), words=False
+    ).states
+
+
+WAYS: Mapping[str, Way] = {"reference": reference, "cached": cached, "ours": ours}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way at one number of conditions.
+
+    Attributes:
+        way: ``reference``, ``cached`` or ``ours``.
+        conditions: how many.
+        images_per_second: pictures under all conditions, from the median of the rounds.
+        over_reference: how many times as fast as the reference, in the same rounds.
+        over_cached: how many times as fast as the cached way.
+        gigaflops: counted, for one picture under all conditions.
+        flop_ratio: the reference's count over this one's.
+        share_of_ceiling: least work there is (see :func:`least_flops`) over the counted.
+        vision_passes: pictures the vision tower saw, for each picture.
+        worst_cosine: of this way's vectors with the reference's.
+    """
+
+    way: str
+    conditions: int
+    images_per_second: float
+    over_reference: float
+    over_cached: float
+    gigaflops: float
+    flop_ratio: float
+    share_of_ceiling: float
+    vision_passes: float
+    worst_cosine: float
+
+
+def bench_embed(
+    encoder: DiorEncoder,
+    images: Sequence[Image.Image],
+    counts: Sequence[int],
+    rounds: int,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Line]:
+    """Measure all ways at several numbers of conditions, taking turns so that noise is shared.
+
+    Args:
+        encoder: over a model of a packed family.
+        images: RGB, all of one size.
+        counts: numbers of conditions, each up to 16.
+        rounds: how often each way runs; medians are reported.
+        progress: told what is being measured.
+    """
+    lines = []
+    for count in counts:
+        chosen = [Condition.parse(name) for name in CONDITIONS[:count]]
+        job = _Job(encoder, [_prepare(encoder, image, chosen) for image in images])
+        with torch.inference_mode():
+            lines += _measure(job, count, rounds, progress)
+    return lines
+
+
+def _prepare(encoder: DiorEncoder, image: Image.Image, chosen: Sequence[Condition]) -> Prepared:
+    texts = [encoder.template.text(condition) for condition in chosen]
+    return PromptWriter(encoder.processor, texts).prepare(image)
+
+
+def _measure(job: _Job, count: int, rounds: int, progress: Callable[[str], None]) -> list[Line]:
+    one = _Job(job.encoder, job.pictures[:1])
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    flops, vision, vectors = {}, {}, {}
+    for name, way in WAYS.items():
+        progress(f"{count} conditions, {name}: counting")
+        vision[name] = _vision_passes(one, way)
+        with FlopCounterMode(display=False) as counter:
+            vectors[name] = way(one).cpu().numpy()
+        flops[name] = counter.get_total_flops()
+    for number in range(rounds):
+        for name, way in WAYS.items():
+            progress(f"{count} conditions, {name}: round {number + 1} of {rounds}")
+            _synchronize(job)
+            started = time.perf_counter()
+            way(job)
+            _synchronize(job)
+            seconds[name].append(time.perf_counter() - started)
+    least = least_flops(one, flops["reference"])
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return [
+        Line(
+            way=name,
+            conditions=count,
+            images_per_second=len(job.pictures) / medians[name],
+            over_reference=medians["reference"] / medians[name],
+            over_cached=medians["cached"] / medians[name],
+            gigaflops=flops[name] / 1e9,
+            flop_ratio=flops["reference"] / flops[name],
+            share_of_ceiling=least / flops[name],
+            vision_passes=vision[name],
+            worst_cosine=_worst_cosine(vectors[name], vectors["reference"]),
+        )
+        for name in WAYS
+    ]
+
+
+def _synchronize(job: _Job) -> None:
+    if job.model.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _worst_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+    return float(((first * second).sum(-1) / norms).min())
+
+
+def _vision_passes(job: _Job, way: Way) -> float:
+    """Pictures the vision tower sees for one picture embedded."""
+    seen = 0
+    real = job.model.model.get_image_features
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        return real(*arguments, **options)
+
+    job.model.model.get_image_features = counting
+    try:
+        way(job)
+    finally:
+        del job.model.model.get_image_features
+    return float(seen)
+
+
+def least_flops(job: _Job, reference_flops: float) -> float:
+    """The least a picture under these conditions can cost in this model.
+
+    The vision tower once; every layer but the last over all tokens, the prefix once; of the last
+    layer keys and values for all tokens and the rest for the last token of each prompt only;
+    attention over the pairs that see each other; no logits. Everything outside the text model is
+    taken from the reference's count, by taking from it what its text model and logits cost.
+
+    Args:
+        job: one picture.
+        reference_flops: counted for it.
+    """
+    prompts = job.pictures[0].prompts
+    text = job.model.config.get_text_config()
+    width, inner = text.hidden_size, text.intermediate_size
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    query, keys = head * text.num_attention_heads, head * text.num_key_value_heads
+    layers = text.num_hidden_layers
+    key_value = 2 * 2 * width * keys
+    rest = 2 * 2 * width * query + 3 * 2 * width * inner
+    pair = 2 * 2 * query
+    prefix = shared_prefix(prompts)
+    tails = [len(prompt) - prefix for prompt in prompts]
+
+    # The reference: all tokens of all prompts, attention counted over whole squares.
+    per_token = key_value + rest
+    whole = sum(
+        layers * (per_token * len(prompt) + pair * len(prompt) ** 2)
+        + 2 * width * text.vocab_size * len(prompt)
+        for prompt in prompts
+    )
+    outside = (reference_flops - whole) / len(prompts)
+
+    tokens = prefix + sum(tails)
+    seen = prefix**2 + sum(tail * (prefix + tail) for tail in tails)
+    seen_last = sum(prefix + tail for tail in tails)
+    least = outside + (layers - 1) * (per_token * tokens + pair * seen)
+    return float(least + key_value * tokens + rest * len(prompts) + pair * seen_last)
+
+
+def environment(encoder: DiorEncoder) -> dict[str, Any]:
+    """What was measured on."""
+    import transformers
+
+    model = encoder.lvlm.model
+    device = model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "model": encoder.spec.model,
+        "parameters_millions": round(sum(p.numel() for p in model.parameters()) / 1e6),
+        "dtype": encoder.spec.settings["dtype"],
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
