@@ -219,7 +219,8 @@ def print_triplets(scores: Sequence[TripletScore]) -> None:
 
 
 def print_models(as_json: bool) -> None:
-    """The built-in models and the families that pack."""
+    """The built-in models, and how every known family of models is run."""
+    from ingest.encoders.families import FAMILIES, UNKNOWN
     from ingest.encoders.models import find
 
     entries = []
@@ -227,10 +228,19 @@ def print_models(as_json: bool) -> None:
         schooled = find(name).schooled_on() or {}
         entries.append({"name": name, "about": about, "conditions": schooled})
     if as_json:
-        print_json({"schema_version": SCHEMA_VERSION, "builtin": entries})
+        families = {name: vars(family) for name, family in FAMILIES.items()}
+        other = vars(UNKNOWN)
+        document = {"builtin": entries, "families": families, "other_families": other}
+        print_json({"schema_version": SCHEMA_VERSION, **document})
         return
     print_table(
         ["model", "what it is", "conditions"],
         [[str(e["name"]), str(e["about"]), ", ".join(e["conditions"])] for e in entries],
     )
-    say("Beside these: any image-text-to-text model of transformers, by hub id or folder.")
+    print()
+    print_table(
+        ["family", "conditions run", "because"],
+        [[name, family.mode, family.reason] for name, family in FAMILIES.items()]
+        + [["any other", UNKNOWN.mode, UNKNOWN.reason]],
+        title="Models from the hub or a folder, by family: packed is all conditions in one pass",
+    )
