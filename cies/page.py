@@ -29,14 +29,14 @@ section { display: grid; grid-template-columns: 170px 1fr; gap: 1rem; padding: .
 h2 { font-size: 1.15rem; margin: 0; overflow-wrap: anywhere; }
 h2 + div { color: var(--quiet); font-size: .85rem; }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .6rem;
-  grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }
 figure { margin: 0; }
 figure img, .gone { width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
   background: #8881; border-radius: 6px; }
 .gone { display: grid; place-items: center; color: var(--quiet); font-size: .8rem; }
 figcaption { font-size: .8rem; margin-top: .2rem; overflow-wrap: anywhere; }
 figcaption b { font-weight: 600; }
-figcaption span { color: var(--quiet); }
+figcaption span { color: var(--quiet); display: block; }
 .query { width: 150px; }
 .query img { outline: 3px solid var(--good); outline-offset: -3px; }
 @media (max-width: 640px) { section { grid-template-columns: 1fr; } }
