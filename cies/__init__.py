@@ -11,6 +11,8 @@ Nothing heavy is imported until it is used.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +34,26 @@ if TYPE_CHECKING:
     from query.hits import Hit, Hits
 
 __version__ = "0.1.0"
+
+
+def _check_rooms() -> None:
+    """Say so when Python would take another distribution's package for one of ours.
+
+    Raises:
+        ImportError: naming the clash and the way out.
+    """
+    home = Path(__file__).parent.parent
+    for room in ("configs", "eval", "indexes", "ingest", "query"):
+        spec = find_spec(room)
+        found = Path(spec.origin).parent.parent if spec and spec.origin else None
+        if found != home:
+            raise ImportError(
+                f"Python finds another package named '{room}' in {found} instead of the one of "
+                f"CIES in {home}; remove it, or install CIES into an environment of its own."
+            )
+
+
+_check_rooms()
 
 _HOMES = {
     "CiesError": "indexes.errors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,16 @@ def test_public_names_are_those_listed() -> None:
         assert getattr(cies, name) is not None
     with pytest.raises(AttributeError):
         getattr(cies, "no_such_name")  # noqa: B009
+
+
+def test_another_package_of_the_same_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "query").mkdir()
+    (tmp_path / "query" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import cies"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert f"another package named 'query' in {tmp_path}" in done.stderr
