@@ -130,7 +130,7 @@ def ingest(
     if as_json:
         print_json(summary)
     else:
-        rate = report.embedded / report.seconds if report.embedded else 0
+        rate = report.embedded / report.embedding_seconds if report.embedded else 0
         speed = f" at {rate:.1f} pictures/s" if rate else ""
         say(
             f"{report.embedded} pictures embedded{speed}, {report.unchanged + report.known} known, "

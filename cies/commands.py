@@ -219,7 +219,8 @@ def print_triplets(scores: Sequence[TripletScore]) -> None:
 
 
 def print_models(as_json: bool) -> None:
-    """The built-in models, and how every known family of models is run."""
+    """The built-in models, those of the hub, and how every known family is run."""
+    from ingest.encoders.catalogue import hub_models, recommended, this_machine
     from ingest.encoders.families import FAMILIES, UNKNOWN
     from ingest.encoders.models import find
 
@@ -227,16 +228,47 @@ def print_models(as_json: bool) -> None:
     for name, about in BUILTIN.items():
         schooled = find(name).schooled_on() or {}
         entries.append({"name": name, "about": about, "conditions": schooled})
+    machine = this_machine()
+    start = recommended(machine)
+    hub = [
+        {
+            **vars(model),
+            "mode": model.runs.mode,
+            "runs_on": machine.place(model) or None,
+            "recommended": model is start,
+        }
+        for model in hub_models()
+    ]
     if as_json:
         families = {name: vars(family) for name, family in FAMILIES.items()}
         other = vars(UNKNOWN)
-        document = {"builtin": entries, "families": families, "other_families": other}
+        document = {"builtin": entries, "machine": vars(machine), "hub": hub}
+        document |= {"families": families, "other_families": other}
         print_json({"schema_version": SCHEMA_VERSION, **document})
         return
     print_table(
         ["model", "what it is", "conditions"],
         [[str(e["name"]), str(e["about"]), ", ".join(e["conditions"])] for e in entries],
     )
+    print()
+    print_table(
+        ["hub model", "download", "vector", "TFLOP/image", "runs here on", "licence"],
+        [
+            [
+                f"{entry['name']}{' (start here)' if entry['recommended'] else ''}",
+                f"{entry['gigabytes']:.1f} GB",
+                str(entry["vector"]),
+                f"{entry['teraflops']:.2f}",
+                str(entry["runs_on"] or "too large"),
+                str(entry["licence"]),
+            ]
+            for entry in hub
+        ],
+        title=f"For photographs; this machine has {machine.memory:.0f} GB of memory"
+        + (f" and a GPU of {machine.gpu:.0f} GB" if machine.gpu else " and no GPU"),
+        numbers=["download", "vector", "TFLOP/image"],
+    )
+    say("Measure one here with `cies bench embed --model NAME`.")
     print()
     print_table(
         ["family", "conditions run", "because"],

@@ -67,6 +67,7 @@ class IngestReport:
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
         seconds: wall clock.
+        embedding_seconds: of these, spent on embedding and writing.
     """
 
     found: int = 0
@@ -76,6 +77,7 @@ class IngestReport:
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    embedding_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,10 @@ class _Run:
 
     def flush(self) -> None:
         """Embed and store what is in hand; vectors first, so that no file is claimed too early."""
-        started, count = time.monotonic(), len(self._pictures)
+        count = len(self._pictures)
+        if count:
+            self._ready()  # loaded here, so that loading is not taken for embedding
+        started = time.monotonic()
         groups: dict[tuple[int, ...], list[str]] = {}
         for key in self._pictures:
             missing = self._missing(key)
@@ -242,14 +247,16 @@ class _Run:
         self._pictures.clear()
         self._files.clear()
         if count:
-            rate = count / (time.monotonic() - started)
+            spent = time.monotonic() - started
+            self.report.embedding_seconds += spent
+            rate = count / spent
             self._batch = max(1, min(BATCH, 4 * count, round(rate * _BATCH_SECONDS)))
         self._tell()
 
     def _embed(self, missing: tuple[int, ...], keys: list[str]) -> None:
         conditions = [self._tables[number][0] for number in missing]
         images = [self._pictures[key].image for key in keys]
-        reading = self.encoder.read(images, conditions)
+        reading = self._ready().read(images, conditions)
         for column, number in enumerate(missing):
             table = self._tables[number][1]
             words = [row[column] for row in reading.words]
@@ -268,9 +275,8 @@ class _Run:
             vectors = self.gallery.column(table).vectors
             self.writer.put_statistics(table, Statistics.of(vectors))
 
-    @property
-    def encoder(self) -> Encoder:
-        """Loaded when first needed: a run that finds nothing new needs no model."""
+    def _ready(self) -> Encoder:
+        """The encoder, loaded when first needed: a run that finds nothing new needs no model."""
         if self._encoder is None:
             self._encoder = self._load(EncoderSpec.from_made_by(self._tables[0][1].made_by))
         return self._encoder

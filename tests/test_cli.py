@@ -189,6 +189,7 @@ def test_models_lists_what_is_built_in() -> None:
     document = json.loads(run("models", "--json").stdout)
     assert document["builtin"][0]["name"] == "tiny-lvlm"
     assert "colour" in document["builtin"][0]["conditions"]["color"]
+    assert [m["name"] for m in document["hub"] if m["recommended"]] or not document["machine"]
     assert document["families"]["qwen2_5_vl"]["mode"] == "packed"
     assert document["families"]["paligemma"]["mode"] == "plain"
     assert "paligemma\tplain" in run("models").stdout

@@ -1,0 +1,34 @@
+"""Models of the hub: what fits where, and what to start with."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.encoders.catalogue import Machine, hub_models, recommended, this_machine
+from ingest.encoders.families import FAMILIES
+
+SMALL, LARGE = hub_models()[0], hub_models()[-1]
+
+
+def test_every_entry_is_of_a_known_family() -> None:
+    assert all(model.family in FAMILIES for model in hub_models())
+    assert [model.gigabytes for model in hub_models()] == sorted(m.gigabytes for m in hub_models())
+
+
+@pytest.mark.parametrize(
+    ("machine", "places", "start"),
+    [
+        (Machine(memory=4, gpu=0, bf16=False), ("cpu", ""), SMALL),
+        (Machine(memory=64, gpu=0, bf16=True), ("cpu", "cpu"), SMALL),
+        (Machine(memory=32, gpu=0, bf16=False), ("cpu", ""), SMALL),
+        (Machine(memory=32, gpu=24, bf16=False), ("gpu", "gpu"), LARGE),
+        (Machine(memory=1, gpu=0, bf16=False), ("", ""), None),
+    ],
+)
+def test_places(machine: Machine, places: tuple[str, str], start: object) -> None:
+    assert (machine.place(SMALL), machine.place(LARGE)) == places
+    assert recommended(machine) is start
+
+
+def test_this_machine_has_memory() -> None:
+    assert this_machine().memory > 0.5
