@@ -25,6 +25,16 @@ _TAKES_MASK_BY_LAYER = frozenset({"gemma3"})
 _Mask = torch.Tensor | dict[str, torch.Tensor]
 
 
+def input_device(model: Any) -> torch.device:
+    """Where a model takes its tokens: where they are embedded, if it is spread over devices."""
+    embedding = model.get_input_embeddings()
+    device: torch.device = embedding.weight.device
+    if device.type == "meta":
+        # Weights kept elsewhere are fetched to this device when they are needed.
+        device = torch.device(embedding._hf_hook.execution_device)
+    return device
+
+
 class Hints:
     """Works out the inputs of one loaded model."""
 
@@ -101,7 +111,7 @@ class Hints:
         own = getattr(self._model.model, "get_rope_index", None)
         if own is None:
             return torch.arange(len(prompt))
-        ids = torch.tensor([list(prompt)], device=self._model.device)
+        ids = torch.tensor([list(prompt)], device=input_device(self._model))
         kinds = self.is_picture(ids).int()
         grid = features["image_grid_thw"][:1]
         positions, _ = own(ids, mm_token_type_ids=kinds, image_grid_thw=grid)
@@ -143,7 +153,7 @@ class Hints:
         self, mask: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, count: int
     ) -> _Mask:
         def placed(one: torch.Tensor) -> torch.Tensor:
-            return one.to(self._model.device).expand(count, 1, -1, -1)
+            return one.to(input_device(self._model)).expand(count, 1, -1, -1)
 
         if self._window is None or not self._by_kind:
             return placed(mask)

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import ModelError
+from indexes.errors import ModelError, UsageError
 
 #: The models whose weights are in the package, by name, and what they are, in one line.
 BUILTIN = {
@@ -22,6 +22,10 @@ BUILTIN = {
 DEFAULT_MODEL = "tiny-lvlm"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: A device by name, and the ways in which accelerate spreads a model over all there are.
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 #: Models with fewer parameters run in fp32, where speed is no concern and exactness is free.
 _SMALL = 500_000_000
@@ -100,17 +104,27 @@ class LoadedModel:
     dtype: str
 
 
-def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+def load(
+    source: ModelSource,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "sdpa",
+    device_map: str | None = None,
+) -> LoadedModel:
     """Load a model and its processor.
 
     Args:
         source: from :func:`find`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        attention: how the model computes attention, ``sdpa`` or ``eager``.
+        device_map: how accelerate spreads the model over devices, such as ``auto``, in place of
+            ``device``.
 
     Raises:
         ModelError: if it is not there, cannot be fetched, is of another kind, or has no
             safetensors weights.
+        UsageError: if there is no such device or map, or both are given.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -119,6 +133,7 @@ def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> Load
     from ingest.encoders.processors import load_processor
 
     where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    chosen = _device(device) if device_map is None else _mapped(device_map, device)
     _quiet()
     try:
         config = AutoConfig.from_pretrained(source.location, **where)
@@ -128,19 +143,27 @@ def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> Load
                 "questions about pictures; name an image-text-to-text model such as "
                 "Qwen/Qwen2.5-VL-3B-Instruct."
             )
+        own: Any = torch.float32 if dtype == "float32" else "auto"
+        if device_map is not None:
+            # A model that is spread cannot be converted afterwards, so it is measured first.
+            with torch.device("meta"):
+                bare = AutoModelForImageTextToText.from_config(config)
+            own = getattr(torch, _dtype(dtype, bare, chosen))
+            where["device_map"] = device_map
         model = AutoModelForImageTextToText.from_pretrained(
             source.location,
-            dtype=torch.float32 if dtype == "float32" else "auto",
+            dtype=own,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             **where,
-        )
+        ).eval()
+        where.pop("device_map", None)
         processor = load_processor(source.location, config, where)
     except (OSError, ValueError) as error:
         raise ModelError(_explain(source, error)) from error
-    chosen = _device(device)
     kind = _dtype(dtype, model, chosen)
-    model = model.to(device=chosen, dtype=getattr(torch, kind)).eval()
+    if device_map is None:
+        model = model.to(device=chosen, dtype=getattr(torch, kind))
     commit = getattr(config, "_commit_hash", None)
     revision = digest(Path(source.location)) if source.local else str(commit or source.revision)
     return LoadedModel(model, processor, revision, kind)
@@ -158,6 +181,8 @@ def _device(device: str) -> str:
     import torch
 
     if device != "auto":
+        if not _DEVICE.fullmatch(device):
+            raise UsageError(f"There is no --device '{device}'; give auto, cpu, cuda or mps.")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(
                 f"--device {device} was asked for, but this torch sees no GPU; use --device cpu."
@@ -166,6 +191,21 @@ def _device(device: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _mapped(device_map: str, device: str) -> str:
+    """The kind of device a map fills first."""
+    if device != "auto":
+        raise UsageError(
+            f"--device {device} and --device-map {device_map} exclude one another; give one."
+        )
+    if device_map in _MAPS:
+        return _device("auto")
+    if not _DEVICE.fullmatch(device_map):
+        raise UsageError(
+            f"There is no --device-map '{device_map}'; give {', '.join(_MAPS)} or a device."
+        )
+    return _device(device_map)
 
 
 def _dtype(dtype: str, model: Any, device: str) -> str:
