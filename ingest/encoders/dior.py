@@ -8,6 +8,7 @@ be chosen otherwise is in :mod:`ingest.encoders.options`.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Sequence
 
 import numpy as np
@@ -19,7 +20,8 @@ from indexes.vectors import unit
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.encoders.layers import layer_count
-from ingest.encoders.lvlm import Lvlm
+from ingest.encoders.lvlm import LastStates, Lvlm
+from ingest.encoders.memory import ran_out, release
 from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
 from ingest.encoders.options import DiorOptions
 from ingest.encoders.processors import Prepared, PromptWriter
@@ -162,7 +164,7 @@ class DiorEncoder(Encoder):
     def read(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Reading:
-        """See :class:`Encoder`."""
+        """See :class:`Encoder`; a batch for which memory runs out is halved, and stays so."""
         self.check(conditions)
         texts = [self._template.text(condition) for condition in conditions]
         as_it_comes = self._options.compat is not None
@@ -172,15 +174,22 @@ class DiorEncoder(Encoder):
         vectors = np.empty((len(images), len(conditions), self.dimension), dtype=np.float32)
         chances = np.zeros((len(images), len(conditions)), dtype=np.float32)
         said = [[""] * len(conditions) for _ in images]
-        for batch in _batches(prepared, self.batch_size):
-            features = {
-                name: torch.cat([prepared[i].features[name] for i in batch])
-                for name in prepared[batch[0]].features
-            }
+        waiting = deque(_buckets(prepared))
+        while waiting:
+            bucket = waiting.popleft()
+            batch, rest = bucket[: self.batch_size], bucket[self.batch_size :]
             prompts = prepared[batch[0]].prompts
             tails = writer.tails(begins, prompts) if self._options.token == "mean" else None
-            last = self._lvlm.last_states(features, prompts, len(batch), words, tails)
-            vectors[batch] = last.states.cpu().numpy()
+            last = self._run([prepared[i] for i in batch], words, tails)
+            if last is None:
+                # Another thread may have halved it meanwhile; what was done is kept.
+                self.batch_size = min(self.batch_size, len(batch) // 2)
+                release()
+                waiting.appendleft(bucket)
+                continue
+            if rest:
+                waiting.appendleft(rest)
+            vectors[batch] = last.states.numpy()
             if not (words and self._options.speaks):
                 continue
             tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
@@ -189,6 +198,32 @@ class DiorEncoder(Encoder):
                     said[i][k], chances[i, k] = self._lvlm.word(tokens[place][k], sure[place][k])
         flat = unit(vectors.reshape(-1, self.dimension))
         return Reading(flat.reshape(vectors.shape), said, chances)
+
+    def _run(
+        self, batch: Sequence[Prepared], words: bool, tails: Sequence[int] | None
+    ) -> LastStates | None:
+        """Run a batch of one layout; ``None`` if there was no memory for so many pictures.
+
+        Raises:
+            ModelError: if there was none for a single one.
+        """
+        try:
+            features = {
+                name: torch.cat([picture.features[name] for picture in batch])
+                for name in batch[0].features
+            }
+            last = self._lvlm.last_states(features, batch[0].prompts, len(batch), words, tails)
+            return LastStates(last.states.cpu(), last.tokens.cpu(), last.probabilities.cpu())
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if len(batch) > 1:
+                return None
+            raise ModelError(
+                f"There is not enough memory for {self._source.name} to read one picture; give a "
+                f"smaller --max-side (it is {self._options.max_side}), a smaller --model, or "
+                "--device cpu."
+            ) from error
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:
@@ -199,13 +234,9 @@ def _reduced(image: Image.Image, side: int) -> Image.Image:
     return small
 
 
-def _batches(prepared: Sequence[Prepared], size: int) -> list[list[int]]:
-    """Numbers of the pictures, in batches that share shapes and prompts."""
+def _buckets(prepared: Sequence[Prepared]) -> list[list[int]]:
+    """Numbers of the pictures, together where they share shapes and prompts."""
     buckets: dict[Any, list[int]] = {}
     for number, picture in enumerate(prepared):
         buckets.setdefault(picture.bucket, []).append(number)
-    return [
-        numbers[start : start + size]
-        for numbers in buckets.values()
-        for start in range(0, len(numbers), size)
-    ]
+    return list(buckets.values())
