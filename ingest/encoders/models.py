@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import resources
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +123,15 @@ def load(
             ``device``.
 
     Raises:
-        ModelError: if it is not there, cannot be fetched, is of another kind, or has no
-            safetensors weights.
+        ModelError: if it is not there, cannot be fetched, is damaged or of another kind, has no
+            safetensors weights, or does not fit into memory.
         UsageError: if there is no such device or map, or both are given.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+    from ingest.encoders.mishaps import expected_errors, explain
     from ingest.encoders.processors import load_processor
 
     where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
@@ -159,14 +161,24 @@ def load(
         ).eval()
         where.pop("device_map", None)
         processor = load_processor(source.location, config, where)
-    except (OSError, ValueError) as error:
-        raise ModelError(_explain(source, error)) from error
-    kind = _dtype(dtype, model, chosen)
-    if device_map is None:
-        model = model.to(device=chosen, dtype=getattr(torch, kind))
-    commit = getattr(config, "_commit_hash", None)
-    revision = digest(Path(source.location)) if source.local else str(commit or source.revision)
+        kind = _dtype(dtype, model, chosen)
+        if device_map is None:
+            model = model.to(device=chosen, dtype=getattr(torch, kind))
+    except expected_errors() as error:
+        why = explain(error, source.name, source.location, source.revision, source.local)
+        if why is None:
+            raise
+        raise ModelError(why) from error
+    revision = digest(Path(source.location)) if source.local else _commit(source)
     return LoadedModel(model, processor, revision, kind)
+
+
+def _commit(source: ModelSource) -> str:
+    """The hub's commit of a model that was loaded: the cache keeps each in a folder of its own."""
+    from transformers.utils import cached_file
+
+    where = {"revision": source.revision} if source.revision else {}
+    return Path(str(cached_file(source.location, "config.json", **where))).parent.name
 
 
 def _quiet() -> None:
@@ -175,6 +187,7 @@ def _quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    getLogger("huggingface_hub").setLevel(ERROR)
 
 
 def _device(device: str) -> str:
@@ -225,28 +238,6 @@ def _cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _explain(source: ModelSource, error: Exception) -> str:
-    """One sentence for the many ways in which a model cannot be loaded."""
-    text = " ".join(str(error).split())
-    if "safetensors" in text or "pytorch_model.bin" in text:
-        return (
-            f"{source.name} has no safetensors weights, and other formats can run code when "
-            "loaded; convert them to safetensors, or name another model."
-        )
-    if source.local:
-        return f"The model in {source.location} cannot be loaded: {text[:200]}"
-    if "not a valid git identifier" in text or "revision" in text.lower():
-        return (
-            f"{source.name} has no revision '{source.revision}'; look its revisions up on the "
-            "hub, or leave @REVISION out."
-        )
-    return (
-        f"{source.name} is not in the local cache and could not be fetched from the hub; check "
-        "the name and the network, or name a folder or a built-in model "
-        f"({', '.join(BUILTIN)})."
-    )
 
 
 #: Files up to this size are digested whole, larger ones by size and their two ends.
