@@ -7,7 +7,7 @@ plain prompt, for the packed sequence and for the words said after it alike.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
@@ -98,6 +98,28 @@ class Hints:
         """Which tiles of the picture each token sees: [pictures, length, 1, tiles]."""
         tiles = features["aspect_ratio_mask"]
         return {"cross_attention_mask": sees[:, :, None, None].to(tiles) * tiles[:, None]}
+
+    # -- pictures --------------------------------------------------------------------------
+
+    def seen(self, features: Mapping[str, torch.Tensor]) -> Callable[[], dict[str, Any]]:
+        """Look at the pictures now, so that passes over several prompts need not do so again.
+
+        Where the model does not take what it saw, it is given the pictures themselves each time.
+
+        Args:
+            features: the pictures' tensors.
+
+        Returns:
+            A function that gives ``generate`` its inputs, anew for each call.
+        """
+        look = getattr(self._model.base_model, "get_image_features", None)
+        takes = inspect.signature(self._model.forward).parameters
+        if look is None or "mm_encoder_outputs" not in takes or "pixel_values" not in features:
+            return lambda: dict(features)
+        wanted = inspect.signature(look).parameters
+        image = look(**{n: v for n, v in features.items() if n in wanted}, return_dict=True)
+        rest = {name: value for name, value in features.items() if name != "pixel_values"}
+        return lambda: {**rest, "mm_encoder_outputs": {"image": image}}
 
     # -- positions -------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Runs an LVLM over prompts that differ only in their last words.
 
 Two ways to the same numbers, and one to others. *Plain* asks the model's own ``generate`` once
-for each prompt: slow, and as independent of this project as can be. *Packed* runs the shared
+for each prompt, after one look at the picture where the model can be handed what it saw: slow,
+and as independent of this project as can be. *Packed* runs the shared
 prefix once and all tails as branches of one sequence (:mod:`ingest.encoders.packing`), through
 the model's public forward; it is used for the families whose equality with the plain way is tested
 (:mod:`ingest.encoders.families`). The third, *reference*, gives what the published code gives.
@@ -174,6 +175,7 @@ class Lvlm:
             output_hidden_states=True,
             output_logits=True,
         )
+        seen = self.hints.seen(features)
         states, tokens, probabilities = [], [], []
         for prompt, tail in zip(prompts, tails, strict=True):
             ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
@@ -182,7 +184,7 @@ class Lvlm:
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
                 **self.hints.of_tokens(ids, features),
-                **features,
+                **seen(),
             )
             passed = said.hidden_states[1 if self._after_saying else 0]
             states.append(passed[self.options.layer][:, -tail:].float().mean(1))
