@@ -10,7 +10,8 @@ from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.factory import make_encoder, remake_encoder
 from ingest.encoders.models import DEFAULT_MODEL, find
-from ingest.pipeline import IngestReport, Progress, check_same_model
+from ingest.encoders.options import DiorOptions
+from ingest.pipeline import IngestReport, Progress, check_same_choices, check_same_model
 from ingest.pipeline import ingest as fill
 from query.engine import Engine
 
@@ -61,12 +62,16 @@ def load_encoder(
     dtype: str = "auto",
     device: str = "auto",
     force: bool = False,
+    options: DiorOptions | None = None,
+    device_map: str | None = None,
 ) -> Encoder:
     """Load an encoder by itself: ``encoder.encode(images, conditions)``.
 
     See :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
     """
-    return make_encoder(method, model, prompt, dtype, device, force)
+    return make_encoder(
+        method, model, prompt, dtype, device, force, options or DiorOptions(), device_map
+    )
 
 
 def ingest(
@@ -75,12 +80,14 @@ def ingest(
     conditions: Iterable[str | Condition] = (),
     model: str | None = None,
     method: str | None = None,
-    prompt: str = "describe",
+    prompt: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
     force: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
     announce: Callable[[Encoder], None] = lambda encoder: None,
+    options: DiorOptions | None = None,
+    device_map: str | None = None,
 ) -> IngestReport:
     """Embed the pictures of folders and files into a gallery; what is there is not done again.
 
@@ -91,12 +98,16 @@ def ingest(
         model: a built-in name, ``ORG/NAME[@REVISION]`` or a folder; the gallery's own, or the
             built-in one for a new gallery, by default.
         method: ``dior``.
-        prompt: a template of ``configs/prompts.toml``, for a new gallery.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``, for a new gallery.
+        prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``; the
+            gallery's own, or ``describe``, by default.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the gallery's own, or what
+            suits the model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         force: accept conditions the model was not schooled on.
         progress: told after every batch.
         announce: told of the encoder once it is loaded.
+        options: what else may be chosen about the vectors; the gallery's own by default.
+        device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
 
     Raises:
         CiesError: with one sentence that names the way out.
@@ -106,14 +117,22 @@ def ingest(
         spec = EncoderSpec.from_made_by(gallery.conditions()[0].made_by)
         name = spec.model if model is None else find(model).name
         check_same_model(gallery, method or spec.method, name)
+    check_same_choices(gallery, prompt, dtype, options)
 
     def load(spec: EncoderSpec | None) -> Encoder:
         if spec is None:
-            encoder = make_encoder(
-                method or "dior", model or DEFAULT_MODEL, prompt, dtype, device, force
+            encoder = load_encoder(
+                model or DEFAULT_MODEL,
+                method or "dior",
+                prompt or "describe",
+                dtype,
+                device,
+                force,
+                options,
+                device_map,
             )
         else:
-            encoder = remake_encoder(spec, device, force)
+            encoder = remake_encoder(spec, device, force, device_map)
         announce(encoder)
         return encoder
 

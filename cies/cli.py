@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -15,6 +15,7 @@ from indexes.errors import CiesError
 
 if TYPE_CHECKING:
     from ingest.encoders.base import Encoder
+    from ingest.encoders.options import DiorOptions
 
 app = typer.Typer(
     name="cies",
@@ -78,15 +79,33 @@ def ingest(
         ),
     ] = None,
     method: Annotated[Optional[str], typer.Option(help="How to embed: dior.")] = None,
-    prompt: Annotated[str, typer.Option(help="A prompt template, for a new gallery.")] = "describe",
+    prompt: Annotated[
+        Optional[str],
+        typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
     ] = "auto",
+    layer: Annotated[
+        Optional[int], typer.Option(help="Whose states are read, from 0; -1 is the last.")
+    ] = None,
+    token: Annotated[
+        Optional[str], typer.Option(help="last_prompt, first_generated or mean.")
+    ] = None,
+    max_side: Annotated[
+        Optional[int], typer.Option(help="Longest side in pixels a picture keeps; 700.")
+    ] = None,
+    compat: Annotated[
+        Optional[str], typer.Option(help="reference, for the published code's vectors.")
+    ] = None,
     geometry: Annotated[
         Optional[str],
         typer.Option(help="raw, centred or standardised vectors, for a new gallery."),
     ] = None,
     device: DeviceOption = "auto",
+    device_map: Annotated[
+        Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
+    ] = None,
     force: Annotated[
         bool, typer.Option(help="Accept conditions the model was not schooled on.")
     ] = False,
@@ -104,6 +123,7 @@ def ingest(
 
     place = find_gallery(gallery)
     _check_sources(source)
+    options = _options(layer=layer, token=token, max_side=max_side, compat=compat)
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
 
@@ -122,6 +142,8 @@ def ingest(
             force,
             progress,
             announce,
+            options,
+            device_map,
         )
     if not report.found:
         say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
@@ -139,6 +161,14 @@ def ingest(
         )
     if strict and report.failed:
         raise typer.Exit(3)
+
+
+def _options(**given: int | str | None) -> DiorOptions | None:
+    """What was chosen of the encoder's options, if anything was."""
+    from ingest.encoders.options import DiorOptions
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return DiorOptions(**chosen) if chosen else None
 
 
 def _check_sources(sources: list[Path]) -> None:

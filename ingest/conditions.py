@@ -15,6 +15,9 @@ UNCONDITIONAL = "unconditional"
 
 MAX_CHARACTERS = 500
 
+#: What a prompt template has where the condition's phrase goes.
+PLACE = "{condition}"
+
 #: British spellings and the American ones they are compared as.
 _SPELLINGS = {"colour": "color", "colours": "colors", "grey": "gray", "centre": "center"}
 
@@ -68,9 +71,9 @@ class PromptTemplate:
     """A way to ask for a picture in one word.
 
     Attributes:
-        name: its name in ``configs/prompts.toml``.
-        conditional: text with ``{condition}``.
-        unconditional: text without.
+        name: its name in ``configs/prompts.toml``, or the text itself of a free one.
+        conditional: text with ``{condition}`` in one place.
+        unconditional: text without; empty for a free one.
     """
 
     name: str
@@ -78,10 +81,23 @@ class PromptTemplate:
     unconditional: str
 
     def text(self, condition: Condition) -> str:
-        """The user's turn, without the picture."""
-        if not condition.phrase:
-            return self.unconditional
-        return self.conditional.replace("{condition}", condition.phrase)
+        """The user's turn, without the picture.
+
+        Raises:
+            UsageError: if nothing is known to ask without a condition.
+        """
+        if condition.phrase:
+            return self.conditional.replace(PLACE, condition.phrase)
+        if not self.unconditional:
+            raise UsageError(
+                f"A prompt of your own has no form without a condition, so '{UNCONDITIONAL}' "
+                f"cannot be asked; leave it out, or give --prompt {next(iter(prompt_templates()))}."
+            )
+        return self.unconditional
+
+    def begin(self, condition: Condition) -> int:
+        """Where the condition's phrase begins in :meth:`text`; 0 without a condition."""
+        return self.conditional.index(PLACE) if condition.phrase else 0
 
 
 @cache
@@ -92,12 +108,20 @@ def prompt_templates() -> dict[str, PromptTemplate]:
 
 
 def prompt_template(name: str) -> PromptTemplate:
-    """One template by name.
+    """A template by name, or a free one: any text with ``{condition}`` in one place.
 
     Raises:
-        UsageError: naming those there are.
+        UsageError: naming those there are, or if ``{condition}`` stands in several places.
     """
+    places = name.count(PLACE)
+    if places == 1:
+        return PromptTemplate(name, name, "")
+    if places:
+        raise UsageError(f"The prompt has {PLACE} {places} times; write it exactly once.")
     templates = prompt_templates()
     if name not in templates:
-        raise UsageError(f"There is no prompt '{name}'; choose one of {', '.join(templates)}.")
+        raise UsageError(
+            f"There is no prompt '{name}'; choose one of {', '.join(templates)}, or write your "
+            f"own text with {PLACE} in it."
+        )
     return templates[name]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from indexes.errors import GalleryMismatch, UsageError
 from indexes.gallery import Gallery, Writer
@@ -20,6 +20,7 @@ from indexes.geometry import Statistics
 from indexes.records import FileRecord, ImageRecord, VectorTable
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.options import DiorOptions
 from ingest.images import Picture, UnreadableImage, decode, read_bytes
 from ingest.scan import Found, scan
 
@@ -310,6 +311,37 @@ def check_same_model(gallery: Gallery, method: str, model: str) -> None:
                 f"not {method} by {model}; leave --model and --method out, or make another "
                 "gallery with --gallery."
             )
+
+
+def check_same_choices(
+    gallery: Gallery, prompt: str | None, dtype: str, options: DiorOptions | None
+) -> None:
+    """Refuse to fill a gallery with vectors made in another way than its own.
+
+    Args:
+        gallery: what is to be filled.
+        prompt: the template asked for; ``None`` for the gallery's own.
+        dtype: asked for; ``auto`` for the gallery's own.
+        options: asked for; ``None`` for the gallery's own.
+
+    Raises:
+        GalleryMismatch: naming what differs.
+    """
+    asked: dict[str, Any] = asdict(options) if options is not None else {}
+    if prompt is not None:
+        asked["prompt"] = prompt
+    if dtype != "auto":
+        asked["dtype"] = dtype
+    for table in gallery.conditions():
+        settings = EncoderSpec.from_made_by(table.made_by).settings
+        own = {**asdict(DiorOptions.from_settings(settings)), **settings}
+        for name, value in asked.items():
+            if own.get(name) != value:
+                raise GalleryMismatch(
+                    f"The gallery at {gallery.path} was built with {name} {own.get(name)}, not "
+                    f"{value}; leave --prompt, --dtype and the other choices of the encoder out, "
+                    "or make another gallery with --gallery."
+                )
 
 
 def ingest(

@@ -107,7 +107,7 @@ def test_word_is_what_generate_says(tiny: Tiny, pictures: list[Image.Image]) -> 
     assert len({word for row in reading.words for word in row if word}) > 1
 
 
-@packed_only
+@every
 def test_picture_is_looked_at_once(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,12 @@ class ComposedProcessor:
             side = config.vision_config.patch_size * _merge(config)
             image_processor.patch_size = {"height": side, "width": side}
 
+    @property
+    def writes_tiles(self) -> bool:
+        """Whether a picture cut into tiles, as the files have it, can be written here."""
+        split = getattr(self.image_processor, "do_image_splitting", False)
+        return not (split and _kind(self._config) == "smolvlm")
+
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Render a conversation as text."""
         return self.tokenizer.apply_chat_template(conversation, tokenize=False, **options)

@@ -2,11 +2,13 @@
 
 Kawarada et al., WACV 2026: ask the model to describe the image in one word regarding the
 condition, and take the hidden state of the last prompt token. No training. Here the vector is
-scaled to unit length, positions are the model's own, and all conditions share one pass.
+scaled to unit length, positions are the model's own, and all conditions share one pass; what may
+be chosen otherwise is in :mod:`ingest.encoders.options`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Sequence
 
 import numpy as np
@@ -17,16 +19,18 @@ from indexes.errors import ModelError
 from indexes.vectors import unit
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.encoders.lvlm import Lvlm
+from ingest.encoders.layers import layer_count
+from ingest.encoders.lvlm import LastStates, Lvlm
+from ingest.encoders.memory import ran_out, release
 from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
+from ingest.encoders.options import DiorOptions
 from ingest.encoders.processors import Prepared, PromptWriter
-
-#: Pictures are reduced to this longest side before the model's own processor, as published.
-MAX_SIDE = 700
 
 #: Pictures in one forward pass: for small models, and for those of more than half a billion
 #: parameters.
 _BATCH_SMALL, _BATCH_LARGE = 32, 4
+
+_DEFAULT = DiorOptions()
 
 
 class DiorEncoder(Encoder):
@@ -40,23 +44,26 @@ class DiorEncoder(Encoder):
         loaded: LoadedModel,
         prompt: str = "describe",
         force: bool = False,
+        options: DiorOptions = _DEFAULT,
     ):
         """Use a loaded model; :meth:`load` does both.
 
         Args:
             source: where the model came from.
             loaded: the model and its processor.
-            prompt: a template of ``configs/prompts.toml``.
+            prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
             force: serve conditions the model was not schooled on.
+            options: what may be chosen beside.
 
         Raises:
-            UsageError: if there is no such template.
+            UsageError: if there is no such template or layer.
         """
         self._source = source
         self._loaded = loaded
         self._template = prompt_template(prompt)
         self._force = force
-        self._lvlm = Lvlm(loaded.model, loaded.processor.tokenizer)
+        self._options = options.for_layers(layer_count(loaded.model))
+        self._lvlm = Lvlm(loaded.model, loaded.processor.tokenizer, self._options)
         parameters = sum(p.numel() for p in loaded.model.parameters())
         self.batch_size = _BATCH_SMALL if parameters < 500_000_000 else _BATCH_LARGE
 
@@ -68,21 +75,29 @@ class DiorEncoder(Encoder):
         dtype: str = "auto",
         device: str = "auto",
         force: bool = False,
+        options: DiorOptions = _DEFAULT,
+        device_map: str | None = None,
     ) -> DiorEncoder:
         """Load a model by name.
 
         Args:
             model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
-            prompt: a template of ``configs/prompts.toml``.
+            prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             force: serve conditions the model was not schooled on.
+            options: what may be chosen beside.
+            device_map: how accelerate spreads the model, such as ``auto``, in place of
+                ``device``.
 
         Raises:
             ModelError: if the model cannot be had.
+            UsageError: if there is no such template or layer.
         """
+        prompt_template(prompt)  # Before minutes of loading.
         source = find(model)
-        return cls(source, load(source, dtype, device), prompt, force)
+        loaded = load(source, dtype, device, options.attention, device_map)
+        return cls(source, loaded, prompt, force, options)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -90,10 +105,8 @@ class DiorEncoder(Encoder):
         settings: dict[str, Any] = {
             "prompt": self._template.name,
             "template": [self._template.conditional, self._template.unconditional],
-            "layer": -1,
-            "token": "last_prompt",
-            "max_side": MAX_SIDE,
-            "tiles": "off",
+            **self._options.settings(),
+            "tiles": "as they come" if self._options.compat else "off",
             "dtype": self._loaded.dtype,
         }
         return EncoderSpec(self.METHOD, self._source.name, self._loaded.revision, settings)
@@ -109,6 +122,8 @@ class DiorEncoder(Encoder):
         if self._source.builtin:
             return f"{self._source.name}, {BUILTIN[self._source.name]}"
         way = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
+        if self._options.compat:
+            way += ", as in the published code"
         return f"{self._source.name}, {self._loaded.dtype}, {way}"
 
     @property
@@ -127,7 +142,13 @@ class DiorEncoder(Encoder):
         return self._lvlm
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`: a model that declares its schooling refuses what it never saw."""
+        """See :class:`Encoder`: a model that declares its schooling refuses what it never saw.
+
+        Raises:
+            UsageError: if the prompt cannot be asked without a condition, and one has no phrase.
+        """
+        for condition in conditions:
+            self._template.text(condition)
         schooled = self._source.schooled_on()
         if schooled is None or self._force:
             return
@@ -143,23 +164,33 @@ class DiorEncoder(Encoder):
     def read(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Reading:
-        """See :class:`Encoder`."""
+        """See :class:`Encoder`; a batch for which memory runs out is halved, and stays so."""
         self.check(conditions)
         texts = [self._template.text(condition) for condition in conditions]
-        writer = PromptWriter(self._loaded.processor, texts)
-        prepared = [writer.prepare(_reduced(image)) for image in images]
+        as_it_comes = self._options.compat is not None
+        writer = PromptWriter(self._loaded.processor, texts, as_it_comes)
+        begins = [self._template.begin(condition) for condition in conditions]
+        prepared = [writer.prepare(_reduced(image, self._options.max_side)) for image in images]
         vectors = np.empty((len(images), len(conditions), self.dimension), dtype=np.float32)
         chances = np.zeros((len(images), len(conditions)), dtype=np.float32)
         said = [[""] * len(conditions) for _ in images]
-        for batch in _batches(prepared, self.batch_size):
-            features = {
-                name: torch.cat([prepared[i].features[name] for i in batch])
-                for name in prepared[batch[0]].features
-            }
+        waiting = deque(_buckets(prepared))
+        while waiting:
+            bucket = waiting.popleft()
+            batch, rest = bucket[: self.batch_size], bucket[self.batch_size :]
             prompts = prepared[batch[0]].prompts
-            last = self._lvlm.last_states(features, prompts, len(batch), words)
-            vectors[batch] = last.states.cpu().numpy()
-            if not words:
+            tails = writer.tails(begins, prompts) if self._options.token == "mean" else None
+            last = self._run([prepared[i] for i in batch], words, tails)
+            if last is None:
+                # Another thread may have halved it meanwhile; what was done is kept.
+                self.batch_size = min(self.batch_size, len(batch) // 2)
+                release()
+                waiting.appendleft(bucket)
+                continue
+            if rest:
+                waiting.appendleft(rest)
+            vectors[batch] = last.states.numpy()
+            if not (words and self._options.speaks):
                 continue
             tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
             for place, i in enumerate(batch):
@@ -168,22 +199,44 @@ class DiorEncoder(Encoder):
         flat = unit(vectors.reshape(-1, self.dimension))
         return Reading(flat.reshape(vectors.shape), said, chances)
 
+    def _run(
+        self, batch: Sequence[Prepared], words: bool, tails: Sequence[int] | None
+    ) -> LastStates | None:
+        """Run a batch of one layout; ``None`` if there was no memory for so many pictures.
 
-def _reduced(image: Image.Image) -> Image.Image:
-    if max(image.size) <= MAX_SIDE:
+        Raises:
+            ModelError: if there was none for a single one.
+        """
+        try:
+            features = {
+                name: torch.cat([picture.features[name] for picture in batch])
+                for name in batch[0].features
+            }
+            last = self._lvlm.last_states(features, batch[0].prompts, len(batch), words, tails)
+            return LastStates(last.states.cpu(), last.tokens.cpu(), last.probabilities.cpu())
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if len(batch) > 1:
+                return None
+            raise ModelError(
+                f"There is not enough memory for {self._source.name} to read one picture; give a "
+                f"smaller --max-side (it is {self._options.max_side}), a smaller --model, or "
+                "--device cpu."
+            ) from error
+
+
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    if max(image.size) <= side:
         return image
     small = image.copy()
-    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
 
 
-def _batches(prepared: Sequence[Prepared], size: int) -> list[list[int]]:
-    """Numbers of the pictures, in batches that share shapes and prompts."""
+def _buckets(prepared: Sequence[Prepared]) -> list[list[int]]:
+    """Numbers of the pictures, together where they share shapes and prompts."""
     buckets: dict[Any, list[int]] = {}
     for number, picture in enumerate(prepared):
         buckets.setdefault(picture.bucket, []).append(number)
-    return [
-        numbers[start : start + size]
-        for numbers in buckets.values()
-        for start in range(0, len(numbers), size)
-    ]
+    return list(buckets.values())

@@ -5,9 +5,12 @@ from __future__ import annotations
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models import DEFAULT_MODEL
+from ingest.encoders.options import DiorOptions
 
 #: Method to one line about it.
 METHODS = {"dior": "hidden state of a large vision-language model asked for one word"}
+
+_DEFAULT = DiorOptions()
 
 
 def make_encoder(
@@ -17,30 +20,42 @@ def make_encoder(
     dtype: str = "auto",
     device: str = "auto",
     force: bool = False,
+    options: DiorOptions = _DEFAULT,
+    device_map: str | None = None,
 ) -> Encoder:
     """Load an encoder.
 
     Args:
         method: one of :data:`METHODS`.
         model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
-        prompt: a template of ``configs/prompts.toml``.
+        prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         force: serve conditions the model was not schooled on.
+        options: what may be chosen beside.
+        device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
 
     Raises:
-        UsageError: if there is no such method or prompt.
+        UsageError: if there is no such method, prompt, layer or device.
         ModelError: if the model cannot be had.
     """
     if method not in METHODS:
         raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
     from ingest.encoders.dior import DiorEncoder
 
-    return DiorEncoder.load(model, prompt, dtype, device, force)
+    return DiorEncoder.load(model, prompt, dtype, device, force, options, device_map)
 
 
-def remake_encoder(spec: EncoderSpec, device: str = "auto", force: bool = False) -> Encoder:
+def remake_encoder(
+    spec: EncoderSpec, device: str = "auto", force: bool = False, device_map: str | None = None
+) -> Encoder:
     """Load the encoder a gallery was filled with.
+
+    Args:
+        spec: what the gallery remembers of it.
+        device: as for :func:`make_encoder`.
+        force: as for :func:`make_encoder`.
+        device_map: as for :func:`make_encoder`.
 
     Raises:
         GalleryMismatch: if what loads today would give other vectors.
@@ -50,7 +65,16 @@ def remake_encoder(spec: EncoderSpec, device: str = "auto", force: bool = False)
     model = spec.model
     if "/" in model and not model.startswith("/"):
         model = f"{model}@{spec.revision}"
-    encoder = make_encoder(spec.method, model, settings["prompt"], settings["dtype"], device, force)
+    encoder = make_encoder(
+        spec.method,
+        model,
+        settings["prompt"],
+        settings["dtype"],
+        device,
+        force,
+        DiorOptions.from_settings(settings),
+        device_map,
+    )
     if encoder.spec != spec:
         raise GalleryMismatch(
             f"The gallery was embedded by another version of {spec.model} or of its prompt; "

@@ -7,7 +7,7 @@ plain prompt, for the packed sequence and for the words said after it alike.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
@@ -23,6 +23,16 @@ _PICTURE_BOTH_WAYS = frozenset({"gemma3"})
 _TAKES_MASK_BY_LAYER = frozenset({"gemma3"})
 
 _Mask = torch.Tensor | dict[str, torch.Tensor]
+
+
+def input_device(model: Any) -> torch.device:
+    """Where a model takes its tokens: where they are embedded, if it is spread over devices."""
+    embedding = model.get_input_embeddings()
+    device: torch.device = embedding.weight.device
+    if device.type == "meta":
+        # Weights kept elsewhere are fetched to this device when they are needed.
+        device = torch.device(embedding._hf_hook.execution_device)
+    return device
 
 
 class Hints:
@@ -89,6 +99,28 @@ class Hints:
         tiles = features["aspect_ratio_mask"]
         return {"cross_attention_mask": sees[:, :, None, None].to(tiles) * tiles[:, None]}
 
+    # -- pictures --------------------------------------------------------------------------
+
+    def seen(self, features: Mapping[str, torch.Tensor]) -> Callable[[], dict[str, Any]]:
+        """Look at the pictures now, so that passes over several prompts need not do so again.
+
+        Where the model does not take what it saw, it is given the pictures themselves each time.
+
+        Args:
+            features: the pictures' tensors.
+
+        Returns:
+            A function that gives ``generate`` its inputs, anew for each call.
+        """
+        look = getattr(self._model.base_model, "get_image_features", None)
+        takes = inspect.signature(self._model.forward).parameters
+        if look is None or "mm_encoder_outputs" not in takes or "pixel_values" not in features:
+            return lambda: dict(features)
+        wanted = inspect.signature(look).parameters
+        image = look(**{n: v for n, v in features.items() if n in wanted}, return_dict=True)
+        rest = {name: value for name, value in features.items() if name != "pixel_values"}
+        return lambda: {**rest, "mm_encoder_outputs": {"image": image}}
+
     # -- positions -------------------------------------------------------------------------
 
     def positions(
@@ -101,7 +133,7 @@ class Hints:
         own = getattr(self._model.model, "get_rope_index", None)
         if own is None:
             return torch.arange(len(prompt))
-        ids = torch.tensor([list(prompt)], device=self._model.device)
+        ids = torch.tensor([list(prompt)], device=input_device(self._model))
         kinds = self.is_picture(ids).int()
         grid = features["image_grid_thw"][:1]
         positions, _ = own(ids, mm_token_type_ids=kinds, image_grid_thw=grid)
@@ -143,7 +175,7 @@ class Hints:
         self, mask: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, count: int
     ) -> _Mask:
         def placed(one: torch.Tensor) -> torch.Tensor:
-            return one.to(self._model.device).expand(count, 1, -1, -1)
+            return one.to(input_device(self._model)).expand(count, 1, -1, -1)
 
         if self._window is None or not self._by_kind:
             return placed(mask)

@@ -1,10 +1,11 @@
 """Runs an LVLM over prompts that differ only in their last words.
 
-Two ways to the same numbers. *Plain* asks the model's own ``generate`` once for each prompt: slow,
-and as independent of this project as can be. *Packed* runs the shared prefix once and all tails
-as branches of one sequence (:mod:`ingest.encoders.packing`), through the model's public forward;
-it is used for the families whose equality with the plain way is tested
-(:mod:`ingest.encoders.families`).
+Two ways to the same numbers, and one to others. *Plain* asks the model's own ``generate`` once
+for each prompt, after one look at the picture where the model can be handed what it saw: slow,
+and as independent of this project as can be. *Packed* runs the shared
+prefix once and all tails as branches of one sequence (:mod:`ingest.encoders.packing`), through
+the model's public forward; it is used for the families whose equality with the plain way is tested
+(:mod:`ingest.encoders.families`). The third, *reference*, gives what the published code gives.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from typing import Any, Mapping, Sequence
 import torch
 
 from ingest.encoders.families import family
-from ingest.encoders.hints import Hints
+from ingest.encoders.hints import Hints, input_device
+from ingest.encoders.layers import up_to
+from ingest.encoders.options import DiorOptions
 from ingest.encoders.packing import PackedPrompts, pack, packed_positions
 from ingest.encoders.tree import spared
 
 #: Tokens a word may take before it is cut.
 MAX_WORD_TOKENS = 6
+
+_DEFAULT = DiorOptions()
 
 _WORD = re.compile(r"\w[\w'’-]*")
 
@@ -32,8 +37,9 @@ class LastStates:
     """What the model holds in mind at the end of each prompt.
 
     Attributes:
-        states: float32 [pictures, prompts, dim], after the final norm.
-        tokens: int64 [pictures, prompts, steps], what it would say next, greedily.
+        states: float32 [pictures, prompts, dim], of the layer and token chosen.
+        tokens: int64 [pictures, prompts, steps], what it would say next, greedily; no steps
+            where the options leave no words.
         probabilities: float32 [pictures, prompts, steps], of each of these tokens.
     """
 
@@ -43,11 +49,19 @@ class LastStates:
 
 
 class Lvlm:
-    """A loaded model with its two ways of running."""
+    """A loaded model with its ways of running."""
 
-    def __init__(self, model: Any, tokenizer: Any):
+    def __init__(self, model: Any, tokenizer: Any, options: DiorOptions = _DEFAULT):
+        """Settle how a model is run.
+
+        Args:
+            model: of transformers, in evaluation mode.
+            tokenizer: the model's.
+            options: which state is read; ``layer`` is -1 or less than the number of layers.
+        """
         self.model = model
         self.tokenizer = tokenizer
+        self.options = options
         text = model.config.get_text_config()
         #: How this model runs and why, for people.
         self.family = family(
@@ -55,11 +69,18 @@ class Lvlm:
             text.model_type,
             getattr(text, "_attn_implementation", "unknown"),
         )
-        self.packs = self.family.mode == "packed"
+        # The token said hangs on all layers, so a layer in between cannot end the pass before it.
+        deeper = options.token == "first_generated" and options.layer != -1
+        self.packs = self.family.mode == "packed" and options.compat is None and not deeper
         self.hints = Hints(model)
         self._stops = _stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
         self._lock = threading.Lock()
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return input_device(self.model)
 
     @property
     def dimension(self) -> int:
@@ -72,6 +93,7 @@ class Lvlm:
         prompts: Sequence[Sequence[int]],
         count: int,
         words: bool = True,
+        tails: Sequence[int] | None = None,
     ) -> LastStates:
         """Run a batch of pictures that share their prompts' token ids.
 
@@ -80,19 +102,56 @@ class Lvlm:
             prompts: token ids of each prompt, the picture's tokens included.
             count: how many pictures.
             words: whether the words are wanted; without them one token is said.
+            tails: over how many of each prompt's last tokens states are averaged; one by default.
         """
-        device = self.model.device
+        tails = tails or [1] * len(prompts)
+        words = words and self.options.speaks
+        device = self.device
         moved = {name: value.to(device) for name, value in features.items()}
         moved = {
             name: value.to(self.model.dtype) if value.is_floating_point() else value
             for name, value in moved.items()
         }
         with self._lock, torch.inference_mode():
+            if self.options.compat == "reference":
+                return self._reference(moved, prompts, count)
             if self.packs:
                 packed = pack(prompts)
                 if self.hints.can_share(packed, MAX_WORD_TOKENS):
-                    return self._packed(moved, packed, prompts, count, words)
-            return self._plain(moved, prompts, count, words)
+                    return self._packed(moved, packed, prompts, count, words, tails)
+            return self._plain(moved, prompts, count, words, tails)
+
+    @property
+    def _after_saying(self) -> bool:
+        return self.options.token == "first_generated"
+
+    def _steps(self, words: bool) -> int:
+        """How many tokens are said at most."""
+        if words:
+            return MAX_WORD_TOKENS
+        return 2 if self._after_saying else 1
+
+    # -- reference -------------------------------------------------------------------------
+
+    def _reference(
+        self, features: Mapping[str, torch.Tensor], prompts: Sequence[Sequence[int]], count: int
+    ) -> LastStates:
+        """One pass for each prompt, positions counted along one axis whatever the model has."""
+        states = []
+        for prompt in prompts:
+            ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
+            mask = torch.ones_like(ids)
+            output = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=mask.cumsum(-1) - 1,
+                use_cache=False,
+                output_hidden_states=True,
+                **self.hints.of_tokens(ids, features),
+                **features,
+            )
+            states.append(output.hidden_states[self.options.layer][:, -1].float())
+        return _wordless(torch.stack(states, 1))
 
     # -- plain -----------------------------------------------------------------------------
 
@@ -102,34 +161,38 @@ class Lvlm:
         prompts: Sequence[Sequence[int]],
         count: int,
         words: bool,
+        tails: Sequence[int],
     ) -> LastStates:
         from transformers import GenerationConfig
 
-        tokens_said = MAX_WORD_TOKENS if words else 1
-
         greedy = GenerationConfig(
             do_sample=False,
-            min_new_tokens=tokens_said,
-            max_new_tokens=tokens_said,
+            max_new_tokens=self._steps(words),
+            # No token ends it, so that one that would is read back in like any other.
+            eos_token_id=-1,
             pad_token_id=self.tokenizer.pad_token_id,
             return_dict_in_generate=True,
             output_hidden_states=True,
             output_logits=True,
         )
+        seen = self.hints.seen(features)
         states, tokens, probabilities = [], [], []
-        for prompt in prompts:
-            ids = torch.tensor([list(prompt)], device=self.model.device).expand(count, -1)
+        for prompt, tail in zip(prompts, tails, strict=True):
+            ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
             said = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
                 **self.hints.of_tokens(ids, features),
-                **features,
+                **seen(),
             )
-            states.append(said.hidden_states[0][-1][:, -1].float())
-            best = [logits.float().softmax(-1).max(-1) for logits in said.logits]
-            probabilities.append(torch.stack([b.values for b in best], dim=-1))
-            tokens.append(torch.stack([b.indices for b in best], dim=-1))
+            passed = said.hidden_states[1 if self._after_saying else 0]
+            states.append(passed[self.options.layer][:, -tail:].float().mean(1))
+            best = [_best(logits) for logits in said.logits]
+            tokens.append(torch.stack([token for token, _ in best], dim=-1))
+            probabilities.append(torch.stack([sure for _, sure in best], dim=-1))
+        if not self.options.speaks:
+            return _wordless(torch.stack(states, 1))
         return LastStates(
             torch.stack(states, 1), torch.stack(tokens, 1), torch.stack(probabilities, 1)
         )
@@ -143,10 +206,11 @@ class Lvlm:
         prompts: Sequence[Sequence[int]],
         count: int,
         words: bool,
+        tails: Sequence[int],
     ) -> LastStates:
         from transformers import DynamicCache
 
-        device = self.model.device
+        device = self.device
         plain = [self.hints.positions(prompt, features) for prompt in prompts]
         positions = packed_positions(packed, plain).to(device)
         ids = packed.ids.to(device).expand(count, -1)
@@ -160,14 +224,24 @@ class Lvlm:
             **self.hints.of_packed(ids, features),
             **features,
         }
-        with spared(self.model, packed, self.hints.is_tree(packed)):
-            states, logits = self._forward(packed.last.to(device), **inputs)
-        said, sure = _best(logits)
+        places = packed.tails(tails)
+        read = torch.tensor(sorted(set(torch.cat(places).tolist())))
+        with (
+            up_to(self.model, self.options.layer),
+            spared(self.model, packed, self.hints.is_tree(packed), read),
+        ):
+            entered, logits = self._forward(read.to(device), **inputs)
+        found = [torch.searchsorted(read, own).to(entered.device) for own in places]
+        states = torch.stack([entered[:, own].float().mean(1) for own in found], 1)
+        if not self.options.speaks:
+            return _wordless(states)
+        said, sure = _best(logits[:, [int(own[-1]) for own in found]])
         tokens, probabilities = [said], [sure]
-        for step in range(1, MAX_WORD_TOKENS if words else 1):
-            if all(self._ended(row) for row in torch.stack(tokens, -1).flatten(0, 1).tolist()):
+        for step in range(1, self._steps(words)):
+            first = step == 1 and self._after_saying
+            if not first and self._all_ended(torch.stack(tokens, -1)):
                 break
-            _, logits = self._forward(
+            entered, logits = self._forward(
                 0,
                 input_ids=tokens[-1],
                 attention_mask=self.hints.step_masks(packed, step, count),
@@ -175,10 +249,12 @@ class Lvlm:
                 past_key_values=cache,
                 **self.hints.of_said(tokens[-1], features),
             )
+            if first:
+                states = entered.float()
             said, sure = _best(logits)
             tokens.append(said)
             probabilities.append(sure)
-        return LastStates(states.float(), torch.stack(tokens, -1), torch.stack(probabilities, -1))
+        return LastStates(states, torch.stack(tokens, -1), torch.stack(probabilities, -1))
 
     def _forward(
         self, keep: torch.Tensor | int, **inputs: Any
@@ -199,6 +275,9 @@ class Lvlm:
         return entered[-1], output.logits
 
     # -- words -----------------------------------------------------------------------------
+
+    def _all_ended(self, tokens: torch.Tensor) -> bool:
+        return all(self._ended(row) for row in tokens.flatten(0, 1).tolist())
 
     def _ended(self, tokens: Sequence[int]) -> bool:
         """Whether the first word of what is said is complete."""
@@ -249,3 +328,8 @@ def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The likeliest token of each row and its probability."""
     best = logits.float().softmax(-1).max(-1)
     return best.indices, best.values
+
+
+def _wordless(states: torch.Tensor) -> LastStates:
+    empty = states.new_zeros(*states.shape[:2], 0)
+    return LastStates(states, empty.long(), empty)

@@ -7,10 +7,11 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import resources
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import ModelError
+from indexes.errors import ModelError, UsageError
 
 #: The models whose weights are in the package, by name, and what they are, in one line.
 BUILTIN = {
@@ -22,6 +23,10 @@ BUILTIN = {
 DEFAULT_MODEL = "tiny-lvlm"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: A device by name, and the ways in which accelerate spreads a model over all there are.
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 #: Models with fewer parameters run in fp32, where speed is no concern and exactness is free.
 _SMALL = 500_000_000
@@ -100,25 +105,37 @@ class LoadedModel:
     dtype: str
 
 
-def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+def load(
+    source: ModelSource,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "sdpa",
+    device_map: str | None = None,
+) -> LoadedModel:
     """Load a model and its processor.
 
     Args:
         source: from :func:`find`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        attention: how the model computes attention, ``sdpa`` or ``eager``.
+        device_map: how accelerate spreads the model over devices, such as ``auto``, in place of
+            ``device``.
 
     Raises:
-        ModelError: if it is not there, cannot be fetched, is of another kind, or has no
-            safetensors weights.
+        ModelError: if it is not there, cannot be fetched, is damaged or of another kind, has no
+            safetensors weights, or does not fit into memory.
+        UsageError: if there is no such device or map, or both are given.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+    from ingest.encoders.mishaps import expected_errors, explain
     from ingest.encoders.processors import load_processor
 
     where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    chosen = _device(device) if device_map is None else _mapped(device_map, device)
     _quiet()
     try:
         config = AutoConfig.from_pretrained(source.location, **where)
@@ -128,22 +145,40 @@ def load(source: ModelSource, dtype: str = "auto", device: str = "auto") -> Load
                 "questions about pictures; name an image-text-to-text model such as "
                 "Qwen/Qwen2.5-VL-3B-Instruct."
             )
+        own: Any = torch.float32 if dtype == "float32" else "auto"
+        if device_map is not None:
+            # A model that is spread cannot be converted afterwards, so it is measured first.
+            with torch.device("meta"):
+                bare = AutoModelForImageTextToText.from_config(config)
+            own = getattr(torch, _dtype(dtype, bare, chosen))
+            where["device_map"] = device_map
         model = AutoModelForImageTextToText.from_pretrained(
             source.location,
-            dtype=torch.float32 if dtype == "float32" else "auto",
+            dtype=own,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             **where,
-        )
+        ).eval()
+        where.pop("device_map", None)
         processor = load_processor(source.location, config, where)
-    except (OSError, ValueError) as error:
-        raise ModelError(_explain(source, error)) from error
-    chosen = _device(device)
-    kind = _dtype(dtype, model, chosen)
-    model = model.to(device=chosen, dtype=getattr(torch, kind)).eval()
-    commit = getattr(config, "_commit_hash", None)
-    revision = digest(Path(source.location)) if source.local else str(commit or source.revision)
+        kind = _dtype(dtype, model, chosen)
+        if device_map is None:
+            model = model.to(device=chosen, dtype=getattr(torch, kind))
+    except expected_errors() as error:
+        why = explain(error, source.name, source.location, source.revision, source.local)
+        if why is None:
+            raise
+        raise ModelError(why) from error
+    revision = digest(Path(source.location)) if source.local else _commit(source)
     return LoadedModel(model, processor, revision, kind)
+
+
+def _commit(source: ModelSource) -> str:
+    """The hub's commit of a model that was loaded: the cache keeps each in a folder of its own."""
+    from transformers.utils import cached_file
+
+    where = {"revision": source.revision} if source.revision else {}
+    return Path(str(cached_file(source.location, "config.json", **where))).parent.name
 
 
 def _quiet() -> None:
@@ -152,12 +187,15 @@ def _quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    getLogger("huggingface_hub").setLevel(ERROR)
 
 
 def _device(device: str) -> str:
     import torch
 
     if device != "auto":
+        if not _DEVICE.fullmatch(device):
+            raise UsageError(f"There is no --device '{device}'; give auto, cpu, cuda or mps.")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(
                 f"--device {device} was asked for, but this torch sees no GPU; use --device cpu."
@@ -166,6 +204,21 @@ def _device(device: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _mapped(device_map: str, device: str) -> str:
+    """The kind of device a map fills first."""
+    if device != "auto":
+        raise UsageError(
+            f"--device {device} and --device-map {device_map} exclude one another; give one."
+        )
+    if device_map in _MAPS:
+        return _device("auto")
+    if not _DEVICE.fullmatch(device_map):
+        raise UsageError(
+            f"There is no --device-map '{device_map}'; give {', '.join(_MAPS)} or a device."
+        )
+    return _device(device_map)
 
 
 def _dtype(dtype: str, model: Any, device: str) -> str:
@@ -185,28 +238,6 @@ def _cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _explain(source: ModelSource, error: Exception) -> str:
-    """One sentence for the many ways in which a model cannot be loaded."""
-    text = " ".join(str(error).split())
-    if "safetensors" in text or "pytorch_model.bin" in text:
-        return (
-            f"{source.name} has no safetensors weights, and other formats can run code when "
-            "loaded; convert them to safetensors, or name another model."
-        )
-    if source.local:
-        return f"The model in {source.location} cannot be loaded: {text[:200]}"
-    if "not a valid git identifier" in text or "revision" in text.lower():
-        return (
-            f"{source.name} has no revision '{source.revision}'; look its revisions up on the "
-            "hub, or leave @REVISION out."
-        )
-    return (
-        f"{source.name} is not in the local cache and could not be fetched from the hub; check "
-        "the name and the network, or name a folder or a built-in model "
-        f"({', '.join(BUILTIN)})."
-    )
 
 
 #: Files up to this size are digested whole, larger ones by size and their two ends.

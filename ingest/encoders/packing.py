@@ -45,6 +45,24 @@ class PackedPrompts:
         said = [own[self.last] + number for number in range(1, step + 1)]
         return torch.cat([own, *said])
 
+    def tails(self, counts: Sequence[int]) -> list[torch.Tensor]:
+        """Where the last tokens of each prompt stand.
+
+        Args:
+            counts: how many of each prompt, at least one.
+
+        Returns:
+            K tensors int64 [count], in the order of the prompt.
+        """
+        places = []
+        for last, count in zip(self.last.tolist(), counts, strict=True):
+            length = int(self.sources[last, 1]) + 1
+            own = range(length - count, length)
+            # A prompt stands in the shared prefix first, then in its branch.
+            branch = last + 1 - length
+            places.append(torch.tensor([p if p < self.prefix else p + branch for p in own]))
+        return places
+
     def step_mask(self, step: int) -> torch.Tensor:
         """What the ``step``-th said token of each branch sees: its prompt, its words, itself.
 

@@ -126,19 +126,31 @@ def untiled(processor: Any) -> dict[str, bool]:
 class PromptWriter:
     """Prepares pictures for a fixed list of prompt texts."""
 
-    def __init__(self, processor: ChatProcessor, texts: Sequence[str]):
+    def __init__(self, processor: ChatProcessor, texts: Sequence[str], as_it_comes: bool = False):
         """Render the prompts.
 
         Args:
             processor: the model's.
             texts: the user's turn of each prompt, without the picture.
+            as_it_comes: leave the processor's own settings alone: tiles where it makes them, and
+                an opening token even if the chat template has written one.
+
+        Raises:
+            ModelError: if it makes tiles that cannot be written into a prompt here.
         """
+        if as_it_comes and isinstance(processor, ComposedProcessor) and not processor.writes_tiles:
+            raise ModelError(
+                "This model's processor cuts pictures into tiles, which cannot be written into a "
+                "prompt here; leave --compat out, or name another model."
+            )
         self._processor = processor
-        self._untiled = untiled(processor)
+        self._texts = list(texts)
         self._chats = [self._chat(text) for text in texts]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
-        self._special = not (bos and self._chats[0].startswith(bos))
+        self._special = as_it_comes or not (bos and self._chats[0].startswith(bos))
+        options = {"add_special_tokens": self._special, **untiled(processor)}
+        self._options: dict[str, Any] = {} if as_it_comes else options
         tokens = processor.tokenizer(self._chats, add_special_tokens=self._special)["input_ids"]
         self._bare = [list(ids) for ids in tokens]
         self._grown: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {}
@@ -158,8 +170,7 @@ class PromptWriter:
                 text=[self._chats[0]],
                 images=[image],
                 return_tensors="pt",
-                add_special_tokens=self._special,
-                **self._untiled,
+                **self._options,
             )
         )
         first = tuple(inputs["input_ids"][0].tolist())
@@ -184,8 +195,47 @@ class PromptWriter:
                     text=[chat],
                     images=[image],
                     return_tensors="pt",
-                    add_special_tokens=self._special,
-                    **self._untiled,
+                    **self._options,
                 )
                 prompts.append(tuple(grown["input_ids"][0].tolist()))
         return tuple(prompts)
+
+    def tails(self, begins: Sequence[int], prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """How many tokens each prompt has from some character of its text to its end.
+
+        A token that holds that character and some before it counts. Where tokens end is seen
+        from the prompt cut off before the character: what differs from then on is counted.
+
+        Args:
+            begins: that character's place in each of the texts.
+            prompts: of a prepared picture.
+
+        Raises:
+            ModelError: if the model's chat template rewrites the text, or puts the picture after
+                it.
+        """
+        counts = []
+        for text, begin, chat, bare, prompt in zip(
+            self._texts, begins, self._chats, self._bare, prompts, strict=True
+        ):
+            start = chat.rfind(text[begin:].rstrip())
+            if start < 0:
+                raise ModelError(
+                    "This model's chat template rewrites the question, so that its words are not "
+                    "found again; leave out --token mean, or name another model."
+                )
+            cut = self._processor.tokenizer(chat[:start], add_special_tokens=self._special)
+            count = len(bare) - _agreeing(bare, cut["input_ids"])
+            if list(prompt[-count:]) != bare[-count:]:
+                raise ModelError(
+                    "This model's chat template puts the picture after the question; leave out "
+                    "--token mean, or name another model."
+                )
+            counts.append(count)
+        return tuple(counts)
+
+
+def _agreeing(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading tokens two sequences have in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

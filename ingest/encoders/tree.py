@@ -2,8 +2,8 @@
 
 Two savings, neither of which changes a number that is kept. *Attention*: the shared prefix is an
 ordinary causal sequence and needs no mask, and only the tails are compared with everything; under
-one square mask the prefix would be compared with every tail as well. *Last layer*: of its
-feed-forward part only the last token of each branch is ever read.
+one square mask the prefix would be compared with every tail as well. *Last layer*: its
+feed-forward part is run for the tokens that are read, such as the last one of each branch.
 """
 
 from __future__ import annotations
@@ -75,20 +75,21 @@ AttentionInterface.register(_NAME, _tree_attention)
 
 
 @contextmanager
-def spared(model: Any, packed: PackedPrompts, is_tree: bool) -> Iterator[None]:
+def spared(model: Any, packed: PackedPrompts, is_tree: bool, read: torch.Tensor) -> Iterator[None]:
     """Run a packed pass without the work nobody reads.
 
     Args:
         model: one whose text attention is sdpa.
         packed: what is run, in one pass over the whole sequence.
         is_tree: whether the mask is the bare tree, so that the prefix is causal.
+        read: int64 [n], places of the tokens whose states are read.
     """
     layers = getattr(model.get_decoder(), "layers", None)
-    if layers is None:
+    if not layers:
         yield
         return
-    prefix = packed.prefix if is_tree else 0
-    with _tree_attended(layers, packed, prefix), _last_feed_forward_cut(layers[-1], packed):
+    prefix, length = packed.prefix if is_tree else 0, len(packed.ids)
+    with _tree_attended(layers, packed, prefix), _last_feed_forward_cut(layers[-1], length, read):
         yield
 
 
@@ -112,18 +113,17 @@ def _attention_config(layer: Any) -> Any:
 
 
 @contextmanager
-def _last_feed_forward_cut(layer: Any, packed: PackedPrompts) -> Iterator[None]:
+def _last_feed_forward_cut(layer: Any, length: int, read: torch.Tensor) -> Iterator[None]:
     part = getattr(layer, "mlp", None)
     if part is None:
         yield
         return
-    real = part.forward
-    last, length = packed.last, len(packed.ids)
+    real, wrapped = part.forward, "forward" in vars(part)
 
     def cut(states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         if states.ndim != 3 or states.shape[1] != length:
             return real(states, *arguments, **options)
-        places = last.to(states.device)
+        places = read.to(states.device)
         made = real(states[:, places], *arguments, **options)
         if not isinstance(made, torch.Tensor):
             return real(states, *arguments, **options)
@@ -134,4 +134,8 @@ def _last_feed_forward_cut(layer: Any, packed: PackedPrompts) -> Iterator[None]:
     try:
         yield
     finally:
-        del part.forward
+        # A model spread over devices has wrapped the method already, on the object itself.
+        if wrapped:
+            part.forward = real
+        else:
+            del part.forward
