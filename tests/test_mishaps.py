@@ -132,6 +132,26 @@ def test_hub_models_as_typed(hub: Path, picture: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+NO_NETWORK = """
+import socket, sys
+def refuse(*a, **k): raise AssertionError("the network was asked")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+from ingest.encoders.models import find, load
+print(load(find(sys.argv[1])).revision)
+"""
+
+
+def test_a_pinned_commit_in_the_cache_needs_no_network(hub: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, f"someone/tiny@{COMMIT}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(hub), "HF_HUB_OFFLINE": "0"},
+    )
+    assert done.stdout.strip() == COMMIT, done.stderr
+    assert "network was asked" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "revision", "said"),
     [

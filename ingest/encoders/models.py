@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from indexes.errors import ModelError, UsageError
+from ingest.encoders.catalogue import cpu_has_bf16
 
 #: The models whose weights are in the package, by name, and what they are, in one line.
 BUILTIN = {
@@ -22,6 +23,7 @@ BUILTIN = {
 }
 DEFAULT_MODEL = "tiny-lvlm"
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 #: A device by name, and the ways in which accelerate spreads a model over all there are.
@@ -135,6 +137,9 @@ def load(
     from ingest.encoders.processors import load_processor
 
     where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    if _pinned_in_cache(source):
+        # A commit never changes, so there is nothing to ask the hub, which may be out of reach.
+        where["local_files_only"] = True
     chosen = _device(device) if device_map is None else _mapped(device_map, device)
     _quiet()
     try:
@@ -173,11 +178,25 @@ def load(
     return LoadedModel(model, processor, revision, kind)
 
 
+def _pinned_in_cache(source: ModelSource) -> bool:
+    """Whether a model is asked for by its commit, and that commit's weights are in the cache."""
+    if source.local or not _COMMIT.fullmatch(source.revision or ""):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return any(
+        isinstance(try_to_load_from_cache(source.location, name, revision=source.revision), str)
+        for name in weights
+    )
+
+
 def _commit(source: ModelSource) -> str:
     """The hub's commit of a model that was loaded: the cache keeps each in a folder of its own."""
     from transformers.utils import cached_file
 
-    where = {"revision": source.revision} if source.revision else {}
+    where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    where["local_files_only"] = True  # it was just loaded
     return Path(str(cached_file(source.location, "config.json", **where))).parent.name
 
 
@@ -227,17 +246,9 @@ def _dtype(dtype: str, model: Any, device: str) -> str:
     small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
     if small:
         return "float32"
-    if device == "cpu" and not _cpu_has_bf16():
+    if device == "cpu" and not cpu_has_bf16():
         return "float32"
     return "float16" if device == "mps" else "bfloat16"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 #: Files up to this size are digested whole, larger ones by size and their two ends.
