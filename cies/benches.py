@@ -12,6 +12,7 @@ from eval.world.render import render
 from indexes.errors import UsageError
 from ingest.conditions import Condition
 from ingest.encoders.dior import DiorEncoder
+from ingest.encoders.models import check_dtype
 from query.hits import SCHEMA_VERSION
 
 
@@ -40,11 +41,11 @@ def run_bench_embed(
             f"--conditions takes numbers from 1 to {len(CONDITIONS)}, such as 1,4,8,16, "
             f"not '{counts}'."
         )
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise UsageError(f"--dtype takes float32, bfloat16 or float16, not '{dtype}'.")
+    check_dtype(dtype)
     if model is None:
         asked = [Condition.parse(name) for name in CONDITIONS]
-        encoder = make_stand_in(asked, dtype, "cpu" if device == "auto" else device)
+        kind = "float32" if dtype == "auto" else dtype
+        encoder = make_stand_in(asked, kind, "cpu" if device == "auto" else device)
     else:
         encoder = DiorEncoder.load(model, dtype=dtype, device=device, force=True)
     if not encoder.lvlm.packs:

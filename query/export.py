@@ -26,7 +26,7 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
 
     Raises:
         UnknownCondition: naming those there are.
-        UsageError: if the name does not end in .parquet.
+        UsageError: if the name does not end in .parquet, or its folder is not there.
         CiesError: if the file cannot be written.
     """
     import pyarrow as pa
@@ -34,6 +34,8 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
 
     if path.suffix != ".parquet":
         raise UsageError(f"Cannot export to {path}: the name must end in .parquet.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"Cannot write {path}: its folder is not there; make it, or change -o.")
     column = engine.gallery.column(engine.table(condition))
     flat = pa.array(np.ascontiguousarray(column.vectors).reshape(-1), type=pa.float32())
     table = pa.table(

@@ -23,6 +23,9 @@ BUILTIN = {
 }
 DEFAULT_MODEL = "tiny-lvlm"
 
+#: What a model may compute in; ``auto`` chooses by its size and the device.
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -127,8 +130,9 @@ def load(
     Raises:
         ModelError: if it is not there, cannot be fetched, is damaged or of another kind, has no
             safetensors weights, or does not fit into memory.
-        UsageError: if there is no such device or map, or both are given.
+        UsageError: if there is no such dtype, device or map, or both of the last are given.
     """
+    check_dtype(dtype)
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -176,6 +180,16 @@ def load(
         raise ModelError(why) from error
     revision = digest(Path(source.location)) if source.local else _commit(source)
     return LoadedModel(model, processor, revision, kind)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that models are not run in.
+
+    Raises:
+        UsageError: naming those they are.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"There is no --dtype '{dtype}'; choose one of {', '.join(DTYPES)}.")
 
 
 def _pinned_in_cache(source: ModelSource) -> bool:
