@@ -363,6 +363,27 @@ def bench_embedding(
     run_bench_embed(model, counts, images, size, rounds, dtype, device, as_json)
 
 
+@bench.command("ingest")
+def bench_ingesting(
+    cost_ms: Annotated[
+        float, typer.Option(help="Milliseconds the stand-in encoder takes for a picture.", min=0)
+    ] = 20.0,
+    pictures: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
+    megapixels: Annotated[float, typer.Option(help="Of each picture.", min=0.0001, max=60)] = 12.0,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure reading, decoding and writing around an encoder of a given speed.
+
+    Example: cies bench ingest --cost-ms 20 --pictures 1000 --megapixels 12
+    """
+    from cies.bench_ingest import run_bench_ingest
+
+    run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
+
+
 class _Interrupted(BaseException):
     """Ctrl-C; not a KeyboardInterrupt, which Typer would answer in its own way."""
 

@@ -15,6 +15,8 @@ picture. What is missing is a difference of keys. Readers take no lock; one writ
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ from indexes.errors import (
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
+from indexes.ledger import sync
 from indexes.records import (
     FILES,
     IMAGES,
@@ -48,6 +51,18 @@ from indexes.tables import Database, Table
 from indexes.vectors import Vectors, checksums, unit
 
 FORMAT = 1
+
+#: A copy of the manifest, from which ``cies repair`` makes it anew if it is lost.
+COPY = "gallery.json"
+
+#: Disk that maintenance leaves free beside what it needs.
+_SPARE_BYTES = 64 * 2**20
+
+#: Rows read at once where all of a table would be too much.
+_ROWS = 8192
+
+#: What lies in a gallery's folder beside its tables.
+_OWN = frozenset({"lock", "checksums", "quarantine", COPY, f"{COPY}.new"})
 
 #: How a new gallery compares vectors, unless told otherwise; measured in docs/geometry.md.
 DEFAULT_GEOMETRY = "raw"
@@ -118,7 +133,7 @@ class Gallery:
                 return cls._opened_as(path, geometry)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            foreign = [p.name for p in path.iterdir() if p.name != "lock"]
+            foreign = [p.name for p in path.iterdir() if p.name not in _OWN]
         except OSError as error:
             raise GalleryError(
                 f"Cannot make a gallery at {path}: {error.strerror}; choose another place "
@@ -139,7 +154,8 @@ class Gallery:
             database.ensure("statistics", STATISTICS)
             manifest = database.ensure("manifest", MANIFEST)
             about = {"format": FORMAT, "geometry": geometry or DEFAULT_GEOMETRY}
-            manifest.upsert(_manifest_row("gallery", about))
+            manifest.upsert(manifest_row("gallery", about))
+            write_copy(database)
         return gallery
 
     @classmethod
@@ -204,6 +220,17 @@ class Gallery:
         rows = self._database.open(table.table).read(["key"])
         return set(rows.column("key").to_pylist())
 
+    def image_keys(self) -> set[str]:
+        """The pictures of which size and format are known."""
+        return set(self._database.open("images").read(["key"]).column("key").to_pylist())
+
+    def vector_parts(self, table: VectorTable) -> Iterator[Vectors]:
+        """A condition's vectors some thousands at a time, float32 [n, dim], in no order."""
+        for batch in self._database.open(table.table).batches(["vector"], _ROWS):
+            if len(batch):
+                flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
+                yield unit(flat.astype(np.float32).reshape(len(batch), table.dimension))
+
     def column(self, table: VectorTable) -> VectorColumn:
         """Read a condition's whole table.
 
@@ -221,7 +248,7 @@ class Gallery:
         except ValueError as error:
             raise GalleryError(
                 f"Damaged vectors under condition '{table.name}' in {self.path}: {error}; "
-                "ingest the pictures into a new gallery."
+                "`cies repair` drops them, and the next ingest embeds those pictures again."
             ) from error
         return VectorColumn(
             keys=rows.column("key").to_pylist(),
@@ -257,7 +284,14 @@ class Gallery:
                 f"Another process is writing to the gallery at {self.path}; wait for it to "
                 "end, searching is possible meanwhile."
             ) from error
+        except OSError as error:
+            raise GalleryError(
+                f"The gallery at {self.path} cannot be written to "
+                f"({(error.strerror or str(error)).lower()}); it can be searched all the same."
+            ) from error
         try:
+            for name in sorted(self._database.names()):
+                self._database.settle(name)
             yield Writer(self._database)
         finally:
             lock.release()
@@ -269,6 +303,7 @@ class Writer:
     def __init__(self, database: Database):
         self._database = database
         self._tables: dict[str, Table] = {}
+        self._declared: set[str] | None = None
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
@@ -277,14 +312,28 @@ class Writer:
 
     def declare(self, table: VectorTable, order: int) -> None:
         """Make a condition's table and enter it in the manifest."""
-        self._database.ensure(table.table, vector_schema(table.dimension))
+        self.ensure(table)
         entry = {
             "name": table.name,
             "dimension": table.dimension,
             "made_by": dict(table.made_by),
             "order": order,
         }
-        self._table("manifest").upsert(_manifest_row(f"condition:{table.table}", entry))
+        self._table("manifest").upsert(manifest_row(f"condition:{table.table}", entry))
+        write_copy(self._database)
+        self._declared = None
+
+    def ensure(self, table: VectorTable) -> None:
+        """Make a condition's table if it is not there, as for a new one or after a repair."""
+        self._database.ensure(table.table, vector_schema(table.dimension))
+
+    def declared(self) -> set[str]:
+        """Names of the vector tables in the manifest."""
+        if self._declared is None:
+            rows = self._table("manifest").read(["key"]).column("key").to_pylist()
+            entries = [key.partition(":") for key in rows]
+            self._declared = {name for kind, _, name in entries if kind == "condition"}
+        return self._declared
 
     def put_vectors(
         self,
@@ -315,12 +364,13 @@ class Writer:
             )
         half = vectors.astype(np.float16)
         flat = pa.array(half.reshape(-1), type=pa.float16())
+        sums = checksums(half, keys, words, word_probabilities)
         columns = {
             "key": list(keys),
             "vector": pa.FixedSizeListArray.from_arrays(flat, table.dimension),
             "word": list(words),
             "word_probability": pa.array(word_probabilities, type=pa.float32()),
-            "checksum": pa.array(checksums(half), type=pa.uint32()),
+            "checksum": pa.array(sums, type=pa.uint32()),
         }
         rows = pa.table(columns, schema=vector_schema(table.dimension))
         self._table(table.table).upsert(rows)
@@ -350,12 +400,54 @@ class Writer:
         if paths:
             self._table("files").delete(paths)
 
-    def compact(self) -> None:
-        """Merge the small files that many commits leave behind."""
-        for table in self._tables.values():
+    def maintain(self, due_only: bool = True) -> str | None:
+        """Merge the small files that many commits leave behind, and drop old versions.
+
+        Safe at any time: what a reader may still use stays for an hour.
+
+        Args:
+            due_only: pass over tables that saw few commits since the last time.
+
+        Returns:
+            Why it was put off, if it was: it needs room on the disk, and can wait.
+        """
+        for name in sorted(self._tables if due_only else self._database.names()):
+            table = self._table(name)
+            if due_only and not table.grown():
+                continue
+            if not (table.grown() or table.scattered()):
+                continue
+            needed = 2 * table.size() + _SPARE_BYTES
+            free = shutil.disk_usage(self._database.folder).free
+            if free < needed:
+                return (
+                    f"the tables were not compacted, because that needs {needed / 1e6:.0f} MB of "
+                    f"disk and {free / 1e6:.0f} MB are free"
+                )
             table.compact()
+        return None
 
 
-def _manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
+def write_copy(database: Database) -> None:
+    """Write the manifest down a second time, whole or not at all."""
+    rows = database.open("manifest").read().to_pylist()
+    document = {row["key"]: json.loads(row["value"]) for row in rows}
+    fresh = database.folder / f"{COPY}.new"
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(database.folder / COPY)
+        sync(database.folder)
+    except OSError as error:
+        raise GalleryError(
+            f"Cannot write to {database.folder}: {(error.strerror or str(error)).lower()}. "
+            "What was stored before is safe; run the same command again to go on."
+        ) from error
+
+
+def manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
+    """An entry of the manifest as a row of its table."""
     text = json.dumps(dict(value), sort_keys=True)
     return pa.Table.from_pylist([{"key": key, "value": text}], schema=MANIFEST)

@@ -9,6 +9,7 @@ applied to queries and stored vectors alike. The stored originals never change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,29 @@ class Statistics:
         mean = vectors.mean(axis=0, dtype=np.float64)
         std = vectors.std(axis=0, dtype=np.float64)
         return cls(mean.astype(np.float32), std.astype(np.float32), len(vectors))
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[Vectors], dimension: int) -> Statistics:
+        """Take them of more vectors than fit in memory.
+
+        Args:
+            parts: float32 [n, dim] each.
+            dimension: ``dim``.
+        """
+        count = 0
+        total = np.zeros(dimension)
+        squares = np.zeros(dimension)
+        for part in parts:
+            wide = part.astype(np.float64)
+            count += len(wide)
+            total += wide.sum(axis=0)
+            squares += np.square(wide).sum(axis=0)
+        if not count:
+            return cls.of(np.empty((0, dimension), dtype=np.float32))
+        mean = total / count
+        # Unit vectors hold numbers of at most 1, so that in float64 nothing is lost that counts.
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return cls(mean.astype(np.float32), std.astype(np.float32), count)
 
     def apply(self, vectors: Vectors, geometry: str) -> Vectors:
         """Move unit vectors into a geometry; a vector equal to the mean is left as it is.

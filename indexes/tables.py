@@ -6,14 +6,16 @@ files and the folders that hold them are synced here; a commit that returned is 
 
 from __future__ import annotations
 
-import os
 import time
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 import pyarrow as pa
 
 from indexes.errors import GalleryError
+from indexes.ledger import Ledger
 
 #: Commits after which a table's small files are merged into larger ones.
 COMMITS_PER_COMPACTION = 100
@@ -24,32 +26,33 @@ RETENTION_SECONDS = 3600.0
 #: Tries at a commit that another commit got ahead of.
 _TRIES = 5
 
+#: Manifests are named by this number less their version, so that the newest sorts first.
+_NEWEST = 2**64 - 1
 
-def sync_folder(folder: Path, known: set[str]) -> None:
-    """Flush to the disk every file below ``folder`` that is not in ``known``, and its folders.
+#: Files of a table that was just compacted: a manifest, a transaction, data and deletions.
+_FILES_AT_REST = 4
 
-    Lance never changes a file once written, except for one hint that may be lost safely, so each
-    file is synced once; ``known`` is filled on the way.
-    """
-    for root, _, names in os.walk(folder):
-        fresh = [n for n in names if os.path.join(root, n) not in known and ".tmp" not in n]
-        for name in fresh:
-            path = os.path.join(root, name)
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            known.add(path)
-        if fresh:
-            descriptor = os.open(root, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+#: Keys in one statement.
+_KEYS_AT_ONCE = 1000
+
+
+@contextmanager
+def _told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
+    """Turn what Lance and the disk raise into one sentence."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        text = str(error) or type(error).__name__
+        reason = "the disk is full" if "No space left" in text else text.splitlines()[0][:200]
+        if doing == "Cannot write to":
+            raise GalleryError(
+                f"Cannot write to {folder}: {reason}. What was stored before is safe; run the "
+                "same command again to go on."
+            ) from error
+        raise GalleryError(
+            f"{doing} {folder}: {reason}; `cies verify` says what is damaged, and `cies repair` "
+            "drops that so that the next ingest makes it anew."
+        ) from error
 
 
 class Table:
@@ -57,9 +60,10 @@ class Table:
 
     def __init__(self, database: Any, folder: Path, name: str):
         self.name = name
+        self.folder = folder / f"{name}.lance"
+        self.ledger_path = folder / "checksums" / f"{name}.txt"
         self._table = database.open_table(name)
-        self._folder = folder / f"{name}.lance"
-        self._known: set[str] | None = None
+        self._ledger: Ledger | None = None
         self._commits = 0
 
     @property
@@ -67,20 +71,70 @@ class Table:
         """The table's columns."""
         return self._table.schema
 
+    @property
+    def version(self) -> int:
+        """Number of the newest commit."""
+        self._table.checkout_latest()
+        return int(self._table.version)
+
     def __len__(self) -> int:
         return int(self._table.count_rows())
+
+    @property
+    def ledger(self) -> Ledger:
+        """The checksums of the table's files, as the one writer keeps them."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.ledger_path, self.folder)
+        return self._ledger
+
+    # -- reading ---------------------------------------------------------------------------
 
     def read(self, columns: Iterable[str] | None = None) -> pa.Table:
         """All rows of the newest committed state.
 
         Args:
             columns: names to read; all of them by default.
+
+        Raises:
+            GalleryError: if a file of the table is damaged so that it cannot be read.
         """
-        self._table.checkout_latest()
-        query = self._table.search()
-        if columns is not None:
-            query = query.select(list(columns))
-        return query.to_arrow()
+        with _told(self.folder, "Cannot read"):
+            self._table.checkout_latest()
+            query = self._table.search()
+            if columns is not None:
+                query = query.select(list(columns))
+            return query.to_arrow()
+
+    def batches(self, columns: Iterable[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """All rows of the newest committed state, so many at a time, in no particular order.
+
+        Raises:
+            GalleryError: as for :meth:`read`.
+        """
+        with _told(self.folder, "Cannot read"):
+            self._table.checkout_latest()
+            query = self._table.search().select(list(columns))
+            yield from query.to_batches(batch_size=rows)
+
+    def part(self, start: int, count: int, columns: Iterable[str] | None = None) -> pa.Table:
+        """Some rows in the order they are stored, with their numbers in ``_rowid``.
+
+        Only the files that hold them are read, so that the rest of a damaged table can be had.
+
+        Args:
+            start: the first one.
+            count: how many.
+            columns: names to read; all of them by default.
+
+        Raises:
+            GalleryError: if these rows cannot be read.
+        """
+        names = [*(self.schema.names if columns is None else columns), "_rowid"]
+        with _told(self.folder, "Cannot read"):
+            query = self._table.search().with_row_id(True).select(names)
+            return query.limit(count).offset(start).to_arrow()
+
+    # -- writing ---------------------------------------------------------------------------
 
     def upsert(self, rows: pa.Table) -> None:
         """Insert rows, or replace those with the same key; durable when it returns.
@@ -97,15 +151,10 @@ class Table:
         key = self.schema.names[0]
         if len(set(rows.column(key).to_pylist())) != rows.num_rows:
             raise ValueError(f"repeated keys in one commit to table {self.name}")
-        if self._known is None:
-            self._known = set()
-            for root, _, names in os.walk(self._folder):
-                self._known.update(os.path.join(root, name) for name in names)
-        self._commit(key, rows)
-        sync_folder(self._folder, self._known)
+        with _told(self.folder):
+            self._commit(key, rows)
+            self.ledger.enter_new()
         self._commits += 1
-        if self._commits % COMMITS_PER_COMPACTION == 0:
-            self.compact()
 
     def _commit(self, key: str, rows: pa.Table) -> None:
         for attempt in range(_TRIES):
@@ -114,30 +163,74 @@ class Table:
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
                 return
             except (RuntimeError, OSError) as error:
-                text = str(error)
-                if "commit conflict" in text and attempt + 1 < _TRIES:
-                    time.sleep(0.05 * 2**attempt)
-                    self._table.checkout_latest()
-                    continue
-                reason = "the disk is full" if "No space left" in text else text.splitlines()[0]
-                raise GalleryError(
-                    f"Cannot write to {self._folder}: {reason}. "
-                    "What was stored before is safe; run the same command again to go on."
-                ) from error
+                if "commit conflict" not in str(error) or attempt + 1 == _TRIES:
+                    raise
+                time.sleep(0.05 * 2**attempt)
+                self._table.checkout_latest()
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the rows of these keys; durable when it returns."""
-        quoted = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
-        if quoted:
-            self._table.delete(f"{self.schema.names[0]} IN ({quoted})")
-            sync_folder(self._folder, self._known if self._known is not None else set())
+        """Remove the rows of these keys; durable when it returns.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        quoted = ["'" + key.replace("'", "''") + "'" for key in keys]
+        name = self.schema.names[0]
+        with _told(self.folder):
+            for start in range(0, len(quoted), _KEYS_AT_ONCE):
+                part = ", ".join(quoted[start : start + _KEYS_AT_ONCE])
+                self._table.delete(f"{name} IN ({part})")
+            self.ledger.enter_new()
+
+    def delete_rows(self, numbers: Iterable[int]) -> None:
+        """Remove rows by ``_rowid``, even such as cannot be read; durable when it returns.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        listed = [str(number) for number in numbers]
+        with _told(self.folder):
+            # One statement, since the numbers hold for one version only.
+            if listed:
+                self._table.delete(f"_rowid IN ({', '.join(listed)})")
+            self.ledger.enter_new()
+
+    def grown(self) -> bool:
+        """Whether so many commits were made that the table should be compacted."""
+        return self._commits >= COMMITS_PER_COMPACTION
+
+    def scattered(self) -> bool:
+        """Whether there is anything to compact or to clean up now: small files or old versions."""
+        if len(self.ledger.files()) <= _FILES_AT_REST:
+            return False
+        if self._commits:
+            return True
+        limit = time.time() - RETENTION_SECONDS
+        manifests = list((self.folder / "_versions").glob("*.manifest"))
+        return sum(path.stat().st_mtime < limit for path in manifests) > 1
+
+    def size(self) -> int:
+        """Bytes on the disk, old versions included."""
+        return sum((self.folder / name).stat().st_size for name in self.ledger.files())
 
     def compact(self) -> None:
-        """Merge small files and drop versions older than the retention time."""
-        from datetime import timedelta
+        """Merge small files, drop versions older than the retention time, sweep up leftovers.
 
-        self._table.optimize(cleanup_older_than=timedelta(seconds=RETENTION_SECONDS))
-        sync_folder(self._folder, self._known if self._known is not None else set())
+        Nothing a reader may still use is touched. Leftovers are files of commits that were cut
+        short; since the caller holds the one writer's lock, nobody is making them now.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        with _told(self.folder):
+            keep = timedelta(seconds=RETENTION_SECONDS)
+            self._table.optimize(cleanup_older_than=keep, delete_unverified=True)
+            for path in self.folder.rglob("*.tmp*"):
+                path.unlink(missing_ok=True)
+            self.ledger.enter_new()
+            there = set(self.ledger.files())
+            self.ledger.drop(name for name in list(self.ledger.entries) if name not in there)
+        self._commits = 0
 
 
 class Database:
@@ -163,36 +256,83 @@ class Database:
     def open(self, name: str) -> Table:
         """Open a table that exists.
 
+        A newest manifest of no length is what a power cut leaves of a commit that nobody was told
+        of, since one that was acknowledged is synced; it is set aside.
+
         Raises:
             GalleryError: if Lance cannot read it.
         """
         try:
             return Table(self._connection, self.folder, name)
         except (RuntimeError, OSError, ValueError) as error:
-            if self._set_aside_empty_manifests(name):
+            empty = [path for path in self.manifests(name) if path.stat().st_size == 0]
+            if empty:
+                for path in empty:
+                    self.set_aside(name, path)
                 return self.open(name)
             raise GalleryError(
-                f"Table {name} in {self.folder} cannot be read ({str(error).splitlines()[0]}); "
-                "restore the gallery from a backup or ingest into a new one with --gallery."
+                f"Table {name} in {self.folder} cannot be opened "
+                f"({str(error).splitlines()[0][:200]}); `cies repair` steps back to its last "
+                "whole state, and the next ingest adds what is then missing."
             ) from error
 
-    def _set_aside_empty_manifests(self, name: str) -> int:
-        """Move manifests of no length away, so that the table opens one commit earlier.
+    def manifests(self, name: str) -> list[Path]:
+        """A table's manifests, one a version, the newest first."""
+        found = (self.folder / f"{name}.lance" / "_versions").glob("*.manifest")
+        return sorted(found, key=lambda path: -_version(path))
 
-        After a power cut the newest manifest may be there by name only. Its commit was never
-        acknowledged, since an acknowledged one is synced; without it the table is whole.
+    def set_aside(self, name: str, path: Path) -> Path:
+        """Move a file of a table, or a whole one, into ``quarantine``; returns where it is now."""
+        aside = self.folder / "quarantine" / name
+        aside.mkdir(parents=True, exist_ok=True)
+        target = aside / path.name
+        number = 1
+        while target.exists():
+            number += 1
+            target = aside / f"{path.name}.{number}"
+        return path.replace(target)
+
+    def settle(self, name: str) -> None:
+        """Make a table ready for its writer, whatever became of the last one.
+
+        Files that are not in the ledger are of commits nobody was told of. If one of them is
+        empty, power was lost before it reached the disk: those commits are set aside, and the
+        next ingest makes them anew. Otherwise they are whole, and are synced now.
+
+        Raises:
+            GalleryError: if the folder cannot be written.
         """
-        versions = self.folder / f"{name}.lance" / "_versions"
-        empty = [path for path in versions.glob("*.manifest") if path.stat().st_size == 0]
-        for path in empty:
-            aside = self.folder / "quarantine" / name
-            aside.mkdir(parents=True, exist_ok=True)
-            path.replace(aside / path.name)
-        return len(empty)
+        folder = self.folder / f"{name}.lance"
+        with _told(folder):
+            ledger = Ledger(self.folder / "checksums" / f"{name}.txt", folder)
+            unknown = ledger.unknown()
+            if any((folder / file).stat().st_size == 0 for file in unknown):
+                known = {file for file in ledger.entries if file.startswith("_versions/")}
+                for path in self.manifests(name):
+                    if known and path.relative_to(folder).as_posix() not in known:
+                        self.set_aside(name, path)
+                for file in unknown:
+                    path = folder / file
+                    if path.exists() and path.stat().st_size == 0:
+                        self.set_aside(name, path)
+            ledger.enter_new()
 
     def ensure(self, name: str, schema: pa.Schema) -> Table:
-        """Open a table, made empty first if it is not there."""
+        """Open a table, made empty first if it is not there.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
         if name not in self.names():
-            self._connection.create_table(name, schema=schema)
-            sync_folder(self.folder, set())
+            with _told(self.folder):
+                self._connection.create_table(name, schema=schema)
+                Ledger(
+                    self.folder / "checksums" / f"{name}.txt", self.folder / f"{name}.lance"
+                ).enter_new()
         return self.open(name)
+
+
+def _version(manifest: Path) -> int:
+    """The version a manifest describes; old and new ways of naming are told apart by size."""
+    number = int(manifest.stem) if manifest.stem.isdigit() else 0
+    return _NEWEST - number if number > _NEWEST // 2 else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,33 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
     return result
 
 
-def checksums(vectors: NDArray[np.float16]) -> NDArray[np.uint32]:
-    """CRC-32 of each row's bytes, so that bit rot can be found later: uint32 [n]."""
+def checksums(
+    vectors: NDArray[np.float16],
+    keys: Sequence[str],
+    words: Sequence[str],
+    word_probabilities: NDArray[np.float32],
+) -> NDArray[np.uint32]:
+    """CRC-32 of each row's vector, key, word and probability, so that bit rot can be found later.
+
+    Args:
+        vectors: float16 [n, dim].
+        keys: [n].
+        words: [n].
+        word_probabilities: float32 [n].
+
+    Returns:
+        uint32 [n].
+    """
+    rows = np.ascontiguousarray(vectors)
+    sums = np.empty(len(rows), dtype=np.uint32)
+    texts = zip(keys, words, word_probabilities.astype("<f4"), strict=True)
+    for number, (key, word, sure) in enumerate(texts):
+        crc = zlib.crc32(rows[number].tobytes())
+        sums[number] = zlib.crc32(f"{key}\0{word}\0".encode() + sure.tobytes(), crc)
+    return sums
+
+
+def vector_checksums(vectors: NDArray[np.float16]) -> NDArray[np.uint32]:
+    """CRC-32 of each vector alone, as the first galleries kept it: uint32 [n]."""
     rows = np.ascontiguousarray(vectors)
     return np.array([zlib.crc32(row.tobytes()) for row in rows], dtype=np.uint32)

@@ -1,7 +1,8 @@
 """Reading a picture that may be anything. The only module that decodes.
 
 Opened without blocking and without following links, regular files only, the bytes read once for
-both the key and the decoder, a closed list of formats, and one outcome code per file.
+both the key and the decoder, a closed list of formats, and one outcome code per file. Light to
+import, because every reading process does.
 """
 
 from __future__ import annotations
@@ -14,25 +15,40 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-#: Decoders that are used; never those that run other programs (EPS) or have no need here.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+#: Decoders that are used; never those that run other programs (EPS) or have no need here. HEIF
+#: joins them where pi-heif is installed.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+#: Raw files of cameras, known by their names since most call themselves TIFF. What is read is
+#: the preview that the camera made.
+RAW_SUFFIXES = frozenset(".cr2 .cr3 .nef .arw .dng .orf .rw2 .raf .pef .srw".split())
 
 #: File names that are taken for pictures.
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif".split())
+SUFFIXES = (
+    frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif".split())
+    | frozenset(".heic .heif .hif".split())
+    | RAW_SUFFIXES
+)
 
 #: Picture formats that are known but not read, with the reason given.
 UNSUPPORTED = {
     suffix: f"{suffix[1:].upper()} pictures are not read yet; convert them to JPEG"
-    for suffix in ".heic .heif .jxl .svg .psd .cr2 .nef .arw .dng".split()
+    for suffix in ".jxl .svg .psd".split()
 }
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
+
+#: First kind named in a HEIF file's head.
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
+
+#: LibRaw's ways of turning a picture, as orientations of EXIF.
+_TURNS = {3: 3, 5: 8, 6: 6}
 
 
 class UnreadableImage(Exception):
@@ -64,14 +80,16 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        image: RGB, upright, alpha laid on white.
-        format: the decoder's name for the file's format.
+        image: RGB, upright, alpha laid on white; reduced if a longest side was asked for.
+        format: the decoder's name for the file's format, or ``RAW``.
         taken_at: seconds since 1970 in the camera's own time, or ``None``.
+        size: width and height of the file's picture as it is shown, in pixels.
     """
 
     image: Image.Image
     format: str
     taken_at: int | None
+    size: tuple[int, int]
 
 
 def read_bytes(path: Path) -> FileBytes:
@@ -105,8 +123,15 @@ def read_bytes(path: Path) -> FileBytes:
     return FileBytes(data, hashlib.sha256(data).hexdigest(), about.st_size, about.st_mtime_ns)
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, side: int | None = None, suffix: str = "") -> Picture:
     """Decode a picture's bytes.
+
+    Args:
+        data: the file's content.
+        side: longest side in pixels that is wanted; larger pictures are reduced to it. A JPEG is
+            then decoded at the least of 1/1, 1/2, 1/4 and 1/8 of its size that is large enough,
+            which is many times faster and differs little; all others are decoded in full first.
+        suffix: of the file's name in lower case, by which raw files are known.
 
     Raises:
         UnreadableImage: if no allowed decoder reads them whole, or the picture is outlandish.
@@ -115,13 +140,9 @@ def decode(data: bytes) -> Picture:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            form = image.format or ""
-            _refuse_outlandish(image)
-            taken_at = _taken_at(image)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return Picture(_to_rgb(upright), form, taken_at)
+            if suffix in RAW_SUFFIXES:
+                return _preview(data, side, suffix)
+            return _decode(data, side)
         except UnreadableImage:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -138,6 +159,77 @@ def decode(data: bytes) -> Picture:
             raise UnreadableImage(status, text.splitlines()[0][:120]) from None
 
 
+def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
+    """Decode with Pillow; ``turn`` is an EXIF orientation for a file that has none itself."""
+    formats = FORMATS
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        _learn_heif()
+        formats = (*FORMATS, "HEIF")
+    image = Image.open(io.BytesIO(data), formats=formats)
+    form = image.format or ""
+    _refuse_outlandish(image)
+    exif = image.getexif()
+    taken_at = _taken_at(exif)
+    width, height = image.size
+    if side is not None and form in ("JPEG", "MPO") and max(width, height) > side:
+        scale = side / max(width, height)
+        image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    image.load()
+    if turn is not None and 0x0112 not in exif:
+        image.getexif()[0x0112] = turn
+    upright = ImageOps.exif_transpose(image)
+    sideways = (upright.size[0] > upright.size[1]) != (image.size[0] > image.size[1])
+    rgb = _to_rgb(upright)
+    if side is not None and max(rgb.size) > side:
+        rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Picture(rgb, form, taken_at, (height, width) if sideways else (width, height))
+
+
+def _learn_heif() -> None:
+    """Teach Pillow to read HEIF.
+
+    Raises:
+        UnreadableImage: if pi-heif is not installed.
+    """
+    try:
+        import pi_heif
+    except ImportError:
+        raise UnreadableImage(
+            "unsupported", "HEIC needs `pip install 'cies[heif]'`, then --retry-failed"
+        ) from None
+    pi_heif.register_heif_opener(thumbnails=False)
+
+
+def _preview(data: bytes, side: int | None, suffix: str) -> Picture:
+    """The preview in a raw file, upright.
+
+    Raises:
+        UnreadableImage: if rawpy is not installed, or the file has none.
+    """
+    try:
+        import rawpy
+    except ImportError:
+        raise UnreadableImage(
+            "unsupported",
+            f"{suffix[1:].upper()} needs `pip install 'cies[raw]'`, then --retry-failed",
+        ) from None
+    try:
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            thumbnail: Any = raw.extract_thumb()
+            turn = _TURNS.get(int(raw.sizes.flip))
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        raise UnreadableImage("unsupported", "a raw file without a preview") from None
+    except rawpy.LibRawFileUnsupportedError:
+        raise UnreadableImage("not_an_image", "not a raw file that LibRaw knows") from None
+    if thumbnail.format == rawpy.ThumbFormat.JPEG:
+        shown = _decode(thumbnail.data, side, turn)
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(thumbnail.data).save(buffer, "BMP")
+        shown = _decode(buffer.getvalue(), side, turn)
+    return Picture(shown.image, "RAW", shown.taken_at, shown.size)
+
+
 def _refuse_outlandish(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -146,8 +238,7 @@ def _refuse_outlandish(image: Image.Image) -> None:
         raise UnreadableImage("outlandish", f"{width} x {height} is too thin to be looked at")
 
 
-def _taken_at(image: Image.Image) -> int | None:
-    exif = image.getexif()
+def _taken_at(exif: Image.Exif) -> int | None:
     text = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
     try:
         moment = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
@@ -159,13 +250,16 @@ def _taken_at(image: Image.Image) -> int | None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB as a person sees it: 16-bit grey scaled, not clipped, and alpha laid on white."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        grey = np.asarray(image, dtype=np.float64)
+        import numpy as np
+
+        grey = np.asarray(image, dtype=np.float32)
         top = 65535.0 if image.mode.startswith("I;16") or grey.max() > 255 else 255.0
-        return Image.fromarray(np.clip(grey * 255 / top, 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(np.clip(grey * (255 / top), 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 

@@ -1,40 +1,31 @@
 """Fills a gallery: scan, drop what is there, read and decode ahead, encode, write, acknowledge.
 
 Never prints; what happens is told to a callback. A file is recorded only after its picture's
-vectors are on the disk, so a run that dies loses at most the batch in hand, and the next run
+vectors are on the disk, so a run that dies loses some seconds of work at most, and the next run
 embeds just what is missing.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 
-from indexes.errors import GalleryMismatch, UsageError
+from indexes.errors import CiesError, GalleryMismatch, UsageError
 from indexes.gallery import Gallery, Writer
 from indexes.geometry import Statistics
-from indexes.records import FileRecord, ImageRecord, VectorTable
+from indexes.records import FileRecord, VectorTable
 from ingest.conditions import Condition, same_name
+from ingest.embedding import condition_of
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.options import DiorOptions
-from ingest.images import Picture, UnreadableImage, decode, read_bytes
+from ingest.flow import Flow, Stored
+from ingest.images import FileBytes, read_bytes
+from ingest.inventory import Inventory
+from ingest.readers import Readers
 from ingest.scan import Found, scan
-
-#: Most pictures embedded and written at once, and the seconds a batch should take: what a crash
-#: can cost, and how long nothing moves on the screen.
-BATCH = 64
-_BATCH_SECONDS = 5.0
-
-#: Pictures in the first batch, before the speed is known.
-_FIRST_BATCH = 8
-
-#: Threads that read and decode, and how many pictures they may be ahead of the model.
-_READERS = 2
-_AHEAD = 2 * BATCH
 
 LoadEncoder = Callable[[EncoderSpec | None], Encoder]
 
@@ -68,7 +59,8 @@ class IngestReport:
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
         seconds: wall clock.
-        embedding_seconds: of these, spent on embedding and writing.
+        embedding_seconds: of these, spent on embedding.
+        notes: what else there is to tell, such as maintenance that was put off.
     """
 
     found: int = 0
@@ -79,14 +71,20 @@ class IngestReport:
     conditions: list[str] = field(default_factory=list)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A file as the readers hand it over; ``picture`` only if something is to be embedded."""
+class _Source:
+    """A file to be read, for :class:`ingest.readers.Readers`."""
 
-    record: FileRecord
-    picture: Picture | None
+    path: str
+    size: int
+    mtime_ns: int
+    place: Path
+
+    def read(self) -> FileBytes:
+        return read_bytes(self.place)
 
 
 class _Run:
@@ -106,11 +104,8 @@ class _Run:
         self._progress = progress
         self._encoder: Encoder | None = None
         self._tables: list[tuple[Condition, VectorTable]] = []
-        self._have: dict[str, set[str]] = {}
-        self._pictures: dict[str, Picture] = {}
-        self._files: list[FileRecord] = []
+        self._inventory: Inventory | None = None
         self._done = 0
-        self._batch = min(_FIRST_BATCH, BATCH)
 
     # -- conditions ------------------------------------------------------------------------
 
@@ -122,7 +117,9 @@ class _Run:
             ModelError: if the model refuses a condition.
         """
         old = self.gallery.conditions()
-        self._tables = [(_condition(table), table) for table in old]
+        self._tables = [(condition_of(table), table) for table in old]
+        for table in old:
+            self.writer.ensure(table)
         new: list[Condition] = []
         for condition in wanted:
             taken = [*(table.name for table in old), *(other.name for other in new)]
@@ -139,142 +136,82 @@ class _Run:
                 table = VectorTable(condition.name, self._encoder.dimension, made_by)
                 self.writer.declare(table, order=number)
                 self._tables.append((condition, table))
-        self._have = {table.table: self.gallery.keys(table) for _, table in self._tables}
+        self._inventory = Inventory(self.gallery, [table for _, table in self._tables])
         self.report.conditions = [condition.name for condition, _ in self._tables]
         return bool(new and old)
-
-    def _missing(self, key: str) -> tuple[int, ...]:
-        """Numbers of the conditions a picture is not yet embedded under."""
-        return tuple(
-            number
-            for number, (_, table) in enumerate(self._tables)
-            if key not in self._have[table.table]
-        )
 
     # -- files -----------------------------------------------------------------------------
 
     def take(self, found: Sequence[Found], known: dict[str, FileRecord]) -> None:
         """Deal with every file found."""
+        assert self._inventory is not None
         self.report.found = len(found)
-        todo: list[tuple[Found, str]] = []
+        todo: list[_Source] = []
+        failed: list[FileRecord] = []
         for file in found:
             path = self.gallery.stored(file.path)
             old = known.get(path)
             same = old and (old.size, old.mtime_ns) == (file.size, file.mtime_ns)
             if file.status:
                 record = FileRecord(path, "", file.size, file.mtime_ns, file.status, file.reason)
-                self._fail(record, new=record != old)
-            elif old and same and old.status == "done" and not self._missing(old.key):
+                self._fail(record)
+                if record != old:
+                    failed.append(record)
+            elif old and same and old.status == "done" and not self._inventory.needed(old.key):
                 self.report.unchanged += 1
                 self._done += 1
             elif old and same and old.status != "done":
-                self._fail(old, new=False)
+                self._fail(old)
             else:
-                todo.append((file, path))
+                todo.append(_Source(path, file.size, file.mtime_ns, file.path))
+        self.writer.put_files(failed)
         self._tell()
-        for taken in self._read_ahead(todo):
-            self._accept(taken)
-            if len(self._pictures) >= self._batch or len(self._files) >= 20 * BATCH:
-                self.flush()
-        self.flush()
+        self._flow(todo)
 
-    def _read_ahead(self, todo: Iterable[tuple[Found, str]]) -> Iterator[_Taken]:
-        """Read in threads, in order, never more than a bounded number ahead."""
-        waiting: deque[Future[_Taken]] = deque()
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="reader") as pool:
-            try:
-                for file, path in todo:
-                    waiting.append(pool.submit(self._read, file, path))
-                    if len(waiting) >= _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def _read(self, file: Found, path: str) -> _Taken:
-        key, size, mtime_ns = "", file.size, file.mtime_ns
+    def _flow(self, todo: Sequence[_Source]) -> None:
+        """Read, embed and store; what was embedded is stored even if something goes wrong."""
+        assert self._inventory is not None
+        spec = EncoderSpec.from_made_by(self._tables[0][1].made_by)
+        readers: Readers[_Source] = Readers(self._inventory.needed, spec.max_side)
+        flow = Flow(self.writer, self._inventory, self._ready, self._stored)
         try:
-            content = read_bytes(file.path)
-            key, size, mtime_ns = content.key, content.size, content.mtime_ns
-            picture = decode(content.data) if self._missing(key) else None
-        except UnreadableImage as error:
-            record = FileRecord(path, key, size, mtime_ns, error.status, error.reason)
-            return _Taken(record, None)
-        return _Taken(FileRecord(path, key, size, mtime_ns, "done"), picture)
+            with closing(readers.ahead(todo)) as ahead:
+                for taken in ahead:
+                    flow.add(taken)
+            flow.finish()
+        except CiesError:
+            # The first error is the one to tell.
+            with suppress(CiesError):
+                flow.rescue()
+            raise
+        except BaseException:
+            flow.rescue()
+            raise
+        finally:
+            self.report.embedding_seconds = flow.seconds
+            if flow.note:
+                self.report.notes.append(flow.note)
 
-    def _accept(self, taken: _Taken) -> None:
-        record = taken.record
-        if record.status != "done":
-            self._fail(record, new=True)
-        else:
-            self._files.append(record)
-            self._done += 1
-            if taken.picture is None or record.key in self._pictures:
-                self.report.known += 1
+    def _stored(self, stored: Stored) -> None:
+        """Acknowledge what is on the disk."""
+        for record in stored.files:
+            if record.status != "done":
+                self._fail(record)
             else:
-                self._pictures[record.key] = taken.picture
+                self._done += 1
+        self.report.known += stored.known
+        self.report.embedded += stored.embedded
+        self._tell()
 
-    def _fail(self, record: FileRecord, new: bool) -> None:
+    def _fail(self, record: FileRecord) -> None:
         self.report.failed.append(record)
         self._done += 1
-        if new:
-            self._files.append(record)
-
-    # -- embedding and writing -------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Embed and store what is in hand; vectors first, so that no file is claimed too early."""
-        count = len(self._pictures)
-        if count:
-            self._ready()  # loaded here, so that loading is not taken for embedding
-        started = time.monotonic()
-        groups: dict[tuple[int, ...], list[str]] = {}
-        for key in self._pictures:
-            missing = self._missing(key)
-            if missing:
-                groups.setdefault(missing, []).append(key)
-        for missing, keys in groups.items():
-            self._embed(missing, keys)
-        self.writer.put_images(
-            [
-                ImageRecord(key, *picture.image.size, picture.format, picture.taken_at)
-                for key, picture in self._pictures.items()
-            ]
-        )
-        self.writer.put_files(self._files)
-        self.report.embedded += sum(len(keys) for keys in groups.values())
-        self._pictures.clear()
-        self._files.clear()
-        if count:
-            spent = time.monotonic() - started
-            self.report.embedding_seconds += spent
-            rate = count / spent
-            self._batch = max(1, min(BATCH, 4 * count, round(rate * _BATCH_SECONDS)))
-        self._tell()
-
-    def _embed(self, missing: tuple[int, ...], keys: list[str]) -> None:
-        conditions = [self._tables[number][0] for number in missing]
-        images = [self._pictures[key].image for key in keys]
-        reading = self._ready().read(images, conditions)
-        for column, number in enumerate(missing):
-            table = self._tables[number][1]
-            words = [row[column] for row in reading.words]
-            self.writer.put_vectors(
-                table,
-                keys,
-                reading.vectors[:, column],
-                words,
-                reading.word_probabilities[:, column],
-            )
-            self._have[table.table].update(keys)
 
     def summarize(self) -> None:
         """Take the statistics of every condition anew."""
         for _, table in self._tables:
-            vectors = self.gallery.column(table).vectors
-            self.writer.put_statistics(table, Statistics.of(vectors))
+            parts = self.gallery.vector_parts(table)
+            self.writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
 
     def _ready(self) -> Encoder:
         """The encoder, loaded when first needed: a run that finds nothing new needs no model."""
@@ -286,10 +223,6 @@ class _Run:
         report = self.report
         embedded, failed = report.embedded, len(report.failed)
         self._progress(Progress(self._done, report.found, embedded, failed))
-
-
-def _condition(table: VectorTable) -> Condition:
-    return Condition(table.name, str(table.made_by["phrase"]))
 
 
 def check_same_model(gallery: Gallery, method: str, model: str) -> None:
@@ -385,6 +318,8 @@ def ingest(
         run.take(list(found.values()), known)
         if run.report.embedded:
             run.summarize()
-            writer.compact()
+        note = writer.maintain(due_only=False)
+        if note:
+            run.report.notes.append(note)
     run.report.seconds = time.monotonic() - started
     return run.report

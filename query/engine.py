@@ -197,7 +197,8 @@ class Engine:
             try:
                 content = read_bytes(Path(image))
                 if content.key not in loaded.rows:
-                    picture = decode(content.data).image
+                    spec = EncoderSpec.from_made_by(loaded.table.made_by)
+                    picture = decode(content.data, spec.max_side, Path(image).suffix.lower()).image
                     return self._embed(picture, shown, content.key, loaded)
             except UnreadableImage as error:
                 raise UsageError(

@@ -133,14 +133,14 @@ def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "@eaDir").mkdir()
     odd = [b"b/\xff\xfe.jpg", b"b/new\nline.jpg", b"b/-rf.jpg", b"a.JPG", b"c.png"]
-    others = [b".hidden/x.jpg", b"@eaDir/x.jpg", b"._a.jpg", b"notes.txt", b"raw.cr2"]
+    others = [b".hidden/x.jpg", b"@eaDir/x.jpg", b"._a.jpg", b"notes.txt", b"layers.psd"]
     for name in (*odd, *others):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"x")
     (tmp_path / "up").symlink_to(tmp_path, target_is_directory=True)
     found = list(scan(tmp_path))
     names = [os.fsencode(f.path.relative_to(tmp_path)) for f in found if not f.status]
     assert sorted(names) == sorted(odd)
-    assert [(f.path.name, f.status) for f in found if f.status] == [("raw.cr2", "unsupported")]
+    assert [(f.path.name, f.status) for f in found if f.status] == [("layers.psd", "unsupported")]
     assert [f.path for f in found] == [f.path for f in scan(tmp_path)]
 
 

@@ -80,10 +80,25 @@ def test_unit_refuses_vectors_without_direction() -> None:
 
 def test_checksums_see_one_flipped_bit() -> None:
     rows = np.ones((4, 8), dtype=np.float16)
-    before = checksums(rows)
+    keys, words, sure = list("abcd"), ["", "x", "y", "z"], np.ones(4, dtype=np.float32)
+    before = checksums(rows, keys, words, sure)
     rows.view(np.uint16)[2, 3] ^= 1
-    after = checksums(rows)
+    after = checksums(rows, keys, words, sure)
     assert (before != after).tolist() == [False, False, True, False]
+    for other in (
+        checksums(rows, list("abce"), words, sure),
+        checksums(rows, keys, ["", "x", "y", "u"], sure),
+        checksums(rows, keys, words, np.array([1, 1, 1, 0.5], dtype=np.float32)),
+    ):
+        assert (after != other).tolist() == [False, False, False, True]
+
+
+def test_statistics_in_parts_are_those_of_the_whole() -> None:
+    vectors = clustered(400, 24)
+    whole, parts = Statistics.of(vectors), Statistics.of_parts(np.split(vectors, [7, 300]), 24)
+    assert parts.count == 400
+    assert np.allclose(parts.mean, whole.mean, atol=1e-6)
+    assert np.allclose(parts.std, whole.std, atol=1e-5)
 
 
 def test_geometries_against_their_formulas() -> None:

@@ -110,7 +110,7 @@ def test_new_pictures_get_all_conditions_and_new_conditions_all_pictures(
 def test_a_run_that_dies_keeps_what_it_wrote(
     gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.pipeline.BATCH", 3)
+    monkeypatch.setattr("ingest.flow.BATCH", 3)
     with pytest.raises(RuntimeError):
         fill(gallery, folder, "color shape", StandIn(fail_after=2))
     kept = keys(gallery)
@@ -128,8 +128,8 @@ from pathlib import Path
 from stand_in import StandIn
 from test_ingest import fill
 from indexes.gallery import Gallery
-import ingest.pipeline
-ingest.pipeline.BATCH = 4
+import ingest.flow
+ingest.flow.BATCH = 4; ingest.flow.COMMIT_SECONDS = 0
 def tell(state): print(state.embedded, flush=True)
 fill(Gallery.create({gallery!r}), Path({folder!r}), "color shape", StandIn(), progress=tell)
 """
@@ -308,7 +308,7 @@ def test_batches_are_no_longer_than_a_slow_model_needs(
     fill(gallery, folder, "color", fast)
     assert [count for count, _ in fast.calls] == [8, 32]
     # A model that takes seconds a picture is saved after every one.
-    monkeypatch.setattr("ingest.pipeline._BATCH_SECONDS", 1e-6)
+    monkeypatch.setattr("ingest.flow.BATCH_SECONDS", 1e-6)
     slow = StandIn()
     fill(gallery, folder, "shape", slow)
     assert [count for count, _ in slow.calls] == [8] + [1] * 32

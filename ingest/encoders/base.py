@@ -40,6 +40,12 @@ class EncoderSpec:
             "phrase": condition.phrase,
         }
 
+    @property
+    def max_side(self) -> int | None:
+        """Longest side in pixels that the encoder sees of a picture; ``None`` if it sees all."""
+        side = self.settings.get("max_side")
+        return None if side is None else int(side)
+
     @classmethod
     def from_made_by(cls, made_by: Mapping[str, Any]) -> EncoderSpec:
         """The inverse of :meth:`made_by`, without the condition."""

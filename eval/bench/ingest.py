@@ -1,0 +1,216 @@
+"""Measures the pipeline: what share of the time it keeps a device of a given speed busy.
+
+The encoder is a stand-in that sleeps, as the processor does while a GPU computes. Everything else
+is the real thing: files, decoders, tables on the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from eval.world.factors import sample_scenes
+from eval.world.render import render
+from indexes.gallery import Gallery
+from indexes.vectors import unit
+from ingest.conditions import Condition
+from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.pipeline import ingest
+
+#: The conditions the stand-in is asked about.
+CONDITIONS = ("color", "shape", "style")
+
+#: Different pictures; the other files are these with another comment, which is another key.
+_MOTIFS = 4
+
+#: Of light falling on a sensor, in grey levels; without it a picture decodes too fast.
+_NOISE = 3.0
+
+
+class SleepingEncoder(Encoder):
+    """Takes a given time for each picture and keeps the processor free meanwhile."""
+
+    def __init__(self, seconds: float, dimension: int = 512):
+        """Be of a given speed.
+
+        Args:
+            seconds: a picture takes.
+            dimension: of the vectors.
+        """
+        self._seconds = seconds
+        self._dimension = dimension
+        #: Beginning and end of every call, by :func:`time.monotonic`, and its pictures.
+        self.calls: list[tuple[float, float, int]] = []
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """See :class:`Encoder`; pictures are reduced as for the default options."""
+        return EncoderSpec("dior", "stand-in", "1", {"prompt": "describe", "max_side": 700})
+
+    @property
+    def dimension(self) -> int:
+        """See :class:`Encoder`."""
+        return self._dimension
+
+    @property
+    def description(self) -> str:
+        """See :class:`Encoder`."""
+        return f"a stand-in of {1000 * self._seconds:g} ms a picture"
+
+    def check(self, conditions: Sequence[Condition]) -> None:
+        """Every condition will do."""
+
+    def read(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
+        """See :class:`Encoder`; vectors are drawn from a checksum of the middle of each picture."""
+        begun = time.monotonic()
+        shape = (len(conditions), self._dimension)
+        vectors = np.empty((len(images), *shape), dtype=np.float32)
+        for number, image in enumerate(images):
+            middle = image.resize((16, 16), Image.Resampling.NEAREST).tobytes()
+            vectors[number] = unit(np.random.default_rng(zlib.crc32(middle)).normal(size=shape))
+        said = [[condition.name for condition in conditions] for _ in images]
+        rest = begun + self._seconds * len(images) - time.monotonic()
+        time.sleep(max(0.0, rest))
+        self.calls.append((begun, time.monotonic(), len(images)))
+        return Reading(vectors, said, np.ones(vectors.shape[:2], dtype=np.float32))
+
+    def busy(self) -> float:
+        """Share of the time from the first call's beginning to the last one's end."""
+        if not self.calls:
+            return 0.0
+        spent = sum(end - begun for begun, end, _ in self.calls)
+        return spent / (self.calls[-1][1] - self.calls[0][0])
+
+
+@dataclass(frozen=True)
+class IngestFigures:
+    """What was measured.
+
+    Attributes:
+        pictures: embedded.
+        seconds: wall clock of the ingest, start to report.
+        busy: share of the time the encoder was at work, from its first batch to its last.
+        pictures_per_second: from the encoder's first batch to its last.
+        peak_bytes: most resident memory, of this process and its decoders together.
+        file_bytes: of one picture's file, on average.
+    """
+
+    pictures: int
+    seconds: float
+    busy: float
+    pictures_per_second: float
+    peak_bytes: int
+    file_bytes: int
+
+
+def write_pictures(
+    folder: Path,
+    count: int,
+    megapixels: float,
+    progress: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Fill a folder with JPEG files of 4:3, no two with the same bytes; returns their bytes.
+
+    Args:
+        folder: made if it is not there.
+        count: how many.
+        megapixels: of each.
+        progress: told now and then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    height = max(1, round((megapixels * 1e6 * 3 / 4) ** 0.5))
+    width = max(1, round(height * 4 / 3))
+    motifs = [_photograph(number, width, height) for number in range(min(_MOTIFS, max(1, count)))]
+    total = 0
+    for number in range(count):
+        data = motifs[number % len(motifs)]
+        # A comment right after the beginning makes it another file with the same picture.
+        text = f"picture {number}".encode()
+        comment = b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+        (folder / f"{number:06d}.jpg").write_bytes(data[:2] + comment + data[2:])
+        total += len(data) + len(comment)
+        if number % 1000 == 999:
+            progress(f"{number + 1} pictures written")
+    return total
+
+
+def _photograph(seed: int, width: int, height: int) -> bytes:
+    scene = render(sample_scenes(1, seed=seed)[0], 512)
+    large = np.asarray(scene.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    noise = np.random.default_rng(seed).normal(0, _NOISE, (height, width, 1))
+    pixels = np.clip(large + noise, 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def bench_ingest(folder: Path, gallery: Path, cost_ms: float, file_bytes: int) -> IngestFigures:
+    """Ingest a folder with a stand-in encoder and measure.
+
+    Args:
+        folder: of pictures.
+        gallery: a new one.
+        cost_ms: milliseconds the stand-in takes for a picture.
+        file_bytes: of all files together.
+    """
+    encoder = SleepingEncoder(cost_ms / 1000)
+    conditions = [Condition.parse(name) for name in CONDITIONS]
+    with _PeakMemory() as memory:
+        report = ingest(Gallery.create(gallery), [folder], conditions, lambda spec: encoder)
+    begun, end = encoder.calls[0][0], encoder.calls[-1][1]
+    return IngestFigures(
+        pictures=report.embedded,
+        seconds=report.seconds,
+        busy=encoder.busy(),
+        pictures_per_second=report.embedded / (end - begun),
+        peak_bytes=memory.peak,
+        file_bytes=file_bytes // max(1, report.found),
+    )
+
+
+class _PeakMemory:
+    """Looks at the resident memory of this process and its children while it is entered."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+
+    def _look(self) -> None:
+        import psutil
+
+        own = psutil.Process()
+        while not self._done.wait(0.2):
+            total = 0
+            for process in (own, *own.children()):
+                # A decoder may end between being listed and being looked at.
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+            self.peak = max(self.peak, total)
+
+    def __enter__(self) -> _PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def versions() -> Mapping[str, Any]:
+    """Of what the pipeline stands on."""
+    names = ("lancedb", "pyarrow", "pillow", "numpy")
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
