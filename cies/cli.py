@@ -148,6 +148,8 @@ def ingest(
     if not report.found:
         say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
     print_failures(report)
+    for note in report.notes:
+        say(f"Note: {note}.")
     summary = ingest_summary(place, report)
     if as_json:
         print_json(summary)
@@ -221,16 +223,19 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in the gallery."""
-    from cies.commands import gallery_status, print_failed, print_status
+    from cies.commands import failed_files, gallery_status, print_failed, print_status
     from cies.console import print_json
     from cies.settings import find_gallery
     from indexes.gallery import Gallery
 
-    document = gallery_status(Gallery.open(find_gallery(gallery)))
+    opened = Gallery.open(find_gallery(gallery))
+    if failed:
+        found = failed_files(opened)
+        print_json(found) if as_json else print_failed(found)
+        return
+    document = gallery_status(opened)
     if as_json:
         print_json(document)
-    elif failed:
-        print_failed(document)
     else:
         print_status(document)
 
@@ -249,6 +254,29 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_json({name: document[name] for name in kept})
     else:
         print_conditions(document)
+
+
+@app.command("verify")
+def verify_gallery(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
+    """Check every file, checksum, key and vector of the gallery; leaves with 1 if damaged."""
+    from cies.care import run_verify
+    from cies.settings import find_gallery
+
+    if not run_verify(find_gallery(gallery), as_json):
+        raise typer.Exit(1)
+
+
+@app.command("repair")
+def repair_gallery(
+    gallery: GalleryOption = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take damage out of the gallery, so that the next ingest makes anew just that."""
+    from cies.care import run_repair
+    from cies.settings import find_gallery
+
+    run_repair(find_gallery(gallery), dry_run, as_json)
 
 
 @app.command()
@@ -385,16 +413,26 @@ def bench_ingesting(
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C; not a KeyboardInterrupt, which Typer would answer in its own way."""
+    """Ctrl-C and the like; not a KeyboardInterrupt, which Typer would answer in its own way."""
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise _Interrupted
 
 
+def _catch_signals() -> None:
+    """Ctrl-C, a polite kill and a closed terminal all end a command in order."""
+    signal.signal(signal.SIGINT, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What was started with nohup ignores the terminal's end, and goes on doing so.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
 def main() -> None:
     """Run a command; every expected failure is one sentence on stderr and an exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
+    _catch_signals()
     for stream in (sys.stdout, sys.stderr):
         # File names that are not UTF-8 come out as the bytes they are.
         if isinstance(stream, io.TextIOWrapper):

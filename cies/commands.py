@@ -21,14 +21,15 @@ _FAILURES_SHOWN = 20
 
 
 def print_failures(report: IngestReport) -> None:
-    """The unreadable files on stderr, with reasons, and counts by reason when there are many."""
+    """The unreadable files on stderr, with reasons, and how many there are of each kind."""
     for record in report.failed[:_FAILURES_SHOWN]:
         say(f"unreadable: {record.path!r}: {record.reason}")
     rest = len(report.failed) - _FAILURES_SHOWN
     if rest > 0:
+        say(f"... and {rest} more; `cies status --failed` lists all of them.")
+    if len(report.failed) > 1:
         counts = Counter(record.status for record in report.failed).most_common()
-        listed = ", ".join(f"{status} {count}" for status, count in counts)
-        say(f"... and {rest} more ({listed}); `cies status --failed` lists all of them.")
+        say("Unreadable: " + ", ".join(f"{count} {status}" for status, count in counts) + ".")
 
 
 def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
         "unchanged": report.unchanged,
         "known": report.known,
         "failed": [vars(record) for record in report.failed],
+        "failed_by_status": Counter(record.status for record in report.failed),
+        "notes": report.notes,
         "seconds": round(report.seconds, 3),
     }
 
@@ -162,6 +165,17 @@ def print_conditions(document: dict[str, Any]) -> None:
         ],
         numbers=["pictures", "missing", "dimension"],
     )
+
+
+def failed_files(gallery: Gallery) -> dict[str, Any]:
+    """The document that ``cies status --failed --json`` prints."""
+    failed = [record for record in gallery.files() if record.status != "done"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gallery": str(gallery.path),
+        "failed": [vars(record) for record in failed],
+        "failed_by_status": Counter(record.status for record in failed),
+    }
 
 
 def print_failed(document: dict[str, Any]) -> None:

@@ -94,6 +94,7 @@ class Gallery:
             GalleryMismatch: if a newer version of CIES wrote it.
         """
         path = Path(path).absolute()
+        _refuse_lost_manifest(path)
         gallery = cls(path, Database(path)) if (path / "manifest.lance").is_dir() else None
         about = gallery._manifest().get("gallery") if gallery else None
         if gallery is None or about is None:
@@ -127,6 +128,7 @@ class Gallery:
                 f"There is no geometry '{geometry}'; choose one of {', '.join(GEOMETRIES)}."
             )
         path = Path(path).absolute()
+        _refuse_lost_manifest(path)
         if (path / "manifest.lance").is_dir():
             # A manifest without its first entry was interrupted in the making: it is finished.
             with suppress(GalleryMissing):
@@ -172,7 +174,13 @@ class Gallery:
 
     def _manifest(self) -> dict[str, Any]:
         rows = self._database.open("manifest").read().to_pylist()
-        return {row["key"]: json.loads(row["value"]) for row in rows}
+        try:
+            return {row["key"]: json.loads(row["value"]) for row in rows}
+        except ValueError as error:
+            raise GalleryError(
+                f"The manifest of {self.path} is damaged ({error}); `cies repair` makes it anew "
+                f"from {COPY}."
+            ) from error
 
     def conditions(self) -> list[VectorTable]:
         """The vector tables, in the order they were declared."""
@@ -269,10 +277,24 @@ class Gallery:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Hold the gallery's one writer's lock.
+        """Hold the gallery's one writer's lock, and put right what the last writer left.
 
         Raises:
             GalleryLocked: if another process holds it; said at once, nothing is changed.
+            GalleryError: if the gallery cannot be written to.
+        """
+        with self.lock():
+            for name in sorted(self._database.names()):
+                self._database.settle(name)
+            yield Writer(self._database)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock alone, as a repair does, which trusts nothing it finds.
+
+        Raises:
+            GalleryLocked: if another process holds it.
+            GalleryError: if the gallery cannot be written to.
         """
         import filelock
 
@@ -290,11 +312,17 @@ class Gallery:
                 f"({(error.strerror or str(error)).lower()}); it can be searched all the same."
             ) from error
         try:
-            for name in sorted(self._database.names()):
-                self._database.settle(name)
-            yield Writer(self._database)
+            yield
         finally:
             lock.release()
+
+
+def _refuse_lost_manifest(path: Path) -> None:
+    if (path / COPY).is_file() and not (path / "manifest.lance").is_dir():
+        raise GalleryError(
+            f"The gallery at {path} has lost its table manifest; `cies repair` makes it anew from "
+            f"{COPY}."
+        )
 
 
 class Writer:

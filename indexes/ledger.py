@@ -163,8 +163,16 @@ class Ledger:
         sync(self.path.parent)
         self.broken_lines = 0
 
+    def drop_all(self) -> None:
+        """Strike everything, for a table that is begun anew."""
+        self.entries.clear()
+        self.path.unlink(missing_ok=True)
+
     def damaged(self) -> dict[str, str]:
-        """Entered files that are not what they were: path to what is wrong with it."""
+        """Entered files that are not what they were: path to what is wrong with it.
+
+        A file that a writer has cleaned up meanwhile, and struck, is none of them.
+        """
         found: dict[str, str] = {}
         for name, entry in self.entries.items():
             path = self.folder / name
@@ -179,7 +187,8 @@ class Ledger:
                     found[name] = f"has {now.size} bytes instead of {entry.size}"
                 elif now.crc != entry.crc:
                     found[name] = "has changed content"
-        return found
+        now_entered = Ledger(self.path, self.folder).entries if found else {}
+        return {name: wrong for name, wrong in found.items() if name in now_entered}
 
 
 def _lines(entries: Mapping[str, Entry]) -> bytes:

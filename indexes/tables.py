@@ -41,10 +41,14 @@ def _told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
     """Turn what Lance and the disk raise into one sentence."""
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    except Exception as error:
+        reading = doing != "Cannot write to"
+        # Damaged data shows as a wrong value anywhere between the file and Arrow.
+        if not (_of_lance(error) or (reading and isinstance(error, ValueError))):
+            raise
         text = str(error) or type(error).__name__
         reason = "the disk is full" if "No space left" in text else text.splitlines()[0][:200]
-        if doing == "Cannot write to":
+        if not reading:
             raise GalleryError(
                 f"Cannot write to {folder}: {reason}. What was stored before is safe; run the "
                 "same command again to go on."
@@ -53,6 +57,11 @@ def _told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
             f"{doing} {folder}: {reason}; `cies verify` says what is damaged, and `cies repair` "
             "drops that so that the next ingest makes it anew."
         ) from error
+
+
+def _of_lance(error: Exception) -> bool:
+    """Whether an error is of the tables or the disk; a panic's class cannot be imported."""
+    return isinstance(error, (RuntimeError, OSError)) or type(error).__name__ == "RustPanic"
 
 
 class Table:
@@ -68,8 +77,13 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """The table's columns."""
-        return self._table.schema
+        """The table's columns.
+
+        Raises:
+            GalleryError: if the newest manifest is damaged.
+        """
+        with _told(self.folder, "Cannot read"):
+            return self._table.schema
 
     @property
     def version(self) -> int:
@@ -78,7 +92,8 @@ class Table:
         return int(self._table.version)
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        with _told(self.folder, "Cannot read"):
+            return int(self._table.count_rows())
 
     @property
     def ledger(self) -> Ledger:
@@ -103,7 +118,9 @@ class Table:
             query = self._table.search()
             if columns is not None:
                 query = query.select(list(columns))
-            return query.to_arrow()
+            rows = query.to_arrow()
+            rows.validate(full=True)
+            return rows
 
     def batches(self, columns: Iterable[str], rows: int) -> Iterator[pa.RecordBatch]:
         """All rows of the newest committed state, so many at a time, in no particular order.
@@ -132,7 +149,9 @@ class Table:
         names = [*(self.schema.names if columns is None else columns), "_rowid"]
         with _told(self.folder, "Cannot read"):
             query = self._table.search().with_row_id(True).select(names)
-            return query.limit(count).offset(start).to_arrow()
+            rows = query.limit(count).offset(start).to_arrow()
+            rows.validate(full=True)
+            return rows
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -264,7 +283,9 @@ class Database:
         """
         try:
             return Table(self._connection, self.folder, name)
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:
+            if not (_of_lance(error) or isinstance(error, ValueError)):
+                raise
             empty = [path for path in self.manifests(name) if path.stat().st_size == 0]
             if empty:
                 for path in empty:

@@ -177,9 +177,10 @@ def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
     image.load()
     if turn is not None and 0x0112 not in exif:
         image.getexif()[0x0112] = turn
-    upright = ImageOps.exif_transpose(image)
-    sideways = (upright.size[0] > upright.size[1]) != (image.size[0] > image.size[1])
-    rgb = _to_rgb(upright)
+    before = image.size
+    turned = ImageOps.exif_transpose(image)
+    rgb = _to_rgb(turned)
+    sideways = turned.size != before
     if side is not None and max(rgb.size) > side:
         rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
     return Picture(rgb, form, taken_at, (height, width) if sideways else (width, height))
