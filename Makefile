@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check school clean
+.PHONY: demo test soak check school clean
 
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
 
 test: .venv/ready  ## All tests
 	$(BIN)/python -m pytest
+
+soak: .venv/ready  ## The long tests of durability: kills, power cuts, full disks, 100,000 pictures
+	$(BIN)/python -m pytest --soak -rs tests/test_kills.py tests/test_durable.py tests/test_life.py \
+	  tests/test_power.py tests/test_scale.py
 
 check: .venv/ready  ## Lint, format and types
 	$(BIN)/ruff check .

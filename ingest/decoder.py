@@ -87,7 +87,11 @@ def main(decode: Decode = decode) -> None:
     # Plugins load here, so that one that cannot is not taken for pictures that are none.
     Image.init()
     _limit_memory(memory)
-    serve(requests, replies, seconds, decode)
+    try:
+        serve(requests, replies, seconds, decode)
+    except BrokenPipeError:
+        # Whoever asked is gone; there is nobody to tell.
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from tiny_reference import Tiny
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``make soak`` runs the long forms."""
+    parser.addoption("--soak", action="store_true", help="run the long forms of the tests")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms are wanted."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(autouse=True)
 def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's gallery, environment and current folder out of every test."""
