@@ -444,7 +444,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except _Interrupted:
         print(
-            "\nInterrupted. What was embedded is kept; run the same command again to go on.",
+            "\nInterrupted. What was stored is kept; run the same command again to go on.",
             file=sys.stderr,
         )
         sys.exit(130)

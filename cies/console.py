@@ -60,9 +60,45 @@ def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
     Args:
         what: shown before it.
     """
-    if not sys.stderr.isatty():
-        yield _progress_lines(what)
-        return
+    with _stored_so_far() as count:
+        if not sys.stderr.isatty():
+            yield _both(count, _progress_lines(what))
+            return
+        with _bar(what) as show:
+            yield _both(count, show)
+
+
+def _both(
+    one: Callable[[Progress], None], other: Callable[[Progress], None]
+) -> Callable[[Progress], None]:
+    def tell(state: Progress) -> None:
+        one(state)
+        other(state)
+
+    return tell
+
+
+@contextmanager
+def _stored_so_far() -> Iterator[Callable[[Progress], None]]:
+    """Say what is kept when Ctrl-C or the like ends the work."""
+    last = Progress(0, 0, 0, 0)
+
+    def count(state: Progress) -> None:
+        nonlocal last
+        last = state
+
+    try:
+        yield count
+    except Exception:
+        raise
+    except BaseException:
+        say(f"\n{last.embedded} pictures of this run are stored.")
+        raise
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Sequence
 
+from cies.thumbnails import prune, thumbnail
 from indexes.errors import CiesError
-from ingest.images import UnreadableImage, load
 from query.hits import Hit, Hits
-
-#: Longest side of a thumbnail in pixels.
-THUMBNAIL = 176
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #767676; --good: #1a7f4b; }
@@ -53,20 +49,16 @@ class Row:
 
 
 @cache
-def _thumbnail(path: str) -> str | None:
+def _address(path: str, key: str) -> str | None:
     """A picture as a data address, or ``None`` if it cannot be read any more."""
-    try:
-        image = load(Path(path)).image
-    except UnreadableImage:
+    data = thumbnail(Path(path), key)
+    if data is None:
         return None
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _picture(path: str) -> str:
-    address = _thumbnail(path) if path else None
+def _picture(path: str, key: str = "") -> str:
+    address = _address(path, key) if path else None
     name = html.escape(path, quote=True)
     if address is None:
         return f'<div class="gone" title="{name}">not readable now</div>'
@@ -76,7 +68,7 @@ def _picture(path: str) -> str:
 def _figure(hit: Hit) -> str:
     word = f"<b>{html.escape(hit.word)}</b> " if hit.word else ""
     return (
-        f"<li><figure>{_picture(hit.path)}<figcaption>{word}"
+        f"<li><figure>{_picture(hit.path, hit.key)}<figcaption>{word}"
         f'<span title="cosine, and the share of pairs in this gallery that are less alike">'
         f"{hit.score:.2f} &middot; {min(hit.percentile, 99.9):.1f}%</span>"
         "</figcaption></figure></li>"
@@ -122,6 +114,7 @@ def write_page(path: Path, page: str) -> None:
     """
     try:
         path.write_text(page, encoding="utf-8", errors="replace")
+        prune()
     except OSError as error:
         raise CiesError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; choose another "

@@ -38,6 +38,7 @@ def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CIES_GALLERY", "CIES_MODEL", "CIES_DEVICE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
 
