@@ -39,15 +39,15 @@ class Stored:
     """What one commit made durable.
 
     Attributes:
-        files: their records.
+        files: how many there were.
+        failed: records of those that could not be read, or that the encoder gave no vector for.
         embedded: pictures with new vectors.
-        refused: records of files whose picture the encoder gave no vector for.
         known: files of pictures that were there before.
     """
 
-    files: Sequence[FileRecord]
+    files: int
+    failed: Sequence[FileRecord]
     embedded: int
-    refused: Sequence[FileRecord]
     known: int
 
 
@@ -57,6 +57,7 @@ class _Batch:
 
     parts: list[Embedded] = field(default_factory=list)
     files: list[FileRecord] = field(default_factory=list)
+    failed: list[FileRecord] = field(default_factory=list)
     known: int = 0
     since: float = field(default_factory=time.monotonic)
 
@@ -148,12 +149,16 @@ class Flow:
                 refused.update(part.refused)
                 self._inventory.add(part)
             waiting.parts += parts
-        waiting.files += [
-            replace(record, status="embed_error", reason=refused[record.key])
-            if record.key in refused and record.status == "done"
-            else record
-            for record in files
-        ]
+        for record in files:
+            if record.key in refused and record.status == "done":
+                failed = replace(record, status="embed_error", reason=refused[record.key])
+                waiting.failed.append(failed)
+                # Under the conditions it is embedded under, it is still found.
+                waiting.files.append(record if self._inventory.known(record.key) else failed)
+            else:
+                waiting.files.append(record)
+                if record.status != "done":
+                    waiting.failed.append(record)
         waiting.known += self._known
         self._pictures, self._files = {}, []
         self._picture_bytes = self._known = 0
@@ -185,8 +190,7 @@ class Flow:
         commit(self._writer, batch.parts, batch.files)
         self.note = self._writer.maintain() or self.note
         embedded = {key for part in batch.parts if part.tables for key in part.keys}
-        refused = [record for record in batch.files if record.status == "embed_error"]
-        return Stored(batch.files, len(embedded), refused, batch.known)
+        return Stored(len(batch.files), batch.failed, len(embedded), batch.known)
 
     def _collect(self) -> None:
         """Wait for the commit under way and tell of it."""

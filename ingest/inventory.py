@@ -30,6 +30,10 @@ class Inventory:
         """The conditions a picture is not yet embedded under."""
         return tuple(table for table in self.tables if key not in self._have[table.table])
 
+    def known(self, key: str) -> bool:
+        """Whether a picture is embedded under any condition."""
+        return any(key in keys for keys in self._have.values())
+
     def needed(self, key: str) -> bool:
         """Whether the picture must be looked at: to be embedded, or to learn its size."""
         return key not in self._images or bool(self.missing(key))

@@ -194,11 +194,8 @@ class _Run:
 
     def _stored(self, stored: Stored) -> None:
         """Acknowledge what is on the disk."""
-        for record in stored.files:
-            if record.status != "done":
-                self._fail(record)
-            else:
-                self._done += 1
+        self.report.failed += stored.failed
+        self._done += stored.files
         self.report.known += stored.known
         self.report.embedded += stored.embedded
         self._tell()

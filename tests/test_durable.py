@@ -259,6 +259,15 @@ def test_a_picture_the_encoder_cannot_do(
     assert len(fill(gallery, folder, "", again).failed) == len(at) and again.calls == []
 
 
+def test_a_refusal_under_a_new_condition_hides_nothing(folder: Path, gallery: Gallery) -> None:
+    odd(folder / "03.png", 3)
+    fill(gallery, folder, "color", StandIn())
+    report = fill(gallery, folder, "shape", Moody("nan"))
+    assert [(Path(r.path).stem, r.status) for r in report.failed] == [("03", "embed_error")]
+    assert [len(have) for have in keys(gallery)] == [30, 29]
+    assert len(gallery.paths()) == 30
+
+
 @pytest.mark.parametrize("mood", ["raises", "short", "nan"])
 def test_an_encoder_that_fails_on_everything_is_no_fault_of_the_pictures(
     mood: str, folder: Path, gallery: Gallery
