@@ -243,6 +243,11 @@ class Gallery:
             return pa.chunked_array([], pa.string())
         return self._database.open(table.table).read(["key"]).column("key")
 
+    def read_keys(self) -> set[str]:
+        """Every picture of which anything is stored, with a file or without."""
+        held = set(self.read("images", IMAGES).column("key").to_pylist())
+        return held.union(*(self.keys(table) for table in self.conditions()))
+
     def column(self, table: VectorTable) -> VectorColumn:
         """Read a condition's whole table.
 
@@ -390,6 +395,10 @@ class Writer:
     def put_source(self, source: str, options: Mapping[str, Any]) -> None:
         """Remember what was ingested, and by which options it was scanned."""
         self._table("manifest").upsert(_manifest_row(f"source:{source}", options))
+
+    def forget_source(self, source: str) -> None:
+        """Scan a source no more when none is named."""
+        self._table("manifest").delete([f"source:{source}"])
 
     def put_listings(self, rows: pa.Table) -> None:
         """Store what the user's tables say of files.

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from indexes.errors import GalleryMismatch, UsageError
 from indexes.gallery import Gallery, Writer
@@ -203,7 +203,7 @@ class _Run:
             return _Taken(record, None)
         return _Taken(FileRecord(path, key, size, mtime_ns, "done"), picture)
 
-    def _accept(self, taken: _Taken, kept: set[str]) -> None:
+    def _accept(self, taken: _Taken, kept: Mapping[str, str]) -> None:
         record = taken.record
         if record.status != "done":
             self.report.failed.append(record)

@@ -55,7 +55,8 @@ class Plan:
         unchanged: need nothing.
         returned: were gone and are back; they need nothing else.
         todo: the files to be read, of the four kinds before ``unchanged``.
-        kept: paths of incomplete pictures: if one cannot be read now, what is known of it stays.
+        kept: paths of incomplete pictures with their keys: if one cannot be read now, what is
+            known of it stays.
         settled: what to record without reading a file.
         failed: files that cannot be had or could not be read before and have not changed.
         failed_before: how many of these were known as such.
@@ -73,7 +74,7 @@ class Plan:
     unchanged: int = 0
     returned: int = 0
     todo: list[Found] = field(default_factory=list)
-    kept: set[str] = field(default_factory=set)
+    kept: dict[str, str] = field(default_factory=dict)
     settled: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     failed_before: int = 0
@@ -123,17 +124,19 @@ class Planner:
             opened: the sources.
             listed_by: the paths that a source listed before.
         """
-        counts = [self._scan(one.sources) for one in opened]
+        scans = [self._scan(one.sources) for one in opened]
         self.plan.failed.extend(self._known.records(np.array(self._still_failed, np.int64)))
-        for one, count in zip(opened, counts, strict=True):
-            self._miss(one, count, listed_by)
+        for one, (count, vanished) in zip(opened, scans, strict=True):
+            self._miss(one, count, vanished, listed_by)
         self._fill()
         return self.plan
 
     # -- what is there ---------------------------------------------------------------------
 
-    def _scan(self, sources: Iterable[Source]) -> int:
+    def _scan(self, sources: Iterable[Source]) -> tuple[int, dict[int, str]]:
+        """Compare all files; returns how many are there, and known ones that are named and not."""
         count = 0
+        self._vanished: dict[int, str] = {}
         for source in sources:
             for chunk in _chunks(source.scan()):
                 rows = self._known.rows([found.path for found in chunk])
@@ -141,7 +144,7 @@ class Planner:
                     self._tell(source, chunk, rows)
                 count += sum(not found.status for found in chunk)
                 self._compare(chunk, rows)
-        return count
+        return count, self._vanished
 
     def _tell(self, source: Source, chunk: Sequence[Found], rows: Rows) -> None:
         assert self._listed is not None
@@ -178,7 +181,7 @@ class Planner:
             plan.todo.append(found)
         elif known.done[row] or (known.gone[row] and key):
             if self._needed(key):
-                self._complete(found)
+                self._complete(found, key)
             elif known.gone[row]:
                 plan.returned += 1
                 size, mtime_ns = int(known.sizes[row]), int(known.mtimes[row])
@@ -202,8 +205,9 @@ class Planner:
         plan, known = self.plan, self._known
         if found.status == "vanished" and row >= 0 and (known.done[row] or known.gone[row]):
             plan.found -= 1
+            self._seen[row] = False
             if known.done[row]:
-                self._lose(row, found.reason)
+                self._vanished[row] = found.reason
             return
         record = FileRecord(found.path, "", found.size, found.mtime_ns, found.status, found.reason)
         plan.failed.append(record)
@@ -220,19 +224,23 @@ class Planner:
             self.plan.gone.append(row)
             self.plan.gone_reasons.append(reason)
 
-    def _miss(self, one: Opened, count: int, listed_by: Callable[[str], list[str]] | None) -> None:
-        """Mark what a source held before and does not hold now."""
+    def _miss(
+        self,
+        one: Opened,
+        count: int,
+        vanished: dict[int, str],
+        listed_by: Callable[[str], list[str]] | None,
+    ) -> None:
+        """Mark what a source held before and does not hold now, if it holds anything at all."""
+        lost = {row: reason for row, reason in vanished.items() if not self._seen[row]}
+        covered = set(lost)
         unseen = np.flatnonzero(~self._seen & ~self._known.gone & ~self._lost)
-        lost: list[tuple[int, str]] = []
-        covered = 0
         for rows, paths in self._known.paths_in_chunks(unseen):
             for row, path in zip(rows.tolist(), paths, strict=True):
                 for source in one.sources:
                     if source.covers(path):
-                        covered += 1
-                        reason = source.gone(path) if count else ""
-                        if reason:
-                            lost.append((row, reason))
+                        covered.add(row)
+                        lost[row] = lost.get(row) or (source.gone(path) if count else "")
                         break
         for source in one.sources:
             if source.lists and listed_by is not None:
@@ -240,13 +248,15 @@ class Planner:
                 rows = self._known.rows(paths)
                 for path, row in zip(paths, rows.tolist(), strict=True):
                     if row >= 0 and not self._seen[row] and not self._known.gone[row]:
-                        covered += 1
-                        if count:
-                            lost.append((row, source.gone(path)))
+                        covered.add(row)
+                        lost[row] = lost.get(row) or (source.gone(path) if count else "")
         reason = next((source.reason for source in one.sources if source.reason), "")
-        if not count and (covered or reason):
-            self.plan.unreachable.append(Unreachable(one.name, covered, reason or "is empty"))
-        for row, reason in lost:
+        if not count:
+            if covered or reason:
+                nothing = Unreachable(one.name, len(covered), reason or "is empty")
+                self.plan.unreachable.append(nothing)
+            return
+        for row, reason in lost.items():
             if reason:
                 self._lose(row, reason)
 
@@ -277,12 +287,12 @@ class Planner:
                 if found.status:
                     self.plan.out_of_reach += 1
                 else:
-                    self._complete(found)
+                    self._complete(found, key)
 
-    def _complete(self, found: Found) -> None:
+    def _complete(self, found: Found, key: str) -> None:
         self.plan.incomplete += 1
         self.plan.todo.append(found)
-        self.plan.kept.add(found.path)
+        self.plan.kept[found.path] = key
 
 
 def _chunks(found: Iterator[Found]) -> Iterator[list[Found]]:

@@ -131,7 +131,7 @@ def test_special_files_never_block(tmp_path: Path) -> None:
 
 
 def scan(folder: Path) -> list[Found]:
-    return list(Folder(folder, folder, SourceOptions()).scan())
+    return list(Folder(folder, folder.absolute(), SourceOptions()).scan())
 
 
 def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _open(text: str, options: SourceOptions, root: Path) -> tuple[Source, ...] |
             return (kind(text, root, options),)
         return (Folder(text, root, options),) if os.path.isdir(text) else None
     names = expand_braces(text)
-    if len(names) > 1:
+    if names != [text]:
         return _open_all(names, text, options, root)
     if has_pattern(text):
         found = sorted(glob.glob(text, recursive=True))
@@ -162,7 +162,7 @@ def _open_all(
 
 def _open_address(text: str, options: SourceOptions, root: Path) -> tuple[Source, ...] | None:
     names = expand_braces(text)
-    if len(names) > 1:
+    if names != [text]:
         found = [_open_address(name, options, root) for name in names]
         return tuple(source for some in found for source in some or ())
     if has_pattern(text):

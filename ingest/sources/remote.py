@@ -88,9 +88,10 @@ def version_of(about: dict[str, Any]) -> int:
                 continue
         if isinstance(value, datetime):
             aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return int(aware.timestamp() * 1e6) * 1000
+            value = aware.timestamp()
         if isinstance(value, (int, float)) and value:
-            return int(value * 1e9)
+            # To the microsecond: one listing may give a number and the next a date.
+            return round(value * 1e6) * 1000
     for name in _VERSIONS:
         if about.get(name):
             digest = hashlib.sha256(str(about[name]).encode()).digest()
