@@ -48,6 +48,8 @@ def say_sources(opened: Sequence[Opened], report: IngestReport) -> None:
     if not report.found and not report.unreachable:
         names = ", ".join(one.name or one.sources[0].name for one in opened)
         say(f"No pictures in {names}: no file there has a picture's name.")
+    if report.relabelled:
+        say(f"{report.relabelled} files have new values in your columns.")
     say_unreachable([vars(one) for one in report.unreachable])
     if report.out_of_reach:
         say(f"{report.out_of_reach} pictures lack a condition and cannot be read now.")

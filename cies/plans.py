@@ -162,8 +162,8 @@ def print_plan(document: dict[str, Any]) -> None:
         ["time", "unknown until measured" if seconds is None else duration(seconds)],
         [
             "disk",
-            (f"{size / 1e6:,.1f} MB" if size is not None else "unknown until the model is there")
-            + f" ({free / 1e6:,.0f} MB free)",
+            ("unknown until the model is there" if size is None else amount(size))
+            + f" ({amount(free)} free)",
         ],
     ]
     if speed and seconds:
@@ -184,6 +184,14 @@ def say_unreachable(sources: Sequence[dict[str, Any]]) -> None:
             f"{one['name']} {one['reason']}, and the gallery knows {one['files']} files from it; "
             f"nothing there counts as gone. To forget them: `cies prune --source {one['name']}`."
         )
+
+
+def amount(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:,.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,7 @@ def column_name(name: str) -> str:
     Lower case, every run of other characters one underscore; a name that the gallery needs itself
     gets ``user_`` before it (``path`` becomes ``user_path``).
     """
-    plain = unicodedata.normalize("NFKC", name).casefold()
+    plain = unicodedata.normalize("NFKC", name).lower()
     word = re.sub(r"\W+", "_", plain).strip("_") or "column"
     if word[0].isdigit():
         word = "_" + word

@@ -386,6 +386,7 @@ def ingest(
         for records in found.planner.gone_records():
             run.put_files(records)
             run.report.gone += len(records)
+        writer.forget_files(found.plan.outdated)
         run.report.relabelled = found.relabelled
         if run.report.embedded:
             run.summarize()

@@ -60,7 +60,8 @@ class Plan:
         settled: what to record without reading a file.
         failed: files that cannot be had or could not be read before and have not changed.
         failed_before: how many of these were known as such.
-        gone: rows of the known files that were there at an earlier scan and are not now.
+        outdated: paths that could not be read before and are not there any more.
+        gone: rows of the pictures that were there at an earlier scan and are not now.
         gone_reasons: why, in the same order.
         out_of_reach: pictures that lack a condition and cannot be read now.
         unreachable: sources of which nothing is left.
@@ -78,6 +79,7 @@ class Plan:
     settled: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     failed_before: int = 0
+    outdated: list[str] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     gone_reasons: list[str] = field(default_factory=list)
     out_of_reach: int = 0
@@ -148,7 +150,7 @@ class Planner:
 
     def _tell(self, source: Source, chunk: Sequence[Found], rows: Rows) -> None:
         assert self._listed is not None
-        usable = [number for number, found in enumerate(chunk) if not found.status]
+        usable = [number for number, found in enumerate(chunk) if found.values is not None]
         gone = [bool(rows[n] >= 0 and self._known.gone[rows[n]]) for n in usable]
         self._listed(source, [chunk[n] for n in usable], gone)
 
@@ -219,10 +221,14 @@ class Planner:
     # -- what is not there -----------------------------------------------------------------
 
     def _lose(self, row: int, reason: str) -> None:
-        if not self._lost[row]:
-            self._lost[row] = True
+        if self._lost[row]:
+            return
+        self._lost[row] = True
+        if self._known.done[row]:
             self.plan.gone.append(row)
             self.plan.gone_reasons.append(reason)
+        else:
+            self.plan.outdated.extend(self._known.paths(np.array([row])))
 
     def _miss(
         self,

@@ -293,8 +293,8 @@ class CellTable(Listing):
         return not self._cells
 
     def covers(self, path: str) -> bool:
-        """The cells of this file."""
-        return path.startswith(self.name + "!/")
+        """The cells of this file, and itself."""
+        return path == self.name or super().covers(path)
 
     def gone(self, path: str) -> str:
         """What a whole table does not hold is gone."""

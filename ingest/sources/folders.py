@@ -131,14 +131,18 @@ class Folder(Source):
         return Found(path, about.st_size, about.st_mtime_ns, place=self._files)
 
     def covers(self, path: str) -> bool:
-        """Everything below the folder."""
+        """The folder and everything below it."""
         if self.name == ".":
             return not path.startswith("/") and not is_address(path)
-        return path.startswith(self.name.rstrip("/") + "/")
+        return path == self.name or path.startswith(self.name.rstrip("/") + "/")
 
     def gone(self, path: str) -> str:
         """A file that was passed over this time, by a pattern say, is not gone."""
-        return "there is no such file" if is_absent(path, self._root) else ""
+        if is_absent(path, self._root):
+            return "there is no such file"
+        # A folder is known only if it could not be looked into, which it can be now.
+        folder = os.path.isdir(os.path.join(self._root, unescaped(path)))
+        return "a folder" if folder and self.complete else ""
 
 
 class Files(Source):

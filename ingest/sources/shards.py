@@ -193,7 +193,9 @@ class TarShard(Source):
                 )
 
     def covers(self, path: str) -> bool:
-        """The members of the shard that the patterns let through."""
+        """The shard, and its members that the patterns let through."""
+        if path == self.name:
+            return True
         if not path.startswith(self.name + "!/"):
             return False
         name = path.removeprefix(self.name + "!/")

@@ -130,6 +130,10 @@ class Listing(Source):
             return remote_file(location, own)
         return local_file(location, self._root, own)
 
+    def covers(self, path: str) -> bool:
+        """The rows that could not be used before."""
+        return path.startswith(self.name + "!/")
+
     def gone(self, path: str) -> str:
         """A picture leaves the gallery's answers with its row."""
         if inside(path) is None and not is_address(path) and is_absent(path, self._root):
@@ -168,9 +172,9 @@ def open_text(location: str) -> io.TextIOWrapper:
 
 
 def _not_utf8(location: str, line: int, error: UnicodeError) -> UsageError:
+    reason = getattr(error, "reason", error)
     return UsageError(
-        f"{location} is not text in UTF-8 (after line {line}: {getattr(error, 'reason', error)}); "
-        "save it as UTF-8."
+        f"{location} is not text in UTF-8 (line {line + 1} or later: {reason}); save it as UTF-8."
     )
 
 
