@@ -36,7 +36,7 @@ def agree_on_columns(sources: Sequence[Source], there: Mapping[str, pa.DataType]
     for source in sources:
         for column, kind in source.columns.items():
             if column not in there:
-                source.columns[column] = wide[column]
+                source.columns[column] = wide[column] or "string"
                 continue
             known = words[there[column]]
             if wider(known, kind) != known:

@@ -289,6 +289,17 @@ def test_options_of_tables(gallery: Gallery, tmp_path: Path) -> None:
     assert rows(gallery)["a.png"]["price"] == 3.0
 
 
+def test_a_column_without_values_has_no_type_to_quarrel_about(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    put(tmp_path / "a.png", png(1))
+    put(tmp_path / "full.csv", "file,n\na.png,1\n")
+    put(tmp_path / "empty.csv", "file,n,m\na.png,,\n")
+    fill(gallery, tmp_path / "full.csv")
+    fill(gallery, tmp_path / "empty.csv")
+    assert [str(kind) for kind in user_columns(gallery).values()] == ["int64", "string"]
+
+
 def test_jsonl_types(gallery: Gallery, tmp_path: Path) -> None:
     put(tmp_path / "a.png", png(1))
     put(tmp_path / "b.png", png(2))

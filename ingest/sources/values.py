@@ -177,6 +177,8 @@ class Columns:
     def settle(self, available: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """The columns taken: the gallery's name to type, and the user's name to the gallery's.
 
+        The type is empty for a column that holds no value at all.
+
         Args:
             available: the columns there are, for the message.
 
@@ -200,5 +202,5 @@ class Columns:
                     f"The columns '{twin}' and '{column}' of {self._name} would both be called "
                     f"{stored} in the gallery; leave one out with --columns."
                 )
-            kinds[stored], names[column] = asked or kind or "string", stored
+            kinds[stored], names[column] = asked or kind, stored
         return kinds, names
