@@ -22,7 +22,7 @@ from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from ingest.images import UnreadableImage
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import found_at, open_sources
+from ingest.sources.factory import found_at, located, open_sources
 from ingest.sources.patterns import expand_braces, matches
 
 
@@ -45,6 +45,7 @@ def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> N
     assert set(keys) == set(expected)
     for path, data in expected.items():
         assert keys[path] == hashlib.sha256(data).hexdigest()
+        assert located(gallery.location(path)).read().data == data
         again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
         assert (again.data, again.key) == (data, keys[path])
 

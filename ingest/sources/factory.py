@@ -219,6 +219,18 @@ def _listed(stdin: BinaryIO | None, options: SourceOptions, root: Path) -> tuple
     return tuple(sources)
 
 
+def located(location: str) -> Found:
+    """A picture by what :meth:`indexes.gallery.Gallery.location` gives, as it is now.
+
+    Raises:
+        UsageError: if it lies at an address that cannot be read here.
+    """
+    if is_address(location):
+        return found_at(location, Path())
+    folder = Path(location).absolute().anchor
+    return found_at(stored_path(location, Path(folder)), Path(folder))
+
+
 def found_at(path: str, root: Path) -> Found:
     """A picture by its stored path, as it is now.
 
