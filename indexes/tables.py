@@ -201,5 +201,10 @@ class Database:
         """Open a table, made empty first if it is not there."""
         if name not in self.names():
             self._connection.create_table(name, schema=schema)
-            sync_folder(self.folder, set())
+            sync_folder(self.folder / f"{name}.lance", set())
+            descriptor = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         return self.open(name)

@@ -20,6 +20,7 @@ from PIL import Image
 from indexes.attributes import RESERVED, attributes, column_name, user_columns
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
+from indexes.records import stored_path, unescaped
 from ingest.images import UnreadableImage
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import found_at, located, open_sources
@@ -507,3 +508,15 @@ def test_a_file_that_changes_under_a_shard_is_an_outcome(tmp_path: Path) -> None
     with pytest.raises(UnreadableImage) as caught:
         found.read()
     assert caught.value.status == "vanished"
+
+
+def test_stored_paths_are_those_of_pathlib(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "a", Path("/")):
+        for text in ("a", "a/b.png", "./a", "a//b", "a/./b", "a/../b", "a/", ".", "/", "/etc/x"):
+            for path in (text, str(tmp_path / "a" / text), "/tmp/" + text):
+                absolute = Path(path).absolute()
+                below = absolute.is_relative_to(root)
+                expected = (absolute.relative_to(root) if below else absolute).as_posix()
+                assert stored_path(path, root) == expected, (path, root)
+    odd = os.fsdecode(b"\xff.png")
+    assert unescaped(stored_path(odd, tmp_path)) == odd

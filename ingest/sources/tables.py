@@ -74,7 +74,8 @@ class Listing(Source):
         self._location = location
         self._root = root
         self._options = options
-        self._base = options.root or _folder_of(location)
+        base = options.root or _folder_of(location)
+        self._base = base if is_address(base) else os.path.abspath(base)
         self._column = ""
         self._known = Columns(location, options.columns)
 
@@ -150,7 +151,7 @@ def _folder_of(location: str) -> str:
 def _joined(base: str, path: str) -> str:
     if is_address(base):
         return base.rstrip("/") + "/" + path.removeprefix("./")
-    return os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(path)))
+    return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
 def open_text(location: str) -> io.TextIOWrapper:
