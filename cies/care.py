@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Callable
 
 from cies.console import print_json, print_table, say
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.repair import repair
 from indexes.verify import Finding, verify
+from indexes.writer import COPY
 from query.hits import SCHEMA_VERSION
 
 #: Paths named by a repair; all of them are in its JSON.

@@ -11,6 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from cies.words import (
+    ColumnsOption,
+    DryRunOption,
+    ExcludeOption,
+    GoneOption,
+    ImageColumnOption,
+    IncludeOption,
+    ListGoneOption,
+    MissingSourceOption,
+    NullOption,
+    PlanOption,
+    RetryOption,
+    RootOption,
+    SourceArgument,
+    YesOption,
+)
 from indexes.errors import CiesError
 
 if TYPE_CHECKING:
@@ -66,7 +82,7 @@ def _top(
 
 @app.command()
 def ingest(
-    source: Annotated[list[Path], typer.Argument(help="Folders, searched through, and files.")],
+    source: SourceArgument = None,
     gallery: GalleryOption = None,
     condition: Annotated[
         Optional[list[str]],
@@ -106,6 +122,14 @@ def ingest(
     device_map: Annotated[
         Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
     ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    image_column: ImageColumnOption = None,
+    root: RootOption = None,
+    columns: ColumnsOption = None,
+    null: NullOption = False,
+    retry_failed: RetryOption = False,
+    plan: PlanOption = False,
     force: Annotated[
         bool, typer.Option(help="Accept conditions the model was not schooled on.")
     ] = False,
@@ -117,12 +141,21 @@ def ingest(
     Example: cies ingest ~/photos -c color -c "kind of place"
     """
     from cies import api
-    from cies.commands import ingest_summary, print_failures
+    from cies.commands import ingest_summary, print_failures, say_sources
     from cies.console import print_json, progress_bar, say
+    from cies.filling import existing, open_named, run_plan
     from cies.settings import find_gallery
+    from ingest.sources.base import SourceOptions
 
     place = find_gallery(gallery)
-    _check_sources(source)
+    kept = None if columns is None else tuple(filter(None, columns.split(",")))
+    patterns = tuple(include or ()), tuple(exclude or ())
+    chosen = SourceOptions(*patterns, image_column, root, kept, null)
+    opened = open_named(place, source or [], chosen)
+    if plan:
+        store = existing(place)
+        run_plan(store, place, opened, condition or [], model, method, retry_failed, as_json)
+        return
     options = _options(layer=layer, token=token, max_side=max_side, compat=compat)
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
@@ -132,7 +165,7 @@ def ingest(
 
         report = api.ingest(
             store,
-            list(source),
+            opened,
             condition or [],
             model,
             method,
@@ -144,9 +177,9 @@ def ingest(
             announce,
             options,
             device_map,
+            retry_failed=retry_failed,
         )
-    if not report.found:
-        say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
+    say_sources(opened, report)
     print_failures(report)
     for note in report.notes:
         say(f"Note: {note}.")
@@ -155,13 +188,14 @@ def ingest(
         print_json(summary)
     else:
         rate = report.embedded / report.embedding_seconds if report.embedded else 0
+        gone = f", {report.gone} gone" if report.gone else ""
         speed = f" at {rate:.1f} pictures/s" if rate else ""
         say(
             f"{report.embedded} pictures embedded{speed}, {report.unchanged + report.known} known, "
-            f"{len(report.failed)} unreadable; gallery {place}, conditions: "
+            f"{len(report.failed)} unreadable{gone}; gallery {place}, conditions: "
             f"{', '.join(report.conditions)}."
         )
-    if strict and report.failed:
+    if strict and (report.failed or report.unreachable):
         raise typer.Exit(3)
 
 
@@ -171,15 +205,6 @@ def _options(**given: int | str | None) -> DiorOptions | None:
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return DiorOptions(**chosen) if chosen else None
-
-
-def _check_sources(sources: list[Path]) -> None:
-    """Before a gallery is made for nothing."""
-    from indexes.errors import UsageError
-
-    for source in sources:
-        if not os.path.lexists(source):
-            raise UsageError(f"There is no file or folder {source}; check the path.")
 
 
 @app.command()
@@ -193,6 +218,7 @@ def search(
     quiet: Annotated[bool, typer.Option("-q", help="Print paths only.")] = False,
     html: Annotated[Optional[Path], typer.Option(help="Write a contact sheet here.")] = None,
     index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    gone: GoneOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Find the pictures most like one, in one respect.
@@ -208,7 +234,7 @@ def search(
         raise UsageError("--json, --jsonl and -q exclude one another; give one of them.")
     if index not in ("auto", "exact", "faiss"):
         raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
-    engine = api.open(find_gallery(gallery), device, index)
+    engine = api.open(find_gallery(gallery), device, index, gone=gone)
     say_model(engine.table(condition))
     hits = engine.search(image, condition, k)
     if html is not None:
@@ -220,10 +246,11 @@ def search(
 def status(
     gallery: GalleryOption = None,
     failed: Annotated[bool, typer.Option(help="List the files that could not be read.")] = False,
+    gone: ListGoneOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in the gallery."""
-    from cies.commands import failed_files, gallery_status, print_failed, print_status
+    from cies.commands import failed_files, gallery_status, print_failed, print_gone, print_status
     from cies.console import print_json
     from cies.settings import find_gallery
     from indexes.gallery import Gallery
@@ -236,8 +263,25 @@ def status(
     document = gallery_status(opened)
     if as_json:
         print_json(document)
+    elif gone:
+        print_gone(document)
     else:
         print_status(document)
+
+
+@app.command()
+def prune(
+    gallery: GalleryOption = None,
+    source: MissingSourceOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget the files that are gone, and pictures of which none is left, with their vectors."""
+    from cies.pruning import run_prune
+    from cies.settings import find_gallery
+
+    run_prune(find_gallery(gallery), source, dry_run, yes, as_json)
 
 
 @app.command()

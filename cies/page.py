@@ -51,7 +51,7 @@ class Row:
 @cache
 def _address(path: str, key: str) -> str | None:
     """A picture as a data address, or ``None`` if it cannot be read any more."""
-    data = thumbnail(Path(path), key)
+    data = thumbnail(path, key)
     if data is None:
         return None
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

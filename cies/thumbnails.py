@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from ingest.images import UnreadableImage, decode, read_bytes
+from indexes.errors import UsageError
+from ingest.images import UnreadableImage, decode
+from ingest.sources.factory import located
 
 #: Longest side in pixels.
 THUMBNAIL = 176
@@ -23,11 +25,11 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_dir("cies", appauthor=False)) / "thumbnails"
 
 
-def thumbnail(path: Path, key: str = "") -> bytes | None:
+def thumbnail(path: str | Path, key: str = "") -> bytes | None:
     """A picture as a small JPEG.
 
     Args:
-        path: of its file.
+        path: of its file, wherever that lies.
         key: its content key, under which it is kept; without one it is made each time.
 
     Returns:
@@ -41,9 +43,9 @@ def thumbnail(path: Path, key: str = "") -> bytes | None:
             if kept.endswith(b"\xff\xd9"):
                 return kept
     try:
-        content = read_bytes(path)
-        image = decode(content.data, THUMBNAIL, path.suffix.lower()).image
-    except UnreadableImage:
+        content = located(str(path)).read()
+        image = decode(content.data, THUMBNAIL, PurePath(path).suffix.lower()).image
+    except (UnreadableImage, UsageError):
         return None
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

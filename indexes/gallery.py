@@ -4,6 +4,7 @@
 manifest    key, value (JSON): format version and geometry, and one entry a vector table
 files       path -> content key, size, time, and what became of it
 images      content key -> what is known of the picture
+listings    path -> the user's table that lists it, and the columns that table brought
 statistics  vector table -> mean and standard deviation of its vectors
 c_...       one a condition: content key -> vector, word, word probability, checksum
 ==========  ==================================================================================
@@ -15,15 +16,12 @@ picture. What is missing is a difference of keys. Readers take no lock; one writ
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from indexes.errors import (
     GalleryError,
@@ -33,7 +31,6 @@ from indexes.errors import (
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
-from indexes.ledger import sync
 from indexes.records import (
     FILES,
     IMAGES,
@@ -43,27 +40,23 @@ from indexes.records import (
     ImageRecord,
     VectorColumn,
     VectorTable,
-    escaped,
+    completed,
+    file_records,
+    is_address,
+    stored_path,
     unescaped,
-    vector_schema,
 )
-from indexes.tables import Database, Table
-from indexes.vectors import Vectors, checksums, unit
+from indexes.tables import Database
+from indexes.vectors import Vectors, unit
+from indexes.writer import COPY, Writer, manifest_row, write_copy
 
 FORMAT = 1
-
-#: A copy of the manifest, from which ``cies repair`` makes it anew if it is lost.
-COPY = "gallery.json"
-
-#: Disk that maintenance leaves free beside what it needs.
-_SPARE_BYTES = 64 * 2**20
 
 #: Rows read at once where all of a table would be too much.
 _ROWS = 8192
 
 #: What lies in a gallery's folder beside its tables.
 _OWN = frozenset({"lock", "checksums", "quarantine", COPY, f"{COPY}.new"})
-
 #: How a new gallery compares vectors, unless told otherwise; measured in docs/geometry.md.
 DEFAULT_GEOMETRY = "raw"
 
@@ -188,45 +181,78 @@ class Gallery:
         entries.sort(key=lambda entry: entry["order"])
         return [VectorTable(e["name"], e["dimension"], e["made_by"]) for e in entries]
 
+    def read(self, name: str, schema: pa.Schema) -> pa.Table:
+        """One of the gallery's own tables, whole.
+
+        Args:
+            name: ``files``, ``images`` or ``listings``.
+            schema: the columns it has in this version; those that an earlier version did not
+                write are empty, and columns beside them follow.
+        """
+        if name not in self._database.names():
+            return schema.empty_table()
+        return completed(self._database.open(name).read(), schema)
+
     def files(self) -> list[FileRecord]:
         """Every file seen, in path order."""
-        rows = self._database.open("files").read().to_pylist()
-        return sorted((FileRecord(**row) for row in rows), key=lambda record: record.path)
+        return file_records(self.read("files", FILES))
 
     def images(self) -> list[ImageRecord]:
         """Every picture, in key order."""
-        table = self._database.open("images").read()
+        table = self.read("images", IMAGES)
         seconds = table.column("taken_at").cast(pa.int64()).to_pylist()
         rows = table.drop_columns(["taken_at"]).to_pylist()
         records = [ImageRecord(**row, taken_at=at) for row, at in zip(rows, seconds, strict=True)]
         return sorted(records, key=lambda record: record.key)
 
-    def paths(self) -> dict[str, list[str]]:
-        """Content key to the files that hold it, in path order."""
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """What was ingested before, by its stored path, with the options it was scanned by."""
+        prefix = "source:"
+        entries = sorted(self._manifest().items())
+        return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
+
+    def paths(self, gone: bool = False) -> dict[str, list[str]]:
+        """Content key to the files that hold it, in path order.
+
+        Args:
+            gone: whether files that were not there at the last scan count too, after the others.
+        """
         table = self._database.open("files").read(["path", "key", "status"])
         found: dict[str, list[str]] = {}
         columns = (table.column(name).to_pylist() for name in ("path", "key", "status"))
-        for path, key, status in sorted(zip(*columns, strict=True)):
-            if status == "done":
-                found.setdefault(key, []).append(path)
+        rows = sorted(zip(*columns, strict=True))
+        for wanted in ("done", "gone") if gone else ("done",):
+            for path, key, status in rows:
+                if status == wanted and key:
+                    found.setdefault(key, []).append(path)
         return found
 
     def absolute(self, path: str) -> Path:
-        """Where a stored path lies on this machine."""
+        """Where a stored path lies on this machine; not for addresses on other systems."""
         return self.root / unescaped(path)
 
-    def stored(self, path: Path) -> str:
+    def location(self, path: str) -> str:
+        """A stored path for people and programs: absolute, or an address as it is."""
+        return path if is_address(path) else str(self.absolute(path))
+
+    def stored(self, path: str | Path) -> str:
         """How the gallery writes a path down: relative to its root where it lies below it."""
-        absolute = path.absolute()
-        inside = absolute.is_relative_to(self.root)
-        return escaped((absolute.relative_to(self.root) if inside else absolute).as_posix())
+        return stored_path(path, self.root)
 
     def keys(self, table: VectorTable) -> set[str]:
         """The pictures embedded under a condition."""
+        return set(self.stored_keys(table).to_pylist())
+
+    def stored_keys(self, table: VectorTable) -> pa.ChunkedArray:
+        """As :meth:`keys`, in no order and without a Python object for each."""
         if table.table not in self._database.names():
-            return set()
-        rows = self._database.open(table.table).read(["key"])
-        return set(rows.column("key").to_pylist())
+            return pa.chunked_array([], pa.string())
+        return self._database.open(table.table).read(["key"]).column("key")
+
+    def read_keys(self) -> set[str]:
+        """Every picture of which anything is stored, with a file or without."""
+        held = set(self.read("images", IMAGES).column("key").to_pylist())
+        return held.union(*(self.keys(table) for table in self.conditions()))
 
     def image_keys(self) -> set[str]:
         """The pictures of which size and format are known."""
@@ -323,159 +349,3 @@ def _refuse_lost_manifest(path: Path) -> None:
             f"The gallery at {path} has lost its table manifest; `cies repair` makes it anew from "
             f"{COPY}."
         )
-
-
-class Writer:
-    """The one writer of a gallery; every method is durable when it returns."""
-
-    def __init__(self, database: Database):
-        self._database = database
-        self._tables: dict[str, Table] = {}
-        self._declared: set[str] | None = None
-
-    def _table(self, name: str) -> Table:
-        if name not in self._tables:
-            self._tables[name] = self._database.open(name)
-        return self._tables[name]
-
-    def declare(self, table: VectorTable, order: int) -> None:
-        """Make a condition's table and enter it in the manifest."""
-        self.ensure(table)
-        entry = {
-            "name": table.name,
-            "dimension": table.dimension,
-            "made_by": dict(table.made_by),
-            "order": order,
-        }
-        self._table("manifest").upsert(manifest_row(f"condition:{table.table}", entry))
-        write_copy(self._database)
-        self._declared = None
-
-    def ensure(self, table: VectorTable) -> None:
-        """Make a condition's table if it is not there, as for a new one or after a repair."""
-        self._database.ensure(table.table, vector_schema(table.dimension))
-
-    def declared(self) -> set[str]:
-        """Names of the vector tables in the manifest."""
-        if self._declared is None:
-            rows = self._table("manifest").read(["key"]).column("key").to_pylist()
-            entries = [key.partition(":") for key in rows]
-            self._declared = {name for kind, _, name in entries if kind == "condition"}
-        return self._declared
-
-    def put_vectors(
-        self,
-        table: VectorTable,
-        keys: Sequence[str],
-        vectors: Vectors,
-        words: Sequence[str],
-        word_probabilities: NDArray[np.float32],
-    ) -> None:
-        """Store pictures' vectors under a condition.
-
-        Args:
-            table: an entry that was declared.
-            keys: content keys, [n], without repetition.
-            vectors: float32 [n, dim], unit rows; kept as fp16.
-            words: the model's word for each, or empty strings.
-            word_probabilities: float32 [n].
-
-        Raises:
-            ValueError: if a vector is not of unit length, which is checked before writing.
-        """
-        lengths = np.linalg.norm(vectors, axis=1)
-        if vectors.shape != (len(keys), table.dimension) or not np.allclose(lengths, 1, atol=1e-3):
-            raise ValueError(
-                f"expected {len(keys)} unit vectors of {table.dimension} numbers for "
-                f"condition '{table.name}', got an array of shape {vectors.shape} with lengths "
-                f"{lengths.min():.3f} to {lengths.max():.3f}"
-            )
-        half = vectors.astype(np.float16)
-        flat = pa.array(half.reshape(-1), type=pa.float16())
-        sums = checksums(half, keys, words, word_probabilities)
-        columns = {
-            "key": list(keys),
-            "vector": pa.FixedSizeListArray.from_arrays(flat, table.dimension),
-            "word": list(words),
-            "word_probability": pa.array(word_probabilities, type=pa.float32()),
-            "checksum": pa.array(sums, type=pa.uint32()),
-        }
-        rows = pa.table(columns, schema=vector_schema(table.dimension))
-        self._table(table.table).upsert(rows)
-
-    def put_statistics(self, table: VectorTable, statistics: Statistics) -> None:
-        """Store mean and standard deviation of a condition's vectors."""
-        row = {
-            "table": table.table,
-            "mean": statistics.mean.tolist(),
-            "std": statistics.std.tolist(),
-            "count": statistics.count,
-        }
-        self._table("statistics").upsert(pa.Table.from_pylist([row], schema=STATISTICS))
-
-    def put_images(self, images: Sequence[ImageRecord]) -> None:
-        """Store what is known of pictures."""
-        rows = [vars(image) for image in images]
-        self._table("images").upsert(pa.Table.from_pylist(rows, schema=IMAGES))
-
-    def put_files(self, files: Sequence[FileRecord]) -> None:
-        """Store what became of files."""
-        rows = [vars(record) for record in files]
-        self._table("files").upsert(pa.Table.from_pylist(rows, schema=FILES))
-
-    def forget_files(self, paths: Sequence[str]) -> None:
-        """Drop files from the record; pictures and vectors stay."""
-        if paths:
-            self._table("files").delete(paths)
-
-    def maintain(self, due_only: bool = True) -> str | None:
-        """Merge the small files that many commits leave behind, and drop old versions.
-
-        Safe at any time: what a reader may still use stays for an hour.
-
-        Args:
-            due_only: pass over tables that saw few commits since the last time.
-
-        Returns:
-            Why it was put off, if it was: it needs room on the disk, and can wait.
-        """
-        for name in sorted(self._tables if due_only else self._database.names()):
-            table = self._table(name)
-            if due_only and not table.grown():
-                continue
-            if not (table.grown() or table.scattered()):
-                continue
-            needed = 2 * table.size() + _SPARE_BYTES
-            free = shutil.disk_usage(self._database.folder).free
-            if free < needed:
-                return (
-                    f"the tables were not compacted, because that needs {needed / 1e6:.0f} MB of "
-                    f"disk and {free / 1e6:.0f} MB are free"
-                )
-            table.compact()
-        return None
-
-
-def write_copy(database: Database) -> None:
-    """Write the manifest down a second time, whole or not at all."""
-    rows = database.open("manifest").read().to_pylist()
-    document = {row["key"]: json.loads(row["value"]) for row in rows}
-    fresh = database.folder / f"{COPY}.new"
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(database.folder / COPY)
-        sync(database.folder)
-    except OSError as error:
-        raise GalleryError(
-            f"Cannot write to {database.folder}: {(error.strerror or str(error)).lower()}. "
-            "What was stored before is safe; run the same command again to go on."
-        ) from error
-
-
-def manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
-    """An entry of the manifest as a row of its table."""
-    text = json.dumps(dict(value), sort_keys=True)
-    return pa.Table.from_pylist([{"key": key, "value": text}], schema=MANIFEST)

@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from indexes.errors import GalleryError
-from indexes.gallery import COPY, Gallery, manifest_row, write_copy
+from indexes.gallery import Gallery
 from indexes.ledger import Ledger
-from indexes.records import FILES, IMAGES, MANIFEST, STATISTICS, VectorTable, vector_schema
+from indexes.records import (
+    FILES,
+    IMAGES,
+    LISTINGS,
+    MANIFEST,
+    STATISTICS,
+    VectorTable,
+    vector_schema,
+)
 from indexes.tables import Database
 from indexes.verify import (
+    OPTIONAL_TABLES,
     OWN_TABLES,
     Finding,
     Progress,
@@ -25,8 +34,15 @@ from indexes.verify import (
     read_manifest,
     verify,
 )
+from indexes.writer import COPY, manifest_row, write_copy
 
-_SCHEMAS = {"manifest": MANIFEST, "files": FILES, "images": IMAGES, "statistics": STATISTICS}
+_SCHEMAS = {
+    "manifest": MANIFEST,
+    "files": FILES,
+    "images": IMAGES,
+    "statistics": STATISTICS,
+    "listings": LISTINGS,
+}
 
 
 def _silent(table: str, done: int, total: int) -> None:
@@ -70,12 +86,14 @@ def repair(folder: Path, dry_run: bool = False, progress: Progress = _silent) ->
     with Gallery(folder, database).lock():
         manifest = _repair_manifest(database, done, progress)
         conditions = conditions_of(manifest)
-        for name in (*(n for n in OWN_TABLES if n != "manifest"), *sorted(conditions)):
+        optional = [name for name in OPTIONAL_TABLES if (folder / f"{name}.lance").is_dir()]
+        others = [name for name in OWN_TABLES if name != "manifest"] + optional
+        for name in (*others, *sorted(conditions)):
             _repair_table(database, name, conditions.get(name), done, progress)
         database = Database(folder)
         done.embed_again = _missing(database, conditions)
         _forget_unknown_pictures(database, done)
-        for name in (*OWN_TABLES, *conditions):
+        for name in ("manifest", *others, *conditions):
             database.open(name).compact()
     return done
 

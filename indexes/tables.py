@@ -187,6 +187,14 @@ class Table:
                 time.sleep(0.05 * 2**attempt)
                 self._table.checkout_latest()
 
+    def add_missing_columns(self, schema: pa.Schema) -> None:
+        """Give the table the columns of a schema it lacks, empty; durable when it returns."""
+        missing = [field for field in schema if field.name not in self.schema.names]
+        if missing:
+            with _told(self.folder):
+                self._table.add_columns(missing)
+                self.ledger.enter_new()
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the rows of these keys; durable when it returns.
 

@@ -25,6 +25,9 @@ from indexes.vectors import checksums, vector_checksums
 #: The tables every gallery has, beside one a condition.
 OWN_TABLES = ("manifest", "files", "images", "statistics")
 
+#: Made when it is first needed.
+OPTIONAL_TABLES = ("listings",)
+
 #: Rows looked at in one piece; damage is then found to the row.
 _ROWS = 4096
 
@@ -277,7 +280,9 @@ def verify(folder: Path, copy: str, progress: Progress = _silent) -> list[Findin
         findings.append(Finding("manifest", "lost", f"The manifest has lost its entry {key}."))
     conditions = conditions_of({**second, **manifest})
     states = {}
-    for name in (*OWN_TABLES, *sorted(conditions)):
+    for name in (*OWN_TABLES, *OPTIONAL_TABLES, *sorted(conditions)):
+        if name not in there and name in OPTIONAL_TABLES:
+            continue
         if name not in there:
             title = _title(name, conditions)
             findings.append(Finding(name, "lost", f"{title} is not there."))

@@ -7,8 +7,8 @@ from typing import Sequence
 import numpy as np
 
 from indexes.errors import GalleryMismatch
-from indexes.gallery import Writer
 from indexes.records import FileRecord, ImageRecord, VectorTable
+from indexes.writer import Writer
 from ingest.embedding import Embedded
 
 

@@ -41,7 +41,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
     Args:
         requests: a line with ``length``, ``side`` and ``suffix``, then so many bytes.
         replies: a line with ``status`` and ``reason``; or with ``width``, ``height``, ``format``,
-            ``taken_at`` and ``size``, then RGB pixels.
+            ``taken_at``, ``size`` and ``orientation``, then RGB pixels.
         seconds: after which this process ends itself, should the other side be gone by then.
         decode: :func:`ingest.images.decode`.
     """
@@ -72,6 +72,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             "format": picture.format,
             "taken_at": picture.taken_at,
             "size": picture.size,
+            "orientation": picture.orientation,
         }
         _answer(replies, head, pixels)
 

@@ -123,7 +123,7 @@ class _Decoder:
         taken_at = answer["taken_at"]
         shown = (int(answer["size"][0]), int(answer["size"][1]))
         taken = None if taken_at is None else int(taken_at)
-        return Picture(image, str(answer["format"]), taken, shown)
+        return Picture(image, str(answer["format"]), taken, shown, int(answer["orientation"]))
 
     def stop(self) -> None:
         """End the process; whoever waits for its answer learns so."""

@@ -81,7 +81,13 @@ def embed(
         reading, refused = _read(encoder, conditions, shape, keys, images)
         keys = [key for key in keys if key not in refused]
     records = tuple(
-        ImageRecord(key, *pictures[key].size, pictures[key].format, pictures[key].taken_at)
+        ImageRecord(
+            key,
+            *pictures[key].size,
+            pictures[key].format,
+            pictures[key].taken_at,
+            pictures[key].orientation,
+        )
         for key in keys
     )
     return Embedded(tuple(tables), records, reading, refused)

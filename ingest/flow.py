@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Callable, Mapping, Sequence
 
-from indexes.gallery import Writer
 from indexes.records import FileRecord, VectorTable
+from indexes.writer import Writer
 from ingest.commit import commit
 from ingest.embedding import Embedded, embed
 from ingest.encoders.base import Encoder

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,12 +84,14 @@ class Picture:
         format: the decoder's name for the file's format, or ``RAW``.
         taken_at: seconds since 1970 in the camera's own time, or ``None``.
         size: width and height of the file's picture as it is shown, in pixels.
+        orientation: EXIF's number for how the file holds it, 1 (upright) to 8.
     """
 
     image: Image.Image
     format: str
     taken_at: int | None
     size: tuple[int, int]
+    orientation: int = 1
 
 
 def read_bytes(path: Path) -> FileBytes:
@@ -169,7 +171,7 @@ def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
     form = image.format or ""
     _refuse_outlandish(image)
     exif = image.getexif()
-    taken_at = _taken_at(exif)
+    taken_at, orientation = _taken_at(exif), _orientation(exif)
     width, height = image.size
     if side is not None and form in ("JPEG", "MPO") and max(width, height) > side:
         scale = side / max(width, height)
@@ -183,7 +185,8 @@ def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
     sideways = turned.size != before
     if side is not None and max(rgb.size) > side:
         rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Picture(rgb, form, taken_at, (height, width) if sideways else (width, height))
+    size = (height, width) if sideways else (width, height)
+    return Picture(rgb, form, taken_at, size, turn or orientation)
 
 
 def _learn_heif() -> None:
@@ -228,7 +231,7 @@ def _preview(data: bytes, side: int | None, suffix: str) -> Picture:
         buffer = io.BytesIO()
         Image.fromarray(thumbnail.data).save(buffer, "BMP")
         shown = _decode(buffer.getvalue(), side, turn)
-    return Picture(shown.image, "RAW", shown.taken_at, shown.size)
+    return replace(shown, format="RAW")
 
 
 def _refuse_outlandish(image: Image.Image) -> None:
@@ -237,6 +240,11 @@ def _refuse_outlandish(image: Image.Image) -> None:
         raise UnreadableImage("bomb", f"{width} x {height} is more pixels than are safe to decode")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise UnreadableImage("outlandish", f"{width} x {height} is too thin to be looked at")
+
+
+def _orientation(exif: Image.Exif) -> int:
+    number = exif.get(0x0112)
+    return number if isinstance(number, int) and 1 <= number <= 8 else 1
 
 
 def _taken_at(exif: Image.Exif) -> int | None:

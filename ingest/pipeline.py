@@ -14,18 +14,24 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from indexes.errors import CiesError, GalleryMismatch, UsageError
-from indexes.gallery import Gallery, Writer
+from indexes.gallery import Gallery
 from indexes.geometry import Statistics
 from indexes.records import FileRecord, VectorTable
-from ingest.conditions import Condition, same_name
+from indexes.writer import Writer
+from ingest.conditions import Condition, new_conditions
 from ingest.embedding import condition_of
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.options import DiorOptions
 from ingest.flow import Flow, Stored
-from ingest.images import FileBytes, read_bytes
 from ingest.inventory import Inventory
+from ingest.plan import Plan, Unreachable
 from ingest.readers import Readers
-from ingest.scan import Found, scan
+from ingest.sources.base import Found, SourceOptions
+from ingest.sources.factory import Opened
+from ingest.survey import open_all, survey
+
+#: File records in one commit, where nothing is embedded.
+_RECORDS = 20_000
 
 LoadEncoder = Callable[[EncoderSpec | None], Encoder]
 
@@ -54,8 +60,12 @@ class IngestReport:
     Attributes:
         found: files looked at.
         unchanged: files the gallery already had, untouched since.
-        known: new names of pictures the gallery already had.
+        known: new names of pictures the gallery already had, and files that are back.
         embedded: pictures embedded.
+        gone: files of earlier scans that are not there now.
+        relabelled: files of which the user's tables say something new.
+        out_of_reach: pictures that lack a condition and cannot be read now.
+        unreachable: sources of which nothing is left; nothing of theirs counts as gone.
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
         seconds: wall clock.
@@ -67,24 +77,15 @@ class IngestReport:
     unchanged: int = 0
     known: int = 0
     embedded: int = 0
+    gone: int = 0
+    relabelled: int = 0
+    out_of_reach: int = 0
+    unreachable: list[Unreachable] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A file to be read, for :class:`ingest.readers.Readers`."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    place: Path
-
-    def read(self) -> FileBytes:
-        return read_bytes(self.place)
 
 
 class _Run:
@@ -106,11 +107,12 @@ class _Run:
         self._tables: list[tuple[Condition, VectorTable]] = []
         self._inventory: Inventory | None = None
         self._done = 0
+        self._total = 0
 
     # -- conditions ------------------------------------------------------------------------
 
-    def prepare(self, wanted: Sequence[Condition]) -> bool:
-        """Settle conditions and tables; returns whether a condition is new to the gallery.
+    def prepare(self, wanted: Sequence[Condition]) -> None:
+        """Settle conditions and tables.
 
         Raises:
             UsageError: if there is no condition at all.
@@ -120,11 +122,7 @@ class _Run:
         self._tables = [(condition_of(table), table) for table in old]
         for table in old:
             self.writer.ensure(table)
-        new: list[Condition] = []
-        for condition in wanted:
-            taken = [*(table.name for table in old), *(other.name for other in new)]
-            if not any(same_name(condition.name, name) for name in taken):
-                new.append(condition)
+        new = new_conditions(wanted, [table.name for table in old])
         if not old and not new:
             raise UsageError("No condition was named; add one, such as `--condition color`.")
         if new:
@@ -138,46 +136,45 @@ class _Run:
                 self._tables.append((condition, table))
         self._inventory = Inventory(self.gallery, [table for _, table in self._tables])
         self.report.conditions = [condition.name for condition, _ in self._tables]
-        return bool(new and old)
+
+    @property
+    def inventory(self) -> Inventory:
+        """What the gallery has; there after :meth:`prepare`."""
+        assert self._inventory is not None
+        return self._inventory
 
     # -- files -----------------------------------------------------------------------------
 
-    def take(self, found: Sequence[Found], known: dict[str, FileRecord]) -> None:
-        """Deal with every file found."""
-        assert self._inventory is not None
-        self.report.found = len(found)
-        todo: list[_Source] = []
-        failed: list[FileRecord] = []
-        for file in found:
-            path = self.gallery.stored(file.path)
-            old = known.get(path)
-            same = old and (old.size, old.mtime_ns) == (file.size, file.mtime_ns)
-            if file.status:
-                record = FileRecord(path, "", file.size, file.mtime_ns, file.status, file.reason)
-                self._fail(record)
-                if record != old:
-                    failed.append(record)
-            elif old and same and old.status == "done" and not self._inventory.needed(old.key):
-                self.report.unchanged += 1
-                self._done += 1
-            elif old and same and old.status != "done":
-                self._fail(old)
-            else:
-                todo.append(_Source(path, file.size, file.mtime_ns, file.path))
-        self.writer.put_files(failed)
+    def take(self, plan: Plan) -> None:
+        """Read and embed what a plan says is to be done."""
+        report = self.report
+        report.found, report.unchanged, report.known = plan.found, plan.unchanged, plan.returned
+        report.failed.extend(plan.failed)
+        report.out_of_reach, report.unreachable = plan.out_of_reach, plan.unreachable
+        self._done = plan.unchanged + plan.returned + len(plan.failed)
+        self._total = self._done + len(plan.todo)
+        self.put_files(plan.settled)
         self._tell()
-        self._flow(todo)
+        self._flow(plan)
 
-    def _flow(self, todo: Sequence[_Source]) -> None:
+    def put_files(self, records: Sequence[FileRecord]) -> None:
+        """Record files that need no reading."""
+        for start in range(0, len(records), _RECORDS):
+            self.writer.put_files(records[start : start + _RECORDS])
+
+    def _flow(self, plan: Plan) -> None:
         """Read, embed and store; what was embedded is stored even if something goes wrong."""
-        assert self._inventory is not None
         spec = EncoderSpec.from_made_by(self._tables[0][1].made_by)
-        readers: Readers[_Source] = Readers(self._inventory.needed, spec.max_side)
-        flow = Flow(self.writer, self._inventory, self._ready, self._stored)
+        readers: Readers[Found] = Readers(self.inventory.needed, spec.max_side)
+        flow = Flow(self.writer, self.inventory, self._ready, self._stored)
         try:
-            with closing(readers.ahead(todo)) as ahead:
+            with closing(readers.ahead(plan.todo)) as ahead:
                 for taken in ahead:
-                    flow.add(taken)
+                    if taken.record.status != "done" and taken.record.path in plan.kept:
+                        # What is known of it stays.
+                        self._stored(Stored(1, [taken.record], 0, 0))
+                    else:
+                        flow.add(taken)
             flow.finish()
         except CiesError:
             # The first error is the one to tell.
@@ -200,10 +197,6 @@ class _Run:
         self.report.embedded += stored.embedded
         self._tell()
 
-    def _fail(self, record: FileRecord) -> None:
-        self.report.failed.append(record)
-        self._done += 1
-
     def summarize(self) -> None:
         """Take the statistics of every condition anew."""
         for _, table in self._tables:
@@ -219,7 +212,7 @@ class _Run:
     def _tell(self) -> None:
         report = self.report
         embedded, failed = report.embedded, len(report.failed)
-        self._progress(Progress(self._done, report.found, embedded, failed))
+        self._progress(Progress(self._done, self._total, embedded, failed))
 
 
 def check_same_model(gallery: Gallery, method: str, model: str) -> None:
@@ -276,43 +269,46 @@ def check_same_choices(
 
 def ingest(
     gallery: Gallery,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path | Opened],
     conditions: Sequence[Condition],
     load: LoadEncoder,
     progress: Callable[[Progress], None] = lambda state: None,
+    options: SourceOptions | None = None,
+    retry_failed: bool = False,
 ) -> IngestReport:
-    """Embed the pictures of some folders into a gallery.
+    """Embed the pictures of some sources into a gallery.
 
-    New pictures are embedded under all the gallery's conditions; a new condition is filled for
-    all the gallery's pictures. What is there already is not embedded again.
+    New pictures are embedded under all the gallery's conditions; what lacks a condition, in any
+    source, gets it. What is there already is not embedded again. Files of an earlier scan of the
+    same source that are not there now are marked as gone and kept.
 
     Args:
         gallery: where to.
-        sources: folders and files.
+        sources: folders, files, patterns, tables, shards and addresses, or opened ones; none for
+            all those the gallery remembers.
         conditions: wanted; those the gallery has are kept anyway.
         load: gives the encoder, of a given spec or, for an empty gallery, of the user's choice.
         progress: told after every batch.
+        options: how the sources are read.
+        retry_failed: whether to try again what could not be read and has not changed.
 
     Raises:
-        UsageError: if a source is not there, or no condition is known.
+        UsageError: if a source is not there or cannot be used, or no condition is known.
         GalleryLocked: if another process is writing.
         ModelError: if the model cannot be had or refuses a condition.
     """
-    for source in sources:
-        if not source.exists() and not source.is_symlink():
-            raise UsageError(f"There is no file or folder {source}; check the path.")
     started = time.monotonic()
     with gallery.writer() as writer:
+        opened = open_all(gallery, sources, options or SourceOptions())
         run = _Run(gallery, writer, load, progress)
-        grown = run.prepare(conditions)
-        known = {record.path: record for record in gallery.files()}
-        found = {file.path.absolute(): file for source in sources for file in scan(source)}
-        if grown:
-            for path, record in known.items():
-                place = gallery.absolute(path)
-                if record.status == "done" and place not in found:
-                    found.update({file.path: file for file in scan(place)})
-        run.take(list(found.values()), known)
+        run.prepare(conditions)
+        found = survey(gallery, opened, run.inventory.keys.missing, writer, retry_failed)
+        run.take(found.plan)
+        for records in found.planner.gone_records():
+            run.put_files(records)
+            run.report.gone += len(records)
+        writer.forget_files(found.plan.outdated)
+        run.report.relabelled = found.relabelled
         if run.report.embedded:
             run.summarize()
         note = writer.maintain(due_only=False)

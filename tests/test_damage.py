@@ -15,9 +15,10 @@ from test_cli import run
 from test_ingest import fill, paint
 
 from indexes.errors import CiesError, GalleryError, GalleryMismatch
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.repair import repair
 from indexes.verify import verify
+from indexes.writer import COPY
 from query.engine import Engine
 
 PICTURES = 24
@@ -51,7 +52,7 @@ def scattered(place: Path) -> None:
     for number in range(PICTURES, PICTURES + 3):
         paint(place.parent / "pictures" / f"{number}.png", number)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("indexes.gallery.Writer.maintain", lambda *_, **__: None)
+            patch.setattr("indexes.writer.Writer.maintain", lambda *_, **__: None)
             fill(gallery, place.parent / "pictures", "", StandIn())
 
 

@@ -24,9 +24,10 @@ from test_cli import run
 from test_ingest import fill, keys, paint
 
 from indexes.errors import CiesError, GalleryError, GalleryMismatch
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.records import FileRecord, VectorTable
 from indexes.verify import verify
+from indexes.writer import COPY
 from ingest.commit import commit
 from ingest.conditions import Condition
 from ingest.embedding import Embedded, embed
@@ -199,7 +200,7 @@ def test_a_full_disk(folder: Path, tiny_disk: Path, small: None, soak: bool) -> 
         sound(gallery)
         with pytest.MonkeyPatch.context() as patch, gallery.writer() as writer:
             patch.setattr("indexes.tables.RETENTION_SECONDS", 0.0)
-            patch.setattr("indexes.gallery._SPARE_BYTES", 0)
+            patch.setattr("indexes.writer._SPARE_BYTES", 0)
             assert writer.maintain(due_only=False) is None
     assert refused
 
@@ -207,7 +208,7 @@ def test_a_full_disk(folder: Path, tiny_disk: Path, small: None, soak: bool) -> 
 def test_maintenance_is_put_off_when_there_is_no_room(
     folder: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.gallery._SPARE_BYTES", 2**60)
+    monkeypatch.setattr("indexes.writer._SPARE_BYTES", 2**60)
     report = fill(gallery, folder, "color", StandIn())
     assert report.embedded == 30
     assert any("not compacted" in note for note in report.notes)

@@ -14,8 +14,9 @@ import pytest
 from killed import check, digest, lines
 from PIL import Image
 
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.verify import verify
+from indexes.writer import COPY
 
 PICTURES = 2000
 TESTS = Path(__file__).parent

@@ -16,8 +16,9 @@ from hypothesis.stateful import run_state_machine_as_test as live
 from PIL import Image
 from stand_in import StandIn
 
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.verify import verify
+from indexes.writer import COPY
 from ingest.conditions import Condition
 from ingest.images import read_bytes
 from ingest.pipeline import ingest

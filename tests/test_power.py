@@ -23,8 +23,9 @@ from killed import CONDITIONS, check, lines
 from PIL import Image
 from stand_in import StandIn
 
-from indexes.gallery import COPY, Gallery
+from indexes.gallery import Gallery
 from indexes.verify import verify
+from indexes.writer import COPY
 from ingest.pipeline import ingest
 
 TESTS = Path(__file__).parent

@@ -188,9 +188,9 @@ def test_files_that_change_between_scan_and_read(
 
     done: list[bool] = []
     # Wherever the bytes are read: that is the moment.
-    import ingest.pipeline
+    from ingest.sources import folders
 
-    monkeypatch.setattr(ingest.pipeline, "read_bytes", late)
+    monkeypatch.setattr(folders, "read_bytes", late)
     gallery = Gallery.create(tmp_path / "gallery")
     encoder = StandIn()
     report = fill(gallery, folder, "color", encoder)
