@@ -144,8 +144,8 @@ def ingest(
     chosen = SourceOptions(*patterns, image_column, root, kept, null)
     opened = open_named(place, source or [], chosen)
     if plan:
-        store = existing(place)
-        run_plan(store, place, opened, condition or [], model, method, retry_failed, as_json)
+        asked = place, opened, condition or [], model, method, retry_failed, as_json
+        run_plan(existing(place), *asked, device, geometry)
         return
     options = _options(
         layer=layer, token=token, max_side=max_side, attention=attention, compat=compat

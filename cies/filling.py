@@ -9,9 +9,11 @@ from typing import Sequence
 from cies.api import default_conditions
 from cies.console import print_json
 from cies.plans import make_plan, print_plan
+from cies.speeds import measured_rate
 from indexes.errors import GalleryMissing
 from indexes.gallery import Gallery
-from ingest.conditions import Condition
+from indexes.geometry import RESIDUAL
+from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import EncoderSpec
 from ingest.encoders.models import find
 from ingest.pipeline import check_same_model
@@ -48,6 +50,8 @@ def run_plan(
     method: str | None,
     retry_failed: bool,
     as_json: bool,
+    device: str = "auto",
+    geometry: str | None = None,
 ) -> None:
     """Print what a run with the same words would do.
 
@@ -62,7 +66,13 @@ def run_plan(
         check_same_model(gallery, method or spec.method, name)
     if not tables:
         wanted = wanted or default_conditions(model)
-    document = make_plan(gallery, place, opened, wanted, model, retry_failed)
+    if RESIDUAL in (geometry, gallery.geometry if gallery is not None else None):
+        wanted.append(Condition.parse(UNCONDITIONAL))
+
+    def rate(name: str, count: int) -> float | None:
+        return measured_rate(name, count, device)
+
+    document = make_plan(gallery, place, opened, wanted, model, retry_failed, rate)
     if as_json:
         print_json(document)
     else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from cies.console import print_table, say
+from cies.speeds import measured_rate
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from ingest.conditions import Condition, new_conditions
@@ -28,7 +29,7 @@ def make_plan(
     wanted: Sequence[Condition],
     model: str | None,
     retry_failed: bool = False,
-    rate: float | None = None,
+    rate: Callable[[str, int], float | None] = measured_rate,
 ) -> dict[str, Any]:
     """The document that ``cies ingest --plan --json`` prints.
 
@@ -39,7 +40,7 @@ def make_plan(
         wanted: conditions asked for.
         model: asked for; ``None`` for the gallery's own or the default.
         retry_failed: whether to plan for what could not be read before.
-        rate: pictures a second under all the gallery's conditions, if it was measured.
+        rate: pictures a second of a model by the number of conditions asked in one go.
 
     Raises:
         UsageError: if no condition is known, or nothing can be reached.
@@ -58,9 +59,15 @@ def make_plan(
     keys = KnownKeys([*held, *(_nothing() for _ in new)])
     found = survey(gallery, opened, keys.missing, None, retry_failed)
     cost = estimate(
-        found.plan, found.known, keys.missing, len(there) + len(new), packed, dimension, rate
+        found.plan,
+        found.known,
+        keys.missing,
+        len(there) + len(new),
+        packed,
+        dimension,
+        lambda count: rate(name, count),
     )
-    return _document(place, gallery is not None, name, there, new, found, cost, rate)
+    return _document(place, gallery is not None, name, there, new, found, cost)
 
 
 def _nothing() -> Any:
@@ -92,7 +99,6 @@ def _document(
     new: Sequence[str],
     found: Survey,
     cost: Cost,
-    rate: float | None,
 ) -> dict[str, Any]:
     plan = found.plan
     folder = place.absolute()
@@ -122,7 +128,7 @@ def _document(
         "pictures": cost.pictures,
         "vectors": cost.vectors,
         "passes": cost.passes,
-        "pictures_per_second": rate,
+        "pictures_per_second": cost.pictures / cost.seconds if cost.seconds else None,
         "seconds": cost.seconds,
         "bytes": cost.bytes,
         "free_bytes": shutil.disk_usage(folder).free,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
@@ -48,7 +49,7 @@ def estimate(
     conditions: int,
     packed: bool | None,
     dimension: int | None,
-    rate: float | None,
+    rate: Callable[[int], float | None],
 ) -> Cost:
     """Count what a plan would take.
 
@@ -62,7 +63,8 @@ def estimate(
         conditions: how many the gallery will have.
         packed: whether all conditions of a picture share one pass.
         dimension: length of a vector.
-        rate: pictures a second.
+        rate: pictures a second by the number of conditions asked in one go, ``None`` where that
+            was never measured.
     """
     sizes = np.unique(known.sizes)
     copies = 0
@@ -80,15 +82,19 @@ def estimate(
             vectors += conditions
         elif not lacking[key]:
             copies += 1
-    partly = sum(1 for count in lacking.values() if 0 < count < conditions)
-    vectors += sum(count for count in lacking.values() if 0 < count < conditions)
-    pictures = fresh + partly
+    asked = Counter(count for count in lacking.values() if 0 < count < conditions)
+    vectors += sum(count * pictures for count, pictures in asked.items())
+    asked[conditions] += fresh
+    pictures = asked.total()
     size = None
     if dimension is not None:
         size = vectors * (2 * dimension + _KEY + _VECTOR_ROW) + fresh * (_KEY + _IMAGE_ROW)
         size += path_bytes + (fresh + copies) * (_KEY + _FILE_ROW)
     passes = None if packed is None else pictures if packed else vectors
-    seconds = pictures / rate if rate else (0.0 if not pictures else None)
+    rates = {count: rate(count) for count, number in asked.items() if number}
+    seconds = None
+    if all(rates.values()):
+        seconds = sum(asked[count] / (speed or 1.0) for count, speed in rates.items())
     return Cost(copies, pictures, vectors, passes, size, seconds)
 
 

@@ -60,7 +60,10 @@ def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
     put(folder / "new.jpg", png(101))
     tar(tmp_path / "s.tar", [("a.png", png(5)), ("b.png", png(102))])
     sources = folder, tmp_path / "s.tar"
-    told = plan(gallery, *sources, names="style", rate=4.0)
+    rates = {3: 2.0, 1: 8.0}
+    told = plan(gallery, *sources, names="style", rate=lambda name, count: rates[count])
+    half = plan(gallery, *sources, names="style", rate=lambda _, n: 8.0 if n == 1 else None)
+    assert half["seconds"] is None
     report, passes = fill(gallery, *sources, names="style")
     files = told["files"]
     assert told["pictures"] == told["passes"] == passes == report.embedded
@@ -68,7 +71,9 @@ def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
     assert (files["new"], files["changed"], files["failed_before"]) == (5, 1, 1)
     assert told["conditions"] == ["color", "shape", "style"] and told["new_conditions"] == ["style"]
     assert told["vectors"] == 3 * 3 + (passes - 3)
-    assert told["seconds"] == passes / 4 and told["pictures_per_second"] == 4.0
+    # The three that are new need all three conditions, the others one.
+    assert told["seconds"] == 3 / 2 + (passes - 3) / 8
+    assert told["pictures_per_second"] == passes / told["seconds"]
     after = plan(gallery, *sources)
     assert (after["pictures"], after["seconds"], after["bytes"]) == (0, 0.0, 0)
     assert after["files"]["unchanged"] == files["found"] - 1
