@@ -1,0 +1,125 @@
+"""How well embeddings keep to a condition, on the rendered world, where all there is is known.
+
+Every condition is judged by every factor: by its own, which should be high, and by the others,
+where anything above chance has leaked. And the wordings of one condition should find the same
+neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eval.matrix import Measure, judge
+from eval.world.factors import FACTORS, Scene
+from indexes.vectors import Vectors
+
+#: Pictures to vectors under some conditions by name: float32 [pictures, conditions, dim].
+Encode = Callable[[Sequence[Image.Image], Sequence[str]], Vectors]
+
+#: What a person may call a color, whose neighbours should be the same.
+WORDINGS = ("color", "colour", "hue")
+
+#: How many neighbours of two wordings are compared.
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The figures of one way of embedding.
+
+    Attributes:
+        method: its name.
+        cells: condition, then factor, to MAP@R with its chance.
+        agreement: mean share of the first 10 neighbours that two of :data:`WORDINGS` have in
+            common, or ``None`` where the method knows no wordings.
+    """
+
+    method: str
+    cells: Mapping[str, Mapping[str, Measure]]
+    agreement: float | None = None
+
+    @property
+    def own(self) -> float:
+        """Mean MAP@R of the conditions under their own factors."""
+        return float(np.mean([row[name].value for name, row in self.cells.items()]))
+
+    @property
+    def leakage(self) -> float:
+        """Mean MAP@R over chance of the conditions under all other factors."""
+        return float(
+            np.mean(
+                [
+                    measure.corrected
+                    for name, row in self.cells.items()
+                    for label, measure in row.items()
+                    if label != name
+                ]
+            )
+        )
+
+
+def factor_values(scenes: Sequence[Scene]) -> dict[str, NDArray[np.int64]]:
+    """Factor to int64 [scenes], the number of its value, or -1 where it does not apply."""
+    return {
+        name: np.array(
+            [values.index(s.labels[name]) if s.labels[name] else -1 for s in scenes],
+            dtype=np.int64,
+        )
+        for name, values in FACTORS.items()
+    }
+
+
+def measure(
+    method: str,
+    vectors: Vectors,
+    conditions: Sequence[str],
+    values: Mapping[str, NDArray[np.int64]],
+    agreement: float | None = None,
+) -> Quality:
+    """Judge vectors of rendered pictures.
+
+    Args:
+        method: a name for them.
+        vectors: float32 [pictures, conditions, dim], unit rows.
+        conditions: factors' names.
+        values: from :func:`factor_values`.
+        agreement: from :func:`wording_agreement`.
+    """
+    groups: dict[bytes, list[str]] = {}
+    for name, each in values.items():
+        groups.setdefault((each >= 0).tobytes(), []).append(name)
+    cells: dict[str, dict[str, Measure]] = {}
+    for column, condition in enumerate(conditions):
+        judged: dict[str, Measure] = {}
+        # Factors that apply to the same pictures share their rankings.
+        for names in groups.values():
+            known = values[names[0]] >= 0
+            found = judge(vectors[known, column], {name: values[name][known] for name in names})
+            judged.update({name: measures["MAP@R"] for name, (_, measures) in found.items()})
+        cells[condition] = {name: judged[name] for name in values if name in judged}
+    return Quality(method, cells, agreement)
+
+
+def neighbours(vectors: Vectors, count: int = _NEIGHBOURS) -> NDArray[np.int64]:
+    """The nearest others of every row: int64 [n, count], in no order."""
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argpartition(-scores, count - 1, axis=1)[:, :count].astype(np.int64)
+
+
+def wording_agreement(encode: Encode, pictures: Sequence[Image.Image]) -> float:
+    """Mean share of neighbours that two wordings of color have in common."""
+    vectors = encode(pictures, WORDINGS)
+    found = [[set(row) for row in neighbours(vectors[:, i])] for i in range(len(WORDINGS))]
+    shares = [
+        len(a & b) / _NEIGHBOURS
+        for i in range(len(found))
+        for j in range(i)
+        for a, b in zip(found[i], found[j], strict=True)
+    ]
+    return float(np.mean(shares))
