@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
 from indexes.gallery import Gallery
-from ingest.conditions import Condition
+from indexes.geometry import RESIDUAL
+from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.factory import make_encoder, remake_encoder
+from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
 from ingest.encoders.models import DEFAULT_MODEL, find
 from ingest.encoders.options import DiorOptions
 from ingest.pipeline import IngestReport, Progress, check_same_choices, check_same_model
@@ -25,7 +26,8 @@ def open(
         path: the gallery's folder.
         device: where the model runs if a new picture is asked for.
         index: ``exact``, ``faiss`` or ``auto``.
-        geometry: ``raw``, ``centred`` or ``standardised``; the gallery's own by default.
+        geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
+            default.
 
     Returns:
         An engine: ``engine.search(image, condition, k)``, ``engine.vectors(condition)``.
@@ -46,7 +48,8 @@ def create(path: str | Path, geometry: str | None = None) -> Gallery:
 
     Args:
         path: its folder.
-        geometry: how a new gallery compares vectors: ``raw``, ``centred`` or ``standardised``.
+        geometry: how a new gallery compares vectors: ``raw``, ``centred``, ``standardised`` or
+            ``residual``, which embeds under ``unconditional`` as well.
 
     Raises:
         GalleryError: if the folder holds something else.
@@ -102,7 +105,8 @@ def ingest(
             gallery's own, or ``describe``, by default.
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the gallery's own, or what
             suits the model.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
+            ``cuda:0,cuda:1``, get a copy of the model each.
         force: accept conditions the model was not schooled on.
         progress: told after every batch.
         announce: told of the encoder once it is loaded.
@@ -113,10 +117,12 @@ def ingest(
         CiesError: with one sentence that names the way out.
     """
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
-    if gallery.conditions() and (model is not None or method is not None):
+    if gallery.conditions():
         spec = EncoderSpec.from_made_by(gallery.conditions()[0].made_by)
-        name = spec.model if model is None else find(model).name
-        check_same_model(gallery, method or spec.method, name)
+        if model is not None or method is not None:
+            name = spec.model if model is None else find(model).name
+            check_same_model(gallery, method or spec.method, name)
+        options = options and as_kept(options, spec)
     check_same_choices(gallery, prompt, dtype, options)
 
     def load(spec: EncoderSpec | None) -> Encoder:
@@ -139,4 +145,7 @@ def ingest(
     if not wanted and not gallery.conditions() and model in (None, DEFAULT_MODEL):
         # The built-in model knows a few conditions, and all of them cost one pass.
         wanted = [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
+    if gallery.geometry == RESIDUAL:
+        # What is taken away has to be known of every picture; it costs no pass of its own.
+        wanted.append(Condition.parse(UNCONDITIONAL))
     return fill(gallery, [Path(source) for source in sources], wanted, load, progress)

@@ -11,6 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from cies.encoder_words import (
+    AttentionOption,
+    CompatOption,
+    DeviceMapOption,
+    DeviceOption,
+    DtypeOption,
+    GeometryOption,
+    LayerOption,
+    MaxSideOption,
+    MethodOption,
+    ModelOption,
+    OtherGeometryOption,
+    PromptOption,
+    TokenOption,
+)
 from indexes.errors import CiesError
 
 if TYPE_CHECKING:
@@ -39,9 +54,6 @@ GalleryOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DeviceOption = Annotated[
-    str, typer.Option(envvar="CIES_DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
-]
 ConditionOption = Annotated[
     str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
 ]
@@ -72,40 +84,18 @@ def ingest(
         Optional[list[str]],
         typer.Option("--condition", "-c", help="A respect to embed under; may be repeated."),
     ] = None,
-    model: Annotated[
-        Optional[str],
-        typer.Option(
-            envvar="CIES_MODEL", help="Built-in name, hub ORG/NAME[@REVISION], or a folder."
-        ),
-    ] = None,
-    method: Annotated[Optional[str], typer.Option(help="How to embed: dior.")] = None,
-    prompt: Annotated[
-        Optional[str],
-        typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
-    ] = "auto",
-    layer: Annotated[
-        Optional[int], typer.Option(help="Whose states are read, from 0; -1 is the last.")
-    ] = None,
-    token: Annotated[
-        Optional[str], typer.Option(help="last_prompt, first_generated or mean.")
-    ] = None,
-    max_side: Annotated[
-        Optional[int], typer.Option(help="Longest side in pixels a picture keeps; 700.")
-    ] = None,
-    compat: Annotated[
-        Optional[str], typer.Option(help="reference, for the published code's vectors.")
-    ] = None,
-    geometry: Annotated[
-        Optional[str],
-        typer.Option(help="raw, centred or standardised vectors, for a new gallery."),
-    ] = None,
+    model: ModelOption = None,
+    method: MethodOption = None,
+    prompt: PromptOption = None,
+    dtype: DtypeOption = "auto",
+    layer: LayerOption = None,
+    token: TokenOption = None,
+    max_side: MaxSideOption = None,
+    attention: AttentionOption = None,
+    compat: CompatOption = None,
+    geometry: GeometryOption = None,
     device: DeviceOption = "auto",
-    device_map: Annotated[
-        Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
-    ] = None,
+    device_map: DeviceMapOption = None,
     force: Annotated[
         bool, typer.Option(help="Accept conditions the model was not schooled on.")
     ] = False,
@@ -120,14 +110,19 @@ def ingest(
     from cies.commands import ingest_summary, print_failures
     from cies.console import print_json, progress_bar, say
     from cies.settings import find_gallery
+    from cies.speeds import remember_speed
 
     place = find_gallery(gallery)
     _check_sources(source)
-    options = _options(layer=layer, token=token, max_side=max_side, compat=compat)
+    options = _options(
+        layer=layer, token=token, max_side=max_side, attention=attention, compat=compat
+    )
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
+        loaded: list[Encoder] = []
 
         def announce(encoder: Encoder) -> None:
+            loaded.append(encoder)
             say(f"Model: {encoder.description}.")
 
         report = api.ingest(
@@ -147,6 +142,8 @@ def ingest(
         )
     if not report.found:
         say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
+    for encoder in loaded:
+        remember_speed(encoder)
     print_failures(report)
     summary = ingest_summary(place, report)
     if as_json:
@@ -182,8 +179,13 @@ def _check_sources(sources: list[Path]) -> None:
 
 @app.command()
 def search(
-    image: Annotated[str, typer.Argument(help="A picture file, or a path or key in the gallery.")],
     condition: ConditionOption,
+    image: Annotated[
+        Optional[str], typer.Argument(help="A picture file, or a path or key in the gallery.")
+    ] = None,
+    text: Annotated[
+        Optional[str], typer.Option(help="What to look for in words, in place of a picture.")
+    ] = None,
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     as_json: JsonOption = False,
@@ -193,7 +195,7 @@ def search(
     index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find the pictures most like one, in one respect.
+    """Find the pictures most like one, or those that suit a text, in one respect.
 
     Example: cies search mug.jpg -c color -k 20 --html sheet.html
     """
@@ -204,13 +206,18 @@ def search(
 
     if as_json + as_jsonl + quiet > 1:
         raise UsageError("--json, --jsonl and -q exclude one another; give one of them.")
+    if (image is None) == (text is None):
+        raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if index not in ("auto", "exact", "faiss"):
         raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
     engine = api.open(find_gallery(gallery), device, index)
     say_model(engine.table(condition))
-    hits = engine.search(image, condition, k)
+    if text is not None:
+        hits = engine.search_text(text, condition, k)
+    else:
+        hits = engine.search(str(image), condition, k)
     if html is not None:
-        write_sheet(html, image, hits)
+        write_sheet(html, hits)
     print_hits(hits, "json" if as_json else "jsonl" if as_jsonl else "paths" if quiet else "table")
 
 
@@ -279,10 +286,7 @@ def evaluate(
         Optional[str],
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
-    geometry: Annotated[
-        Optional[str],
-        typer.Option(help="Compare vectors raw, centred or standardised, not as the gallery does."),
-    ] = None,
+    geometry: OtherGeometryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.

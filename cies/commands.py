@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
 from cies.console import print_json, print_table, say
+from cies.speeds import measured_speeds
 from indexes.gallery import Gallery
 from indexes.records import VectorTable
 from ingest.encoders.models import BUILTIN
@@ -79,19 +80,19 @@ def print_hits(hits: Hits, form: str) -> None:
                 ]
                 for hit in hits
             ],
-            title=f"{hits.query.image}{word} under '{hits.query.condition}'",
+            title=f"{hits.query.image or hits.query.text}{word} under '{hits.query.condition}'",
             numbers=["rank", "score", "percentile"],
         )
 
 
-def write_sheet(path: Path, image: str, hits: Hits) -> None:
+def write_sheet(path: Path, hits: Hits) -> None:
     """The contact sheet of one search."""
     from cies.page import Row, render_page, write_page
 
-    condition = hits.query.condition
+    image, condition = hits.query.image, hits.query.condition
     rows = [Row(condition, f"{len(hits)} nearest", hits)]
     shown = image if Path(image).is_file() else ""
-    page = render_page(f"Alike in {condition}", f"Query: {image}", shown, rows)
+    page = render_page(f"Alike in {condition}", f"Query: {image or hits.query.text}", shown, rows)
     write_page(path, page)
     say(f"Contact sheet written to {path}.")
 
@@ -224,6 +225,7 @@ def print_models(as_json: bool) -> None:
     from ingest.encoders.families import FAMILIES, UNKNOWN
     from ingest.encoders.models import find
 
+    speeds = measured_speeds()
     entries = []
     for name, about in BUILTIN.items():
         schooled = find(name).schooled_on() or {}
@@ -243,6 +245,7 @@ def print_models(as_json: bool) -> None:
         families = {name: vars(family) for name, family in FAMILIES.items()}
         other = vars(UNKNOWN)
         document = {"builtin": entries, "machine": vars(machine), "hub": hub}
+        document |= {"measured": [vars(speed) for speed in speeds]}
         document |= {"families": families, "other_families": other}
         print_json({"schema_version": SCHEMA_VERSION, **document})
         return
@@ -251,6 +254,7 @@ def print_models(as_json: bool) -> None:
         [[str(e["name"]), str(e["about"]), ", ".join(e["conditions"])] for e in entries],
     )
     print()
+    memory = f"{machine.memory:.0f} GB" if machine.memory else "an unknown amount"
     print_table(
         ["hub model", "download", "vector", "TFLOP/image", "runs here on", "licence"],
         [
@@ -259,17 +263,37 @@ def print_models(as_json: bool) -> None:
                 f"{entry['gigabytes']:.1f} GB",
                 str(entry["vector"]),
                 f"{entry['teraflops']:.2f}",
-                str(entry["runs_on"] or "too large"),
+                str(entry["runs_on"] or ("too large" if machine.memory else "unknown")),
                 str(entry["licence"]),
             ]
             for entry in hub
         ],
-        title=f"For photographs; this machine has {machine.memory:.0f} GB of memory"
+        title=f"For photographs; this machine has {memory} of memory"
         + (f" and a GPU of {machine.gpu:.0f} GB" if machine.gpu else " and no GPU"),
         numbers=["download", "vector", "TFLOP/image"],
     )
-    say("Measure one here with `cies bench embed --model NAME`.")
+    say("Compare ways of running one here with `cies bench embed --model NAME`.")
     print()
+    if speeds:
+        print_table(
+            ["model", "conditions", "device", "dtype", "threads", "pictures/s", "on", "when"],
+            [
+                [
+                    speed.model,
+                    str(speed.conditions),
+                    speed.device,
+                    speed.dtype,
+                    str(speed.threads),
+                    f"{speed.pictures_per_second:.3g}",
+                    str(speed.pictures),
+                    speed.when,
+                ]
+                for speed in speeds
+            ],
+            title="How fast models embedded on this machine, by `cies ingest`",
+            numbers=["conditions", "threads", "pictures/s", "on"],
+        )
+        print()
     print_table(
         ["family", "conditions run", "because"],
         [[name, family.mode, family.reason] for name, family in FAMILIES.items()]

@@ -1,9 +1,10 @@
-"""How stored vectors are compared: as they are, centred, or standardised.
+"""How stored vectors are compared: as they are, centred, standardised, or less a part.
 
 Hidden states of one prompt share a large offset and a few huge dimensions, so that all pairs look
-alike. Subtracting the gallery's mean, and dividing by its standard deviation, are choices of
-similarity: which one ranks better is measured (docs/geometry.md), declared by the gallery, and
-applied to queries and stored vectors alike. The stored originals never change.
+alike. Subtracting the gallery's mean, dividing by its standard deviation, and taking away what a
+vector shares with one asked for otherwise are choices of similarity: which one ranks better is
+measured (docs/geometry.md), declared by the gallery, and applied to queries and stored vectors
+alike. The stored originals never change.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ GEOMETRIES = {
     "raw": "the model's own vectors",
     "centred": "less the mean of the gallery under the condition",
     "standardised": "centred, and divided by the standard deviation of each dimension",
+    "residual": "less its part along the picture's own unconditional vector",
 }
+
+#: The one that needs a second vector of each picture.
+RESIDUAL = "residual"
 
 #: Fewer pictures than this say too little of a mean; they are compared as they are.
 MIN_COUNT = 20
@@ -58,16 +63,38 @@ class Statistics:
 
         Args:
             vectors: float32 [n, dim], unit rows.
-            geometry: one of :data:`GEOMETRIES`.
+            geometry: one of :data:`GEOMETRIES`; ``residual`` is not had from statistics, and
+                leaves them to :func:`residual`.
 
         Returns:
             float32 [n, dim], unit rows.
         """
-        if geometry == "raw" or self.count < MIN_COUNT:
+        if geometry in ("raw", RESIDUAL) or self.count < MIN_COUNT:
             return vectors
         moved = vectors - self.mean
         if geometry == "standardised":
             moved = moved / np.maximum(self.std, _LEAST_STD)
-        still = np.linalg.norm(moved, axis=1) < 1e-6
-        moved[still] = vectors[still]
-        return unit(moved)
+        return _unit_or_left(moved, vectors)
+
+
+def residual(vectors: Vectors, beside: Vectors) -> Vectors:
+    """Take away from each vector its part along another: ``v - (v . u) u``, at unit length.
+
+    What is left says nothing that ``u`` says already. A vector parallel to ``u`` is left as it is.
+
+    Args:
+        vectors: v, float32 [n, dim], unit rows.
+        beside: u, float32 [n, dim], unit rows, such as of the same pictures without a condition.
+
+    Returns:
+        float32 [n, dim], unit rows.
+    """
+    shared = np.sum(vectors * beside, axis=1, keepdims=True)
+    return _unit_or_left(vectors - shared * beside, vectors)
+
+
+def _unit_or_left(moved: Vectors, vectors: Vectors) -> Vectors:
+    """Moved vectors at unit length; where nothing is left of one, as it was."""
+    still = np.linalg.norm(moved, axis=1) < 1e-6
+    moved[still] = vectors[still]
+    return unit(moved)

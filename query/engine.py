@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.base import Index
-from indexes.errors import UnknownCondition, UsageError
+from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.factory import make_index
 from indexes.gallery import Gallery
-from indexes.geometry import GEOMETRIES, Statistics
+from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
-from ingest.conditions import Condition, same_name
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.conditions import UNCONDITIONAL, Condition, same_name
+from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.images import UnreadableImage, decode, read_bytes
 from query.hits import Hit, Hits, Query
 
@@ -123,6 +123,8 @@ class Engine:
             stored = self.gallery.column(table)
             statistics = self.gallery.statistics(table) or Statistics.of(stored.vectors)
             moved = statistics.apply(stored.vectors, self._geometry)
+            if self._takes_away(table):
+                moved = residual(moved, self._beside(stored.keys))
             column = replace(stored, vectors=moved)
             self._conditions[table.table] = _Loaded(
                 table,
@@ -133,6 +135,27 @@ class Engine:
                 _pair_scores(column.vectors),
             )
         return self._conditions[table.table]
+
+    def _takes_away(self, table: VectorTable) -> bool:
+        """Whether a table's vectors are compared less their unconditional part."""
+        return self._geometry == RESIDUAL and bool(table.made_by["phrase"])
+
+    def _beside(self, keys: list[str]) -> Vectors:
+        """The unconditional vectors of some pictures: float32 [n, dim], unit rows.
+
+        Raises:
+            UnknownCondition: if the gallery has none.
+            GalleryError: if it has not those of all these pictures.
+        """
+        known = self._condition(UNCONDITIONAL)
+        missing = sum(key not in known.rows for key in keys)
+        if missing:
+            raise GalleryError(
+                f"{missing} pictures of the gallery at {self.gallery.path} are not embedded under "
+                f"'{UNCONDITIONAL}', which comparing them {RESIDUAL} needs; run `cies ingest` on "
+                "them again."
+            )
+        return known.column.vectors[[known.rows[key] for key in keys]]
 
     def vectors(self, condition: str) -> VectorColumn:
         """All vectors and words of a condition, in the gallery's geometry.
@@ -163,10 +186,38 @@ class Engine:
             UsageError: if the picture cannot be read, or ``k`` is below 1.
             ModelError: if a new picture is given and the model cannot be had.
         """
+        loaded = self._asked(condition, k)
+        query, vector = self._query(image, loaded)
+        return self._hits(query, vector, loaded, k)
+
+    def search_text(self, text: str, condition: str, k: int = 10) -> Hits:
+        """The pictures that suit a text, in one respect: "red heart" under "color".
+
+        The model that embedded the gallery reads the text in a picture's place. Texts and
+        pictures lie apart in the space of its states, so that scores and percentiles are lower
+        than between pictures; their order is what counts.
+
+        Args:
+            text: what is looked for.
+            condition: one the gallery was embedded under.
+            k: how many hits, at least 1.
+
+        Raises:
+            UnknownCondition: naming the conditions there are.
+            UsageError: if the text cannot be read, or ``k`` is below 1.
+            ModelError: if the model cannot be had or was not schooled on texts.
+        """
+        loaded = self._asked(condition, k)
+        query = Query("", loaded.table.name, "", False, "", 0.0, text)
+        made = self._read(query, lambda encoder, asked: encoder.read_text([text], asked), loaded)
+        return self._hits(*made, loaded, k)
+
+    def _asked(self, condition: str, k: int) -> _Loaded:
         if k < 1:
             raise UsageError(f"-k must be at least 1, not {k}.")
-        loaded = self._condition(condition)
-        query, vector = self._query(image, loaded)
+        return self._condition(condition)
+
+    def _hits(self, query: Query, vector: NDArray[np.float32], loaded: _Loaded, k: int) -> Hits:
         own = loaded.rows.get(query.key)
         rows, scores = loaded.index.search(vector[None], k + (own is not None))
         found = [(r, s) for r, s in zip(rows[0], scores[0], strict=True) if r != own and r >= 0]
@@ -233,12 +284,26 @@ class Engine:
     def _embed(
         self, picture: Image.Image, shown: str, key: str, loaded: _Loaded
     ) -> tuple[Query, NDArray[np.float32]]:
+        query = Query(shown, loaded.table.name, key, False, "", 0.0)
+        return self._read(query, lambda encoder, asked: encoder.read([picture], asked), loaded)
+
+    def _read(
+        self,
+        query: Query,
+        read: Callable[[Encoder, list[Condition]], Reading],
+        loaded: _Loaded,
+    ) -> tuple[Query, NDArray[np.float32]]:
+        """Embed what is asked for, and complete the query with the word for it."""
         table = loaded.table
-        condition = Condition(table.name, str(table.made_by["phrase"]))
-        reading = self.encoder(table).read([picture], [condition])
-        word, sure = reading.words[0][0], float(reading.word_probabilities[0, 0])
-        vector = loaded.statistics.apply(reading.vectors[0], self._geometry)[0]
-        return Query(shown, table.name, key, False, word, sure), vector
+        conditions = [Condition(table.name, str(table.made_by["phrase"]))]
+        if self._takes_away(table):
+            conditions.append(Condition.parse(UNCONDITIONAL))
+        reading = read(self.encoder(table), conditions)
+        vector = loaded.statistics.apply(reading.vectors[0, :1], self._geometry)
+        if len(conditions) > 1:
+            vector = residual(vector, reading.vectors[0, 1:])
+        sure = float(reading.word_probabilities[0, 0])
+        return replace(query, word=reading.words[0][0], word_probability=sure), vector[0]
 
     def encoder(self, table: VectorTable) -> Encoder:
         """The encoder that made a table, loaded once."""

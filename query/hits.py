@@ -39,12 +39,13 @@ class Query:
     """What was asked.
 
     Attributes:
-        image: its path or key as given, or ``image`` for a picture in memory.
+        image: its path or key as given, or ``image`` for a picture in memory; empty for a text.
         condition: the gallery's name of the condition.
         key: SHA-256 of the query's bytes if known, else empty.
         in_gallery: whether its stored vector was used, so that no model was needed.
         word: the model's word for the query.
         word_probability: how sure the model was, 0 to 1.
+        text: what was asked for in words, in place of a picture; else empty.
     """
 
     image: str
@@ -53,6 +54,7 @@ class Query:
     in_gallery: bool
     word: str
     word_probability: float
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
+from cies.commands import print_models
 from ingest.encoders.catalogue import Machine, hub_models, recommended, this_machine
 from ingest.encoders.families import FAMILIES
 
@@ -23,6 +27,8 @@ def test_every_entry_is_of_a_known_family() -> None:
         (Machine(memory=32, gpu=0, bf16=False), ("cpu", ""), SMALL),
         (Machine(memory=32, gpu=24, bf16=False), ("gpu", "gpu"), LARGE),
         (Machine(memory=1, gpu=0, bf16=False), ("", ""), None),
+        (Machine(memory=None, gpu=0, bf16=False), ("", ""), None),
+        (Machine(memory=None, gpu=24, bf16=False), ("gpu", "gpu"), LARGE),
     ],
 )
 def test_places(machine: Machine, places: tuple[str, str], start: object) -> None:
@@ -31,4 +37,18 @@ def test_places(machine: Machine, places: tuple[str, str], start: object) -> Non
 
 
 def test_this_machine_has_memory() -> None:
-    assert this_machine().memory > 0.5
+    memory = this_machine().memory
+    assert memory is not None and memory > 0.5
+
+
+def test_a_system_that_does_not_say_its_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert this_machine().memory is None
+    print_models(as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["machine"]["memory"] is None
+    print_models(as_json=False)
+    shown = capsys.readouterr().out
+    assert "\tunknown\t" in shown or document["machine"]["gpu"]

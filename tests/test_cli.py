@@ -203,6 +203,9 @@ def test_models_lists_what_is_built_in() -> None:
         ("search no.jpg -g {gallery} -c color", 2, "Cannot read the query no.jpg: there is no"),
         ("search {text} -g {gallery} -c color", 2, "Cannot read the query .*: not a picture"),
         ("search {image} -g {gallery} -c color -k 0", 2, "-k must be at least 1"),
+        ("search -g {gallery} -c color", 2, "Give either a picture or --text"),
+        ("search {image} --text red -g {gallery} -c color", 2, "Give either a picture or --text"),
+        ("search --text red -g {gallery} -c color", 5, "schooled on pictures alone.*--model"),
         ("search {image} -g {gallery} -c color --index magic", 2, "no index 'magic'"),
         ("ingest nowhere -g new -c color", 2, "no file or folder nowhere"),
         ("ingest {images} -g new -c {genre}", 5, "not schooled on 'movie genre'.*--model.*--force"),
@@ -219,7 +222,7 @@ def test_models_lists_what_is_built_in() -> None:
         ("ingest {images} -g {gallery} --model other/model", 4, "built with dior by tiny-lvlm"),
         ("ingest {images} -g {world} -c color", 4, "holds other files"),
         ("eval {gallery} --labels no.csv", 2, "no such file"),
-        ("search", 2, "Missing argument"),
+        ("search", 2, "Missing option"),
         ("nonsense", 2, "No such command"),
     ],
 )

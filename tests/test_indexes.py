@@ -8,7 +8,7 @@ import pytest
 from indexes.base import ExactIndex
 from indexes.factory import EXACT_LIMIT, make_index
 from indexes.faiss_index import FaissIndex
-from indexes.geometry import Statistics
+from indexes.geometry import Statistics, residual
 from indexes.vectors import checksums, unit
 
 
@@ -98,6 +98,18 @@ def test_geometries_against_their_formulas() -> None:
     # alike as unlike.
     pairs = statistics.apply(vectors, "centred")
     assert abs((pairs @ pairs.T).mean()) < 0.02 < (vectors @ vectors.T).mean()
+
+
+def test_residual_is_what_a_projection_leaves() -> None:
+    vectors, beside = clustered(50, 24), clustered(50, 24, seed=1)
+    vectors[7] = beside[7]
+    left = residual(vectors, beside)
+    for number, (v, u) in enumerate(zip(vectors, beside, strict=True)):
+        want = (np.eye(24) - np.outer(u, u)) @ v if number != 7 else v
+        assert np.allclose(left[number], want / np.linalg.norm(want), atol=1e-5)
+    orthogonal = np.delete(np.sum(left * beside, axis=1), 7)
+    assert np.abs(orthogonal).max() < 1e-5 < np.abs(np.sum(vectors * beside, axis=1)).min()
+    assert np.allclose(np.linalg.norm(left, axis=1), 1, atol=1e-6)
 
 
 def test_geometry_of_degenerate_galleries() -> None:

@@ -29,7 +29,7 @@ def tight(
     qwen: DiorEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int, BaseException], list[int]]]:
     """Make the model run out above so many pictures; gives the sizes that went through."""
-    before = qwen.batch_size
+    before = qwen.runner.batch_size
 
     def limit(most: int, error: BaseException) -> list[int]:
         sizes: list[int] = []
@@ -45,7 +45,7 @@ def tight(
         return sizes
 
     yield limit
-    qwen.batch_size = before
+    qwen.runner.batch_size = before
 
 
 def many(pictures: list[Image.Image], count: int) -> list[Image.Image]:
@@ -70,7 +70,7 @@ def test_batches_are_halved_until_they_fit(
     assert np.abs(got.word_probabilities - want.word_probabilities).max() < 1e-4
     # Every picture went through exactly once, and 32 was never tried again.
     assert sum(sizes) == len(images) and max(sizes) <= 3
-    assert qwen.batch_size == max(sizes) == 2
+    assert qwen.runner.batch_size == max(sizes) == 2
     del sizes[:]
     qwen.encode(images[:5], CONDITIONS)
     assert sizes == [2, 2, 1]
@@ -94,7 +94,7 @@ def test_other_errors_are_not_taken_for_it(
     sizes = tight(0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         qwen.encode(pictures, CONDITIONS)
-    assert not sizes and qwen.batch_size == 32
+    assert not sizes and qwen.runner.batch_size == 32
     assert not ran_out(ValueError("out of memory"))
 
 

@@ -120,3 +120,33 @@ def test_options_of_the_command(world: Path, tmp_path: Path) -> None:
     assert refused.stderr.startswith("Error: There is no --token 'all'")
     assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "other").exists()
+
+
+def test_the_last_layer_by_its_number_is_the_last_layer(world: Path, tmp_path: Path) -> None:
+    source = sorted((world / "images").iterdir())[0]
+    gallery = cies.create(tmp_path / "gallery")
+    cies.ingest(gallery, [source], ["color"])
+    last = cies.load_encoder().lvlm.model.config.get_text_config().num_hidden_layers
+    report = cies.ingest(gallery, [source], ["shape"], options=DiorOptions(layer=last))
+    assert report.conditions == ["color", "shape"]
+    assert {table.made_by["settings"]["layer"] for table in gallery.conditions()} == {-1}
+    with pytest.raises(GalleryMismatch, match="was built with layer -1, not 1"):
+        cies.ingest(gallery, [source], ["size"], options=DiorOptions(layer=1))
+    with pytest.raises(UsageError, match=f"--layer is {last + 1}; give a number from 0 to {last}"):
+        cies.ingest(gallery, [source], ["size"], options=DiorOptions(layer=last + 1))
+
+
+def test_attention_of_the_command(world: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cies", "ingest", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    source, place = sorted((world / "images").iterdir())[0], tmp_path / "gallery"
+    done = run(source, "-g", place, "-c", "color", "--attention", "eager")
+    assert done.returncode == 0, done.stderr
+    assert cies.create(place).conditions()[0].made_by["settings"]["attention"] == "eager"
+    with pytest.raises(GalleryMismatch, match="was built with attention eager, not sdpa"):
+        cies.ingest(cies.create(place), [source], options=DiorOptions())
+    refused = run(source, "-g", tmp_path / "x", "-c", "color", "--attention", "flash_attention_2")
+    assert refused.returncode == 2 and not (tmp_path / "x").exists()
+    assert refused.stderr.startswith("Error: --attention 'flash_attention_2' is not offered")

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from indexes.errors import UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
+
+#: Longest text that can be a query.
+MAX_TEXT_CHARACTERS = 2000
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that cannot be a query.
+
+    Raises:
+        UsageError: if it is empty, too long, or holds control characters.
+    """
+    if not text.strip():
+        raise UsageError("The text is empty; describe what to look for, such as 'red heart'.")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise UsageError(
+            f"The text has {len(text)} characters, {MAX_TEXT_CHARACTERS} are allowed; shorten it."
+        )
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+        raise UsageError(f"The text {text!r} holds control characters; write it in plain words.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,19 @@ class Reading:
     word_probabilities: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long an encoder took.
+
+    Attributes:
+        pictures: embedded.
+        seconds: spent on it, preparation included.
+    """
+
+    pictures: int
+    seconds: float
+
+
 class Encoder(ABC):
     """Turns pictures into vectors, one for each condition.
 
@@ -85,6 +120,21 @@ class Encoder(ABC):
     def description(self) -> str:
         """One line for people: what this is."""
 
+    @property
+    def device(self) -> str:
+        """Kind of device it runs on, such as ``cpu`` or ``2 cuda``; empty if nobody knows."""
+        return ""
+
+    @property
+    def threads(self) -> int:
+        """Processor threads it computes with; 0 if nobody knows."""
+        return 0
+
+    @property
+    def timings(self) -> Mapping[int, Timing]:
+        """Number of conditions asked at once to what :meth:`read` did so far, if it is kept."""
+        return MappingProxyType({})
+
     @abstractmethod
     def read(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
@@ -104,10 +154,42 @@ class Encoder(ABC):
         """Embed pictures: float32 [images, conditions, dim], unit rows."""
         return self.read(images, conditions, words=False).vectors
 
+    def read_text(
+        self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
+        """Embed texts in place of pictures and say a word about each.
+
+        Args:
+            texts: such as ``red heart``; each may have lines.
+            conditions: at least one.
+            words: whether the words are wanted.
+
+        Returns:
+            As of :meth:`read`, with texts for images.
+
+        Raises:
+            UsageError: if the method has no text side, or a text cannot be read.
+            ModelError: if the model cannot serve a condition or runs out of memory.
+        """
+        raise UsageError(
+            f"The method {self.spec.method} embeds pictures only, so that a text cannot be "
+            "embedded; ask with a picture."
+        )
+
+    def encode_text(self, texts: Sequence[str], conditions: Sequence[Condition]) -> Vectors:
+        """Embed texts: float32 [texts, conditions, dim], unit rows, comparable to pictures'.
+
+        Raises:
+            UsageError: as :meth:`read_text`.
+            ModelError: as :meth:`read_text`.
+        """
+        return self.read_text(texts, conditions, words=False).vectors
+
     @abstractmethod
     def check(self, conditions: Sequence[Condition]) -> None:
         """Refuse conditions this encoder cannot serve.
 
         Raises:
             ModelError: naming the condition and the way out.
+            UsageError: if the prompt cannot be asked without a condition, and one has no phrase.
         """

@@ -47,19 +47,21 @@ class Machine:
     """What models have to fit into.
 
     Attributes:
-        memory: gigabytes of main memory.
+        memory: gigabytes of main memory; ``None`` where the system does not say.
         gpu: gigabytes of the largest GPU's memory, or 0.
         bf16: whether the processor computes in bf16, so that weights stay 16-bit there.
     """
 
-    memory: float
+    memory: float | None
     gpu: float
     bf16: bool
 
     def place(self, model: HubModel) -> str:
-        """Where a model can run: ``gpu``, ``cpu``, or empty if it fits nowhere."""
+        """Where a model can run: ``gpu``, ``cpu``, or empty if it fits nowhere known."""
         if self.gpu >= model.gigabytes * _OVERHEAD + _WORK:
             return "gpu"
+        if self.memory is None:
+            return ""
         widened = model.gigabytes if self.bf16 else 2 * model.gigabytes
         return "cpu" if self.memory >= widened * _OVERHEAD + _WORK else ""
 
@@ -74,8 +76,14 @@ def hub_models() -> tuple[HubModel, ...]:
 
 def this_machine() -> Machine:
     """Look at this machine, without torch."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Machine(memory, _gpu_memory(), cpu_has_bf16())
+    return Machine(_memory(), _gpu_memory(), cpu_has_bf16())
+
+
+def _memory() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, OSError, ValueError):  # on Windows, and where a system keeps it back
+        return None
 
 
 def cpu_has_bf16() -> bool:

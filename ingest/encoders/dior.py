@@ -8,27 +8,36 @@ be chosen otherwise is in :mod:`ingest.encoders.options`.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Sequence
+import copy
+import os
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
-from indexes.errors import ModelError
+from indexes.errors import ModelError, UsageError
 from indexes.vectors import unit
+from ingest.ahead import ahead
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
 from ingest.encoders.layers import layer_count
-from ingest.encoders.lvlm import LastStates, Lvlm
-from ingest.encoders.memory import ran_out, release
-from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
+from ingest.encoders.lvlm import MAX_WORD_TOKENS, Lvlm
+from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, devices, find, load
 from ingest.encoders.options import DiorOptions
-from ingest.encoders.processors import Prepared, PromptWriter
+from ingest.encoders.processors import ChatProcessor, Prepared, PromptWriter
+from ingest.encoders.runner import Runner
 
 #: Pictures in one forward pass: for small models, and for those of more than half a billion
 #: parameters.
 _BATCH_SMALL, _BATCH_LARGE = 32, 4
+
+#: Threads that prepare pictures while the model is at work on others.
+_PREPARERS = min(4, os.cpu_count() or 1)
 
 _DEFAULT = DiorOptions()
 
@@ -45,6 +54,7 @@ class DiorEncoder(Encoder):
         prompt: str = "describe",
         force: bool = False,
         options: DiorOptions = _DEFAULT,
+        copies: Sequence[LoadedModel] = (),
     ):
         """Use a loaded model; :meth:`load` does both.
 
@@ -54,6 +64,7 @@ class DiorEncoder(Encoder):
             prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
             force: serve conditions the model was not schooled on.
             options: what may be chosen beside.
+            copies: the same model on more devices; batches are dealt out to all of them.
 
         Raises:
             UsageError: if there is no such template or layer.
@@ -63,9 +74,23 @@ class DiorEncoder(Encoder):
         self._template = prompt_template(prompt)
         self._force = force
         self._options = options.for_layers(layer_count(loaded.model))
-        self._lvlm = Lvlm(loaded.model, loaded.processor.tokenizer, self._options)
+        self._lvlms = [
+            Lvlm(each.model, each.processor.tokenizer, self._options) for each in (loaded, *copies)
+        ]
+        self._lvlm = self._lvlms[0]
+        tokenizer = loaded.processor.tokenizer
+        self._marks = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         parameters = sum(p.numel() for p in loaded.model.parameters())
-        self.batch_size = _BATCH_SMALL if parameters < 500_000_000 else _BATCH_LARGE
+        #: Deals pictures out to the model in batches.
+        self.runner = Runner(
+            self._lvlms,
+            _BATCH_SMALL if parameters < 500_000_000 else _BATCH_LARGE,
+            f"There is not enough memory for {source.name} to read one picture; give a smaller "
+            f"--max-side (it is {self._options.max_side}), a smaller --model, or --device cpu.",
+        )
+        self._preparers = ThreadPoolExecutor(_PREPARERS, thread_name_prefix="preparer")
+        self._of_thread = threading.local()
+        self._timings: dict[int, Timing] = {}
 
     @classmethod
     def load(
@@ -84,7 +109,8 @@ class DiorEncoder(Encoder):
             model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
             prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
+                ``cuda:0,cuda:1``, get a copy of the model each.
             force: serve conditions the model was not schooled on.
             options: what may be chosen beside.
             device_map: how accelerate spreads the model, such as ``auto``, in place of
@@ -92,12 +118,14 @@ class DiorEncoder(Encoder):
 
         Raises:
             ModelError: if the model cannot be had.
-            UsageError: if there is no such template or layer.
+            UsageError: if there is no such template, layer or device.
         """
         prompt_template(prompt)  # Before minutes of loading.
         source = find(model)
-        loaded = load(source, dtype, device, options.attention, device_map)
-        return cls(source, loaded, prompt, force, options)
+        loaded, *copies = [
+            load(source, dtype, each, options.attention, device_map) for each in devices(device)
+        ]
+        return cls(source, loaded, prompt, force, options, copies)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -124,6 +152,8 @@ class DiorEncoder(Encoder):
         way = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
         if self._options.compat:
             way += ", as in the published code"
+        if len(self._lvlms) > 1:
+            way += f", on {len(self._lvlms)} devices"
         return f"{self._source.name}, {self._loaded.dtype}, {way}"
 
     @property
@@ -141,14 +171,32 @@ class DiorEncoder(Encoder):
         """The model and its ways of running."""
         return self._lvlm
 
+    @property
+    def device(self) -> str:
+        """See :class:`Encoder`."""
+        kind = self._lvlm.device.type
+        return kind if len(self._lvlms) == 1 else f"{len(self._lvlms)} {kind}"
+
+    @property
+    def threads(self) -> int:
+        """See :class:`Encoder`."""
+        return torch.get_num_threads()
+
+    @property
+    def timings(self) -> Mapping[int, Timing]:
+        """See :class:`Encoder`."""
+        return self._timings
+
     def check(self, conditions: Sequence[Condition]) -> None:
         """See :class:`Encoder`: a model that declares its schooling refuses what it never saw.
 
         Raises:
-            UsageError: if the prompt cannot be asked without a condition, and one has no phrase.
+            UsageError: if the prompt cannot be asked without a condition, and one has no phrase;
+                or if one holds what the model takes for a picture or the end of a turn.
         """
         for condition in conditions:
             self._template.text(condition)
+            self._check_marks("condition", condition.phrase)
         schooled = self._source.schooled_on()
         if schooled is None or self._force:
             return
@@ -165,78 +213,124 @@ class DiorEncoder(Encoder):
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Reading:
         """See :class:`Encoder`; a batch for which memory runs out is halved, and stays so."""
+        started = time.monotonic()
         self.check(conditions)
-        texts = [self._template.text(condition) for condition in conditions]
-        as_it_comes = self._options.compat is not None
-        writer = PromptWriter(self._loaded.processor, texts, as_it_comes)
-        begins = [self._template.begin(condition) for condition in conditions]
-        prepared = [writer.prepare(_reduced(image, self._options.max_side)) for image in images]
-        vectors = np.empty((len(images), len(conditions), self.dimension), dtype=np.float32)
-        chances = np.zeros((len(images), len(conditions)), dtype=np.float32)
-        said = [[""] * len(conditions) for _ in images]
-        waiting = deque(_buckets(prepared))
-        while waiting:
-            bucket = waiting.popleft()
-            batch, rest = bucket[: self.batch_size], bucket[self.batch_size :]
-            prompts = prepared[batch[0]].prompts
-            tails = writer.tails(begins, prompts) if self._options.token == "mean" else None
-            last = self._run([prepared[i] for i in batch], words, tails)
-            if last is None:
-                # Another thread may have halved it meanwhile; what was done is kept.
-                self.batch_size = min(self.batch_size, len(batch) // 2)
-                release()
-                waiting.appendleft(bucket)
-                continue
-            if rest:
-                waiting.appendleft(rest)
-            vectors[batch] = last.states.numpy()
+        writer = self._writer(conditions)
+
+        def prepare(image: Image.Image) -> Prepared:
+            return writer.prepare(self._reduced(image), self._own_processor())
+
+        # One alone needs no thread, nor a processor of its own for it.
+        prepared: Iterable[Prepared] = map(writer.prepare, map(self._reduced, images))
+        if len(images) > 1:
+            most = 2 * self.runner.batch_size * len(self._lvlms)
+            prepared = ahead(self._preparers, prepare, images, most)
+        reading = self._run(prepared, (len(images), len(conditions)), words)
+        before = self._timings.get(len(conditions), Timing(0, 0.0))
+        spent = time.monotonic() - started
+        timing = Timing(before.pictures + len(images), before.seconds + spent)
+        self._timings[len(conditions)] = timing
+        return reading
+
+    def read_text(
+        self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
+        """See :class:`Encoder`: the text is put above the question, in the picture's place.
+
+        Raises:
+            UsageError: if a text is empty, longer than the model can read, or holds what the
+                model takes for a command.
+            ModelError: if the model was schooled on pictures alone, cannot serve a condition or
+                has no token for a word.
+        """
+        if self._source.schooled_on_pictures_alone():
+            raise ModelError(
+                f"{self._source.name} was schooled on pictures alone, so that a text says nothing "
+                "to it; ask with a picture, or embed the pictures with a large model, such as "
+                "--model Qwen/Qwen2.5-VL-3B-Instruct."
+            )
+        self.check(conditions)
+        for text in texts:
+            check_text(text)
+            self._check_marks("text", text)
+            self._check_words(text)
+        prepared = (self._prepared_text(text, conditions) for text in texts)
+        return self._run(prepared, (len(texts), len(conditions)), words)
+
+    def _writer(self, conditions: Sequence[Condition], text: str | None = None) -> PromptWriter:
+        """What writes the prompts of some conditions, about pictures or one text."""
+        mean = self._options.token == "mean"
+        return PromptWriter(
+            self._loaded.processor,
+            [self._template.text(condition) for condition in conditions],
+            self._options.compat is not None,
+            [self._template.begin(condition) for condition in conditions] if mean else None,
+            text,
+        )
+
+    def _run(self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool) -> Reading:
+        """Read what is prepared: so many pictures or texts under so many conditions."""
+        vectors = np.empty((*shape, self.dimension), dtype=np.float32)
+        chances = np.zeros(shape, dtype=np.float32)
+        said = [[""] * shape[1] for _ in range(shape[0])]
+        for rows, last in self.runner.run(prepared, words):
+            vectors[rows] = last.states.numpy()
             if not (words and self._options.speaks):
                 continue
             tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
-            for place, i in enumerate(batch):
-                for k in range(len(conditions)):
-                    said[i][k], chances[i, k] = self._lvlm.word(tokens[place][k], sure[place][k])
+            for place, row in enumerate(rows):
+                for k in range(shape[1]):
+                    word = self._lvlm.word(tokens[place][k], sure[place][k])
+                    said[row][k], chances[row, k] = word
         flat = unit(vectors.reshape(-1, self.dimension))
         return Reading(flat.reshape(vectors.shape), said, chances)
 
-    def _run(
-        self, batch: Sequence[Prepared], words: bool, tails: Sequence[int] | None
-    ) -> LastStates | None:
-        """Run a batch of one layout; ``None`` if there was no memory for so many pictures.
+    # -- pictures --------------------------------------------------------------------------
 
-        Raises:
-            ModelError: if there was none for a single one.
-        """
-        try:
-            features = {
-                name: torch.cat([picture.features[name] for picture in batch])
-                for name in batch[0].features
-            }
-            last = self._lvlm.last_states(features, batch[0].prompts, len(batch), words, tails)
-            return LastStates(last.states.cpu(), last.tokens.cpu(), last.probabilities.cpu())
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
-                raise
-            if len(batch) > 1:
-                return None
-            raise ModelError(
-                f"There is not enough memory for {self._source.name} to read one picture; give a "
-                f"smaller --max-side (it is {self._options.max_side}), a smaller --model, or "
-                "--device cpu."
-            ) from error
+    def _own_processor(self) -> ChatProcessor:
+        """A copy of the processor for this thread, because tokenizers are not to be shared."""
+        own: ChatProcessor | None = getattr(self._of_thread, "processor", None)
+        if own is None:
+            own = self._of_thread.processor = copy.deepcopy(self._loaded.processor)
+        return own
 
+    def _reduced(self, image: Image.Image) -> Image.Image:
+        side = self._options.max_side
+        if max(image.size) <= side:
+            return image
+        small = image.copy()
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return small
 
-def _reduced(image: Image.Image, side: int) -> Image.Image:
-    if max(image.size) <= side:
-        return image
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return small
+    # -- texts -----------------------------------------------------------------------------
 
+    def _prepared_text(self, text: str, conditions: Sequence[Condition]) -> Prepared:
+        prepared = self._writer(conditions, text).prepare_text()
+        settings = self._loaded.model.config.get_text_config()
+        most = getattr(settings, "max_position_embeddings", None)
+        longest = max(map(len, prepared.prompts)) + MAX_WORD_TOKENS
+        if most is not None and longest > most:
+            raise UsageError(
+                f"The text is too long for {self._source.name}: with the question it comes to "
+                f"{longest} tokens, and {most} can be read; shorten it."
+            )
+        return prepared
 
-def _buckets(prepared: Sequence[Prepared]) -> list[list[int]]:
-    """Numbers of the pictures, together where they share shapes and prompts."""
-    buckets: dict[Any, list[int]] = {}
-    for number, picture in enumerate(prepared):
-        buckets.setdefault(picture.bucket, []).append(number)
-    return list(buckets.values())
+    def _check_marks(self, what: str, text: str) -> None:
+        """Refuse what the tokenizer would take for something else than words."""
+        mark = next((mark for mark in self._marks if mark in text), None)
+        if mark is not None:
+            raise UsageError(
+                f"The {what} holds {mark!r}, which {self._source.name} takes for a mark and not "
+                "for words; leave it out."
+            )
+
+    def _check_words(self, text: str) -> None:
+        """Refuse words of which the tokenizer would keep nothing."""
+        tokenizer = self._loaded.processor.tokenizer
+        for word in text.split():
+            if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False)["input_ids"]:
+                raise ModelError(
+                    f"{self._source.name} has no token for {word!r}; say it in other words, or "
+                    "name another model."
+                )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.models import DEFAULT_MODEL
+from ingest.encoders.models import DEFAULT_MODEL, find, layers_of
 from ingest.encoders.options import DiorOptions
 
 #: Method to one line about it.
@@ -30,7 +30,8 @@ def make_encoder(
         model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
         prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
+            ``cuda:0,cuda:1``, get a copy of the model each.
         force: serve conditions the model was not schooled on.
         options: what may be chosen beside.
         device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
@@ -44,6 +45,24 @@ def make_encoder(
     from ingest.encoders.dior import DiorEncoder
 
     return DiorEncoder.load(model, prompt, dtype, device, force, options, device_map)
+
+
+def _pinned(spec: EncoderSpec) -> str:
+    """The model's name, with its revision if it is of the hub."""
+    hub = "/" in spec.model and not spec.model.startswith("/")
+    return f"{spec.model}@{spec.revision}" if hub else spec.model
+
+
+def as_kept(options: DiorOptions, spec: EncoderSpec) -> DiorOptions:
+    """The same choices as a gallery of this encoder keeps them: the last layer is -1.
+
+    Raises:
+        UsageError: if the model has no such layer.
+        ModelError: if the model's configuration cannot be had.
+    """
+    if options.layer in (-1, spec.settings.get("layer", -1)):
+        return options
+    return options.for_layers(layers_of(find(_pinned(spec))))
 
 
 def remake_encoder(
@@ -62,12 +81,9 @@ def remake_encoder(
         ModelError: if the model cannot be had.
     """
     settings = spec.settings
-    model = spec.model
-    if "/" in model and not model.startswith("/"):
-        model = f"{model}@{spec.revision}"
     encoder = make_encoder(
         spec.method,
-        model,
+        _pinned(spec),
         settings["prompt"],
         settings["dtype"],
         device,

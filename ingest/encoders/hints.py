@@ -80,7 +80,7 @@ class Hints:
             ids: int64 [pictures, length].
             features: the pictures' tensors.
         """
-        if not self._looks_aside:
+        if not self._has_aside(features):
             return {}
         return self._cross(self.is_picture(ids).cumsum(-1) > 0, features)
 
@@ -88,9 +88,13 @@ class Hints:
         self, ids: torch.Tensor, features: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Token inputs of words said after a packed sequence: as :meth:`of_packed`."""
-        if not self._looks_aside:
+        if not self._has_aside(features):
             return {}
         return self._cross(torch.ones_like(ids, dtype=torch.bool), features)
+
+    def _has_aside(self, features: Mapping[str, torch.Tensor]) -> bool:
+        """Whether there is a picture, and the model sees it beside the text and not in it."""
+        return self._looks_aside and "aspect_ratio_mask" in features
 
     def _cross(
         self, sees: torch.Tensor, features: Mapping[str, torch.Tensor]
@@ -131,7 +135,8 @@ class Hints:
         Pictures of one batch have the same layout, so the first one's serves for all.
         """
         own = getattr(self._model.model, "get_rope_index", None)
-        if own is None:
+        if own is None or "image_grid_thw" not in features:
+            # Without a picture all axes count alike.
             return torch.arange(len(prompt))
         ids = torch.tensor([list(prompt)], device=input_device(self._model))
         kinds = self.is_picture(ids).int()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from logging import ERROR, getLogger
@@ -65,6 +67,13 @@ class ModelSource:
             return None
         conditions = json.loads(path.read_text(encoding="utf-8"))["conditions"]
         return {str(name): list(wordings) for name, wordings in conditions.items()}
+
+    def schooled_on_pictures_alone(self) -> bool:
+        """Whether the model says that it was schooled, and not that it was on texts."""
+        path = Path(self.location) / "cies.json"
+        if not (self.local and path.is_file()):
+            return False
+        return not json.loads(path.read_text(encoding="utf-8")).get("texts", False)
 
 
 def find(model: str) -> ModelSource:
@@ -137,16 +146,12 @@ def load(
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    from ingest.encoders.mishaps import expected_errors, explain
     from ingest.encoders.processors import load_processor
 
-    where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
-    if _pinned_in_cache(source):
-        # A commit never changes, so there is nothing to ask the hub, which may be out of reach.
-        where["local_files_only"] = True
     chosen = _device(device) if device_map is None else _mapped(device_map, device)
+    where = _where(source)
     _quiet()
-    try:
+    with _explained(source):
         config = AutoConfig.from_pretrained(source.location, **where)
         if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise ModelError(
@@ -173,13 +178,45 @@ def load(
         kind = _dtype(dtype, model, chosen)
         if device_map is None:
             model = model.to(device=chosen, dtype=getattr(torch, kind))
+    revision = digest(Path(source.location)) if source.local else _commit(source)
+    return LoadedModel(model, processor, revision, kind)
+
+
+def layers_of(source: ModelSource) -> int:
+    """How many layers the text part of a model has, by its configuration alone.
+
+    Raises:
+        ModelError: if it is not there or cannot be fetched.
+    """
+    from transformers import AutoConfig
+
+    _quiet()
+    with _explained(source):
+        config = AutoConfig.from_pretrained(source.location, **_where(source))
+        return int(config.get_text_config().num_hidden_layers)
+
+
+def _where(source: ModelSource) -> dict[str, Any]:
+    """What ``from_pretrained`` is told beside the location."""
+    where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    if _pinned_in_cache(source):
+        # A commit never changes, so there is nothing to ask the hub, which may be out of reach.
+        where["local_files_only"] = True
+    return where
+
+
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    """Turn what loading raises into one sentence."""
+    from ingest.encoders.mishaps import expected_errors, explain
+
+    try:
+        yield
     except expected_errors() as error:
         why = explain(error, source.name, source.location, source.revision, source.local)
         if why is None:
             raise
         raise ModelError(why) from error
-    revision = digest(Path(source.location)) if source.local else _commit(source)
-    return LoadedModel(model, processor, revision, kind)
 
 
 def check_dtype(dtype: str) -> None:
@@ -223,6 +260,24 @@ def _quiet() -> None:
     getLogger("huggingface_hub").setLevel(ERROR)
 
 
+def devices(device: str) -> list[str]:
+    """The devices of ``--device``: one, or several of one kind with commas between.
+
+    Raises:
+        UsageError: if there is no such device, or they are of several kinds.
+        ModelError: if there is no such GPU here.
+    """
+    names = device.split(",")
+    if len(names) == 1:
+        return names
+    if len({name.partition(":")[0] for name in names}) > 1 or "auto" in names:
+        raise UsageError(
+            f"--device {device} names several kinds of devices, which round differently; name "
+            "several of one kind, such as cuda:0,cuda:1."
+        )
+    return [_device(name) for name in names]
+
+
 def _device(device: str) -> str:
     import torch
 
@@ -232,6 +287,11 @@ def _device(device: str) -> str:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(
                 f"--device {device} was asked for, but this torch sees no GPU; use --device cpu."
+            )
+        if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+            raise ModelError(
+                f"--device {device} was asked for, but the GPUs here are numbered from 0 to "
+                f"{torch.cuda.device_count() - 1}; name one of them."
             )
         return device
     if torch.cuda.is_available():

@@ -70,7 +70,7 @@ class DiorOptions:
             )
         if self.attention not in ATTENTIONS:
             raise UsageError(
-                f"Attention {self.attention!r} is not offered, because only sdpa reads the mask "
+                f"--attention {self.attention!r} is not offered, because only sdpa reads the mask "
                 f"of a shared pass rightly; choose {_either(ATTENTIONS)}."
             )
         if self.compat is not None and self.compat not in COMPATS:

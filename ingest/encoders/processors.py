@@ -6,7 +6,7 @@ The model's own processor does it where it can be built, else one put together f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Mapping, Protocol, Sequence
 
 import torch
@@ -33,15 +33,18 @@ _TILE_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 
 @dataclass(frozen=True)
 class Prepared:
-    """One picture with its prompts.
+    """One picture, or one text in its place, with its prompts.
 
     Attributes:
-        features: the picture's tensors, with a first dimension that pictures are joined along.
+        features: the picture's tensors, with a first dimension that pictures are joined along;
+            none of a text.
         prompts: token ids of every prompt, the picture's own tokens included.
+        tails: over how many of each prompt's last tokens states are averaged; ``None`` for one.
     """
 
     features: Mapping[str, torch.Tensor]
     prompts: tuple[tuple[int, ...], ...]
+    tails: tuple[int, ...] | None = None
 
     @property
     def bucket(self) -> tuple[Any, ...]:
@@ -124,16 +127,26 @@ def untiled(processor: Any) -> dict[str, bool]:
 
 
 class PromptWriter:
-    """Prepares pictures for a fixed list of prompt texts."""
+    """Prepares pictures, or one text, for a fixed list of questions."""
 
-    def __init__(self, processor: ChatProcessor, texts: Sequence[str], as_it_comes: bool = False):
+    def __init__(
+        self,
+        processor: ChatProcessor,
+        questions: Sequence[str],
+        as_it_comes: bool = False,
+        begins: Sequence[int] | None = None,
+        text: str | None = None,
+    ):
         """Render the prompts.
 
         Args:
             processor: the model's.
-            texts: the user's turn of each prompt, without the picture.
+            questions: what each prompt asks.
             as_it_comes: leave the processor's own settings alone: tiles where it makes them, and
                 an opening token even if the chat template has written one.
+            begins: a character's place in each question, from which on tokens are counted as the
+                prompt's tail; ``None`` if tails are not wanted.
+            text: what the questions are about, on the lines above them; ``None`` for pictures.
 
         Raises:
             ModelError: if it makes tiles that cannot be written into a prompt here.
@@ -144,42 +157,49 @@ class PromptWriter:
                 "prompt here; leave --compat out, or name another model."
             )
         self._processor = processor
-        self._texts = list(texts)
-        self._chats = [self._chat(text) for text in texts]
+        self._questions = list(questions)
+        self._begins = begins
+        above = [{"type": "image"}] if text is None else []
+        before = "" if text is None else f"{text}\n"
+        self._chats = [self._chat(above, before + question) for question in questions]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
         self._special = as_it_comes or not (bos and self._chats[0].startswith(bos))
         options = {"add_special_tokens": self._special, **untiled(processor)}
         self._options: dict[str, Any] = {} if as_it_comes else options
         tokens = processor.tokenizer(self._chats, add_special_tokens=self._special)["input_ids"]
-        self._bare = [list(ids) for ids in tokens]
-        self._grown: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {}
+        self._bare = [tuple(ids) for ids in tokens]
+        self._grown: dict[tuple[int, ...], Prepared] = {}
 
-    def _chat(self, text: str) -> str:
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    def _chat(self, above: list[dict[str, str]], text: str) -> str:
+        turn = [{"role": "user", "content": [*above, {"type": "text", "text": text}]}]
         return str(self._processor.apply_chat_template(turn, add_generation_prompt=True))
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image, processor: ChatProcessor | None = None) -> Prepared:
         """Tensors of one picture, and all prompts with the picture's tokens in place.
 
         Args:
             image: RGB.
+            processor: a copy of the model's, for a thread that is not alone in preparing.
         """
-        inputs = dict(
-            self._processor(
-                text=[self._chats[0]],
-                images=[image],
-                return_tensors="pt",
-                **self._options,
-            )
-        )
+        processor = processor or self._processor
+        inputs = self._processed(processor, self._chats[0], image)
         first = tuple(inputs["input_ids"][0].tolist())
         if first not in self._grown:
-            self._grown[first] = self._grow(first, image)
+            self._grown[first] = self._with_tails(processor, self._grow(processor, first, image))
         features = {name: value for name, value in inputs.items() if name not in _TEXT_KEYS}
-        return Prepared(features, self._grown[first])
+        return replace(self._grown[first], features=features)
 
-    def _grow(self, first: tuple[int, ...], image: Image.Image) -> tuple[tuple[int, ...], ...]:
+    def prepare_text(self) -> Prepared:
+        """All prompts about the text."""
+        return self._with_tails(self._processor, tuple(self._bare))
+
+    def _processed(self, processor: ChatProcessor, chat: str, image: Image.Image) -> dict[str, Any]:
+        return dict(processor(text=[chat], images=[image], return_tensors="pt", **self._options))
+
+    def _grow(
+        self, processor: ChatProcessor, first: tuple[int, ...], image: Image.Image
+    ) -> tuple[tuple[int, ...], ...]:
         """All prompts with the picture's tokens, which the first one shows."""
         bare = self._bare[0]
         tail = 0
@@ -191,42 +211,50 @@ class PromptWriter:
             if ids[: len(head)] == head:
                 prompts.append((*opening, *ids[len(head) :]))
             else:
-                grown = self._processor(
-                    text=[chat],
-                    images=[image],
-                    return_tensors="pt",
-                    **self._options,
-                )
+                grown = self._processed(processor, chat, image)
                 prompts.append(tuple(grown["input_ids"][0].tolist()))
         return tuple(prompts)
 
-    def tails(self, begins: Sequence[int], prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
-        """How many tokens each prompt has from some character of its text to its end.
+    def _with_tails(
+        self, processor: ChatProcessor, prompts: tuple[tuple[int, ...], ...]
+    ) -> Prepared:
+        begins = self._begins
+        tails = None if begins is None else self._tails(processor, begins, prompts)
+        return Prepared({}, prompts, tails)
+
+    def _tails(
+        self,
+        processor: ChatProcessor,
+        begins: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+    ) -> tuple[int, ...]:
+        """How many tokens each prompt has from some character of its question to its end.
 
         A token that holds that character and some before it counts. Where tokens end is seen
         from the prompt cut off before the character: what differs from then on is counted.
 
         Args:
-            begins: that character's place in each of the texts.
-            prompts: of a prepared picture.
+            processor: the model's, or a copy.
+            begins: that character's place in each of the questions.
+            prompts: with the picture's tokens in place.
 
         Raises:
-            ModelError: if the model's chat template rewrites the text, or puts the picture after
-                it.
+            ModelError: if the model's chat template rewrites the question, or puts the picture
+                after it.
         """
         counts = []
-        for text, begin, chat, bare, prompt in zip(
-            self._texts, begins, self._chats, self._bare, prompts, strict=True
+        for question, begin, chat, bare, prompt in zip(
+            self._questions, begins, self._chats, self._bare, prompts, strict=True
         ):
-            start = chat.rfind(text[begin:].rstrip())
+            start = chat.rfind(question[begin:].rstrip())
             if start < 0:
                 raise ModelError(
                     "This model's chat template rewrites the question, so that its words are not "
                     "found again; leave out --token mean, or name another model."
                 )
-            cut = self._processor.tokenizer(chat[:start], add_special_tokens=self._special)
+            cut = processor.tokenizer(chat[:start], add_special_tokens=self._special)
             count = len(bare) - _agreeing(bare, cut["input_ids"])
-            if list(prompt[-count:]) != bare[-count:]:
+            if tuple(prompt[-count:]) != bare[-count:]:
                 raise ModelError(
                     "This model's chat template puts the picture after the question; leave out "
                     "--token mean, or name another model."
