@@ -7,16 +7,23 @@ neighbours.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from eval.matrix import Measure, judge
-from eval.world.factors import FACTORS, Scene
+from eval.world.captions import value_texts
+from eval.world.factors import FACTORS, Scene, sample_scenes
+from eval.world.render import render
 from indexes.vectors import Vectors
+from ingest.conditions import Condition
+from ingest.encoders import indirect
+from ingest.encoders.dior import DiorEncoder
+from ingest.encoders.dual import DualEncoder
 
 #: Pictures to vectors under some conditions by name: float32 [pictures, conditions, dim].
 Encode = Callable[[Sequence[Image.Image], Sequence[str]], Vectors]
@@ -42,6 +49,19 @@ class Quality:
     method: str
     cells: Mapping[str, Mapping[str, Measure]]
     agreement: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For documents."""
+        return {
+            "method": self.method,
+            "own": self.own,
+            "leakage": self.leakage,
+            "wording_agreement": self.agreement,
+            "map_at_r": {
+                condition: {label: measure.to_json() for label, measure in row.items()}
+                for condition, row in self.cells.items()
+            },
+        }
 
     @property
     def own(self) -> float:
@@ -123,3 +143,84 @@ def wording_agreement(encode: Encode, pictures: Sequence[Image.Image]) -> float:
         for a, b in zip(found[i], found[j], strict=True)
     ]
     return float(np.mean(shares))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a pair of models is worth on the rendered world.
+
+    Attributes:
+        methods: DIOR first.
+        load_seconds: to load the LVLM once its libraries are imported.
+        pictures_per_second: the LVLM, under four conditions, from decoded pictures.
+    """
+
+    methods: list[Quality]
+    load_seconds: float
+    pictures_per_second: float
+
+
+def compare(
+    lvlm: str,
+    clip: str,
+    count: int,
+    seed: int,
+    size: int = 256,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Measure DIOR, CLIP, InDiReCT and Generative on the same rendered pictures.
+
+    InDiReCT learns from the words of the world's own values, and Generative is DIOR's word put
+    through the CLIP's text side: both are told more than a stranger's pictures would tell them.
+
+    Args:
+        lvlm: an LVLM's name, as ``--model`` takes it.
+        clip: a dual encoder's name.
+        count: pictures.
+        seed: of the pictures; not that of a school.
+        size: their side in pixels.
+        progress: told what comes next.
+
+    Raises:
+        ModelError: if a model cannot be had.
+    """
+    progress(f"rendering {count} pictures")
+    scenes = sample_scenes(count, seed)
+    pictures = [render(scene, size) for scene in scenes]
+    values, names = factor_values(scenes), list(FACTORS)
+    DiorEncoder.load(lvlm, force=True)  # imports what is needed
+    started = time.perf_counter()
+    dior = DiorEncoder.load(lvlm, force=True)
+    loading = time.perf_counter() - started
+    progress("asking the LVLM")
+    reading = dior.read(pictures, [Condition.parse(name) for name in names])
+    methods = [
+        measure(
+            "dior",
+            reading.vectors,
+            names,
+            values,
+            wording_agreement(
+                lambda some, wordings: dior.encode(some, [Condition.parse(w) for w in wordings]),
+                pictures,
+            ),
+        )
+    ]
+    four = [Condition.parse(name) for name in names[:4]]
+    some = pictures[: min(count, 256)]
+    started = time.perf_counter()
+    dior.encode(some, four)
+    rate = len(some) / (time.perf_counter() - started)
+    progress("asking the CLIP")
+    dual = DualEncoder.load(clip)
+    seen = dual.encode_images(pictures)
+    methods.append(measure("clip", np.repeat(seen[:, None], len(names), axis=1), names, values))
+    learned = [
+        indirect.project(seen, indirect.fit(dual.encode_texts(value_texts(name)))) for name in names
+    ]
+    methods.append(measure("indirect", np.stack(learned, axis=1), names, values))
+    words = sorted({word for row in reading.words for word in row})
+    place = {word: number for number, word in enumerate(words)}
+    said = dual.encode_texts(words)[[[place[word] for word in row] for row in reading.words]]
+    methods.append(measure("generative", said, names, values))
+    return Comparison(methods, loading, rate)

@@ -112,6 +112,15 @@ def _alone(name: str, labels: Labels, random: np.random.Generator) -> Caption:
     return Caption(phrases[int(random.integers(len(phrases)))].format(value), frozenset({name}))
 
 
+def value_texts(factor: str) -> list[str]:
+    """Every value of a factor in every phrasing that says nothing else."""
+    return [
+        phrase.format(_STYLES[value] if factor == "style" else value)
+        for value in FACTORS[factor]
+        for phrase in _ALONE[factor]
+    ]
+
+
 def _sentence(labels: Labels, named: set[str], random: np.random.Generator) -> str:
     def say(name: str) -> str:
         return labels[name] if name in named else ""
