@@ -14,11 +14,17 @@ from ingest.encoders.models import DEFAULT_MODEL, find
 from ingest.encoders.options import DiorOptions
 from ingest.pipeline import IngestReport, Progress, check_same_choices, check_same_model
 from ingest.pipeline import ingest as fill
+from ingest.sources.base import SourceOptions
+from ingest.sources.factory import Opened
 from query.engine import Engine
 
 
 def open(
-    path: str | Path, device: str = "auto", index: str = "auto", geometry: str | None = None
+    path: str | Path,
+    device: str = "auto",
+    index: str = "auto",
+    geometry: str | None = None,
+    gone: bool = False,
 ) -> Engine:
     """Open a gallery for searching.
 
@@ -28,6 +34,7 @@ def open(
         index: ``exact``, ``faiss`` or ``auto``.
         geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
             default.
+        gone: whether pictures are found of which no file was left at the last scan.
 
     Returns:
         An engine: ``engine.search(image, condition, k)``, ``engine.vectors(condition)``.
@@ -40,7 +47,7 @@ def open(
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return Engine(Gallery.open(path), load, index, geometry)
+    return Engine(Gallery.open(path), load, index, geometry, gone)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:
@@ -77,9 +84,19 @@ def load_encoder(
     )
 
 
+def default_conditions(model: str | None) -> list[Condition]:
+    """Those of a new gallery for which none is named: all that the built-in model knows.
+
+    They cost one pass together. Any other model has to be told.
+    """
+    if model not in (None, DEFAULT_MODEL):
+        return []
+    return [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
+
+
 def ingest(
     gallery: Gallery,
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Opened] = (),
     conditions: Iterable[str | Condition] = (),
     model: str | None = None,
     method: str | None = None,
@@ -91,12 +108,16 @@ def ingest(
     announce: Callable[[Encoder], None] = lambda encoder: None,
     options: DiorOptions | None = None,
     device_map: str | None = None,
+    source_options: SourceOptions | None = None,
+    retry_failed: bool = False,
 ) -> IngestReport:
-    """Embed the pictures of folders and files into a gallery; what is there is not done again.
+    """Embed the pictures of some sources into a gallery; what is there is not done again.
 
     Args:
         gallery: from :func:`create`.
-        sources: folders (searched through) and files.
+        sources: folders (searched through), files, patterns, tables (CSV, JSONL, Parquet), tar
+            shards, folders of ``datasets``, and addresses such as ``s3://bucket/photos``; none
+            for all those ingested before.
         conditions: to embed under; those the gallery has are kept up in any case.
         model: a built-in name, ``ORG/NAME[@REVISION]`` or a folder; the gallery's own, or the
             built-in one for a new gallery, by default.
@@ -112,6 +133,8 @@ def ingest(
         announce: told of the encoder once it is loaded.
         options: what else may be chosen about the vectors; the gallery's own by default.
         device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
+        source_options: how sources are read: patterns, the image column, the columns to keep.
+        retry_failed: whether to try again what could not be read and has not changed.
 
     Raises:
         CiesError: with one sentence that names the way out.
@@ -142,10 +165,9 @@ def ingest(
         announce(encoder)
         return encoder
 
-    if not wanted and not gallery.conditions() and model in (None, DEFAULT_MODEL):
-        # The built-in model knows a few conditions, and all of them cost one pass.
-        wanted = [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
+    if not gallery.conditions():
+        wanted = wanted or default_conditions(model)
     if gallery.geometry == RESIDUAL:
         # What is taken away has to be known of every picture; it costs no pass of its own.
         wanted.append(Condition.parse(UNCONDITIONAL))
-    return fill(gallery, [Path(source) for source in sources], wanted, load, progress)
+    return fill(gallery, sources, wanted, load, progress, source_options, retry_failed)

@@ -26,6 +26,22 @@ from cies.encoder_words import (
     PromptOption,
     TokenOption,
 )
+from cies.words import (
+    ColumnsOption,
+    DryRunOption,
+    ExcludeOption,
+    GoneOption,
+    ImageColumnOption,
+    IncludeOption,
+    ListGoneOption,
+    MissingSourceOption,
+    NullOption,
+    PlanOption,
+    RetryOption,
+    RootOption,
+    SourceArgument,
+    YesOption,
+)
 from indexes.errors import CiesError
 
 if TYPE_CHECKING:
@@ -78,7 +94,7 @@ def _top(
 
 @app.command()
 def ingest(
-    source: Annotated[list[Path], typer.Argument(help="Folders, searched through, and files.")],
+    source: SourceArgument = None,
     gallery: GalleryOption = None,
     condition: Annotated[
         Optional[list[str]],
@@ -96,6 +112,14 @@ def ingest(
     geometry: GeometryOption = None,
     device: DeviceOption = "auto",
     device_map: DeviceMapOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    image_column: ImageColumnOption = None,
+    root: RootOption = None,
+    columns: ColumnsOption = None,
+    null: NullOption = False,
+    retry_failed: RetryOption = False,
+    plan: PlanOption = False,
     force: Annotated[
         bool, typer.Option(help="Accept conditions the model was not schooled on.")
     ] = False,
@@ -107,13 +131,22 @@ def ingest(
     Example: cies ingest ~/photos -c color -c "kind of place"
     """
     from cies import api
-    from cies.commands import ingest_summary, print_failures
+    from cies.commands import ingest_summary, print_failures, say_sources
     from cies.console import print_json, progress_bar, say
+    from cies.filling import existing, open_named, run_plan
     from cies.settings import find_gallery
     from cies.speeds import remember_speed
+    from ingest.sources.base import SourceOptions
 
     place = find_gallery(gallery)
-    _check_sources(source)
+    kept = None if columns is None else tuple(filter(None, columns.split(",")))
+    patterns = tuple(include or ()), tuple(exclude or ())
+    chosen = SourceOptions(*patterns, image_column, root, kept, null)
+    opened = open_named(place, source or [], chosen)
+    if plan:
+        store = existing(place)
+        run_plan(store, place, opened, condition or [], model, method, retry_failed, as_json)
+        return
     options = _options(
         layer=layer, token=token, max_side=max_side, attention=attention, compat=compat
     )
@@ -127,7 +160,7 @@ def ingest(
 
         report = api.ingest(
             store,
-            list(source),
+            opened,
             condition or [],
             model,
             method,
@@ -139,24 +172,25 @@ def ingest(
             announce,
             options,
             device_map,
+            retry_failed=retry_failed,
         )
-    if not report.found:
-        say(f"No pictures in {', '.join(map(str, source))}: no file there has a picture's name.")
     for encoder in loaded:
         remember_speed(encoder)
+    say_sources(opened, report)
     print_failures(report)
     summary = ingest_summary(place, report)
     if as_json:
         print_json(summary)
     else:
         rate = report.embedded / report.embedding_seconds if report.embedded else 0
+        gone = f", {report.gone} gone" if report.gone else ""
         speed = f" at {rate:.1f} pictures/s" if rate else ""
         say(
             f"{report.embedded} pictures embedded{speed}, {report.unchanged + report.known} known, "
-            f"{len(report.failed)} unreadable; gallery {place}, conditions: "
+            f"{len(report.failed)} unreadable{gone}; gallery {place}, conditions: "
             f"{', '.join(report.conditions)}."
         )
-    if strict and report.failed:
+    if strict and (report.failed or report.unreachable):
         raise typer.Exit(3)
 
 
@@ -166,15 +200,6 @@ def _options(**given: int | str | None) -> DiorOptions | None:
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return DiorOptions(**chosen) if chosen else None
-
-
-def _check_sources(sources: list[Path]) -> None:
-    """Before a gallery is made for nothing."""
-    from indexes.errors import UsageError
-
-    for source in sources:
-        if not os.path.lexists(source):
-            raise UsageError(f"There is no file or folder {source}; check the path.")
 
 
 @app.command()
@@ -193,6 +218,7 @@ def search(
     quiet: Annotated[bool, typer.Option("-q", help="Print paths only.")] = False,
     html: Annotated[Optional[Path], typer.Option(help="Write a contact sheet here.")] = None,
     index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    gone: GoneOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Find the pictures most like one, or those that suit a text, in one respect.
@@ -210,7 +236,7 @@ def search(
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if index not in ("auto", "exact", "faiss"):
         raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
-    engine = api.open(find_gallery(gallery), device, index)
+    engine = api.open(find_gallery(gallery), device, index, gone=gone)
     say_model(engine.table(condition))
     if text is not None:
         hits = engine.search_text(text, condition, k)
@@ -225,10 +251,11 @@ def search(
 def status(
     gallery: GalleryOption = None,
     failed: Annotated[bool, typer.Option(help="List the files that could not be read.")] = False,
+    gone: ListGoneOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in the gallery."""
-    from cies.commands import gallery_status, print_failed, print_status
+    from cies.commands import gallery_status, print_failed, print_gone, print_status
     from cies.console import print_json
     from cies.settings import find_gallery
     from indexes.gallery import Gallery
@@ -238,8 +265,25 @@ def status(
         print_json(document)
     elif failed:
         print_failed(document)
+    elif gone:
+        print_gone(document)
     else:
         print_status(document)
+
+
+@app.command()
+def prune(
+    gallery: GalleryOption = None,
+    source: MissingSourceOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget the files that are gone, and pictures of which none is left, with their vectors."""
+    from cies.pruning import run_prune
+    from cies.settings import find_gallery
+
+    run_prune(find_gallery(gallery), source, dry_run, yes, as_json)
 
 
 @app.command()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
 from cies.console import print_json, print_table, say
+from cies.plans import say_unreachable
 from cies.speeds import measured_speeds
+from indexes.attributes import TYPES, user_columns
 from indexes.gallery import Gallery
 from indexes.records import VectorTable
 from ingest.encoders.models import BUILTIN
 from ingest.pipeline import IngestReport
+from ingest.sources.factory import Opened
 from query.hits import SCHEMA_VERSION, Hits
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Unreadable files named at the end of an ingest; all of them are in ``cies status --failed``.
 _FAILURES_SHOWN = 20
+
+_TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
 
 def print_failures(report: IngestReport) -> None:
@@ -32,6 +38,24 @@ def print_failures(report: IngestReport) -> None:
         say(f"... and {rest} more ({listed}); `cies status --failed` lists all of them.")
 
 
+def say_sources(opened: Sequence[Opened], report: IngestReport) -> None:
+    """On stderr: columns that got another name, sources with nothing in them, files to mind."""
+    for one in opened:
+        for source in one.sources:
+            renamed = [(a, b) for a, b in source.names.items() if a != b]
+            if renamed:
+                listed = ", ".join(f"'{old}' is {new}" for old, new in renamed)
+                say(f"Columns of {source.name} in the gallery: {listed}.")
+    if not report.found and not report.unreachable:
+        names = ", ".join(one.name or one.sources[0].name for one in opened)
+        say(f"No pictures in {names}: no file there has a picture's name.")
+    if report.relabelled:
+        say(f"{report.relabelled} files have new values in your columns.")
+    say_unreachable([vars(one) for one in report.unreachable])
+    if report.out_of_reach:
+        say(f"{report.out_of_reach} pictures lack a condition and cannot be read now.")
+
+
 def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
     """The document that ``cies ingest --json`` prints."""
     return {
@@ -42,6 +66,10 @@ def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
         "embedded": report.embedded,
         "unchanged": report.unchanged,
         "known": report.known,
+        "gone": report.gone,
+        "relabelled": report.relabelled,
+        "out_of_reach": report.out_of_reach,
+        "unreachable": [vars(one) for one in report.unreachable],
         "failed": [vars(record) for record in report.failed],
         "seconds": round(report.seconds, 3),
     }
@@ -100,7 +128,8 @@ def write_sheet(path: Path, hits: Hits) -> None:
 def gallery_status(gallery: Gallery) -> dict[str, Any]:
     """The document that ``cies status --json`` prints."""
     files = gallery.files()
-    failed = [record for record in files if record.status != "done"]
+    failed = [record for record in files if record.status not in ("done", "gone")]
+    gone = [record for record in files if record.status == "gone"]
     keys = {record.key for record in files if record.status == "done"}
     entries = []
     for table in gallery.conditions():
@@ -122,8 +151,11 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "gallery": str(gallery.path),
         "pictures": len(keys),
-        "files": len(files) - len(failed),
+        "files": len(files) - len(failed) - len(gone),
         "failed": [vars(record) for record in failed],
+        "gone": [{"path": record.path, "since": _moment(record.gone_at)} for record in gone],
+        "sources": [{"source": name, **kept} for name, kept in gallery.sources().items()],
+        "columns": {name: _TYPE_NAMES[kind] for name, kind in user_columns(gallery).items()},
         "bytes": size,
         "geometry": gallery.geometry,
         "conditions": entries,
@@ -139,6 +171,9 @@ def print_status(document: dict[str, Any]) -> None:
             ["pictures", str(document["pictures"])],
             ["files", str(document["files"])],
             ["unreadable", str(len(document["failed"]))],
+            ["gone", str(len(document["gone"]))],
+            ["sources", ", ".join(entry["source"] for entry in document["sources"])],
+            ["your columns", ", ".join(f"{n} ({t})" for n, t in document["columns"].items())],
             ["vectors", document["geometry"]],
             ["on disk", f"{document['bytes'] / 1e6:.1f} MB"],
         ],
@@ -169,6 +204,16 @@ def print_failed(document: dict[str, Any]) -> None:
     """The files that could not be read."""
     rows = [[r["path"], r["status"], r["reason"]] for r in document["failed"]]
     print_table(["file", "status", "reason"], rows)
+
+
+def print_gone(document: dict[str, Any]) -> None:
+    """The files that were not there at the last scan."""
+    rows = [[entry["path"], entry["since"]] for entry in document["gone"]]
+    print_table(["file", "gone since"], rows)
+
+
+def _moment(seconds: int | None) -> str:
+    return datetime.fromtimestamp(seconds or 0, UTC).isoformat()
 
 
 def print_matrix(matrix: Matrix) -> None:

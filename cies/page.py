@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Sequence
 
-from indexes.errors import CiesError
-from ingest.images import UnreadableImage, load
+from indexes.errors import CiesError, UsageError
+from ingest.images import UnreadableImage, decode
+from ingest.sources.factory import located
 from query.hits import Hit, Hits
 
 #: Longest side of a thumbnail in pixels.
@@ -56,8 +57,8 @@ class Row:
 def _thumbnail(path: str) -> str | None:
     """A picture as a data address, or ``None`` if it cannot be read any more."""
     try:
-        image = load(Path(path)).image
-    except UnreadableImage:
+        image = decode(located(path).read().data).image
+    except (UnreadableImage, UsageError):
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()

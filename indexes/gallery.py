@@ -4,6 +4,7 @@
 manifest    key, value (JSON): format version and geometry, and one entry a vector table
 files       path -> content key, size, time, and what became of it
 images      content key -> what is known of the picture
+listings    path -> the user's table that lists it, and the columns that table brought
 statistics  vector table -> mean and standard deviation of its vectors
 c_...       one a condition: content key -> vector, word, word probability, checksum
 ==========  ==================================================================================
@@ -34,13 +35,17 @@ from indexes.geometry import GEOMETRIES, Statistics
 from indexes.records import (
     FILES,
     IMAGES,
+    LISTINGS,
     MANIFEST,
     STATISTICS,
     FileRecord,
     ImageRecord,
     VectorColumn,
     VectorTable,
-    escaped,
+    completed,
+    file_records,
+    is_address,
+    stored_path,
     unescaped,
     vector_schema,
 )
@@ -48,6 +53,12 @@ from indexes.tables import Database, Table
 from indexes.vectors import Vectors, checksums, unit
 
 FORMAT = 1
+
+#: Tables whose columns grow from version to version.
+_SCHEMAS = {"files": FILES, "images": IMAGES}
+
+#: Keys in one deletion, whose condition Lance must parse.
+_DELETED_AT_ONCE = 2000
 
 #: How a new gallery compares vectors, unless told otherwise; measured in docs/geometry.md.
 DEFAULT_GEOMETRY = "raw"
@@ -164,45 +175,78 @@ class Gallery:
         entries.sort(key=lambda entry: entry["order"])
         return [VectorTable(e["name"], e["dimension"], e["made_by"]) for e in entries]
 
+    def read(self, name: str, schema: pa.Schema) -> pa.Table:
+        """One of the gallery's own tables, whole.
+
+        Args:
+            name: ``files``, ``images`` or ``listings``.
+            schema: the columns it has in this version; those that an earlier version did not
+                write are empty, and columns beside them follow.
+        """
+        if name not in self._database.names():
+            return schema.empty_table()
+        return completed(self._database.open(name).read(), schema)
+
     def files(self) -> list[FileRecord]:
         """Every file seen, in path order."""
-        rows = self._database.open("files").read().to_pylist()
-        return sorted((FileRecord(**row) for row in rows), key=lambda record: record.path)
+        return file_records(self.read("files", FILES))
 
     def images(self) -> list[ImageRecord]:
         """Every picture, in key order."""
-        table = self._database.open("images").read()
+        table = self.read("images", IMAGES)
         seconds = table.column("taken_at").cast(pa.int64()).to_pylist()
         rows = table.drop_columns(["taken_at"]).to_pylist()
         records = [ImageRecord(**row, taken_at=at) for row, at in zip(rows, seconds, strict=True)]
         return sorted(records, key=lambda record: record.key)
 
-    def paths(self) -> dict[str, list[str]]:
-        """Content key to the files that hold it, in path order."""
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """What was ingested before, by its stored path, with the options it was scanned by."""
+        prefix = "source:"
+        entries = sorted(self._manifest().items())
+        return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
+
+    def paths(self, gone: bool = False) -> dict[str, list[str]]:
+        """Content key to the files that hold it, in path order.
+
+        Args:
+            gone: whether files that were not there at the last scan count too, after the others.
+        """
         table = self._database.open("files").read(["path", "key", "status"])
         found: dict[str, list[str]] = {}
         columns = (table.column(name).to_pylist() for name in ("path", "key", "status"))
-        for path, key, status in sorted(zip(*columns, strict=True)):
-            if status == "done":
-                found.setdefault(key, []).append(path)
+        rows = sorted(zip(*columns, strict=True))
+        for wanted in ("done", "gone") if gone else ("done",):
+            for path, key, status in rows:
+                if status == wanted and key:
+                    found.setdefault(key, []).append(path)
         return found
 
     def absolute(self, path: str) -> Path:
-        """Where a stored path lies on this machine."""
+        """Where a stored path lies on this machine; not for addresses on other systems."""
         return self.root / unescaped(path)
 
-    def stored(self, path: Path) -> str:
+    def location(self, path: str) -> str:
+        """A stored path for people and programs: absolute, or an address as it is."""
+        return path if is_address(path) else str(self.absolute(path))
+
+    def stored(self, path: str | Path) -> str:
         """How the gallery writes a path down: relative to its root where it lies below it."""
-        absolute = path.absolute()
-        inside = absolute.is_relative_to(self.root)
-        return escaped((absolute.relative_to(self.root) if inside else absolute).as_posix())
+        return stored_path(path, self.root)
 
     def keys(self, table: VectorTable) -> set[str]:
         """The pictures embedded under a condition."""
+        return set(self.stored_keys(table).to_pylist())
+
+    def stored_keys(self, table: VectorTable) -> pa.ChunkedArray:
+        """As :meth:`keys`, in no order and without a Python object for each."""
         if table.table not in self._database.names():
-            return set()
-        rows = self._database.open(table.table).read(["key"])
-        return set(rows.column("key").to_pylist())
+            return pa.chunked_array([], pa.string())
+        return self._database.open(table.table).read(["key"]).column("key")
+
+    def read_keys(self) -> set[str]:
+        """Every picture of which anything is stored, with a file or without."""
+        held = set(self.read("images", IMAGES).column("key").to_pylist())
+        return held.union(*(self.keys(table) for table in self.conditions()))
 
     def column(self, table: VectorTable) -> VectorColumn:
         """Read a condition's whole table.
@@ -273,6 +317,9 @@ class Writer:
     def _table(self, name: str) -> Table:
         if name not in self._tables:
             self._tables[name] = self._database.open(name)
+            if name in _SCHEMAS:
+                # A gallery of an earlier version gets the columns that came since.
+                self._tables[name].add_missing_columns(_SCHEMAS[name])
         return self._tables[name]
 
     def declare(self, table: VectorTable, order: int) -> None:
@@ -345,10 +392,42 @@ class Writer:
         rows = [vars(record) for record in files]
         self._table("files").upsert(pa.Table.from_pylist(rows, schema=FILES))
 
+    def put_source(self, source: str, options: Mapping[str, Any]) -> None:
+        """Remember what was ingested, and by which options it was scanned."""
+        self._table("manifest").upsert(_manifest_row(f"source:{source}", options))
+
+    def forget_source(self, source: str) -> None:
+        """Scan a source no more when none is named."""
+        self._table("manifest").delete([f"source:{source}"])
+
+    def put_listings(self, rows: pa.Table) -> None:
+        """Store what the user's tables say of files.
+
+        Args:
+            rows: path, source, and any columns; those new to the gallery are added to it. A
+                column that is left out becomes empty in these rows.
+        """
+        if "listings" not in self._tables:
+            self._tables["listings"] = self._database.ensure("listings", LISTINGS)
+        table = self._tables["listings"]
+        table.add_missing_columns(rows.schema)
+        table.upsert(completed(rows, table.schema))
+
     def forget_files(self, paths: Sequence[str]) -> None:
         """Drop files from the record; pictures and vectors stay."""
-        if paths:
-            self._table("files").delete(paths)
+        if "listings" in self._database.names():
+            self._delete("listings", paths)
+        self._delete("files", paths)
+
+    def forget_pictures(self, keys: Sequence[str], tables: Sequence[VectorTable]) -> None:
+        """Drop pictures and their vectors; the vectors first, so that a crash leaves no orphan."""
+        for table in tables:
+            self._delete(table.table, keys)
+        self._delete("images", keys)
+
+    def _delete(self, name: str, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            self._table(name).delete(keys[start : start + _DELETED_AT_ONCE])
 
     def compact(self) -> None:
         """Merge the small files that many commits leave behind."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
@@ -22,6 +25,7 @@ FILES = pa.schema(
         ("mtime_ns", pa.int64()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("gone_at", pa.timestamp("s")),
     ]
 )
 IMAGES = pa.schema(
@@ -31,8 +35,11 @@ IMAGES = pa.schema(
         ("height", pa.int32()),
         ("format", pa.string()),
         ("taken_at", pa.timestamp("s")),
+        ("orientation", pa.int8()),
     ]
 )
+#: Beside these two, one column for each that the user's tables brought.
+LISTINGS = pa.schema([("path", pa.string()), ("source", pa.string())])
 STATISTICS = pa.schema(
     [
         ("table", pa.string()),
@@ -87,8 +94,9 @@ class FileRecord:
         key: SHA-256 of its bytes in hexadecimal; empty if they could not be read.
         size: bytes.
         mtime_ns: time of last change, nanoseconds since 1970.
-        status: ``done``, or an outcome code such as ``truncated``.
+        status: ``done``, ``gone``, or an outcome code such as ``truncated``.
         reason: for people, empty when done.
+        gone_at: seconds since 1970 when the file was first missed, or ``None``.
     """
 
     path: str
@@ -97,6 +105,7 @@ class FileRecord:
     mtime_ns: int
     status: str
     reason: str = ""
+    gone_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ class ImageRecord:
         height: pixels, as it is shown.
         format: the decoder's name for it, such as ``JPEG``.
         taken_at: seconds since 1970 in the camera's own time, or ``None``.
+        orientation: EXIF's number for how the file holds it, 1 (upright) to 8; ``None`` in
+            galleries of earlier versions. ``width`` and ``height`` are after turning.
     """
 
     key: str
@@ -116,6 +127,7 @@ class ImageRecord:
     height: int
     format: str
     taken_at: int | None = None
+    orientation: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +147,68 @@ class VectorColumn:
     word_probabilities: NDArray[np.float32]
 
 
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table that begins with the columns of a schema; those it lacks are empty."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    whole = pa.table(columns, schema=schema)
+    for name in table.column_names:
+        if name not in schema.names:
+            whole = whole.append_column(table.schema.field(name), table.column(name))
+    return whole
+
+
+def file_records(table: pa.Table) -> list[FileRecord]:
+    """Rows of the ``files`` table as records, in path order."""
+    seconds = table.column("gone_at").cast(pa.int64()).to_pylist()
+    names = [name for name in FILES.names if name != "gone_at"]
+    rows = table.select(names).to_pylist()
+    records = [FileRecord(**row, gone_at=at) for row, at in zip(rows, seconds, strict=True)]
+    return sorted(records, key=lambda record: record.path)
+
+
+#: A file inside another, as a stored path names it: ``shards/000.tar!/cat.jpg``. Only these kinds
+#: of file hold pictures, so that a folder whose name ends in ``!`` is not taken for one.
+_INSIDE = re.compile(r"(.+?\.(?:tar|arrow|parquet))!/(.+)", re.DOTALL | re.IGNORECASE)
+
+#: How an address on another system begins; one letter would be a drive of Windows.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_address(path: str) -> bool:
+    """Whether this is an address such as ``s3://bucket/cat.jpg`` and not a local path."""
+    return _ADDRESS.match(path) is not None
+
+
+def inside(path: str) -> tuple[str, str] | None:
+    """The file that holds a file, and its name in there; ``None`` if it lies in a folder."""
+    match = _INSIDE.fullmatch(path)
+    return (match[1], match[2]) if match else None
+
+
+def stored_path(path: str | Path, root: Path) -> str:
+    """How a gallery writes a local path down: relative to ``root`` where it lies below it."""
+    text = os.path.join(os.getcwd(), path)  # noqa: PTH109
+    prefix = f"{root}/".replace("//", "/")
+    plain = os.sep == "/" and "//" not in text and "/./" not in text and text + "/" != prefix
+    if plain and not text.endswith(("/", "/.")):
+        # The same without Path, which takes ten times as long: tables name millions of files.
+        return escaped(text[len(prefix) :] if text.startswith(prefix) else text)
+    absolute = Path(path).absolute()
+    below = absolute.is_relative_to(root)
+    return escaped((absolute.relative_to(root) if below else absolute).as_posix())
+
+
 def escaped(path: str) -> str:
     """A path as valid Unicode. Bytes of a name that are not UTF-8 become NUL and two digits,
     which no path can hold, so that the name can be had back.
     """
+    if path.isascii():
+        return path
     return "".join(f"\0{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in path)
 
 

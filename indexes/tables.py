@@ -125,6 +125,13 @@ class Table:
                     "What was stored before is safe; run the same command again to go on."
                 ) from error
 
+    def add_missing_columns(self, schema: pa.Schema) -> None:
+        """Give the table the columns of a schema it lacks, empty; durable when it returns."""
+        missing = [field for field in schema if field.name not in self.schema.names]
+        if missing:
+            self._table.add_columns(missing)
+            sync_folder(self._folder, self._known if self._known is not None else set())
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the rows of these keys; durable when it returns."""
         quoted = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
@@ -194,5 +201,10 @@ class Database:
         """Open a table, made empty first if it is not there."""
         if name not in self.names():
             self._connection.create_table(name, schema=schema)
-            sync_folder(self.folder, set())
+            sync_folder(self.folder / f"{name}.lance", set())
+            descriptor = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         return self.open(name)

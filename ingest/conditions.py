@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Sequence
 
 from indexes.errors import UsageError
 
@@ -59,6 +60,17 @@ class Condition:
 def same_name(first: str, second: str) -> bool:
     """Whether two names differ at most in case, spelling (color, colour) and separators."""
     return _folded(first) == _folded(second)
+
+
+def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Condition]:
+    """Those wanted that are not there yet under the same name, each once."""
+    names = list(there)
+    new = []
+    for condition in wanted:
+        if not any(same_name(condition.name, name) for name in names):
+            names.append(condition.name)
+            new.append(condition)
+    return new
 
 
 def _folded(name: str) -> str:

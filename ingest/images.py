@@ -67,11 +67,13 @@ class Picture:
         image: RGB, upright, alpha laid on white.
         format: the decoder's name for the file's format.
         taken_at: seconds since 1970 in the camera's own time, or ``None``.
+        orientation: EXIF's number for how the file holds it, 1 (upright) to 8.
     """
 
     image: Image.Image
     format: str
     taken_at: int | None
+    orientation: int = 1
 
 
 def read_bytes(path: Path) -> FileBytes:
@@ -118,10 +120,10 @@ def decode(data: bytes) -> Picture:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             form = image.format or ""
             _refuse_outlandish(image)
-            taken_at = _taken_at(image)
+            taken_at, orientation = _taken_at(image), _orientation(image)
             image.load()
             upright = ImageOps.exif_transpose(image)
-            return Picture(_to_rgb(upright), form, taken_at)
+            return Picture(_to_rgb(upright), form, taken_at, orientation)
         except UnreadableImage:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -144,6 +146,11 @@ def _refuse_outlandish(image: Image.Image) -> None:
         raise UnreadableImage("bomb", f"{width} x {height} is more pixels than are safe to decode")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise UnreadableImage("outlandish", f"{width} x {height} is too thin to be looked at")
+
+
+def _orientation(image: Image.Image) -> int:
+    number = image.getexif().get(0x0112)
+    return number if isinstance(number, int) and 1 <= number <= 8 else 1
 
 
 def _taken_at(image: Image.Image) -> int | None:

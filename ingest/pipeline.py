@@ -12,17 +12,21 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from indexes.errors import GalleryMismatch, UsageError
 from indexes.gallery import Gallery, Writer
 from indexes.geometry import Statistics
 from indexes.records import FileRecord, ImageRecord, VectorTable
-from ingest.conditions import Condition, same_name
+from ingest.conditions import Condition, new_conditions
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.options import DiorOptions
-from ingest.images import Picture, UnreadableImage, decode, read_bytes
-from ingest.scan import Found, scan
+from ingest.images import Picture, UnreadableImage, decode
+from ingest.known import KnownKeys
+from ingest.plan import Plan, Unreachable
+from ingest.sources.base import Found, SourceOptions
+from ingest.sources.factory import Opened
+from ingest.survey import open_all, survey
 
 #: Most pictures embedded and written at once, and the seconds a batch should take: what a crash
 #: can cost, and how long nothing moves on the screen.
@@ -35,6 +39,9 @@ _FIRST_BATCH = 8
 #: Threads that read and decode, and how many pictures they may be ahead of the model.
 _READERS = 2
 _AHEAD = 2 * BATCH
+
+#: File records in one commit, where nothing is embedded.
+_RECORDS = 20_000
 
 LoadEncoder = Callable[[EncoderSpec | None], Encoder]
 
@@ -63,8 +70,12 @@ class IngestReport:
     Attributes:
         found: files looked at.
         unchanged: files the gallery already had, untouched since.
-        known: new names of pictures the gallery already had.
+        known: new names of pictures the gallery already had, and files that are back.
         embedded: pictures embedded.
+        gone: files of earlier scans that are not there now.
+        relabelled: files of which the user's tables say something new.
+        out_of_reach: pictures that lack a condition and cannot be read now.
+        unreachable: sources of which nothing is left; nothing of theirs counts as gone.
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
         seconds: wall clock.
@@ -75,6 +86,10 @@ class IngestReport:
     unchanged: int = 0
     known: int = 0
     embedded: int = 0
+    gone: int = 0
+    relabelled: int = 0
+    out_of_reach: int = 0
+    unreachable: list[Unreachable] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -106,16 +121,17 @@ class _Run:
         self._progress = progress
         self._encoder: Encoder | None = None
         self._tables: list[tuple[Condition, VectorTable]] = []
-        self._have: dict[str, set[str]] = {}
+        self.keys = KnownKeys(())
         self._pictures: dict[str, Picture] = {}
         self._files: list[FileRecord] = []
         self._done = 0
+        self._total = 0
         self._batch = min(_FIRST_BATCH, BATCH)
 
     # -- conditions ------------------------------------------------------------------------
 
-    def prepare(self, wanted: Sequence[Condition]) -> bool:
-        """Settle conditions and tables; returns whether a condition is new to the gallery.
+    def prepare(self, wanted: Sequence[Condition]) -> None:
+        """Settle conditions and tables.
 
         Raises:
             UsageError: if there is no condition at all.
@@ -123,11 +139,7 @@ class _Run:
         """
         old = self.gallery.conditions()
         self._tables = [(_condition(table), table) for table in old]
-        new: list[Condition] = []
-        for condition in wanted:
-            taken = [*(table.name for table in old), *(other.name for other in new)]
-            if not any(same_name(condition.name, name) for name in taken):
-                new.append(condition)
+        new = new_conditions(wanted, [table.name for table in old])
         if not old and not new:
             raise UsageError("No condition was named; add one, such as `--condition color`.")
         if new:
@@ -139,52 +151,39 @@ class _Run:
                 table = VectorTable(condition.name, self._encoder.dimension, made_by)
                 self.writer.declare(table, order=number)
                 self._tables.append((condition, table))
-        self._have = {table.table: self.gallery.keys(table) for _, table in self._tables}
+        self.keys = KnownKeys(self.gallery.stored_keys(table) for _, table in self._tables)
         self.report.conditions = [condition.name for condition, _ in self._tables]
-        return bool(new and old)
-
-    def _missing(self, key: str) -> tuple[int, ...]:
-        """Numbers of the conditions a picture is not yet embedded under."""
-        return tuple(
-            number
-            for number, (_, table) in enumerate(self._tables)
-            if key not in self._have[table.table]
-        )
 
     # -- files -----------------------------------------------------------------------------
 
-    def take(self, found: Sequence[Found], known: dict[str, FileRecord]) -> None:
-        """Deal with every file found."""
-        self.report.found = len(found)
-        todo: list[tuple[Found, str]] = []
-        for file in found:
-            path = self.gallery.stored(file.path)
-            old = known.get(path)
-            same = old and (old.size, old.mtime_ns) == (file.size, file.mtime_ns)
-            if file.status:
-                record = FileRecord(path, "", file.size, file.mtime_ns, file.status, file.reason)
-                self._fail(record, new=record != old)
-            elif old and same and old.status == "done" and not self._missing(old.key):
-                self.report.unchanged += 1
-                self._done += 1
-            elif old and same and old.status != "done":
-                self._fail(old, new=False)
-            else:
-                todo.append((file, path))
+    def take(self, plan: Plan) -> None:
+        """Read and embed what a plan says is to be done."""
+        report = self.report
+        report.found, report.unchanged, report.known = plan.found, plan.unchanged, plan.returned
+        report.failed.extend(plan.failed)
+        report.out_of_reach, report.unreachable = plan.out_of_reach, plan.unreachable
+        self._done = plan.unchanged + plan.returned + len(plan.failed)
+        self._total = self._done + len(plan.todo)
+        self.put_files(plan.settled)
         self._tell()
-        for taken in self._read_ahead(todo):
-            self._accept(taken)
+        for taken in self._read_ahead(plan.todo):
+            self._accept(taken, plan.kept)
             if len(self._pictures) >= self._batch or len(self._files) >= 20 * BATCH:
                 self.flush()
         self.flush()
 
-    def _read_ahead(self, todo: Iterable[tuple[Found, str]]) -> Iterator[_Taken]:
+    def put_files(self, records: Sequence[FileRecord]) -> None:
+        """Record files that need no reading."""
+        for start in range(0, len(records), _RECORDS):
+            self.writer.put_files(records[start : start + _RECORDS])
+
+    def _read_ahead(self, todo: Iterable[Found]) -> Iterator[_Taken]:
         """Read in threads, in order, never more than a bounded number ahead."""
         waiting: deque[Future[_Taken]] = deque()
         with ThreadPoolExecutor(_READERS, thread_name_prefix="reader") as pool:
             try:
-                for file, path in todo:
-                    waiting.append(pool.submit(self._read, file, path))
+                for found in todo:
+                    waiting.append(pool.submit(self._read, found))
                     if len(waiting) >= _AHEAD:
                         yield waiting.popleft().result()
                 while waiting:
@@ -193,21 +192,24 @@ class _Run:
                 for future in waiting:
                     future.cancel()
 
-    def _read(self, file: Found, path: str) -> _Taken:
-        key, size, mtime_ns = "", file.size, file.mtime_ns
+    def _read(self, found: Found) -> _Taken:
+        path, key, size, mtime_ns = found.path, "", found.size, found.mtime_ns
         try:
-            content = read_bytes(file.path)
+            content = found.read()
             key, size, mtime_ns = content.key, content.size, content.mtime_ns
-            picture = decode(content.data) if self._missing(key) else None
+            picture = decode(content.data) if self.keys.missing(key) else None
         except UnreadableImage as error:
             record = FileRecord(path, key, size, mtime_ns, error.status, error.reason)
             return _Taken(record, None)
         return _Taken(FileRecord(path, key, size, mtime_ns, "done"), picture)
 
-    def _accept(self, taken: _Taken) -> None:
+    def _accept(self, taken: _Taken, kept: Mapping[str, str]) -> None:
         record = taken.record
         if record.status != "done":
-            self._fail(record, new=True)
+            self.report.failed.append(record)
+            self._done += 1
+            if record.path not in kept:
+                self._files.append(record)
         else:
             self._files.append(record)
             self._done += 1
@@ -215,12 +217,6 @@ class _Run:
                 self.report.known += 1
             else:
                 self._pictures[record.key] = taken.picture
-
-    def _fail(self, record: FileRecord, new: bool) -> None:
-        self.report.failed.append(record)
-        self._done += 1
-        if new:
-            self._files.append(record)
 
     # -- embedding and writing -------------------------------------------------------------
 
@@ -232,14 +228,20 @@ class _Run:
         started = time.monotonic()
         groups: dict[tuple[int, ...], list[str]] = {}
         for key in self._pictures:
-            missing = self._missing(key)
+            missing = self.keys.missing(key)
             if missing:
                 groups.setdefault(missing, []).append(key)
         for missing, keys in groups.items():
             self._embed(missing, keys)
         self.writer.put_images(
             [
-                ImageRecord(key, *picture.image.size, picture.format, picture.taken_at)
+                ImageRecord(
+                    key,
+                    *picture.image.size,
+                    picture.format,
+                    picture.taken_at,
+                    picture.orientation,
+                )
                 for key, picture in self._pictures.items()
             ]
         )
@@ -268,7 +270,7 @@ class _Run:
                 words,
                 reading.word_probabilities[:, column],
             )
-            self._have[table.table].update(keys)
+            self.keys.add(number, keys)
 
     def summarize(self) -> None:
         """Take the statistics of every condition anew."""
@@ -285,7 +287,7 @@ class _Run:
     def _tell(self) -> None:
         report = self.report
         embedded, failed = report.embedded, len(report.failed)
-        self._progress(Progress(self._done, report.found, embedded, failed))
+        self._progress(Progress(self._done, self._total, embedded, failed))
 
 
 def _condition(table: VectorTable) -> Condition:
@@ -346,43 +348,46 @@ def check_same_choices(
 
 def ingest(
     gallery: Gallery,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path | Opened],
     conditions: Sequence[Condition],
     load: LoadEncoder,
     progress: Callable[[Progress], None] = lambda state: None,
+    options: SourceOptions | None = None,
+    retry_failed: bool = False,
 ) -> IngestReport:
-    """Embed the pictures of some folders into a gallery.
+    """Embed the pictures of some sources into a gallery.
 
-    New pictures are embedded under all the gallery's conditions; a new condition is filled for
-    all the gallery's pictures. What is there already is not embedded again.
+    New pictures are embedded under all the gallery's conditions; what lacks a condition, in any
+    source, gets it. What is there already is not embedded again. Files of an earlier scan of the
+    same source that are not there now are marked as gone and kept.
 
     Args:
         gallery: where to.
-        sources: folders and files.
+        sources: folders, files, patterns, tables, shards and addresses, or opened ones; none for
+            all those the gallery remembers.
         conditions: wanted; those the gallery has are kept anyway.
         load: gives the encoder, of a given spec or, for an empty gallery, of the user's choice.
         progress: told after every batch.
+        options: how the sources are read.
+        retry_failed: whether to try again what could not be read and has not changed.
 
     Raises:
-        UsageError: if a source is not there, or no condition is known.
+        UsageError: if a source is not there or cannot be used, or no condition is known.
         GalleryLocked: if another process is writing.
         ModelError: if the model cannot be had or refuses a condition.
     """
-    for source in sources:
-        if not source.exists() and not source.is_symlink():
-            raise UsageError(f"There is no file or folder {source}; check the path.")
     started = time.monotonic()
     with gallery.writer() as writer:
+        opened = open_all(gallery, sources, options or SourceOptions())
         run = _Run(gallery, writer, load, progress)
-        grown = run.prepare(conditions)
-        known = {record.path: record for record in gallery.files()}
-        found = {file.path.absolute(): file for source in sources for file in scan(source)}
-        if grown:
-            for path, record in known.items():
-                place = gallery.absolute(path)
-                if record.status == "done" and place not in found:
-                    found.update({file.path: file for file in scan(place)})
-        run.take(list(found.values()), known)
+        run.prepare(conditions)
+        found = survey(gallery, opened, run.keys.missing, writer, retry_failed)
+        run.take(found.plan)
+        for records in found.planner.gone_records():
+            run.put_files(records)
+            run.report.gone += len(records)
+        writer.forget_files(found.plan.outdated)
+        run.report.relabelled = found.relabelled
         if run.report.embedded:
             run.summarize()
             writer.compact()

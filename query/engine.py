@@ -70,6 +70,7 @@ class Engine:
         load: Callable[[EncoderSpec], Encoder],
         index: str = "auto",
         geometry: str | None = None,
+        gone: bool = False,
     ):
         """Open nothing yet.
 
@@ -78,6 +79,7 @@ class Engine:
             load: gives the encoder of a spec; called when a new picture must be embedded.
             index: ``exact``, ``faiss`` or ``auto``.
             geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
+            gone: whether pictures are found of which no file was left at the last scan.
 
         Raises:
             UsageError: if there is no such geometry.
@@ -90,12 +92,13 @@ class Engine:
         self.gallery = gallery
         self._load = load
         self._index = index
+        self._gone = gone
         self._conditions: dict[str, _Loaded] = {}
         self._encoder: Encoder | None = None
 
     @cached_property
     def _paths(self) -> dict[str, list[str]]:
-        return self.gallery.paths()
+        return self.gallery.paths(self._gone)
 
     @cached_property
     def _key_of(self) -> dict[str, str]:
@@ -120,7 +123,7 @@ class Engine:
     def _condition(self, condition: str) -> _Loaded:
         table = self.table(condition)
         if table.table not in self._conditions:
-            stored = self.gallery.column(table)
+            stored = self.stored(condition)
             statistics = self.gallery.statistics(table) or Statistics.of(stored.vectors)
             moved = statistics.apply(stored.vectors, self._geometry)
             if self._takes_away(table):
@@ -157,6 +160,23 @@ class Engine:
             )
         return known.column.vectors[[known.rows[key] for key in keys]]
 
+    def stored(self, condition: str) -> VectorColumn:
+        """The vectors of a condition as they were stored, of the pictures that have a file.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        column = self.gallery.column(self.table(condition))
+        rows = [row for row, key in enumerate(column.keys) if key in self._paths]
+        if len(rows) == len(column.keys):
+            return column
+        return VectorColumn(
+            [column.keys[row] for row in rows],
+            column.vectors[rows],
+            [column.words[row] for row in rows],
+            column.word_probabilities[rows],
+        )
+
     def vectors(self, condition: str) -> VectorColumn:
         """All vectors and words of a condition, in the gallery's geometry.
 
@@ -168,7 +188,7 @@ class Engine:
     def path(self, key: str) -> str:
         """Where a picture lies on this machine; the first in path order if there are copies."""
         paths = self._paths.get(key)
-        return str(self.gallery.absolute(paths[0])) if paths else ""
+        return self.gallery.location(paths[0]) if paths else ""
 
     def search(self, image: str | Path | Image.Image, condition: str, k: int = 10) -> Hits:
         """The pictures most like one, in one respect.

@@ -36,7 +36,7 @@ def export_parquet(engine: Engine, condition: str, path: Path) -> int:
         raise UsageError(f"Cannot export to {path}: the name must end in .parquet.")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"Cannot write {path}: its folder is not there; make it, or change -o.")
-    column = engine.gallery.column(engine.table(condition))
+    column = engine.stored(condition)
     flat = pa.array(np.ascontiguousarray(column.vectors).reshape(-1), type=pa.float32())
     table = pa.table(
         {

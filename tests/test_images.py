@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexes.records import unescaped
 from ingest.images import UnreadableImage, decode, load, read_bytes
-from ingest.scan import scan
+from ingest.sources.base import Found, SourceOptions
+from ingest.sources.folders import Folder
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:
@@ -128,6 +130,10 @@ def test_special_files_never_block(tmp_path: Path) -> None:
     }
 
 
+def scan(folder: Path) -> list[Found]:
+    return list(Folder(folder, folder.absolute(), SourceOptions()).scan())
+
+
 def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".hidden").mkdir()
@@ -137,10 +143,10 @@ def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:
     for name in (*odd, *others):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"x")
     (tmp_path / "up").symlink_to(tmp_path, target_is_directory=True)
-    found = list(scan(tmp_path))
-    names = [os.fsencode(f.path.relative_to(tmp_path)) for f in found if not f.status]
+    found = scan(tmp_path)
+    names = [os.fsencode(unescaped(f.path)) for f in found if not f.status]
     assert sorted(names) == sorted(odd)
-    assert [(f.path.name, f.status) for f in found if f.status] == [("raw.cr2", "unsupported")]
+    assert [(f.path, f.status) for f in found if f.status] == [("raw.cr2", "unsupported")]
     assert [f.path for f in found] == [f.path for f in scan(tmp_path)]
 
 
@@ -157,7 +163,7 @@ def test_unreadable_folder_is_named(tmp_path: Path) -> None:
         if os.getuid() == 0:
             os.setuid(65534)
         # The test's own folder is the current one, so no folder above it must be passed.
-        found = [(f.path.name, f.status, f.reason) for f in scan(Path())]
+        found = [(f.path, f.status, f.reason) for f in scan(Path())]
         os.write(writer, repr(found).encode())
         os._exit(0)
     os.close(writer)

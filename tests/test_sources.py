@@ -1,0 +1,522 @@
+"""Every kind of source, with real files, good and bad."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+from datetime import date, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pytest
+from kinds import cells, fill, named, png, put, save_dataset, save_parquet, tar
+from PIL import Image
+
+from indexes.attributes import RESERVED, attributes, column_name, user_columns
+from indexes.errors import UsageError
+from indexes.gallery import Gallery
+from indexes.records import stored_path, unescaped
+from ingest.images import UnreadableImage
+from ingest.sources.base import SourceOptions
+from ingest.sources.factory import found_at, located, open_sources
+from ingest.sources.patterns import expand_braces, matches
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery.create(tmp_path / "gallery")
+
+
+def rows(gallery: Gallery) -> dict[str, dict[str, object]]:
+    return {row["path"]: row for row in attributes(gallery).to_pylist()}
+
+
+def failures(gallery: Gallery) -> dict[str, str]:
+    return {r.path: r.status for r in gallery.files() if r.status not in ("done", "gone")}
+
+
+def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> None:
+    """Every path is there, has the key of its bytes, and can be read again by its path alone."""
+    keys = {path: key for key, paths in gallery.paths().items() for path in paths}
+    assert set(keys) == set(expected)
+    for path, data in expected.items():
+        assert keys[path] == hashlib.sha256(data).hexdigest()
+        assert located(gallery.location(path)).read().data == data
+        again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
+        assert (again.data, again.key) == (data, keys[path])
+
+
+# -- folders, files, patterns, stdin -----------------------------------------------------------
+
+
+def test_include_and_exclude(gallery: Gallery, tmp_path: Path) -> None:
+    names = ["a.png", "b.jpg", "raw/c.png", "raw/d.png", "sub/raw/e.png", "sub/f.png", ".x/g.png"]
+    for number, name in enumerate(names):
+        put(tmp_path / "p" / name, png(number))
+    fill(gallery, tmp_path / "p", include=("*.png",), exclude=("raw",))
+    assert set(rows(gallery)) == {"p/a.png", "p/sub/f.png"}
+    # What the patterns leave out this time is there all the same.
+    report, passes = fill(gallery, tmp_path / "p", include=("a.*",))
+    assert (report.found, report.gone, passes) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "fits"),
+    [
+        ("a.jpg", "*.jpg", True),
+        ("x/a.jpg", "*.jpg", True),
+        ("x/a.jpg", "x/*.jpg", True),
+        ("x/y/a.jpg", "x/*.jpg", False),
+        ("x/y/a.jpg", "x/**/*.jpg", True),
+        ("x/a.jpg", "x/**/*.jpg", True),
+        ("x/y/a.jpg", "**", True),
+        ("a/b.jpg", "a*.jpg", False),
+        ("a1.jpg", "a[0-4].jpg", True),
+        ("a9.jpg", "a[!0-4].jpg", True),
+        ("a.jpg", "A.jpg", False),
+        ("x/ajpg", "x/a.jpg", False),
+    ],
+)
+def test_patterns(name: str, pattern: str, fits: bool) -> None:
+    assert matches(name, (pattern,)) is fits
+
+
+def test_braces() -> None:
+    assert expand_braces("s-{008..011}.tar") == [f"s-{n:03}.tar" for n in range(8, 12)]
+    assert expand_braces("{train,val}/{0..1}.tar") == [
+        "train/0.tar",
+        "train/1.tar",
+        "val/0.tar",
+        "val/1.tar",
+    ]
+    assert expand_braces("odd{name}.jpg") == ["odd{name}.jpg"]
+    for bad in ("{9..1}", "{0..9999999}"):
+        with pytest.raises(UsageError):
+            expand_braces(bad)
+
+
+def test_patterns_and_names_that_look_like_them(gallery: Gallery, tmp_path: Path) -> None:
+    for number, name in enumerate(["1.png", "2.png", "x[1].png", "deep/er/3.png", "n.txt"]):
+        put(tmp_path / "p" / name, png(number))
+    fill(gallery, tmp_path / "p" / "x[1].png")
+    assert set(rows(gallery)) == {"p/x[1].png"}
+    fill(gallery, tmp_path / "p" / "**" / "*")
+    assert set(rows(gallery)) == {"p/x[1].png", "p/1.png", "p/2.png", "p/deep/er/3.png"}
+    with pytest.raises(UsageError, match="Nothing matches"):
+        fill(gallery, tmp_path / "*.jpg")
+    # Of a remembered pattern the files that are gone are told.
+    (tmp_path / "p" / "1.png").unlink()
+    assert fill(gallery, tmp_path / "p" / "**" / "*")[0].gone == 1
+
+
+def test_paths_on_stdin(gallery: Gallery, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff\n.png"))
+    Path(odd).write_bytes(png(1))
+    put(tmp_path / "two.png", png(2))
+    put(tmp_path / "f" / "three.png", png(3))
+    paths = [os.fsencode(odd), b"two.png", b"f", b"", b"missing.png"]
+
+    def listed(data: bytes, null: bool) -> list[tuple[str, str]]:
+        options = SourceOptions(null=null)
+        (one,) = open_sources(["-"], options, tmp_path, stdin=io.BytesIO(data))
+        return [(found.path, found.status) for source in one.sources for found in source.scan()]
+
+    expected = [
+        ("\0ff\n.png", ""),
+        ("two.png", ""),
+        ("f/three.png", ""),
+        ("missing.png", "vanished"),
+    ]
+    assert listed(b"\0".join(paths) + b"\0", null=True) == expected
+    assert listed(b"\n".join(paths[1:]) + b"\r\n", null=False) == expected[1:]
+    with pytest.raises(UsageError, match="add -0"):
+        listed(b"a\0b", null=False)
+
+
+def test_exif_is_recorded(gallery: Gallery, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0132] = "2020:02:03 04:05:06"
+    put(tmp_path / "turned.png", png(1, exif))
+    fill(gallery, tmp_path / "turned.png")
+    row = rows(gallery)["turned.png"]
+    assert (row["width"], row["height"], row["orientation"]) == (12, 16, 6)
+    assert row["taken_at"] == datetime(2020, 2, 3, 4, 5, 6)
+    assert row["size"] == len(png(1, exif))
+    assert gallery.images()[0].orientation == 6
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+CSV = """file,SKU,Price (EUR),in stock,added,seen,key,score,notes
+a.png,007,3.5,true,2024-01-02,2024-01-02T03:04:05+02:00,k1,1,"comma, ""quote"" é"
+b.png,008,4,false,2024-01-03,2024-01-02 03:04,k2,2,
+"""
+
+
+def test_csv_columns_are_typed_and_never_collide(gallery: Gallery, tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        put(tmp_path / "p" / f"{name}.png", png(number))
+    put(tmp_path / "p" / "t.csv", CSV)
+    report, passes = fill(gallery, tmp_path / "p" / "t.csv")
+    assert (report.embedded, report.relabelled, passes) == (2, 2, 2)
+    assert {name: str(kind) for name, kind in user_columns(gallery).items()} == {
+        "sku": "string",
+        "price_eur": "double",
+        "in_stock": "bool",
+        "added": "date32[day]",
+        "seen": "timestamp[us]",
+        "user_key": "string",
+        "user_score": "int64",
+        "notes": "string",
+    }
+    first, second = rows(gallery)["p/a.png"], rows(gallery)["p/b.png"]
+    assert first["key"] == hashlib.sha256(png(0)).hexdigest()
+    assert (first["sku"], first["price_eur"], first["in_stock"]) == ("007", 3.5, True)
+    assert (first["added"], first["seen"]) == (date(2024, 1, 2), datetime(2024, 1, 2, 1, 4, 5))
+    assert (first["user_key"], first["user_score"]) == ("k1", 1)
+    assert first["notes"] == 'comma, "quote" é' and second["notes"] is None
+    # Again: nothing to write; a new price: no embedding.
+    assert fill(gallery, tmp_path / "p" / "t.csv")[0].relabelled == 0
+    put(tmp_path / "p" / "t.csv", CSV.replace("3.5", "2.5"))
+    report, passes = fill(gallery, tmp_path / "p" / "t.csv")
+    assert (report.relabelled, report.unchanged, passes) == (1, 2, 0)
+    assert rows(gallery)["p/a.png"]["price_eur"] == 2.5
+
+
+def test_names_of_columns() -> None:
+    for name in RESERVED:
+        assert column_name(name) == f"user_{name}"
+        assert column_name(name) not in RESERVED
+    assert column_name("  Größe (cm)") == "größe_cm"
+    assert column_name("_rowid") == "rowid"
+    assert column_name("2020") == "user_2020"
+    assert column_name("!?") == "column"
+
+
+def test_a_table_beside_a_folder_and_another_table(gallery: Gallery, tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / "p" / f"{number}.png", png(number))
+    put(tmp_path / "brands.csv", "file,brand\np/0.png,acme\np/1.png,zeta\n")
+    put(tmp_path / "prices.jsonl", '{"image": "0.png", "price": 1.5}\n{"image": "2.png"}\n')
+    report, passes = fill(gallery, tmp_path / "p", tmp_path / "brands.csv")
+    assert (report.found, passes) == (3, 3)
+    fill(gallery, tmp_path / "prices.jsonl", root=str(tmp_path / "p"))
+    told = {path: (row["brand"], row["price"]) for path, row in rows(gallery).items()}
+    assert told == {"p/0.png": ("acme", 1.5), "p/1.png": ("zeta", None), "p/2.png": (None, None)}
+    # Both in one run, each with the options it was first scanned by, change nothing.
+    report, passes = fill(gallery)
+    assert (report.relabelled, report.unchanged, passes) == (0, 3, 0)
+
+
+def test_rows_that_cannot_be_used(gallery: Gallery, tmp_path: Path) -> None:
+    put(tmp_path / "a.png", png(1))
+    put(tmp_path / "text.png", "hello")
+    put(tmp_path / "dir.png" / "x.txt", "")
+    table = (
+        "file,n\n./a.png,1\na.png,1\na.png,2\nnone.png,1\ntext.png,1\n,5\nhttps://e.org/a.jpg,1\n"
+        "a.png\ndir.png,1\n../escape.png,1\n\n"
+    )
+    put(tmp_path / "t.csv", table)
+    report, _ = fill(gallery, tmp_path / "t.csv")
+    assert report.embedded == 1
+    assert failures(gallery) == {
+        "t.csv!/line 4": "repeated",
+        "none.png": "vanished",
+        "text.png": "not_an_image",
+        "t.csv!/line 7": "no_path",
+        "t.csv!/line 8": "unsupported",
+        "t.csv!/line 9": "bad_row",
+        "dir.png": "not_a_file",
+        str(tmp_path.parent / "escape.png"): "vanished",
+    }
+    # A corrected table leaves no failure of its own behind.
+    put(tmp_path / "t.csv", "file,n\na.png,1\n")
+    fill(gallery, tmp_path / "t.csv")
+    assert failures(gallery) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", "is empty; its first line"),
+        ("t.csv", b"name,price\na,1\n", "Which column .*--image-column"),
+        ("t.csv", b"file,image\na,b\n", "both file and image could"),
+        ("t.csv", b"file,x,x\na,1,2\n", "names the column 'x' twice"),
+        ("t.csv", b"file,A b,a-b\na,1,2\n", "would both be called a_b"),
+        ("t.csv", b"file,x\na,caf\xe9\n", r"not text in UTF-8 .*save it as UTF-8"),
+        ("t.csv", b"file,x\n" + b'"' + b"a" * 200_000, "is no CSV file"),
+        ("t.jsonl", b"[1]\nnope\n", "holds no JSON object"),
+        ("t.jsonl", b'{"n": 1}\n', "Which column"),
+        ("t.parquet", b"PAR1" + b"\0" * 100, "cannot be read .*make it again"),
+        ("t.arrow", b"\0" * 100, "cannot be read"),
+        ("t.tar", b"no tar" * 1000, "no plain tar file"),
+        ("t.tar.gz", b"\x1f\x8b", "is compressed; unpack it"),
+    ],
+)
+def test_tables_that_cannot_be_used(
+    gallery: Gallery, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    put(tmp_path / name, content)
+    with pytest.raises(UsageError, match=message):
+        fill(gallery, tmp_path / name)
+    assert gallery.files() == [] and gallery.sources() == {}
+
+
+def test_options_of_tables(gallery: Gallery, tmp_path: Path) -> None:
+    put(tmp_path / "a.png", png(1))
+    put(tmp_path / "t.csv", "where;brand;price;note\na.png;acme;3;x\n")
+    table = tmp_path / "t.csv"
+    for wrong, message in (
+        ({"image_column": "nope"}, "no column 'nope'"),
+        ({"image_column": "where", "columns": ("nope",)}, "no column 'nope'"),
+        ({"image_column": "where", "columns": ("price:money",)}, "no type 'money'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            fill(gallery, table, **wrong)
+    fill(gallery, table, image_column="where", columns=("brand", "price:float"))
+    assert {k: str(v) for k, v in user_columns(gallery).items()} == {
+        "brand": "string",
+        "price": "double",
+    }
+    put(tmp_path / "u.csv", "file,price\na.png,cheap\n")
+    with pytest.raises(UsageError, match=r"'price' of u\.csv holds string values, and float"):
+        fill(gallery, tmp_path / "u.csv")
+    fill(gallery, tmp_path / "u.csv", columns=())
+    assert rows(gallery)["a.png"]["price"] == 3.0
+
+
+def test_a_column_without_values_has_no_type_to_quarrel_about(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    put(tmp_path / "a.png", png(1))
+    put(tmp_path / "full.csv", "file,n\na.png,1\n")
+    put(tmp_path / "empty.csv", "file,n,m\na.png,,\n")
+    fill(gallery, tmp_path / "full.csv")
+    fill(gallery, tmp_path / "empty.csv")
+    assert [str(kind) for kind in user_columns(gallery).values()] == ["int64", "string"]
+
+
+def test_jsonl_types(gallery: Gallery, tmp_path: Path) -> None:
+    put(tmp_path / "a.png", png(1))
+    put(tmp_path / "b.png", png(2))
+    first = {"image": "a.png", "tags": ["x"], "n": 1, "ok": True, "day": "2024-01-02", "id": "7"}
+    second = {"image": "b.png", "n": 2.5, "big": 2**70}
+    put(tmp_path / "t.jsonl", json.dumps(first) + "\n\n" + json.dumps(second) + "\n")
+    fill(gallery, tmp_path / "t.jsonl")
+    told = rows(gallery)
+    assert told["a.png"]["tags"] == '["x"]' and told["a.png"]["id"] == "7"
+    assert (told["a.png"]["n"], told["b.png"]["n"]) == (1.0, 2.5)
+    assert (told["a.png"]["ok"], told["a.png"]["day"]) == (True, date(2024, 1, 2))
+    assert told["b.png"]["big"] == float(2**70)
+
+
+# -- pictures inside other files ---------------------------------------------------------------
+
+
+def test_webdataset_shards(gallery: Gallery, tmp_path: Path) -> None:
+    for shard in range(2):
+        members = []
+        for number in range(3):
+            key = f"d/{shard}{number}.v1"
+            members += [
+                (f"{key}.png".replace(".v1.png", ".png"), png(10 * shard + number)),
+                (f"d/{shard}{number}.json", json.dumps({"brand": f"b{number}"}).encode()),
+                (f"d/{shard}{number}.cls", str(number).encode()),
+                (f"d/{shard}{number}.txt", f"picture {number}".encode()),
+            ]
+        tar(tmp_path / f"s-{shard:03}.tar", [*members, ("d/._junk.png", b"x"), ("d/x.svg", b"x")])
+    report, passes = fill(gallery, tmp_path / "s-{000..001}.tar")
+    assert (report.found, passes) == (8, 6)
+    expected = {
+        f"s-{shard:03}.tar!/d/{shard}{number}.png": png(10 * shard + number)
+        for shard in range(2)
+        for number in range(3)
+    }
+    stored_bytes_are_those_of(gallery, expected)
+    row = rows(gallery)["s-001.tar!/d/12.png"]
+    assert (row["brand"], row["cls"], row["txt"]) == ("b2", 2, "picture 2")
+    assert set(failures(gallery).values()) == {"unsupported"}
+    assert not list(tmp_path.glob("**/*.png"))  # nothing was unpacked
+    # A shard whose name matches no more is a source of files that are gone.
+    (tmp_path / "s-001.tar").unlink()
+    assert fill(gallery, tmp_path / "s-*.tar")[0].gone == 0  # another word, another source
+    tar(tmp_path / "s-000.tar", [("d/00.png", png(0)), ("d/new.png", png(50))])
+    report, passes = fill(gallery, tmp_path / "s-*.tar")
+    assert (report.gone, passes) == (2, 1)
+
+
+def test_a_shard_cut_short_keeps_what_came_before(gallery: Gallery, tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", [(f"{n}.png", png(n)) for n in range(4)])
+    whole = path.read_bytes()
+    fill(gallery, path)
+    path.write_bytes(whole[: 512 * 9])
+    report, passes = fill(gallery, path)
+    assert report.gone == 0 and passes == 0
+    assert "damaged" in failures(gallery).values()
+    path.write_bytes(whole)
+    report, _ = fill(gallery, path)
+    assert failures(gallery) == {} and report.gone == 0
+
+
+def test_folders_of_datasets(gallery: Gallery, tmp_path: Path) -> None:
+    first = named(cells([1, 2, 3], label=[0, 1, -1], n=[1, 2, 3]), {"label": ["cat", "dog"]})
+    second = named(cells([4], label=[1], n=[4]), {"label": ["cat", "dog"]})
+    save_dataset(tmp_path / "ds" / "train", [first, second])
+    save_dataset(tmp_path / "ds" / "test", [cells([5], label=[None], n=[5])])
+    put(tmp_path / "ds" / "dataset_dict.json", '{"splits": ["train", "test"]}')
+    with pytest.raises(UsageError, match="is not whole"):
+        put(tmp_path / "ds2" / "dataset_dict.json", '{"splits": ["gone"]}')
+        fill(gallery, tmp_path / "ds2")
+    _, passes = fill(gallery, tmp_path / "ds")
+    assert passes == 5
+    stem = "ds/train/data-0000{}-of-00002.arrow!/image/{}"
+    expected = {stem.format(0, row): png(row + 1) for row in range(3)}
+    expected |= {stem.format(1, 0): png(4)}
+    expected |= {"ds/test/data-00000-of-00001.arrow!/image/0": png(5)}
+    stored_bytes_are_those_of(gallery, expected)
+    told = rows(gallery)
+    assert [told[stem.format(0, row)]["label"] for row in range(3)] == ["cat", "dog", None]
+    assert fill(gallery, tmp_path / "ds")[0].unchanged == 5
+
+
+def test_parquet_with_pictures_in_it(gallery: Gallery, tmp_path: Path) -> None:
+    put(tmp_path / "aside.png", png(9))
+    table = cells([1, 2, 3, 4, 5], split=["a", "a", "b", "b", None])
+    pictures = table.column("image").to_pylist()
+    pictures[3] = {"bytes": b"text", "path": None}
+    pictures[4] = {"bytes": None, "path": "aside.png"}
+    table = table.set_column(0, "image", pa.array(pictures, table.schema.field("image").type))
+    path = save_parquet(tmp_path / "p.parquet", table)
+    report, passes = fill(gallery, path)
+    assert passes == 4
+    assert failures(gallery) == {"p.parquet!/image/3": "not_an_image"}
+    expected = {f"p.parquet!/image/{row}": png(row + 1) for row in range(3)}
+    stored_bytes_are_those_of(gallery, expected | {"p.parquet!/image/4": png(9)})
+    assert rows(gallery)["p.parquet!/image/2"]["split"] == "b"
+    report, passes = fill(gallery, path)
+    assert (report.unchanged, len(report.failed), passes) == (4, 1, 0)
+
+
+def test_parquet_that_names_pictures(gallery: Gallery, tmp_path: Path) -> None:
+    put(tmp_path / "a.png", png(1))
+    table = pa.table(
+        {
+            "path": ["a.png"],
+            "when": pa.array([datetime(2024, 1, 2)], pa.timestamp("ns", "UTC")),
+            "price": pa.array([1.5], pa.float32()),
+            "kind": pa.array(["x"]).dictionary_encode(),
+            "blob": pa.array([b"x"]),
+        }
+    )
+    with pytest.raises(UsageError, match="no column 'nope'"):
+        fill(gallery, save_parquet(tmp_path / "p.parquet", table), image_column="nope")
+    fill(gallery, tmp_path / "p.parquet", image_column="path")
+    row = rows(gallery)["a.png"]
+    assert (row["when"], row["price"], row["kind"]) == (datetime(2024, 1, 2), 1.5, "x")
+    assert "blob" not in row
+
+
+# -- other systems -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store() -> fsspec.AbstractFileSystem:
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    return system
+
+
+def test_an_object_store(
+    gallery: Gallery, tmp_path: Path, store: fsspec.AbstractFileSystem
+) -> None:
+    for number in range(3):
+        store.pipe(f"/bucket/p/{number}.png", png(number))
+    store.pipe("/bucket/p/deep/er/3.png", png(3))
+    store.pipe("/bucket/p/bad.png", b"text")
+    store.pipe("/bucket/p/notes.txt", b"text")
+    store.pipe("/bucket/t.csv", b"file,n\np/0.png,1\nmemory://bucket/p/1.png,2\n")
+    _, passes = fill(gallery, "memory://bucket/p/")
+    assert passes == 4
+    expected = {f"memory://bucket/p/{number}.png": png(number) for number in range(3)}
+    stored_bytes_are_those_of(gallery, expected | {"memory://bucket/p/deep/er/3.png": png(3)})
+    assert failures(gallery) == {"memory://bucket/p/bad.png": "not_an_image"}
+    _, passes = fill(gallery, "memory://bucket/t.csv")
+    assert passes == 0
+    assert {path: row["n"] for path, row in rows(gallery).items() if row["n"]} == {
+        "memory://bucket/p/0.png": 1,
+        "memory://bucket/p/1.png": 2,
+    }
+    # Unchanged files are not read again; a changed one is; one that is gone is marked.
+    store.pipe("/bucket/p/1.png", png(11))
+    store.rm("/bucket/p/2.png")
+    report, passes = fill(gallery, "memory://bucket/p")
+    assert (report.unchanged, report.gone, passes) == (2, 1, 1)
+    # A new condition reads them where they are.
+    assert fill(gallery, "memory://bucket/t.csv", names="shape")[1] == 4 - 1
+    assert gallery.location("memory://bucket/p/0.png") == "memory://bucket/p/0.png"
+
+
+def test_tables_and_shards_in_an_object_store(
+    gallery: Gallery, tmp_path: Path, store: fsspec.AbstractFileSystem
+) -> None:
+    store.pipe(
+        "/b/s.tar", tar(tmp_path / "s.tar", [("a.png", png(1)), ("a.cls", b"3")]).read_bytes()
+    )
+    store.pipe("/b/p.parquet", save_parquet(tmp_path / "p.parquet", cells([2, 3])).read_bytes())
+    _, passes = fill(gallery, "memory://b/s.tar", "memory://b/p.parquet")
+    assert passes == 3
+    expected = {f"memory://b/p.parquet!/image/{row}": png(row + 2) for row in range(2)}
+    stored_bytes_are_those_of(gallery, expected | {"memory://b/s.tar!/a.png": png(1)})
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://bucket/x", r"cies\[s3\]"),
+        ("gs://bucket/x", r"cies\[gcs\]"),
+        ("nope://x", "cannot be read"),
+        ("s3://user:secret@host/x", "holds a password"),
+        ("zip://a.zip::memory://b", "Chained"),
+        ("memory://nothing/here", "There is nothing at"),
+    ],
+)
+def test_addresses_that_cannot_be_read(gallery: Gallery, address: str, message: str) -> None:
+    package = {"s3": "s3fs", "gs": "gcsfs"}.get(address[:2])
+    if package and "secret" not in address and find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(UsageError, match=message) as caught:
+        fill(gallery, address)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_changes_under_a_shard_is_an_outcome(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", [("a.png", png(1))])
+    (one,) = open_sources([str(path)], SourceOptions(), tmp_path)
+    (found,) = one.sources[0].scan()
+    os.utime(path, (1, 1))
+    with pytest.raises(UnreadableImage) as caught:
+        found.read()
+    assert caught.value.status == "changed"
+    path.unlink()
+    with pytest.raises(UnreadableImage) as caught:
+        found.read()
+    assert caught.value.status == "vanished"
+
+
+def test_stored_paths_are_those_of_pathlib(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "a", Path("/")):
+        for text in ("a", "a/b.png", "./a", "a//b", "a/./b", "a/../b", "a/", ".", "/", "/etc/x"):
+            for path in (text, str(tmp_path / "a" / text), "/tmp/" + text):
+                absolute = Path(path).absolute()
+                below = absolute.is_relative_to(root)
+                expected = (absolute.relative_to(root) if below else absolute).as_posix()
+                assert stored_path(path, root) == expected, (path, root)
+    odd = os.fsdecode(b"\xff.png")
+    assert unescaped(stored_path(odd, tmp_path)) == odd
