@@ -19,6 +19,7 @@ from eval.matrix import Measure, judge
 from eval.world.captions import value_texts
 from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.render import render
+from indexes.errors import UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders import indirect
@@ -151,11 +152,14 @@ class Comparison:
 
     Attributes:
         methods: DIOR first.
+        texts: factor to the share of right pictures among the 10 nearest to texts such as "red
+            heart" under it; empty if the LVLM reads none.
         load_seconds: to load the LVLM once its libraries are imported.
         pictures_per_second: the LVLM, under four conditions, from decoded pictures.
     """
 
     methods: list[Quality]
+    texts: dict[str, float]
     load_seconds: float
     pictures_per_second: float
 
@@ -223,4 +227,24 @@ def compare(
     place = {word: number for number, word in enumerate(words)}
     said = dual.encode_texts(words)[[[place[word] for word in row] for row in reading.words]]
     methods.append(measure("generative", said, names, values))
-    return Comparison(methods, loading, rate)
+    found = _by_texts(dior, reading.vectors, values)
+    return Comparison(methods, found, loading, rate)
+
+
+def _by_texts(
+    dior: DiorEncoder, vectors: Vectors, values: Mapping[str, NDArray[np.int64]]
+) -> dict[str, float]:
+    """Share of right pictures among the 10 nearest to a text that names two factors."""
+    names = list(FACTORS)
+    pairs = [(color, shape) for color in FACTORS["color"] for shape in FACTORS["shape"]]
+    found = {}
+    for column, factor in enumerate(("color", "shape")):
+        try:
+            asked = dior.encode_text([f"{c} {s}" for c, s in pairs], [Condition.parse(factor)])
+        except UsageError:
+            return {}
+        scores = asked[:, 0] @ vectors[:, names.index(factor)].T
+        nearest = np.argpartition(-scores, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+        wanted = np.array([FACTORS[factor].index(pair[column]) for pair in pairs])
+        found[factor] = float((values[factor][nearest] == wanted[:, None]).mean())
+    return found

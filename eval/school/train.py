@@ -365,7 +365,8 @@ class School:
             model.config._attn_implementation = "sdpa"
             model.half().save_pretrained(folder)
             processor.save_pretrained(folder)
-            about = {"conditions": conditions, "plan": asdict(self.plan)}
+            about: dict[str, Any] = {"conditions": conditions, "plan": asdict(self.plan)}
+            about["texts"] = True  # both read texts in the place of pictures
             text = json.dumps(about, indent=2) + "\n"
             (folder / "cies.json").write_text(text, encoding="utf-8")
         return self.folder / "models"
