@@ -11,8 +11,8 @@ from eval.world.factors import sample_scenes
 from eval.world.render import render
 from indexes.errors import UsageError
 from ingest.conditions import Condition
+from ingest.encoders.devices import check_dtype
 from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.models import check_dtype
 from query.hits import SCHEMA_VERSION
 
 

@@ -15,9 +15,9 @@ from tiny_reference import CONDITIONS, furthest
 
 from indexes.errors import ModelError, UsageError
 from ingest.ahead import ahead
+from ingest.encoders.devices import devices
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.lvlm import Lvlm
-from ingest.encoders.models import devices
 
 CLOSE = 2e-5
 

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--vision-steps", type=int, default=defaults.vision_steps)
     parser.add_argument("--joint-steps", type=int, default=defaults.joint_steps)
     parser.add_argument("--workers", type=int, default=defaults.workers)
+    parser.add_argument("--device", default=defaults.device, choices=("cpu", "cuda"))
     given = parser.parse_args()
     plan = Plan(
         pictures=given.pictures,
@@ -29,6 +30,7 @@ def main() -> None:
         vision_steps=given.vision_steps,
         joint_steps=given.joint_steps,
         workers=given.workers,
+        device=given.device,
     )
     torch.set_num_threads(given.workers)
     started = time.monotonic()

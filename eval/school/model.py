@@ -1,4 +1,4 @@
-"""The built-in LVLM before its first lesson: LLaVA with a CLIP vision tower, all of it small."""
+"""The built-in models before their first lesson: a CLIP, and a LLaVA behind its tower."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPProcessor,
     CLIPVisionConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -19,11 +22,18 @@ from transformers import (
 
 from eval.school.curriculum import vocabulary
 
-IMAGE_SIZE = 112
-PATCH_SIZE = 14
+IMAGE_SIZE = 128
+PATCH_SIZE = 16
 WIDTH = 192
 
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<image>", "<user>", "<assistant>")
+#: Length of a CLIP embedding.
+PROJECTION = 256
+
+#: Longest text the CLIP reads, in tokens.
+TEXT_LENGTH = 48
+
+#: The end of a text must not be number 2, which transformers takes for an old CLIP's mistake.
+SPECIAL = ("<pad>", "<bos>", "<unk>", "<eos>", "<image>", "<user>", "<assistant>")
 
 CHAT_TEMPLATE = (
     "{{ '<bos>' }}{% for message in messages %}{{ '<' + message['role'] + '>' }}"
@@ -34,8 +44,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words for all the school teaches, single letters for everything else."""
+def make_tokenizer(closed: bool = False) -> PreTrainedTokenizerFast:
+    """Whole words for all the school teaches, single letters for everything else.
+
+    Args:
+        closed: whether a text is set between its begin and its end, as CLIP reads it.
+    """
     marks = list(string.ascii_lowercase + string.digits + string.punctuation)
     pieces = [*SPECIAL, *vocabulary(), *marks, *(f"##{mark}" for mark in marks)]
     numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
@@ -45,15 +59,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>" if closed else "$A",
+        special_tokens=[("<bos>", numbers["<bos>"]), ("<eos>", numbers["<eos>"])] if closed else [],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<bos>",
         eos_token="<eos>",
         unk_token="<unk>",
-        padding_side="left",
-        model_max_length=512,
+        padding_side="right" if closed else "left",
+        model_max_length=TEXT_LENGTH if closed else 512,
         extra_special_tokens={
             "image_token": "<image>",
             "user_token": "<user>",
@@ -62,17 +79,21 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_processor() -> LlavaProcessor:
+def _image_processor() -> LlavaImageProcessorPil:
     """Pictures are padded to a square and reduced; nothing is cropped away."""
-    images = LlavaImageProcessorPil(
+    return LlavaImageProcessorPil(
         do_pad=True,
         do_resize=True,
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
         do_center_crop=False,
         crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
     )
+
+
+def make_processor() -> LlavaProcessor:
+    """What turns pictures and questions into the LVLM's inputs."""
     return LlavaProcessor(
-        image_processor=images,
+        image_processor=_image_processor(),
         tokenizer=make_tokenizer(),
         patch_size=PATCH_SIZE,
         vision_feature_select_strategy="default",
@@ -82,6 +103,53 @@ def make_processor() -> LlavaProcessor:
     )
 
 
+def make_clip_processor() -> CLIPProcessor:
+    """What turns pictures and texts into the CLIP's inputs."""
+    return CLIPProcessor(image_processor=_image_processor(), tokenizer=make_tokenizer(closed=True))
+
+
+def _vision_config() -> dict[str, Any]:
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 6,
+        "image_size": IMAGE_SIZE,
+        "patch_size": PATCH_SIZE,
+        "projection_dim": PROJECTION,
+        "hidden_act": "gelu",
+    }
+
+
+def make_clip(tokenizer: PreTrainedTokenizerFast, attention: str = "eager") -> Any:
+    """A CLIP of about 4 million parameters with random weights.
+
+    Args:
+        tokenizer: decides the vocabulary.
+        attention: eager trains twice as fast as sdpa on a CPU, whose fused backward is slow.
+    """
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "max_position_embeddings": TEXT_LENGTH,
+        "projection_dim": PROJECTION,
+        "hidden_act": "gelu",
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPConfig(
+        text_config=text,
+        vision_config=_vision_config(),
+        projection_dim=PROJECTION,
+        attn_implementation=attention,
+    )
+    return CLIPModel(config)
+
+
 def make_model(tokenizer: PreTrainedTokenizerFast, attention: str = "eager") -> Any:
     """A LLaVA of about 4 million parameters with random weights.
 
@@ -89,16 +157,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, attention: str = "eager") -> 
         tokenizer: decides the vocabulary.
         attention: eager trains twice as fast as sdpa on a CPU, whose fused backward is slow.
     """
-    vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=5,
-        num_attention_heads=6,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
-        projection_dim=WIDTH,
-        hidden_act="gelu",
-    )
+    vision = CLIPVisionConfig(**_vision_config())
     text = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,

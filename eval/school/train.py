@@ -1,17 +1,17 @@
-"""Trains the built-in LVLM from random weights, on pictures rendered for the purpose.
+"""Trains the built-in models from random weights, on pictures rendered for the purpose.
 
-Two terms. In the first only the vision tower learns, from plain classifiers over its patch
-tokens: that costs a third of a full step, and form takes many pictures to be learned. In the
-second the whole model learns to answer all conditions of a picture in one packed pass, which
-gives several times the signal of one question a picture at the same price.
+Two terms. In the first the CLIP learns which caption belongs to which picture, and its vision
+tower, from plain classifiers over the patch tokens, to see every factor: that costs a third of a
+full step, and form takes many pictures to be learned. In the second the LLaVA, which sees through
+a copy of that tower, learns to answer all questions about a picture in one packed pass, to tell
+texts likewise, and to keep together what is alike under a condition.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,19 +21,34 @@ from torch import nn
 from torch.nn import functional
 
 from eval.school.curriculum import (
+    DESCRIBE,
+    DESCRIBE_CHANGED,
     UNCONDITIONAL_FACTOR,
     WORDINGS,
-    Pictures,
-    draw_pictures,
 )
-from eval.school.model import IMAGE_SIZE, PATCH_SIZE, make_model, make_processor
+from eval.school.losses import Heads, agreement, likeness, truths
+from eval.school.model import (
+    IMAGE_SIZE,
+    PATCH_SIZE,
+    TEXT_LENGTH,
+    WIDTH,
+    make_clip,
+    make_clip_processor,
+    make_model,
+    make_processor,
+)
+from eval.school.optimizer import Optimizer, decay_start
+from eval.school.pictures import UNKNOWN, draw_pictures
+from eval.school.questions import SENTENCE, Examiner, Questions
+from eval.world.captions import caption, change, describe
 from eval.world.factors import FACTORS
-from ingest.conditions import Condition, PromptTemplate, prompt_templates
-from ingest.encoders.packing import pack, packed_positions
+from eval.world.shapes import FORMS, SHAPES
+from ingest.conditions import prompt_templates
 
 Report = Callable[[str], None]
 
 _NAMES = list(FACTORS)
+_SHAPE = _NAMES.index("shape")
 
 
 @dataclass(frozen=True)
@@ -43,118 +58,50 @@ class Plan:
     Attributes:
         pictures: how many pictures are rendered once and shown again and again.
         seed: of the pictures, the weights and the order.
-        vision_steps: steps of the first term, 64 pictures each.
+        vision_steps: steps of the first term, 96 pictures each.
         joint_steps: steps of the second term, 48 pictures each.
         matrix_rate: learning rate of Muon, for the weight matrices.
         other_rate: learning rate of AdamW, for everything else.
         workers: processes that render.
+        device: where to train, ``cpu`` or ``cuda``.
     """
 
-    pictures: int = 70_000
+    pictures: int = 50_000
     seed: int = 1
-    vision_steps: int = 8_000
-    joint_steps: int = 3_200
+    vision_steps: int = 5_000
+    joint_steps: int = 3_600
     matrix_rate: float = 4e-3
     other_rate: float = 1e-3
     workers: int = 2
-
-
-class _Optimizer:
-    """Muon for weight matrices, AdamW for the rest; warm-up, then cosine to a fiftieth."""
-
-    def __init__(self, module: nn.Module, steps: int, plan: Plan):
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in module.named_parameters():
-            inner = parameter.ndim == 2 and "embed" not in name and "heads" not in name
-            (matrices if inner else others).append(parameter)
-        self._parts: list[tuple[torch.optim.Optimizer, float]] = [
-            (
-                torch.optim.Muon(
-                    matrices,
-                    lr=plan.matrix_rate,
-                    weight_decay=0.05,
-                    adjust_lr_fn="match_rms_adamw",
-                ),
-                plan.matrix_rate,
-            ),
-            (
-                torch.optim.AdamW(others, lr=plan.other_rate, weight_decay=0.05, betas=(0.9, 0.98)),
-                plan.other_rate,
-            ),
-        ]
-        self._parameters = [*matrices, *others]
-        self._steps = steps
-
-    def step(self, loss: torch.Tensor, number: int) -> None:
-        """One step down ``loss``; ``number`` counts from 0."""
-        share = number / self._steps
-        scale = min(1.0, (number + 1) / 100) * (0.49 * (1 + math.cos(math.pi * share)) + 0.02)
-        for part, rate in self._parts:
-            for group in part.param_groups:
-                group["lr"] = rate * scale
-            part.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        for part, _ in self._parts:
-            part.step()
-
-    def state(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part, _ in self._parts]
-
-    def load(self, states: list[dict[str, Any]]) -> None:
-        for (part, _), state in zip(self._parts, states, strict=True):
-            part.load_state_dict(state)
-
-
-class _Heads(nn.Module):
-    """One classifier a factor over the mean and the maximum of the patch tokens."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, len(FACTORS[name])))
-            for name in _NAMES
-        )
-
-    def loss(self, tokens: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy over factors.
-
-        Args:
-            tokens: [batch, patches, width].
-            answers: int64 [batch, factors].
-        """
-        wide = tokens.float()
-        pooled = torch.cat([wide.mean(1), wide.amax(1)], dim=1)
-        losses = [
-            functional.cross_entropy(head(pooled), answers[:, column])
-            for column, head in enumerate(self.heads)
-        ]
-        return torch.stack(losses).mean()
+    device: str = "cpu"
 
 
 class School:
-    """Trains one model, remembering after every few hundred steps where it was."""
+    """Trains the models, remembering after every few hundred steps where it was."""
 
-    CHECKPOINT_STEPS = 500
+    CHECKPOINT_STEPS = 250
 
     def __init__(self, plan: Plan, folder: Path, report: Report):
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.folder = folder
         self.report = report
-        self.processor = make_processor()
+        self.device = torch.device(plan.device)
+        self.processor, self.clip_processor = make_processor(), make_clip_processor()
         self.tokenizer = self.processor.tokenizer
-        self.model = make_model(self.tokenizer)
-        self.model.train()
-        width = self.model.config.vision_config.hidden_size
-        self.vision_heads, self.joint_heads = _Heads(width), _Heads(width)
+        self.examiner = Examiner(self.processor, (IMAGE_SIZE // PATCH_SIZE) ** 2)
+        self.clip = make_clip(self.clip_processor.tokenizer).to(self.device)
+        self.model = make_model(self.tokenizer).to(self.device)
+        sizes = [len(values) for values in FACTORS.values()]
+        sizes[_SHAPE] = len(SHAPES) + FORMS
+        self.vision_heads = Heads(WIDTH, sizes).to(self.device)
+        self.joint_heads = Heads(WIDTH, sizes).to(self.device)
         images = self.processor.image_processor
-        self._mean = torch.tensor(images.image_mean).view(3, 1, 1)
-        self._std = torch.tensor(images.image_std).view(3, 1, 1)
-        self._answers = [
-            torch.tensor(self.tokenizer.convert_tokens_to_ids(list(FACTORS[name])))
-            for name in _NAMES
+        self._mean = torch.tensor(images.image_mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(images.image_std, device=self.device).view(3, 1, 1)
+        self._words = [
+            torch.tensor([*self.tokenizer.convert_tokens_to_ids(list(values)), UNKNOWN])
+            for values in FACTORS.values()
         ]
 
     # -- running ---------------------------------------------------------------------------
@@ -163,18 +110,22 @@ class School:
         """Both terms; goes on where an earlier run of the same plan stopped."""
         plan = self.plan
         started = time.monotonic()
-        pictures = draw_pictures(
+        self.pictures = draw_pictures(
             plan.pictures,
             plan.seed,
             IMAGE_SIZE,
             plan.workers,
+            self.folder,
             lambda done: self.report(f"rendered {done} of {plan.pictures}"),
         )
-        self.report(f"rendering took {time.monotonic() - started:.0f} s")
-        vision = nn.ModuleDict({"tower": self.model.model.vision_tower, "h": self.vision_heads})
-        self._term("vision", vision, plan.vision_steps, 64, pictures, self._vision_loss)
+        self.report(f"the pictures took {time.monotonic() - started:.0f} s")
+        vision = nn.ModuleDict({"clip": self.clip, "h": self.vision_heads})
+        self._term("vision", vision, plan.vision_steps, 96, self._vision_loss)
         joint = nn.ModuleDict({"model": self.model, "h": self.joint_heads})
-        self._term("joint", joint, plan.joint_steps, 48, pictures, self._joint_loss)
+        if not (self.folder / "joint.checkpoint").exists():
+            self.model.model.vision_tower.load_state_dict(self.clip.vision_model.state_dict())
+            self.joint_heads.load_state_dict(self.vision_heads.state_dict())
+        self._term("joint", joint, plan.joint_steps, 48, self._joint_loss)
 
     def _term(
         self,
@@ -182,107 +133,189 @@ class School:
         module: nn.Module,
         steps: int,
         batch: int,
-        pictures: Pictures,
-        loss_of: Callable[[torch.Tensor, torch.Tensor, np.random.Generator], torch.Tensor],
+        loss_of: Callable[[Any, torch.Tensor, np.random.Generator], torch.Tensor],
     ) -> None:
-        optimizer = _Optimizer(module, steps, self.plan)
-        first = self._resume(name, module, optimizer)
+        module.train()
+        optimizer = Optimizer(module, steps, self.plan.matrix_rate, self.plan.other_rate)
+        first = self._resume(name, module, optimizer, steps)
         recent: list[float] = []
         started = time.monotonic()
         for number in range(first, steps):
             random = np.random.default_rng([self.plan.seed, len(name), number])
-            chosen = random.integers(0, len(pictures.pixels), batch)
-            pixels = pictures.pixels[chosen]
-            if random.random() < 0.5:
-                pixels = pixels[:, :, ::-1]
-            loss = loss_of(
-                self._normalise(pixels), torch.from_numpy(pictures.answers[chosen]), random
-            )
+            chosen = random.integers(0, len(self.pictures.pixels), batch)
+            if number == decay_start(steps):
+                self._remember(name, module, optimizer, number, "level")
+            loss = loss_of(chosen, self._pixels(chosen, random), random)
             optimizer.step(loss, number)
             recent.append(loss.item())
-            if (number + 1) % 200 == 0:
+            if (number + 1) % 100 == 0:
                 rate = (number + 1 - first) * batch / (time.monotonic() - started)
-                mean = np.mean(recent[-200:])
+                mean = np.mean(recent[-100:])
                 self.report(f"{name} {number + 1}/{steps} loss {mean:.3f}, {rate:.0f} pictures/s")
             if (number + 1) % self.CHECKPOINT_STEPS == 0 or number + 1 == steps:
                 self._remember(name, module, optimizer, number + 1)
 
-    def _normalise(self, pixels: np.ndarray) -> torch.Tensor:
-        scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    def _pixels(self, chosen: Any, random: np.random.Generator) -> torch.Tensor:
+        pixels = self.pictures.pixels[chosen]
+        if random.random() < 0.5:
+            pixels = pixels[:, :, ::-1]
+        given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        scaled = given.permute(0, 3, 1, 2).float() / 255
         return ((scaled - self._mean) / self._std).contiguous()
 
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _outlined(self, chosen: Any) -> torch.Tensor:
+        """Answers with the shape told by its outline, which the nameless have too."""
+        answers = self.pictures.answers[chosen].copy()
+        answers[:, _SHAPE] = self.pictures.outlines[chosen]
+        return torch.from_numpy(answers).to(self.device)
+
+    # -- first term ------------------------------------------------------------------------
+
     def _vision_loss(
-        self, pixels: torch.Tensor, answers: torch.Tensor, random: np.random.Generator
+        self, chosen: Any, pixels: torch.Tensor, random: np.random.Generator
     ) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            tokens = self.model.model.vision_tower(pixel_values=pixels).last_hidden_state[:, 1:]
-        return self.vision_heads.loss(tokens, answers)
+        said = [caption(self.pictures.scenes[i].labels, random) for i in chosen]
+        texts = self.clip_processor.tokenizer(
+            [each.text for each in said],
+            padding=True,
+            truncation=True,
+            max_length=TEXT_LENGTH,
+            return_tensors="pt",
+        ).to(self.device)
+        named = torch.tensor([[name in each.named for name in _NAMES] for each in said])
+        with self._autocast():
+            seen = self.clip.vision_model(pixel_values=pixels)
+            read = self.clip.text_model(**texts)
+            images = self.clip.visual_projection(seen.pooler_output)
+            written = self.clip.text_projection(read.pooler_output)
+        answers = torch.from_numpy(self.pictures.answers[chosen])
+        agreed = agreement(
+            functional.normalize(images.float(), dim=-1),
+            functional.normalize(written.float(), dim=-1),
+            self.clip.logit_scale.clamp(max=4.6).exp(),
+            truths(answers, named).to(self.device),
+        )
+        tokens = seen.last_hidden_state[:, 1:]
+        return self.vision_heads.loss(tokens, self._outlined(chosen)) + 0.25 * agreed
+
+    # -- second term -----------------------------------------------------------------------
 
     def _joint_loss(
-        self, pixels: torch.Tensor, answers: torch.Tensor, random: np.random.Generator
+        self, chosen: Any, pixels: torch.Tensor, random: np.random.Generator
     ) -> torch.Tensor:
         templates = list(prompt_templates().values())
         template = templates[0]
-        if random.random() < 0.15:
+        if random.random() < 0.2:
             template = templates[int(random.integers(len(templates)))]
-        ids, mask, positions, asked, said = self._packed(template, random)
-        batch = len(pixels)
+        labels = [self.pictures.scenes[i].labels for i in chosen]
+        if random.random() < 0.5:
+            sentence = DESCRIBE
+        else:
+            factor = _NAMES[int(random.integers(len(_NAMES)))]
+            wanted = change(factor, str(random.choice(FACTORS[factor])), random)
+            sentence = DESCRIBE_CHANGED.format(change=wanted.text)
+            labels = [wanted.applied(each) for each in labels]
+        asked = self.examiner.about_picture([*_NAMES, ""], template, random, sentence)
+        asked = asked.to(self.device)
         columns = [*range(len(_NAMES)), _NAMES.index(UNCONDITIONAL_FACTOR)]
-        words = torch.stack([self._answers[c][answers[:, c]] for c in columns], dim=1)
-        batch_ids = ids.expand(batch, -1).clone()
-        batch_ids[:, said] = words
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        words = self._answers(chosen, columns)
+        sentences = self._sentences(labels)
+        ids = asked.ids.expand(len(chosen), -1).clone()
+        ids[:, asked.said] = words.clamp(min=0)
+        ids[:, asked.sentence[1:]] = sentences
+        with self._autocast():
             features = self.model.model.get_image_features(pixel_values=pixels).pooler_output
             tokens = torch.stack(list(features))
-            embedded = self.model.get_input_embeddings()(batch_ids)
-            places = (ids == self.model.config.image_token_id).nonzero()[:, 0]
+            embedded = self.model.get_input_embeddings()(ids)
+            places = (asked.ids == self.model.config.image_token_id).nonzero()[:, 0]
             embedded = embedded.index_copy(1, places, tokens.to(embedded.dtype))
-            states = self.model.model.language_model(
-                inputs_embeds=embedded,
-                attention_mask=mask,
-                position_ids=positions.expand(batch, -1),
-                use_cache=False,
-            ).last_hidden_state
-            ends = torch.cat([asked, said])
+            states = self._read(embedded, asked)
+            ends = torch.cat([asked.asked, asked.said, asked.sentence[:-1]])
             logits = self.model.lm_head(states[:, ends]).float()
         count = len(columns)
-        word_loss = functional.cross_entropy(logits[:, :count].flatten(0, 1), words.flatten())
-        stop = torch.full((batch * count,), self.tokenizer.eos_token_id)
-        stop_loss = functional.cross_entropy(logits[:, count:].flatten(0, 1), stop)
-        return word_loss + 0.05 * stop_loss + 0.3 * self.joint_heads.loss(tokens, answers)
-
-    def _packed(
-        self, template: PromptTemplate, random: np.random.Generator
-    ) -> tuple[torch.Tensor, ...]:
-        """All questions about one picture: ids, mask, positions, last prompt and answer places."""
-        prompts = []
-        for name in [*_NAMES, ""]:
-            wordings = WORDINGS.get(name, ("",))
-            # The plain name is what most people type, so it is half of what is asked.
-            plain = random.random() < 0.5
-            wording = wordings[0 if plain else int(random.integers(len(wordings)))]
-            prompts.append([*self._question(template, wording), self.tokenizer.pad_token_id])
-        packed = pack(prompts)
-        plain_positions = [torch.arange(len(prompt)) for prompt in prompts]
-        blocked = torch.zeros(packed.mask.shape).masked_fill(~packed.mask, -1e9)
+        answers = self._outlined(chosen)[:, columns]
+        held = states[:, asked.asked]
+        text_loss = torch.zeros((), device=self.device)
+        if random.random() < 0.34:
+            text_loss, held, answers = self._text_loss(chosen, template, random, held, answers)
+        word_loss = _said(logits[:, :count], words)
+        stop = torch.full_like(words, self.tokenizer.eos_token_id)
         return (
-            packed.ids,
-            blocked[None, None],
-            packed_positions(packed, plain_positions),
-            packed.last - 1,
-            packed.last,
+            word_loss
+            + 0.5 * likeness(held, answers)
+            + 0.3 * self.joint_heads.loss(tokens, self._outlined(chosen))
+            + 0.3 * _said(logits[:, 2 * count :], sentences)
+            + 0.05 * _said(logits[:, count : 2 * count], stop)
+            + 0.5 * text_loss
         )
 
-    def _question(self, template: PromptTemplate, wording: str) -> list[int]:
-        text = template.text(Condition(wording, wording))
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-        shown = self.processor.apply_chat_template(turn, add_generation_prompt=True)
-        shown = shown.replace("<image>", "<image>" * (IMAGE_SIZE // PATCH_SIZE) ** 2)
-        return list(self.tokenizer(shown, add_special_tokens=False)["input_ids"])
+    def _text_loss(
+        self,
+        chosen: Any,
+        template: Any,
+        random: np.random.Generator,
+        held: torch.Tensor,
+        answers: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ask a text what a picture is asked: the words it gives, and states beside a picture's.
+
+        Returns:
+            The loss of the words, and the states and answers of pictures and texts together.
+        """
+        labels = [self.pictures.scenes[i].labels for i in chosen]
+        texts, names = _short_texts(labels, random)
+        ids = self.tokenizer(texts, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        asked, places = self.examiner.about_text(ids.shape[1], names, template, random)
+        asked = asked.to(self.device)
+        columns = [_NAMES.index(name) for name in names]
+        words = self._answers(chosen, columns)
+        filled = asked.ids.expand(len(chosen), -1).clone()
+        filled[:, places.to(self.device)] = ids.to(self.device)
+        filled[:, asked.said] = words.clamp(min=0)
+        with self._autocast():
+            states = self._read(self.model.get_input_embeddings()(filled), asked)
+            logits = self.model.lm_head(states[:, asked.asked]).float()
+        # What a text does not tell is unknown of it; a nameless form is not told apart by text.
+        known = torch.full_like(answers, UNKNOWN)
+        known[:, columns] = torch.where(words >= 0, answers[:, columns], UNKNOWN)
+        whole = torch.zeros_like(held)
+        whole[:, columns] = states[:, asked.asked].to(held.dtype)
+        return _said(logits, words), torch.cat([held, whole]), torch.cat([answers, known])
+
+    def _read(self, embedded: torch.Tensor, asked: Questions) -> torch.Tensor:
+        states: torch.Tensor = self.model.model.language_model(
+            inputs_embeds=embedded,
+            attention_mask=asked.mask,
+            position_ids=asked.positions.expand(len(embedded), -1),
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
+    def _answers(self, chosen: Any, columns: list[int]) -> torch.Tensor:
+        answers = torch.from_numpy(self.pictures.answers[chosen])
+        words = [self._words[column][answers[:, column]] for column in columns]
+        return torch.stack(words, dim=1).to(self.device)
+
+    def _sentences(self, labels: list[Any]) -> torch.Tensor:
+        ids = self.tokenizer([describe(each) for each in labels], add_special_tokens=False)
+        ends = [[*each, self.tokenizer.eos_token_id] for each in ids["input_ids"]]
+        if {len(each) for each in ends} != {SENTENCE}:
+            raise ValueError(f"descriptions must have {SENTENCE} tokens with their end")
+        return torch.tensor(ends).to(self.device)
 
     # -- remembering -----------------------------------------------------------------------
 
-    def _remember(self, name: str, module: nn.Module, optimizer: _Optimizer, step: int) -> None:
+    def _remember(
+        self,
+        name: str,
+        module: nn.Module,
+        optimizer: Optimizer,
+        step: int,
+        kind: str = "checkpoint",
+    ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "plan": asdict(self.plan),
@@ -292,38 +325,77 @@ class School:
         }
         partial = self.folder / f"{name}.partial"
         torch.save(state, partial)
-        partial.replace(self.folder / f"{name}.checkpoint")
+        partial.replace(self.folder / f"{name}.{kind}")
 
-    def _resume(self, name: str, module: nn.Module, optimizer: _Optimizer) -> int:
-        path = self.folder / f"{name}.checkpoint"
-        if not path.exists():
-            return 0
-        state = torch.load(path, weights_only=True)
-        if state["plan"] != asdict(self.plan):
-            raise ValueError(
-                f"{path} belongs to another plan; name another folder or remove the checkpoint"
-            )
-        module.load_state_dict(state["weights"])
-        optimizer.load(state["optimizer"])
-        self.report(f"{name} goes on at step {state['step']}")
-        return int(state["step"])
+    def _resume(self, name: str, module: nn.Module, optimizer: Optimizer, steps: int) -> int:
+        """Take up the newest state that a term of this length would have passed through."""
+        for kind in ("checkpoint", "level"):
+            path = self.folder / f"{name}.{kind}"
+            if not path.exists():
+                continue
+            state = torch.load(path, weights_only=True, map_location=self.device)
+            if _apart_from_length(state["plan"]) != _apart_from_length(asdict(self.plan)):
+                raise ValueError(
+                    f"{path} belongs to another plan; name another folder or remove the checkpoint"
+                )
+            same = state["plan"][f"{name}_steps"] == steps
+            if same or state["step"] <= decay_start(min(steps, state["plan"][f"{name}_steps"])):
+                module.load_state_dict(state["weights"])
+                optimizer.load(state["optimizer"])
+                self.report(f"{name} goes on at step {state['step']}")
+                return int(state["step"])
+        return 0
 
     # -- leaving ---------------------------------------------------------------------------
 
     def graduate(self) -> Path:
-        """Write the model in fp16, its processor, and what it was schooled in.
+        """Write the models in fp16, their processors, and what they were schooled in.
 
         Returns:
-            The folder, which ``from_pretrained`` of plain transformers loads.
+            The folder, with ``tiny-lvlm`` and ``tiny-clip`` in it, which ``from_pretrained`` of
+            plain transformers loads.
         """
-        folder = self.folder / "model"
-        self.model.eval()
-        self.model.config._attn_implementation = "sdpa"
-        self.model.half().save_pretrained(folder)
-        self.processor.save_pretrained(folder)
-        about = {
-            "conditions": {name: list(wordings) for name, wordings in WORDINGS.items()},
-            "plan": asdict(self.plan),
-        }
-        (folder / "cies.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        return folder
+        conditions = {name: list(wordings) for name, wordings in WORDINGS.items()}
+        for name, model, processor in (
+            ("tiny-lvlm", self.model, self.processor),
+            ("tiny-clip", self.clip, self.clip_processor),
+        ):
+            folder = self.folder / "models" / name
+            model.eval()
+            model.config._attn_implementation = "sdpa"
+            model.half().save_pretrained(folder)
+            processor.save_pretrained(folder)
+            about: dict[str, Any] = {"conditions": conditions, "plan": asdict(self.plan)}
+            about["texts"] = True  # both read texts in the place of pictures
+            text = json.dumps(about, indent=2) + "\n"
+            (folder / "cies.json").write_text(text, encoding="utf-8")
+        return self.folder / "models"
+
+
+def _said(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of answers, ``UNKNOWN`` left out; logits [batch, places, vocabulary]."""
+    return functional.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=UNKNOWN)
+
+
+def _short_texts(labels: list[Any], random: np.random.Generator) -> tuple[list[str], list[str]]:
+    """A text about each scene, all of one form and length, and the factors they tell."""
+    forms = (
+        ("{color} {shape}", ["color", "shape"]),
+        ("{pattern} {shape}", ["pattern", "shape"]),
+        ("{color} {pattern} {shape}", ["color", "pattern", "shape"]),
+        ("a {size} {color} {shape} on {background}", ["size", "color", "shape", "background"]),
+        ("{color}", ["color"]),
+        ("{shape}", ["shape"]),
+        ("a {style} of {count} {color} {shape}", ["style", "count", "color", "shape"]),
+        (
+            "{count} {size} {color} {pattern} {shape} on a {background} background",
+            ["count", "size", "color", "pattern", "shape", "background"],
+        ),
+    )
+    text, names = forms[int(random.integers(len(forms)))]
+    return [text.format(**{**each, "shape": each["shape"] or "thing"}) for each in labels], names
+
+
+def _apart_from_length(plan: dict[str, Any]) -> dict[str, Any]:
+    free = ("vision_steps", "joint_steps", "workers", "device")
+    return {field.name: plan.get(field.name) for field in fields(Plan) if field.name not in free}

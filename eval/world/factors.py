@@ -2,7 +2,8 @@
 
 Every picture is one value of every factor, all combinations are possible, and no factor tells
 anything about another. That independence is what makes the world a benchmark: whatever a search
-by color finds out about shape, it should not have.
+by color finds out about shape, it should not have. Only the material is left empty where things
+are drawn in lines, since lines have none.
 """
 
 from __future__ import annotations
@@ -13,53 +14,56 @@ from typing import Mapping
 
 import numpy as np
 
+from eval.world.shapes import SHAPES
+
 Color = tuple[int, int, int]
 
-#: Base red, green, blue (0 to 255) of each color word; pictures vary around it.
-PALETTE: Mapping[str, Color] = MappingProxyType(
+#: Red, green, blue (0 to 255) of what goes by a color word, the plainest first; pictures vary
+#: around each.
+TONES: Mapping[str, tuple[Color, ...]] = MappingProxyType(
     {
-        "red": (208, 36, 40),
-        "orange": (242, 132, 28),
-        "yellow": (240, 216, 52),
-        "green": (48, 148, 62),
-        "blue": (40, 92, 206),
-        "purple": (124, 52, 164),
-        "pink": (242, 142, 182),
-        "brown": (118, 74, 42),
-        "black": (26, 26, 28),
-        "white": (242, 242, 240),
-        "gray": (130, 130, 132),
-        "beige": (216, 196, 160),
+        "red": ((208, 36, 40), (176, 26, 36), (230, 64, 58)),
+        "orange": ((242, 132, 28), (228, 112, 40), (250, 158, 62)),
+        "yellow": ((240, 216, 52), (250, 228, 112), (228, 196, 32)),
+        "green": ((48, 148, 62), (112, 176, 62), (26, 96, 52), (132, 200, 132), (104, 120, 50)),
+        "blue": ((40, 92, 206), (28, 46, 112), (98, 168, 228), (32, 128, 168)),
+        "purple": ((124, 52, 164), (160, 112, 200), (84, 40, 112)),
+        "pink": ((242, 142, 182), (250, 186, 202), (226, 84, 142)),
+        "brown": ((118, 74, 42), (86, 54, 36), (150, 104, 68)),
+        "black": ((26, 26, 28), (46, 44, 46)),
+        "white": ((242, 242, 240), (252, 252, 252), (228, 228, 226)),
+        "gray": ((130, 130, 132), (98, 100, 104), (168, 168, 170)),
+        "beige": ((216, 196, 160), (228, 214, 190), (196, 176, 142)),
     }
 )
 
-SHAPES = (
-    "circle",
-    "square",
-    "triangle",
-    "star",
-    "cross",
-    "ring",
-    "heart",
-    "diamond",
-    "hexagon",
-    "crescent",
-    "arrow",
-    "ellipse",
-)
+#: The plainest tone of each color word.
+PALETTE: Mapping[str, Color] = MappingProxyType({name: tones[0] for name, tones in TONES.items()})
+
+#: How a thing is drawn: as a filled form, or in lines of this weight.
+FILLED = "filled"
 
 #: Factor name to its values. The names are the columns of ``labels.csv`` and the conditions one
 #: asks for; the values are the words a model is taught to answer with.
 FACTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "color": tuple(PALETTE),
+        "color": tuple(TONES),
         "shape": SHAPES,
         "pattern": ("plain", "striped", "checked", "dotted", "printed"),
-        "background": tuple(PALETTE),
+        "material": ("matte", "shiny", "woven", "wooden"),
+        "background": tuple(TONES),
         "size": ("small", "medium", "large"),
-        "count": ("one", "two", "three", "four"),
-        "style": ("photo", "flat", "outline", "pixelated"),
+        "count": ("one", "two", "three", "four", "many"),
+        "style": ("photo", "flat", "painting", "sketch", "pixelated"),
+        "stroke": (FILLED, "thin", "regular", "bold"),
+        "frame": ("none", "circle", "square"),
     }
+)
+
+#: Values that turn up this many times as often as their neighbours, as they do among real
+#: pictures: most show one thing, filled, without a frame.
+WEIGHTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {"count": {"one": 3}, "stroke": {FILLED: 4}, "frame": {"none": 3}}
 )
 
 
@@ -68,19 +72,24 @@ class Scene:
     """One picture to be rendered.
 
     Attributes:
-        labels: factor name to value, one entry for each of :data:`FACTORS`.
+        labels: factor name to value, one entry for each of :data:`FACTORS`; empty where the
+            factor does not apply.
         seed: decides everything the labels leave open (place, tilt, light, noise, clutter).
+        form: if not 0, the number of a nameless form drawn in place of a shape; only a school
+            needs those, to learn to tell outlines apart that have no word.
     """
 
     labels: Mapping[str, str]
     seed: int
+    form: int = 0
 
 
 def sample_scenes(count: int, seed: int) -> list[Scene]:
     """Draw scenes whose labels are balanced and independent.
 
-    Each factor's values are dealt out evenly (counts differ by at most one) and shuffled on their
-    own, so that no factor carries information about another.
+    Each factor's values are dealt out evenly, or by their :data:`WEIGHTS` (counts differ by at
+    most one from their share), and shuffled on their own, so that no factor carries information
+    about another.
 
     Args:
         count: how many scenes, at least 1.
@@ -94,10 +103,16 @@ def sample_scenes(count: int, seed: int) -> list[Scene]:
     generator = np.random.default_rng(seed)
     columns: dict[str, list[str]] = {}
     for name, values in FACTORS.items():
-        dealt = np.arange(count) % len(values)
-        order = generator.permutation(len(values))
-        columns[name] = [values[order[i]] for i in generator.permutation(dealt)]
+        weights = WEIGHTS.get(name, {})
+        deck = [value for value in values for _ in range(weights.get(value, 1))]
+        dealt = np.arange(count) % len(deck)
+        order = generator.permutation(len(deck))
+        columns[name] = [deck[order[i]] for i in generator.permutation(dealt)]
     seeds = generator.integers(0, 2**63 - 1, size=count)
-    return [
-        Scene({name: columns[name][i] for name in FACTORS}, int(seeds[i])) for i in range(count)
-    ]
+    scenes = []
+    for i in range(count):
+        labels = {name: columns[name][i] for name in FACTORS}
+        if labels["stroke"] != FILLED:
+            labels["material"] = ""
+        scenes.append(Scene(labels, int(seeds[i])))
+    return scenes

@@ -1,51 +1,53 @@
-"""Draws one scene of the rendered world.
+"""Draws scenes: what the labels say is what is seen, the seed decides the rest.
 
-A picture is painted at twice its size and reduced, so that edges are smooth. All lengths are
-fractions of the picture, so a scene looks the same at 96 and at 512 pixels.
+Everything is painted at twice its size and reduced, so that edges are smooth. All lengths are
+fractions of the picture, so a scene looks the same at 128 and at 512 pixels.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from eval.world.factors import PALETTE, Scene
-from eval.world.shapes import hole, outline
+from eval.world.factors import FILLED, Scene
+from eval.world.ground import all_tones, any_tone, apart, ground, intrude, litter, tone_of
+from eval.world.media import develop
+from eval.world.shapes import form, holes, outline
+from eval.world.surfaces import Pixels, material, pattern, second_tone, vary
 
-Pixels = NDArray[np.floating[Any]]
+#: Radius of a thing as a fraction of the picture's side, from and to.
+RADIUS = {"small": (0.135, 0.16), "medium": (0.205, 0.24), "large": (0.29, 0.35)}
 
-#: Radius of an object as a fraction of the picture's side, from and to.
-RADIUS = {"small": (0.11, 0.13), "medium": (0.165, 0.19), "large": (0.225, 0.25)}
-COUNT = {"one": 1, "two": 2, "three": 3, "four": 4}
+#: How many things, from and to, and how much smaller each is for there being more.
+COUNT = {
+    "one": (1, 1, 1.0),
+    "two": (2, 2, 0.92),
+    "three": (3, 3, 0.8),
+    "four": (4, 4, 0.72),
+    "many": (8, 12, 0.56),
+}
 
+#: Width of a line as a fraction of the picture's side, for a large thing.
+STROKE = {"thin": (0.013, 0.017), "regular": (0.028, 0.034), "bold": (0.052, 0.066)}
 
-def _vary(color: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A color near another one: lightness moves together, hue a little."""
-    lightness = random.uniform(-amount, amount)
-    hue = random.uniform(-amount / 2, amount / 2, 3)
-    return np.clip(color + lightness + hue, 0, 255).astype(np.float32)
+#: Things inside a frame are this much smaller, so that the frame fits around them.
+_FRAMED = 0.8
 
-
-def _base(name: str) -> Pixels:
-    return np.array(PALETTE[name], dtype=np.float32)
-
-
-def _second_tone(color: Pixels, random: np.random.Generator) -> Pixels:
-    """The tone a pattern is drawn in: the same color, clearly darker or lighter."""
-    step = random.uniform(55, 90)
-    moved: Pixels = color + np.float32(step if float(color.mean()) < 90 else -step)
-    return np.clip(moved, 0, 255).astype(np.float32)
+_Line = NDArray[np.float64]
 
 
-def _places(count: int, radius: float, random: np.random.Generator) -> Pixels:
-    """Centers of ``count`` objects that do not overlap if there is room: float32 [count, 2]."""
+def _places(
+    count: int, radius: float, room: float, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Centers of ``count`` things within ``room`` of the middle, as far apart as is easily found.
+
+    They may overlap where they are large or many, as things do. float32 [count, 2].
+    """
+    reach = max(0.015, room - radius * 0.93)
     if count == 1:
-        room = max(0.0, 0.5 - radius - 0.02)
-        return (0.5 + random.uniform(-room, room, (1, 2))).astype(np.float32)
-    tries = random.uniform(radius + 0.01, 1 - radius - 0.01, (400, count, 2))
+        return (0.5 + random.uniform(-reach, reach, (1, 2))).astype(np.float32)
+    tries = 0.5 + random.uniform(-reach, reach, (300 if count < 9 else 60, count, 2))
     gaps = np.linalg.norm(tries[:, :, None] - tries[:, None], axis=-1)
     gaps[:, np.arange(count), np.arange(count)] = np.inf
     closest = gaps.min(axis=(1, 2))
@@ -54,157 +56,126 @@ def _places(count: int, radius: float, random: np.random.Generator) -> Pixels:
     return np.asarray(tries[choice], dtype=np.float32)
 
 
-def _pattern(
-    kind: str, x: Pixels, y: Pixels, thin: bool, random: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Where the second tone goes, over object coordinates ``x`` and ``y`` (-1 to 1)."""
-    turn = random.uniform(0, np.pi)
-    u = x * np.cos(turn) - y * np.sin(turn) + 8
-    v = x * np.sin(turn) + y * np.cos(turn) + 8
-    second: NDArray[np.bool_]
-    if kind == "plain":
-        second = np.zeros(x.shape, dtype=bool)
-    elif kind == "striped":
-        period = random.uniform(0.4, 0.62)
-        second = (u / period) % 1 < (0.24 if thin else 0.45)
-    elif kind == "checked":
-        period = random.uniform(0.34, 0.5)
-        if thin:
-            second = ((u / period) % 1 < 0.2) | ((v / period) % 1 < 0.2)
-        else:
-            second = (np.floor(u / period) + np.floor(v / period)) % 2 == 0
-    elif kind == "dotted":
-        period = random.uniform(0.42, 0.58)
-        distance = np.hypot((u / period) % 1 - 0.5, (v / period) % 1 - 0.5)
-        second = (np.abs(distance - 0.26) < 0.1) if thin else (distance < 0.3)
-    else:
-        # Printed: irregular blotches, where a few waves of unlike direction add up.
-        waves = np.zeros(x.shape, dtype=np.float32)
-        for _ in range(5):
-            angle, pace = random.uniform(0, 2 * np.pi), random.uniform(4, 9)
-            along = x * np.cos(angle) + y * np.sin(angle)
-            waves += np.cos(pace * along + random.uniform(0, 2 * np.pi))
-        second = (np.abs(waves) < 0.45) if thin else (waves > 0.5)
-    return second
-
-
-def _background(scene: Scene, side: int, random: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """The empty picture [side, side, 3] and the mean color it was painted with [3]."""
-    labels = scene.labels
-    color = _vary(_base(labels["background"]), 20, random)
-    if labels["background"] == labels["color"]:
-        # The same word twice must stay visible: the ground steps away in lightness.
-        color = np.clip(color + (28 if color.mean() < 128 else -28), 0, 255).astype(np.float32)
-    canvas = np.broadcast_to(color, (side, side, 3)).astype(np.float32)
-    ramp = np.linspace(-1, 1, side, dtype=np.float32)
-    slope = 26 if labels["style"] == "photo" else 9
-    gx, gy = random.uniform(-slope, slope, 2).astype(np.float32)
-    canvas = canvas + (gx * ramp[None, :] + gy * ramp[:, None])[..., None]
-    if random.random() < (0.6 if labels["style"] == "photo" else 0.25):
-        coarse = random.normal(0, 255 * 0.045, (7, 7)).astype(np.float32)
-        grown = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-        canvas = canvas + np.asarray(grown)[..., None]
-    return canvas, color
-
-
-def _clutter(canvas: Pixels, ground: Pixels, random: np.random.Generator) -> Pixels:
-    """Specks and scratches, too small to be taken for an object."""
-    side = canvas.shape[0]
-    image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    for _ in range(int(random.integers(0, 9))):
-        tone = tuple(int(v) for v in np.clip(ground + random.uniform(-60, 60, 3), 0, 255))
-        x, y = random.uniform(0, side, 2)
-        reach = side * random.uniform(0.008, 0.022)
-        if random.random() < 0.5:
-            draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=tone)
-        else:
-            angle = random.uniform(0, 2 * np.pi)
-            dx, dy = 3 * reach * np.cos(angle), 3 * reach * np.sin(angle)
-            draw.line([x, y, x + dx, y + dy], fill=tone, width=max(1, int(reach / 2)))
-    return np.asarray(image, dtype=np.float32)
-
-
-def _mask(corners: NDArray[np.float64], inner: NDArray[np.float64] | None, box: int) -> Image.Image:
+def _filled(line: _Line, cut: tuple[_Line, ...], box: int) -> Pixels:
     mask = Image.new("L", (box, box), 0)
     draw = ImageDraw.Draw(mask)
-    draw.polygon([tuple(p) for p in corners], fill=255)
-    if inner is not None:
-        draw.polygon([tuple(p) for p in inner], fill=0)
-    return mask
+    draw.polygon([(float(x), float(y)) for x, y in line], fill=255)
+    for inner in cut:
+        draw.polygon([(float(x), float(y)) for x, y in inner], fill=0)
+    return np.asarray(mask, dtype=np.float32) / 255
 
 
-def _strokes(
-    corners: NDArray[np.float64], inner: NDArray[np.float64] | None, box: int, width: int
-) -> Image.Image:
+def _lines(line: _Line, cut: tuple[_Line, ...], box: int, width: int) -> Pixels:
     mask = Image.new("L", (box, box), 0)
     draw = ImageDraw.Draw(mask)
-    for line in (corners,) if inner is None else (corners, inner):
-        closed = [tuple(p) for p in np.concatenate([line, line[:2]])]
+    for each in (line, *cut):
+        closed = [(float(x), float(y)) for x, y in np.concatenate([each, each[:2]])]
         draw.line(closed, fill=255, width=width, joint="curve")
-    return mask
+    return np.asarray(mask, dtype=np.float32) / 255
 
 
 class _Brush:
-    """Paints the objects of one scene, all alike but for place and tilt."""
+    """Paints the things of one scene, all alike but for place, tilt and a little of their form."""
 
-    def __init__(self, scene: Scene, side: int, ground: Pixels, random: np.random.Generator):
+    def __init__(self, scene: Scene, side: int, color: Pixels, random: np.random.Generator):
         labels = scene.labels
         self.labels = labels
         self.side = side
-        self.ground = ground
         self.random = random
-        self.radius = random.uniform(*RADIUS[labels["size"]])
-        self.color = _vary(_base(labels["color"]), 18, random)
-        self.tone = _second_tone(self.color, random)
-        self.tilt = random.uniform(-0.35, 0.35)
-        self.stroke = random.uniform(0.1, 0.16)
+        fewest, most, scale = COUNT[labels["count"]]
+        self.count = int(random.integers(fewest, most + 1))
+        smallest, largest = RADIUS[labels["size"]]
+        if labels["size"] == "large" and self.count == 1:
+            largest = 0.43
+        self.radius = random.uniform(smallest, largest) * scale
+        self.framed = labels["frame"] != "none"
+        if self.framed:
+            self.radius *= _FRAMED
+        self.color = apart(vary(tone_of(labels["color"], random), 13, random), color)
+        self.tone = second_tone(self.color, all_tones(), random)
+        if scene.form:
+            self.line, self.cut = form(scene.form)
+        else:
+            self.line, self.cut = outline(labels["shape"]), holes(labels["shape"])
+        self.tilt = random.uniform(-0.3, 0.3)
+        self.drawn = labels["stroke"] != FILLED
+        widths = STROKE.get(labels["stroke"], (0.012, 0.02))
+        self.width = random.uniform(*widths) * (0.4 + 0.6 * min(1.0, self.radius / 0.3)) * side
+        self.lifelike = labels["style"] in ("photo", "painting")
         self.light = random.uniform(-0.8, 0.8, 2)
-        self.shade = random.uniform(0.25, 0.55)
-        self.shadow = random.random() < 0.6
+        self.shade = random.uniform(0.2, 0.5) if self.lifelike else 0.0
+        self.shadow = self.lifelike and random.random() < 0.6
+        self.rimmed = not self.drawn and not self.lifelike and random.random() < 0.25
 
-    def paint(self, canvas: Pixels, center: Pixels) -> None:
-        """Draw one object into ``canvas`` [side, side, 3], in place."""
+    def paint(self, canvas: Pixels, center: NDArray[np.float32]) -> None:
+        """Draw one thing into ``canvas`` [side, side, 3], in place."""
+        random, labels = self.random, self.labels
         radius = self.radius * self.side
-        box = int(np.ceil(radius * 2.4)) + 2
+        box = int(np.ceil(radius * 2.6)) + 4
         left, top = (np.round(center * self.side) - box // 2).astype(int)
-        turn = self.tilt + self.random.uniform(-0.12, 0.12)
+        turn = self.tilt + random.uniform(-0.12, 0.12)
         spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        corners = outline(self.labels["shape"]) @ spin * radius + box / 2
-        cut = hole(self.labels["shape"])
-        inner = None if cut is None else cut @ spin * radius + box / 2
+        # Seen a little from the side, no two quite the same.
+        stretch = np.array([[random.uniform(0.88, 1.08), 0], [random.uniform(-0.12, 0.12), 1]])
+        move = stretch @ spin * radius
+        line, cut = self.line @ move + box / 2, tuple(c @ move + box / 2 for c in self.cut)
         grid = (np.arange(box, dtype=np.float32) - box / 2) / radius
         x, y = np.meshgrid(grid, grid)
-        thin = self.labels["style"] == "outline"
+        fineness = max(0.15, 0.05 * self.side / radius)
+        second = pattern(labels["pattern"], x, y, fineness, self.drawn, random)
+        body = _filled(line, cut, box)
         paint: Pixels
-        alpha: Pixels
-        second = _pattern(self.labels["pattern"], x, y, thin, self.random)
-        body = np.asarray(_mask(corners, inner, box), dtype=np.float32) / 255
-        if thin:
-            width = max(2, round(self.stroke * radius))
-            lines = np.asarray(_strokes(corners, inner, box, width), dtype=np.float32) / 255
+        if self.drawn:
+            lines = _lines(line, cut, box, max(2, round(self.width)))
             alpha = np.maximum(lines, body * second)
             paint = np.broadcast_to(self.color, (box, box, 3))
         else:
             alpha = body
-            paint = np.where(second[..., None], self.tone, self.color)
-        if self.labels["style"] == "photo":
+            cover = second[..., None]
+            paint = self.color * (1 - cover) + self.tone * cover
+            factor, white = material(labels["material"], x, y, fineness, random)
+            paint = paint * factor[..., None] + 255 * white[..., None]
+        if self.shade:
             far = np.hypot(x - self.light[0], y - self.light[1])
-            paint = paint * (1.12 - self.shade * np.clip(far / 2, 0, 1))[..., None]
-            if self.shadow:
-                self._cast(canvas, body, left, top, radius)
-        if self.labels["color"] == self.labels["background"] and not thin:
-            rim = np.asarray(_strokes(corners, inner, box, 3), dtype=np.float32)[..., None] / 255
-            edge = self.color + (70 if self.color.mean() < 128 else -70)
-            paint = paint * (1 - rim) + edge * rim
-        _blend(canvas, paint.astype(np.float32), alpha, left, top)
+            paint = paint * (1.1 - self.shade * np.clip(far / 2, 0, 1))[..., None]
+        if self.shadow:
+            self._cast(canvas, alpha, left, top, radius)
+        same = labels["color"] == labels["background"]
+        if not self.drawn and (self.rimmed or same or self.count > 4):
+            rim = _lines(line, cut, box, max(2, round(self.width)))[..., None]
+            edge = self.color + (75 if self.color.mean() < 100 else -75)
+            paint = paint * (1 - rim) + np.clip(edge, 0, 255) * rim
+        _blend(canvas, np.asarray(paint, dtype=np.float32), alpha, left, top)
+
+    def frame(self, canvas: Pixels, color: Pixels) -> None:
+        """Draw a circle or a square around everything, in place."""
+        random, side = self.random, self.side
+        reach = random.uniform(0.435, 0.48) * side
+        middle = side / 2 + random.uniform(-0.02, 0.02, 2) * side
+        box = [*(middle - reach), *(middle + reach)]
+        mask = Image.new("L", (side, side), 0)
+        draw = ImageDraw.Draw(mask)
+        solid = random.random() < 0.35
+        width = 0 if solid else max(3, round(self.width * random.uniform(0.9, 1.3)))
+        tone = self.color if random.random() < 0.6 else any_tone(random)
+        if solid:
+            # A disc or a tile that the thing stands on, unlike both of them.
+            tone = np.clip(color + random.choice([-1, 1]) * random.uniform(35, 60), 0, 255)
+        fill, line = (255, None) if solid else (None, 255)
+        if self.labels["frame"] == "circle":
+            draw.ellipse(box, fill=fill, outline=line, width=max(1, width))
+        else:
+            corner = reach * random.uniform(0.0, 0.3)
+            draw.rounded_rectangle(box, corner, fill=fill, outline=line, width=max(1, width))
+        alpha = np.asarray(mask, dtype=np.float32) / 255
+        _blend(canvas, np.broadcast_to(tone, canvas.shape).astype(np.float32), alpha, 0, 0)
 
     def _cast(self, canvas: Pixels, body: Pixels, left: int, top: int, radius: float) -> None:
         soft = Image.fromarray((body * 255).astype(np.uint8))
-        soft = soft.filter(ImageFilter.GaussianBlur(radius * 0.12))
-        alpha = np.asarray(soft, dtype=np.float32) / 255 * 0.45
+        soft = soft.filter(ImageFilter.GaussianBlur(radius * 0.1))
+        alpha = np.asarray(soft, dtype=np.float32) / 255 * 0.4
         dark = np.zeros((*alpha.shape, 3), dtype=np.float32)
-        drop = int(radius * 0.14)
+        drop = int(radius * 0.13)
         _blend(canvas, dark, alpha, left + drop, top + drop)
 
 
@@ -219,29 +190,6 @@ def _blend(canvas: Pixels, paint: Pixels, alpha: Pixels, left: int, top: int) ->
     canvas[y0:y1, x0:x1] = canvas[y0:y1, x0:x1] * (1 - cover) + paint[part] * cover
 
 
-def _develop(canvas: Pixels, style: str, size: int, random: np.random.Generator) -> Image.Image:
-    """Reduce the painted canvas to the picture and give it the faults of its medium."""
-    image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    if style == "pixelated":
-        cells = int(random.integers(34, 46))
-        image = image.resize((cells, cells), Image.Resampling.BOX)
-        image = image.resize((size, size), Image.Resampling.NEAREST)
-    else:
-        image = image.resize((size, size), Image.Resampling.BOX)
-    pixels = np.asarray(image, dtype=np.float32)
-    if style == "photo":
-        if random.random() < 0.5:
-            image = image.filter(ImageFilter.GaussianBlur(size * random.uniform(0.002, 0.007)))
-            pixels = np.asarray(image, dtype=np.float32)
-        balance = random.uniform(0.9, 1.1, 3).astype(np.float32)
-        # Grain is drawn coarse, so that it survives being reduced to a model's input.
-        grain = random.normal(0, random.uniform(4, 13), (96, 96, 3)).astype(np.float32)
-        rows = (np.arange(size) * 96 // size).astype(int)
-        pixels = pixels * balance + grain[rows][:, rows]
-    pixels = pixels * np.float32(random.uniform(0.88, 1.1))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
 def render(scene: Scene, size: int = 256) -> Image.Image:
     """Draw a scene.
 
@@ -254,9 +202,14 @@ def render(scene: Scene, size: int = 256) -> Image.Image:
     """
     random = np.random.default_rng(scene.seed)
     side = 2 * size
-    canvas, ground = _background(scene, side, random)
-    canvas = _clutter(canvas, ground, random).copy()
-    brush = _Brush(scene, side, ground, random)
-    for center in _places(COUNT[scene.labels["count"]], brush.radius, random):
+    canvas, color = ground(scene, side, random)
+    brush = _Brush(scene, side, color, random)
+    canvas = litter(canvas, color, random).copy()
+    if brush.framed:
+        brush.frame(canvas, color)
+    room = 0.33 if brush.framed else 0.49
+    for center in _places(brush.count, brush.radius, room, random):
         brush.paint(canvas, center)
-    return _develop(canvas, scene.labels["style"], size, random)
+    if scene.labels["style"] in ("photo", "painting") and random.random() < 0.25:
+        canvas = intrude(canvas, random)
+    return develop(canvas, scene.labels["style"], size, random)

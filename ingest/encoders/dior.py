@@ -25,9 +25,10 @@ from indexes.vectors import unit
 from ingest.ahead import ahead
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
+from ingest.encoders.devices import devices
 from ingest.encoders.layers import layer_count
 from ingest.encoders.lvlm import MAX_WORD_TOKENS, Lvlm
-from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, devices, find, load
+from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
 from ingest.encoders.options import DiorOptions
 from ingest.encoders.processors import ChatProcessor, Prepared, PromptWriter
 from ingest.encoders.runner import Runner

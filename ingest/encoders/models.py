@@ -13,8 +13,8 @@ from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import ModelError, UsageError
-from ingest.encoders.catalogue import cpu_has_bf16
+from indexes.errors import ModelError
+from ingest.encoders.devices import check_dtype, device_of, dtype_of, mapped
 
 #: The models whose weights are in the package, by name, and what they are, in one line.
 BUILTIN = {
@@ -25,18 +25,8 @@ BUILTIN = {
 }
 DEFAULT_MODEL = "tiny-lvlm"
 
-#: What a model may compute in; ``auto`` chooses by its size and the device.
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-#: A device by name, and the ways in which accelerate spreads a model over all there are.
-_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
-_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-
-#: Models with fewer parameters run in fp32, where speed is no concern and exactness is free.
-_SMALL = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -148,10 +138,10 @@ def load(
 
     from ingest.encoders.processors import load_processor
 
-    chosen = _device(device) if device_map is None else _mapped(device_map, device)
-    where = _where(source)
-    _quiet()
-    with _explained(source):
+    chosen = device_of(device) if device_map is None else mapped(device_map, device)
+    where = where_of(source)
+    quiet()
+    with explained(source):
         config = AutoConfig.from_pretrained(source.location, **where)
         if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise ModelError(
@@ -164,7 +154,7 @@ def load(
             # A model that is spread cannot be converted afterwards, so it is measured first.
             with torch.device("meta"):
                 bare = AutoModelForImageTextToText.from_config(config)
-            own = getattr(torch, _dtype(dtype, bare, chosen))
+            own = getattr(torch, dtype_of(dtype, bare, chosen))
             where["device_map"] = device_map
         model = AutoModelForImageTextToText.from_pretrained(
             source.location,
@@ -175,10 +165,10 @@ def load(
         ).eval()
         where.pop("device_map", None)
         processor = load_processor(source.location, config, where)
-        kind = _dtype(dtype, model, chosen)
+        kind = dtype_of(dtype, model, chosen)
         if device_map is None:
             model = model.to(device=chosen, dtype=getattr(torch, kind))
-    revision = digest(Path(source.location)) if source.local else _commit(source)
+    revision = digest(Path(source.location)) if source.local else commit_of(source)
     return LoadedModel(model, processor, revision, kind)
 
 
@@ -190,13 +180,13 @@ def layers_of(source: ModelSource) -> int:
     """
     from transformers import AutoConfig
 
-    _quiet()
-    with _explained(source):
-        config = AutoConfig.from_pretrained(source.location, **_where(source))
+    quiet()
+    with explained(source):
+        config = AutoConfig.from_pretrained(source.location, **where_of(source))
         return int(config.get_text_config().num_hidden_layers)
 
 
-def _where(source: ModelSource) -> dict[str, Any]:
+def where_of(source: ModelSource) -> dict[str, Any]:
     """What ``from_pretrained`` is told beside the location."""
     where: dict[str, Any] = {"revision": source.revision} if source.revision else {}
     if _pinned_in_cache(source):
@@ -206,7 +196,7 @@ def _where(source: ModelSource) -> dict[str, Any]:
 
 
 @contextmanager
-def _explained(source: ModelSource) -> Iterator[None]:
+def explained(source: ModelSource) -> Iterator[None]:
     """Turn what loading raises into one sentence."""
     from ingest.encoders.mishaps import expected_errors, explain
 
@@ -217,16 +207,6 @@ def _explained(source: ModelSource) -> Iterator[None]:
         if why is None:
             raise
         raise ModelError(why) from error
-
-
-def check_dtype(dtype: str) -> None:
-    """Refuse a dtype that models are not run in.
-
-    Raises:
-        UsageError: naming those they are.
-    """
-    if dtype not in DTYPES:
-        raise UsageError(f"There is no --dtype '{dtype}'; choose one of {', '.join(DTYPES)}.")
 
 
 def _pinned_in_cache(source: ModelSource) -> bool:
@@ -242,7 +222,7 @@ def _pinned_in_cache(source: ModelSource) -> bool:
     )
 
 
-def _commit(source: ModelSource) -> str:
+def commit_of(source: ModelSource) -> str:
     """The hub's commit of a model that was loaded: the cache keeps each in a folder of its own."""
     from transformers.utils import cached_file
 
@@ -251,78 +231,13 @@ def _commit(source: ModelSource) -> str:
     return Path(str(cached_file(source.location, "config.json", **where))).parent.name
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep the libraries' own progress bars and advice off the terminal."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     getLogger("huggingface_hub").setLevel(ERROR)
-
-
-def devices(device: str) -> list[str]:
-    """The devices of ``--device``: one, or several of one kind with commas between.
-
-    Raises:
-        UsageError: if there is no such device, or they are of several kinds.
-        ModelError: if there is no such GPU here.
-    """
-    names = device.split(",")
-    if len(names) == 1:
-        return names
-    if len({name.partition(":")[0] for name in names}) > 1 or "auto" in names:
-        raise UsageError(
-            f"--device {device} names several kinds of devices, which round differently; name "
-            "several of one kind, such as cuda:0,cuda:1."
-        )
-    return [_device(name) for name in names]
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device != "auto":
-        if not _DEVICE.fullmatch(device):
-            raise UsageError(f"There is no --device '{device}'; give auto, cpu, cuda or mps.")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ModelError(
-                f"--device {device} was asked for, but this torch sees no GPU; use --device cpu."
-            )
-        if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
-            raise ModelError(
-                f"--device {device} was asked for, but the GPUs here are numbered from 0 to "
-                f"{torch.cuda.device_count() - 1}; name one of them."
-            )
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _mapped(device_map: str, device: str) -> str:
-    """The kind of device a map fills first."""
-    if device != "auto":
-        raise UsageError(
-            f"--device {device} and --device-map {device_map} exclude one another; give one."
-        )
-    if device_map in _MAPS:
-        return _device("auto")
-    if not _DEVICE.fullmatch(device_map):
-        raise UsageError(
-            f"There is no --device-map '{device_map}'; give {', '.join(_MAPS)} or a device."
-        )
-    return _device(device_map)
-
-
-def _dtype(dtype: str, model: Any, device: str) -> str:
-    if dtype != "auto":
-        return dtype
-    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
-    if small:
-        return "float32"
-    if device == "cpu" and not cpu_has_bf16():
-        return "float32"
-    return "float16" if device == "mps" else "bfloat16"
 
 
 #: Files up to this size are digested whole, larger ones by size and their two ends.

@@ -1,0 +1,69 @@
+"""How the weights move: Muon for matrices, AdamW for the rest, one course of the learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+#: Steps over which the learning rate rises, and the share of a term over which it falls.
+WARM_UP, DECAY = 100, 0.3
+
+
+def decay_start(steps: int) -> int:
+    """The step at which the learning rate begins to fall."""
+    return steps - int(steps * DECAY)
+
+
+def rate_at(number: int, steps: int) -> float:
+    """Share of the full learning rate at a step: a rise, a long level, a straight fall to 0.02.
+
+    Up to the fall the course does not depend on ``steps``, so a longer term can go on from where
+    a shorter one began to fall, as if it had been planned so.
+    """
+    start = decay_start(steps)
+    fall = max(0.0, (number - start + 1) / (steps - start)) if steps > start else 0.0
+    return min(1.0, (number + 1) / WARM_UP) * (1 - 0.98 * fall)
+
+
+class Optimizer:
+    """Muon for weight matrices inside the networks, AdamW for all other parameters."""
+
+    def __init__(self, module: nn.Module, steps: int, matrix_rate: float, other_rate: float):
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in module.named_parameters():
+            inner = parameter.ndim == 2 and "embed" not in name and "heads" not in name
+            (matrices if inner else others).append(parameter)
+        muon = torch.optim.Muon(
+            matrices, lr=matrix_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        )
+        adam = torch.optim.AdamW(others, lr=other_rate, weight_decay=0.05, betas=(0.9, 0.98))
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = [
+            (muon, matrix_rate),
+            (adam, other_rate),
+        ]
+        self._parameters = [*matrices, *others]
+        self._steps = steps
+
+    def step(self, loss: torch.Tensor, number: int) -> None:
+        """One step down ``loss``; ``number`` counts from 0."""
+        scale = rate_at(number, self._steps)
+        for part, rate in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate * scale
+            part.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for part, _ in self._parts:
+            part.step()
+
+    def state(self) -> list[dict[str, Any]]:
+        """What must be kept to go on later."""
+        return [part.state_dict() for part, _ in self._parts]
+
+    def load(self, states: list[dict[str, Any]]) -> None:
+        """Take up what :meth:`state` kept."""
+        for (part, _), state in zip(self._parts, states, strict=True):
+            part.load_state_dict(state)

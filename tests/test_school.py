@@ -1,0 +1,147 @@
+"""The school of the built-in models: what it says, what it marks, and how it goes on."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eval.school.losses import agreement, likeness, truths
+from eval.school.model import make_clip_processor, make_tokenizer
+from eval.school.optimizer import decay_start, rate_at
+from eval.school.pictures import UNKNOWN, draw_pictures, school_scenes
+from eval.school.questions import SENTENCE, Examiner
+from eval.school.train import Plan, School
+from eval.world.captions import caption, change, describe
+from eval.world.factors import FACTORS, sample_scenes
+from ingest.conditions import prompt_templates
+
+
+def test_captions_tell_the_truth() -> None:
+    random = np.random.default_rng(0)
+    for scene in sample_scenes(300, 8):
+        said = caption(scene.labels, random)
+        assert said.named and all(scene.labels[name] for name in said.named)
+        for name in said.named - {"style", "stroke", "frame", "count"}:
+            assert scene.labels[name] in said.text or name == "shape", said.text
+        words = set(said.text.replace(",", "").split())
+        for color in set(FACTORS["color"]) - {scene.labels["color"], scene.labels["background"]}:
+            assert color not in words
+
+
+def test_descriptions_are_of_one_length_and_of_known_words() -> None:
+    tokenizer = make_tokenizer()
+    random = np.random.default_rng(1)
+    for scene in school_scenes(200, 9):
+        tokens = tokenizer(describe(scene.labels), add_special_tokens=False)["input_ids"]
+        assert len(tokens) + 1 == SENTENCE and tokenizer.unk_token_id not in tokens
+        text = caption(scene.labels, random).text
+        pieces = tokenizer.tokenize(text)
+        assert not any(piece.startswith("##") for piece in pieces), text
+
+
+def test_a_change_changes_one_thing() -> None:
+    random = np.random.default_rng(2)
+    scene = sample_scenes(1, 3)[0]
+    for factor, values in FACTORS.items():
+        asked = change(factor, values[-1], random)
+        after = asked.applied(scene.labels)
+        assert {name for name in after if after[name] != scene.labels[name]} <= {factor}
+        assert after[factor] == values[-1]
+
+
+def test_a_caption_is_true_of_all_pictures_it_fits() -> None:
+    answers = torch.tensor([[0, 1], [0, 2], [3, 1]])
+    named = torch.tensor([[True, False], [True, True], [False, True]])
+    expected = [[True, True, False], [False, True, False], [True, False, True]]
+    assert truths(answers, named).tolist() == expected
+
+
+def test_likeness_against_its_formula() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(6, 2, 5)
+    answers = torch.tensor([[0, 1], [0, 2], [1, 1], [1, UNKNOWN], [2, 1], [0, 2]])
+    marks = []
+    for k in range(2):
+        unit = [s / s.norm() for s in states[:, k].double()]
+        own = answers[:, k].tolist()
+        for i in range(6):
+            others = [j for j in range(6) if j != i and own[j] != UNKNOWN]
+            alike = [j for j in others if own[j] == own[i]]
+            if own[i] == UNKNOWN or not alike:
+                continue
+            total = sum(math.exp(float(unit[i] @ unit[j]) / 0.1) for j in others)
+            chances = [math.exp(float(unit[i] @ unit[j]) / 0.1) / total for j in alike]
+            marks.append(-sum(math.log(chance) for chance in chances) / len(alike))
+    assert float(likeness(states, answers)) == pytest.approx(sum(marks) / len(marks), rel=1e-5)
+
+
+def test_agreement_is_least_when_captions_match() -> None:
+    eye = torch.eye(4)
+    scale = torch.tensor(50.0)
+    right = agreement(eye, eye, scale, torch.eye(4, dtype=torch.bool))
+    wrong = agreement(eye, eye.roll(1, 0), scale, torch.eye(4, dtype=torch.bool))
+    assert float(right) < 1e-6 < 10 < float(wrong)
+
+
+def test_a_longer_term_goes_on_as_if_planned() -> None:
+    short, long = 1000, 3000
+    level = decay_start(short)
+    assert [rate_at(n, short) for n in range(level)] == [rate_at(n, long) for n in range(level)]
+    assert rate_at(short - 1, short) == pytest.approx(0.02)
+    falling = [rate_at(n, short) for n in range(level, short)]
+    assert all(after < before for before, after in pairwise(falling))
+
+
+def test_pictures_are_rendered_once(tmp_path: Path) -> None:
+    ticks: list[int] = []
+    first = draw_pictures(12, 5, 32, 1, tmp_path, ticks.append)
+    stamp = (tmp_path / "pictures.npy").stat().st_mtime_ns
+    again = draw_pictures(12, 5, 32, 1, tmp_path, ticks.append)
+    assert (tmp_path / "pictures.npy").stat().st_mtime_ns == stamp
+    assert np.array_equal(first.pixels, again.pixels)
+    nameless = [scene.form > 0 for scene in first.scenes]
+    shape = list(FACTORS).index("shape")
+    assert [answer == UNKNOWN for answer in first.answers[:, shape]] == nameless
+    assert sum(nameless) == 3 and (first.outlines[nameless] >= len(FACTORS["shape"])).all()
+
+
+def test_packed_questions_are_what_one_would_ask() -> None:
+    processor = School(Plan(pictures=1), Path("nowhere"), print).processor
+    examiner = Examiner(processor, 64)
+    template = prompt_templates()["describe"]
+    asked = examiner.about_picture(["color", ""], template, np.random.default_rng(0), "Say it.")
+    tokens = processor.tokenizer.convert_ids_to_tokens(asked.ids)
+    assert tokens.count("<image>") == 64 and len(asked.asked) == 2
+    assert len(asked.sentence) == SENTENCE + 1
+    # Each question ends where the model is to begin.
+    assert {tokens[i] for i in asked.asked} == {"<assistant>"}
+    blind = asked.mask[0, 0] < 0
+    assert not blind[asked.asked[0], : tokens.index("<image>")].any()
+    assert blind[asked.asked[1], asked.asked[0]]
+
+
+def test_a_short_school_can_stop_and_go_on(tmp_path: Path) -> None:
+    """The whole of it in small: both terms, a stop in between, and models that load."""
+    from transformers import AutoModel, AutoModelForImageTextToText
+
+    plan = Plan(pictures=60, vision_steps=2, joint_steps=1, workers=1)
+    said: list[str] = []
+    School(plan, tmp_path, said.append).run()
+    longer = School(
+        Plan(pictures=60, vision_steps=2, joint_steps=2, workers=1), tmp_path, said.append
+    )
+    longer.run()
+    assert "vision goes on at step 2" in said
+    folder = longer.graduate()
+    lvlm = AutoModelForImageTextToText.from_pretrained(folder / "tiny-lvlm")
+    clip = AutoModel.from_pretrained(folder / "tiny-clip")
+    assert lvlm.config.model_type == "llava" and clip.config.model_type == "clip"
+    texts = make_clip_processor()(text=["red heart"], return_tensors="pt")
+    assert clip.get_text_features(**texts).pooler_output.shape == (1, 256)
+    with pytest.raises(ValueError, match="another plan"):
+        School(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
