@@ -355,7 +355,6 @@ class School:
             The folder, with ``tiny-lvlm`` and ``tiny-clip`` in it, which ``from_pretrained`` of
             plain transformers loads.
         """
-        conditions = {name: list(wordings) for name, wordings in WORDINGS.items()}
         for name, model, processor in (
             ("tiny-lvlm", self.model, self.processor),
             ("tiny-clip", self.clip, self.clip_processor),
@@ -365,10 +364,13 @@ class School:
             model.config._attn_implementation = "sdpa"
             model.half().save_pretrained(folder)
             processor.save_pretrained(folder)
-            about: dict[str, Any] = {"conditions": conditions, "plan": asdict(self.plan)}
-            about["texts"] = True  # both read texts in the place of pictures
-            text = json.dumps(about, indent=2) + "\n"
-            (folder / "cies.json").write_text(text, encoding="utf-8")
+        about = {
+            "conditions": {name: list(wordings) for name, wordings in WORDINGS.items()},
+            "texts": True,  # it read texts in the place of pictures too
+            "plan": asdict(self.plan),
+        }
+        text = json.dumps(about, indent=2) + "\n"
+        (self.folder / "models" / "tiny-lvlm" / "cies.json").write_text(text, encoding="utf-8")
         return self.folder / "models"
 
 

@@ -19,9 +19,13 @@ from ingest.encoders.devices import check_dtype, device_of, dtype_of, mapped
 #: The models whose weights are in the package, by name, and what they are, in one line.
 BUILTIN = {
     "tiny-lvlm": (
-        "the built-in model: small, schooled on rendered shapes only; "
+        "the built-in model: small, schooled on rendered pictures only; "
         "use --model with a large LVLM for photographs"
-    )
+    ),
+    "tiny-clip": (
+        "the built-in CLIP that DIOR is compared with; it answers no questions, so that --model "
+        "takes tiny-lvlm"
+    ),
 }
 DEFAULT_MODEL = "tiny-lvlm"
 
