@@ -197,8 +197,13 @@ def test_a_text_longer_than_the_model_reads(reading_builtin: DiorEncoder) -> Non
         reading_builtin.encode_text(["red " * 499], CONDITIONS[:1])
 
 
-def test_the_builtin_model_knows_pictures_alone(builtin: DiorEncoder) -> None:
-    for encoder in (builtin, DiorEncoder.load("tiny-lvlm", force=True)):
+def test_a_model_schooled_on_pictures_alone(builtin: DiorEncoder, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures-alone"
+    shutil.copytree(builtin._source.location, folder)
+    about = json.loads((folder / "cies.json").read_text())
+    (folder / "cies.json").write_text(json.dumps({**about, "texts": False}))
+    for force in (False, True):
+        encoder = DiorEncoder.load(str(folder), force=force)
         with pytest.raises(ModelError, match=r"schooled on pictures alone.*--model Qwen"):
             encoder.encode_text(["red circle"], CONDITIONS[:1])
 
