@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from cies.cli_bench import bench
+from cies.cli_care import prune, repair, verify
 from cies.encoder_words import (
     AttentionOption,
     CompatOption,
@@ -28,19 +30,19 @@ from cies.encoder_words import (
 )
 from cies.words import (
     ColumnsOption,
-    DryRunOption,
+    ConditionOption,
     ExcludeOption,
+    GalleryOption,
     GoneOption,
     ImageColumnOption,
     IncludeOption,
+    JsonOption,
     ListGoneOption,
-    MissingSourceOption,
     NullOption,
     PlanOption,
     RetryOption,
     RootOption,
     SourceArgument,
-    YesOption,
 )
 from indexes.errors import CiesError
 
@@ -57,22 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-bench = typer.Typer(help="Measure speed, each claim beside what it is compared with.")
 app.add_typer(bench, name="bench", no_args_is_help=True)
-
-GalleryOption = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--gallery",
-        "-g",
-        envvar="CIES_GALLERY",
-        help="The gallery's folder; a .cies here or above, else one in your data folder.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-ConditionOption = Annotated[
-    str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -277,21 +264,6 @@ def status(
 
 
 @app.command()
-def prune(
-    gallery: GalleryOption = None,
-    source: MissingSourceOption = None,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Forget the files that are gone, and pictures of which none is left, with their vectors."""
-    from cies.pruning import run_prune
-    from cies.settings import find_gallery
-
-    run_prune(find_gallery(gallery), source, dry_run, yes, as_json)
-
-
-@app.command()
 def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
     """List the gallery's conditions."""
     from cies.commands import gallery_status, print_conditions
@@ -307,27 +279,8 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-@app.command("verify")
-def verify_gallery(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
-    """Check every file, checksum, key and vector of the gallery; leaves with 1 if damaged."""
-    from cies.care import run_verify
-    from cies.settings import find_gallery
-
-    if not run_verify(find_gallery(gallery), as_json):
-        raise typer.Exit(1)
-
-
-@app.command("repair")
-def repair_gallery(
-    gallery: GalleryOption = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Take damage out of the gallery, so that the next ingest makes anew just that."""
-    from cies.care import run_repair
-    from cies.settings import find_gallery
-
-    run_repair(find_gallery(gallery), dry_run, as_json)
+for command in (prune, verify, repair):
+    app.command()(command)
 
 
 @app.command()
@@ -415,49 +368,6 @@ def demo(
     from cies.demo import run_demo
 
     run_demo(folder, pictures)
-
-
-@bench.command("embed")
-def bench_embedding(
-    model: Annotated[
-        Optional[str],
-        typer.Option(help="As for ingest; by default a random-weight model of 136 million."),
-    ] = None,
-    counts: Annotated[
-        str, typer.Option("--conditions", help="Numbers of conditions, up to 16.")
-    ] = "1,4,8,16",
-    images: Annotated[int, typer.Option(help="Pictures in a batch.", min=1)] = 4,
-    size: Annotated[int, typer.Option(help="Their side in pixels.", min=32)] = 448,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 3,
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Measure embedding: one pass a pair, the cached way, and ours, in one process."""
-    from cies.benches import run_bench_embed
-
-    run_bench_embed(model, counts, images, size, rounds, dtype, device, as_json)
-
-
-@bench.command("ingest")
-def bench_ingesting(
-    cost_ms: Annotated[
-        float, typer.Option(help="Milliseconds the stand-in encoder takes for a picture.", min=0)
-    ] = 20.0,
-    pictures: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
-    megapixels: Annotated[float, typer.Option(help="Of each picture.", min=0.0001, max=60)] = 12.0,
-    folder: Annotated[
-        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure reading, decoding and writing around an encoder of a given speed.
-
-    Example: cies bench ingest --cost-ms 20 --pictures 1000 --megapixels 12
-    """
-    from cies.bench_ingest import run_bench_ingest
-
-    run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
 
 
 class _Interrupted(BaseException):

@@ -1,11 +1,25 @@
-"""Options of the command line that say how sources are read. Imports nothing but typer."""
+"""Options that several commands share, and those that say how sources are read."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+GalleryOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--gallery",
+        "-g",
+        envvar="CIES_GALLERY",
+        help="The gallery's folder; a .cies here or above, else one in your data folder.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ConditionOption = Annotated[
+    str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
+]
 SourceArgument = Annotated[
     Optional[list[str]],
     typer.Argument(

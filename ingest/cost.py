@@ -14,7 +14,7 @@ from ingest.plan import Plan
 from ingest.sources.base import Found
 
 #: Bytes that a row takes beside its vector, its path and its key: numbers, a word, and what Lance
-#: keeps of it. Measured on galleries of 1,000 to 100,000 pictures after maintenance.
+#: keeps of it. Chosen to fit small galleries after maintenance; an estimate, no promise.
 _VECTOR_ROW, _FILE_ROW, _IMAGE_ROW = 24, 32, 24
 _KEY = 64
 

@@ -302,7 +302,7 @@ def ingest(
         opened = open_all(gallery, sources, options or SourceOptions())
         run = _Run(gallery, writer, load, progress)
         run.prepare(conditions)
-        found = survey(gallery, opened, run.inventory.keys.missing, writer, retry_failed)
+        found = survey(gallery, opened, run.inventory.needed, writer, retry_failed)
         run.take(found.plan)
         for records in found.planner.gone_records():
             run.put_files(records)

@@ -25,7 +25,7 @@ OWNERS = {
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "tokenizers": ("eval/school/", "eval/bench/"),
-    "typer": ("cies/cli.py", "cies/encoder_words.py", "cies/words.py"),
+    "typer": ("cies/cli", "cies/encoder_words.py", "cies/words.py"),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
 }

@@ -1,4 +1,4 @@
-"""The benchmarks as commands."""
+"""``cies bench embed``: our pass beside a pass a pair and beside a key-value cache."""
 
 from __future__ import annotations
 

@@ -1,0 +1,56 @@
+"""``cies bench``: measure, each claim beside what it is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from cies.encoder_words import DeviceOption
+from cies.words import JsonOption
+
+bench = typer.Typer(help="Measure speed, each claim beside what it is compared with.")
+
+
+@bench.command("embed")
+def bench_embedding(
+    model: Annotated[
+        Optional[str],
+        typer.Option(help="As for ingest; by default a random-weight model of 136 million."),
+    ] = None,
+    counts: Annotated[
+        str, typer.Option("--conditions", help="Numbers of conditions, up to 16.")
+    ] = "1,4,8,16",
+    images: Annotated[int, typer.Option(help="Pictures in a batch.", min=1)] = 4,
+    size: Annotated[int, typer.Option(help="Their side in pixels.", min=32)] = 448,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 3,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure embedding: one pass a pair, the cached way, and ours, in one process."""
+    from cies.bench_embed import run_bench_embed
+
+    run_bench_embed(model, counts, images, size, rounds, dtype, device, as_json)
+
+
+@bench.command("ingest")
+def bench_ingesting(
+    cost_ms: Annotated[
+        float, typer.Option(help="Milliseconds the stand-in encoder takes for a picture.", min=0)
+    ] = 20.0,
+    pictures: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
+    megapixels: Annotated[float, typer.Option(help="Of each picture.", min=0.0001, max=60)] = 12.0,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure reading, decoding and writing around an encoder of a given speed.
+
+    Example: cies bench ingest --cost-ms 20 --pictures 1000 --megapixels 12
+    """
+    from cies.bench_ingest import run_bench_ingest
+
+    run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
