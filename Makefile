@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
 
+# Two processes of one thread each take two thirds of the time of one process of two.
 test: .venv/ready  ## All tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: .venv/ready  ## The long tests of durability: kills, power cuts, full disks, 100,000 pictures
 	$(BIN)/python -m pytest --soak -rs tests/test_kills.py tests/test_durable.py tests/test_life.py \
@@ -19,7 +20,7 @@ check: .venv/ready  ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-school: .venv/ready  ## Train the built-in model again from nothing, about an hour on 2 cores
+school: .venv/ready  ## Train the built-in models again from nothing, a few hours on 2 cores
 	$(BIN)/python -m eval.school school
 
 .venv/ready: pyproject.toml constraints.txt

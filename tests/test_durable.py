@@ -330,8 +330,13 @@ import sys; sys.path.insert(0, {tests!r})
 import cies.cli, cies.api, ingest.flow
 from test_durable import Slow
 ingest.flow.BATCH = 4; ingest.flow.FIRST_BATCH = 4
-cies.api.load_encoder = lambda *a, **k: Slow(0.05)
-cies.api.remake_encoder = lambda *a, **k: Slow(0.05)
+class Told(Slow):
+    def read(self, *args, **kwargs):
+        reading = super().read(*args, **kwargs)
+        print("read", file=sys.stdout, flush=True)
+        return reading
+cies.api.load_encoder = lambda *a, **k: Told(0.25)
+cies.api.remake_encoder = lambda *a, **k: Told(0.25)
 sys.argv = ["cies", "ingest", {folder!r}, "-g", {gallery!r}, "-c", "color", "-c", "shape"]
 print("go", flush=True)
 cies.cli.main()
@@ -347,10 +352,9 @@ def test_interrupts_keep_the_work(number: int, folder: Path, tmp_path: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    until = time.monotonic() + 30
-    while not (place / "gallery.json").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    time.sleep(1.2)
+    assert process.stdout is not None
+    for _ in range(3):  # "go", and two batches of four pictures
+        process.stdout.readline()
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
