@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
 
-# Two processes of one thread each take two thirds of the time of one process of two.
+# Two processes of one thread each: most tests would leave the second core idle.
 test: .venv/ready  ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 

@@ -44,6 +44,9 @@ MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
 
+#: Pixels from which a JPEG may be reduced by its own decoder alone.
+_DRAFT_SIDE = 512
+
 #: First kind named in a HEIF file's head.
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 
@@ -174,7 +177,8 @@ def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
     taken_at, orientation = _taken_at(exif), _orientation(exif)
     width, height = image.size
     if side is not None and form in ("JPEG", "MPO") and max(width, height) > side:
-        scale = side / max(width, height)
+        # For small sides the way of reducing shows, so that the last step is left to Pillow.
+        scale = max(side, min(2 * side, _DRAFT_SIDE)) / max(width, height)
         image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
     image.load()
     if turn is not None and 0x0112 not in exif:
