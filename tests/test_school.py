@@ -107,7 +107,7 @@ def test_pictures_are_rendered_once(tmp_path: Path) -> None:
     nameless = [scene.form > 0 for scene in first.scenes]
     shape = list(FACTORS).index("shape")
     assert [answer == UNKNOWN for answer in first.answers[:, shape]] == nameless
-    assert sum(nameless) == 3 and (first.outlines[nameless] >= len(FACTORS["shape"])).all()
+    assert sum(nameless) == 2 and (first.outlines[nameless] >= len(FACTORS["shape"])).all()
 
 
 def test_packed_questions_are_what_one_would_ask() -> None:

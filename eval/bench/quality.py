@@ -231,6 +231,27 @@ def compare(
     return Comparison(methods, found, loading, rate)
 
 
+def as_markdown(found: Comparison) -> str:
+    """The table of a comparison, for terminals and model cards alike."""
+    names = list(FACTORS)
+    chance = [found.methods[0].cells[name][name].chance for name in names]
+    lines = [["MAP@R", *names, "mean", "leakage"], ["---"] * (len(names) + 3)]
+    for quality in found.methods:
+        own = [quality.cells[name][name].value for name in names]
+        figures = [*own, quality.own, quality.leakage]
+        lines.append([quality.method, *(f"{figure:.3f}" for figure in figures)])
+    lines.append(["chance", *(f"{c:.3f}" for c in [*chance, float(np.mean(chance))]), "0.000"])
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    texts = ", ".join(f"{share:.3f} under {factor}" for factor, share in found.texts.items())
+    return (
+        f"{table}\n\nNeighbours under {', '.join(WORDINGS)} shared: "
+        f"{found.methods[0].agreement:.3f} of the first {_NEIGHBOURS}. Right among the "
+        f"{_NEIGHBOURS} nearest to texts: {texts or 'none read'}. Loaded in "
+        f"{found.load_seconds:.2f} s, {found.pictures_per_second:.0f} pictures/s under 4 "
+        "conditions."
+    )
+
+
 def _by_texts(
     dior: DiorEncoder, vectors: Vectors, values: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""``python -m eval.school FOLDER``: train the built-in LVLM from nothing."""
+"""``python -m eval.school FOLDER``: train the built-in models from nothing, and measure them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pathlib import Path
 
 import torch
 
+from eval.bench.quality import as_markdown, compare
 from eval.school.train import Plan, School
+
+#: What the models are measured on at the end: as many pictures of a seed no school begins with.
+_PICTURES, _UNSEEN = 2_000, 4711
 
 
 def main() -> None:
-    """Train, going on where an earlier run stopped, and write the model."""
+    """Train, going on where an earlier run stopped; write the models and measure them."""
     defaults = Plan()
     parser = argparse.ArgumentParser(prog="python -m eval.school", description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoints go here, the model into model/")
+    parser.add_argument("folder", type=Path, help="checkpoints go here, the models into models/")
     parser.add_argument("--pictures", type=int, default=defaults.pictures)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--vision-steps", type=int, default=defaults.vision_steps)
@@ -40,7 +44,10 @@ def main() -> None:
 
     school = School(plan, given.folder, report)
     school.run()
-    print(school.graduate())
+    models = school.graduate()
+    report(f"the models are in {models}")
+    lvlm, clip = str(models / "tiny-lvlm"), str(models / "tiny-clip")
+    print(as_markdown(compare(lvlm, clip, _PICTURES, _UNSEEN, progress=report)))
 
 
 if __name__ == "__main__":

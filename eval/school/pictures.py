@@ -21,7 +21,7 @@ UNKNOWN = -1
 
 #: Every so many pictures shows a nameless form, and one is rendered larger and reduced, as
 #: pictures from elsewhere will be.
-_NAMELESS, _REDUCED = 4, 5
+_NAMELESS, _REDUCED = 8, 5
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Draw:
 
 
 def school_scenes(count: int, seed: int) -> list[Scene]:
-    """The scenes of a school year: those of a world, every fourth with a nameless form."""
+    """The scenes of a school year: those of a world, every eighth with a nameless form."""
     scenes = sample_scenes(count, seed)
     for number in range(0, count, _NAMELESS):
         scene = scenes[number]

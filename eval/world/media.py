@@ -27,7 +27,7 @@ def develop(canvas: Pixels, style: str, size: int, random: np.random.Generator) 
     if style in ("photo", "painting") and random.random() < 0.35:
         image = _tilted(image, random)
     if style == "pixelated":
-        cells = int(random.integers(42, 56))
+        cells = int(random.integers(46, 60))
         image = image.resize((cells, cells), Image.Resampling.BOX)
         image = image.resize((size, size), Image.Resampling.NEAREST)
     else:

@@ -17,22 +17,22 @@ from eval.world.shapes import form, holes, outline
 from eval.world.surfaces import Pixels, material, pattern, second_tone, vary
 
 #: Radius of a thing as a fraction of the picture's side, from and to.
-RADIUS = {"small": (0.135, 0.16), "medium": (0.205, 0.24), "large": (0.29, 0.35)}
+RADIUS = {"small": (0.15, 0.175), "medium": (0.22, 0.255), "large": (0.305, 0.36)}
 
 #: How many things, from and to, and how much smaller each is for there being more.
 COUNT = {
     "one": (1, 1, 1.0),
-    "two": (2, 2, 0.92),
-    "three": (3, 3, 0.8),
-    "four": (4, 4, 0.72),
-    "many": (8, 12, 0.56),
+    "two": (2, 2, 0.94),
+    "three": (3, 3, 0.84),
+    "four": (4, 4, 0.76),
+    "many": (6, 9, 0.62),
 }
 
 #: Width of a line as a fraction of the picture's side, for a large thing.
-STROKE = {"thin": (0.013, 0.017), "regular": (0.028, 0.034), "bold": (0.052, 0.066)}
+STROKE = {"thin": (0.014, 0.018), "regular": (0.028, 0.034), "bold": (0.052, 0.066)}
 
 #: Things inside a frame are this much smaller, so that the frame fits around them.
-_FRAMED = 0.8
+_FRAMED = 0.84
 
 _Line = NDArray[np.float64]
 
@@ -121,8 +121,10 @@ class _Brush:
         line, cut = self.line @ move + box / 2, tuple(c @ move + box / 2 for c in self.cut)
         grid = (np.arange(box, dtype=np.float32) - box / 2) / radius
         x, y = np.meshgrid(grid, grid)
-        fineness = max(0.15, 0.05 * self.side / radius)
-        second = pattern(labels["pattern"], x, y, fineness, self.drawn, random)
+        # Nothing is finer than a small picture can show: a label must be seen to be true.
+        seen = self.side / radius
+        coarse, fine = max(0.26, 0.07 * seen), max(0.13, 0.045 * seen)
+        second = pattern(labels["pattern"], x, y, coarse, self.drawn, random)
         body = _filled(line, cut, box)
         paint: Pixels
         if self.drawn:
@@ -133,7 +135,7 @@ class _Brush:
             alpha = body
             cover = second[..., None]
             paint = self.color * (1 - cover) + self.tone * cover
-            factor, white = material(labels["material"], x, y, fineness, random)
+            factor, white = material(labels["material"], x, y, fine, random)
             paint = paint * factor[..., None] + 255 * white[..., None]
         if self.shade:
             far = np.hypot(x - self.light[0], y - self.light[1])

@@ -106,7 +106,7 @@ _GEOMETRIC = ("circle", "square", "triangle", "star", "ring", "heart", "hexagon"
 SHAPES = (*_GEOMETRIC, "ellipse", "flower", "face", *_CORNERS)
 
 #: How many nameless forms there are.
-FORMS = 400
+FORMS = 100
 
 
 def _circle(radius: float = 1.0) -> Outline:

@@ -29,7 +29,7 @@ def second_tone(color: Pixels, others: Pixels, random: np.random.Generator) -> P
         other = vary(others[int(random.integers(len(others)))], 15, random)
         if float(np.abs(other - color).max()) > 70:
             return other
-    step = random.uniform(55, 95)
+    step = random.uniform(70, 105)
     moved: Pixels = color + np.float32(step if float(color.mean()) < 90 else -step)
     return np.clip(moved, 0, 255).astype(np.float32)
 
@@ -50,7 +50,7 @@ def pattern(
     turn = random.uniform(0, np.pi) if random.random() < 0.5 else random.choice([0.0, np.pi / 2])
     u = x * np.cos(turn) - y * np.sin(turn) + 8
     v = x * np.sin(turn) + y * np.cos(turn) + 8
-    period = random.uniform(fineness, max(0.6, 1.35 * fineness))
+    period = random.uniform(fineness, max(0.66, 1.3 * fineness))
     second: NDArray[Any]
     if kind == "plain":
         second = np.zeros(x.shape)
@@ -110,7 +110,7 @@ def material(
         factor = 1.08 - 0.42 * np.clip(np.hypot(x - lx, y - ly) / 1.6, 0, 1) ** 2
     elif kind == "woven":
         turn = random.uniform(0, np.pi / 2)
-        period = min(fineness, 0.16) * random.uniform(0.95, 1.2)
+        period = 0.5 * fineness * random.uniform(0.95, 1.3)
         u = (x * np.cos(turn) - y * np.sin(turn)) * np.pi / period
         v = (x * np.sin(turn) + y * np.cos(turn)) * np.pi / period
         factor = 1 + 0.26 * np.sin(u) * np.sin(v)
@@ -121,5 +121,5 @@ def material(
         bend = random.uniform(0.05, 0.12) * np.sin(random.uniform(2, 4) * u + random.uniform(0, 6))
         pace = 2 * np.pi / (0.8 * fineness)
         rings = np.sin(pace * (v + bend) + 2.2 * np.sin(1.9 * (v + bend) * 3 + 0.7 * u))
-        factor = 1 + 0.2 * rings - 0.06
+        factor = 1 + 0.15 * rings - 0.05
     return factor.astype(np.float32), white.astype(np.float32)
