@@ -326,7 +326,8 @@ def test_work_at_risk_is_bounded_by_time(
 
 
 INTERRUPTED = """
-import sys; sys.path.insert(0, {tests!r})
+import signal, sys; sys.path.insert(0, {tests!r})
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 import cies.cli, cies.api, ingest.flow
 from test_durable import Slow
 ingest.flow.BATCH = 4; ingest.flow.FIRST_BATCH = 4
