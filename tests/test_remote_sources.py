@@ -27,11 +27,6 @@ from indexes.gallery import Gallery
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery")
-
-
-@pytest.fixture
 def store() -> fsspec.AbstractFileSystem:
     system = fsspec.filesystem("memory")
     system.store.clear()

@@ -35,12 +35,6 @@ from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
 from ingest.sources.patterns import expand_braces, matches
 
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery")
-
-
 # -- folders, files, patterns, stdin -----------------------------------------------------------
 
 
