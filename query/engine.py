@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Callable
@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexes.base import Index
 from indexes.errors import GalleryError, UnknownCondition, UsageError
-from indexes.factory import make_index
 from indexes.gallery import Gallery
 from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
+from indexes.open_table import OpenTable
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
@@ -25,40 +24,7 @@ from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.images import UnreadableImage, decode, read_bytes
 from query.hits import Hit, Hits, Query
 
-#: Pictures drawn to learn how alike the pairs of a gallery are; all their pairs are compared.
-_SAMPLE = 1000
-
 _KEY = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """One condition's table in memory."""
-
-    table: VectorTable
-    statistics: Statistics
-    column: VectorColumn
-    rows: dict[str, int]
-    index: Index
-    pair_scores: NDArray[np.float32]
-
-    def percentile(self, score: float) -> float:
-        """Share of the gallery's pairs less alike than this, in percent."""
-        if not len(self.pair_scores):
-            return 0.0
-        below = int(np.searchsorted(self.pair_scores, score, side="left"))
-        return 100.0 * below / len(self.pair_scores)
-
-
-def _pair_scores(vectors: Vectors) -> NDArray[np.float32]:
-    """Sorted cosines of the pairs among a sample of the gallery: float32 [pairs]."""
-    count = len(vectors)
-    if count > _SAMPLE:
-        chosen = np.random.default_rng(0).choice(count, _SAMPLE, replace=False)
-        vectors = vectors[np.sort(chosen)]
-        count = _SAMPLE
-    cosines = vectors @ vectors.T
-    return np.sort(cosines[np.triu_indices(count, 1)])
 
 
 class Engine:
@@ -93,7 +59,8 @@ class Engine:
         self._load = load
         self._index = index
         self._gone = gone
-        self._conditions: dict[str, _Loaded] = {}
+        self._conditions: dict[str, OpenTable] = {}
+        self._statistics: dict[str, Statistics] = {}
         self._encoder: Encoder | None = None
 
     @cached_property
@@ -120,7 +87,7 @@ class Engine:
             f'{names}); add it with `cies ingest FOLDER --condition "{condition}"`.'
         )
 
-    def _condition(self, condition: str) -> _Loaded:
+    def _condition(self, condition: str) -> OpenTable:
         table = self.table(condition)
         if table.table not in self._conditions:
             stored = self.stored(condition)
@@ -129,14 +96,8 @@ class Engine:
             if self._takes_away(table):
                 moved = residual(moved, self._beside(stored.keys))
             column = replace(stored, vectors=moved)
-            self._conditions[table.table] = _Loaded(
-                table,
-                statistics,
-                column,
-                {key: row for row, key in enumerate(column.keys)},
-                make_index(column.vectors, self._index),
-                _pair_scores(column.vectors),
-            )
+            self._conditions[table.table] = OpenTable(table, column, self._index)
+            self._statistics[table.table] = statistics
         return self._conditions[table.table]
 
     def _takes_away(self, table: VectorTable) -> bool:
@@ -151,14 +112,15 @@ class Engine:
             GalleryError: if it has not those of all these pictures.
         """
         known = self._condition(UNCONDITIONAL)
-        missing = sum(key not in known.rows for key in keys)
+        rows = [row for key in keys if (row := known.row(key)) is not None]
+        missing = len(keys) - len(rows)
         if missing:
             raise GalleryError(
                 f"{missing} pictures of the gallery at {self.gallery.path} are not embedded under "
                 f"'{UNCONDITIONAL}', which comparing them {RESIDUAL} needs; run `cies ingest` on "
                 "them again."
             )
-        return known.column.vectors[[known.rows[key] for key in keys]]
+        return known.vectors(np.array(rows, dtype=np.int64))
 
     def stored(self, condition: str) -> VectorColumn:
         """The vectors of a condition as they were stored, of the pictures that have a file.
@@ -232,32 +194,32 @@ class Engine:
         made = self._read(query, lambda encoder, asked: encoder.read_text([text], asked), loaded)
         return self._hits(*made, loaded, k)
 
-    def _asked(self, condition: str, k: int) -> _Loaded:
+    def _asked(self, condition: str, k: int) -> OpenTable:
         if k < 1:
             raise UsageError(f"-k must be at least 1, not {k}.")
         return self._condition(condition)
 
-    def _hits(self, query: Query, vector: NDArray[np.float32], loaded: _Loaded, k: int) -> Hits:
-        own = loaded.rows.get(query.key)
-        rows, scores = loaded.index.search(vector[None], k + (own is not None))
+    def _hits(self, query: Query, vector: NDArray[np.float32], loaded: OpenTable, k: int) -> Hits:
+        own = loaded.row(query.key)
+        rows, scores = loaded.search(vector[None], k + (own is not None))
         found = [(r, s) for r, s in zip(rows[0], scores[0], strict=True) if r != own and r >= 0]
-        column = loaded.column
+        percentiles = loaded.percentiles(np.array([score for _, score in found]))
         hits = [
             Hit(
                 rank=rank,
-                key=column.keys[row],
-                path=self.path(column.keys[row]),
+                key=loaded.keys[row],
+                path=self.path(loaded.keys[row]),
                 score=float(score),
-                percentile=loaded.percentile(float(score)),
-                word=column.words[row],
-                word_probability=float(column.word_probabilities[row]),
+                percentile=float(percentiles[rank - 1]),
+                word=loaded.words[row],
+                word_probability=float(loaded.word_probabilities[row]),
             )
             for rank, (row, score) in enumerate(found[:k], start=1)
         ]
         return Hits(query, tuple(hits))
 
     def _query(
-        self, image: str | Path | Image.Image, loaded: _Loaded
+        self, image: str | Path | Image.Image, loaded: OpenTable
     ) -> tuple[Query, NDArray[np.float32]]:
         name = loaded.table.name
         if isinstance(image, Image.Image):
@@ -267,7 +229,7 @@ class Engine:
         if key is None:
             try:
                 content = read_bytes(Path(image))
-                if content.key not in loaded.rows:
+                if loaded.row(content.key) is None:
                     spec = EncoderSpec.from_made_by(loaded.table.made_by)
                     picture = decode(content.data, spec.max_side, Path(image).suffix.lower()).image
                     return self._embed(picture, shown, content.key, loaded)
@@ -277,17 +239,15 @@ class Engine:
                     "path or key of the gallery."
                 ) from error
             key = content.key
-        if key not in loaded.rows:
+        row = loaded.row(key)
+        if row is None:
             raise UsageError(
                 f"{shown} is in the gallery but not embedded under '{name}'; run "
                 f'`cies ingest` on it with `--condition "{name}"` first.'
             )
-        row = loaded.rows[key]
-        column = loaded.column
-        query = Query(
-            shown, name, key, True, column.words[row], float(column.word_probabilities[row])
-        )
-        return query, column.vectors[row]
+        sure = float(loaded.word_probabilities[row])
+        query = Query(shown, name, key, True, loaded.words[row], sure)
+        return query, loaded.vectors(np.array([row]))[0]
 
     def _known_key(self, name: str) -> str | None:
         """The key of a picture named by key or by path, as long as the file is unchanged."""
@@ -303,7 +263,7 @@ class Engine:
         return key if content == key else None
 
     def _embed(
-        self, picture: Image.Image, shown: str, key: str, loaded: _Loaded
+        self, picture: Image.Image, shown: str, key: str, loaded: OpenTable
     ) -> tuple[Query, NDArray[np.float32]]:
         query = Query(shown, loaded.table.name, key, False, "", 0.0)
         return self._read(query, lambda encoder, asked: encoder.read([picture], asked), loaded)
@@ -312,7 +272,7 @@ class Engine:
         self,
         query: Query,
         read: Callable[[Encoder, list[Condition]], Reading],
-        loaded: _Loaded,
+        loaded: OpenTable,
     ) -> tuple[Query, NDArray[np.float32]]:
         """Embed what is asked for, and complete the query with the word for it."""
         table = loaded.table
@@ -320,7 +280,7 @@ class Engine:
         if self._takes_away(table):
             conditions.append(Condition.parse(UNCONDITIONAL))
         reading = read(self.encoder(table), conditions)
-        vector = loaded.statistics.apply(reading.vectors[0, :1], self._geometry)
+        vector = self._statistics[table.table].apply(reading.vectors[0, :1], self._geometry)
         if len(conditions) > 1:
             vector = residual(vector, reading.vectors[0, 1:])
         sure = float(reading.word_probabilities[0, 0])
