@@ -39,6 +39,37 @@ class Heads(nn.Module):
         return torch.stack(losses).mean()
 
 
+class Proxies(nn.Module):
+    """A direction for every answer to every question, which the states of that answer gather at.
+
+    A batch holds hardly two pictures of one shape, so that comparing its pictures alone teaches
+    little about shapes; a direction that is learned stands for all that were seen.
+    """
+
+    def __init__(self, width: int, sizes: Sequence[int]):
+        super().__init__()
+        self.heads = nn.ParameterList(torch.randn(size, width) for size in sizes)
+
+    def loss(
+        self, states: torch.Tensor, answers: torch.Tensor, columns: Sequence[int]
+    ) -> torch.Tensor:
+        """Normalised softmax (Zhai and Wu, BMVC 2019, equation 3), a mean over questions.
+
+        Args:
+            states: [batch, questions, width].
+            answers: int64 [batch, questions], ``UNKNOWN`` where there is none.
+            columns: which of the sizes each question answers to.
+        """
+        unit = functional.normalize(states.float(), dim=-1)
+        losses = []
+        for place, column in enumerate(columns):
+            known = answers[:, place] != UNKNOWN
+            if known.any():
+                near = unit[known, place] @ functional.normalize(self.heads[column], dim=-1).T
+                losses.append(functional.cross_entropy(near / _TEMPERATURE, answers[known, place]))
+        return torch.stack(losses).mean()
+
+
 def likeness(states: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020, equation 2), a mean over questions.
 

@@ -10,6 +10,9 @@ from torch import nn
 #: Steps over which the learning rate rises, and the share of a term over which it falls.
 WARM_UP, DECAY = 100, 0.3
 
+#: Share of the learning rates for what was schooled in an earlier term.
+SCHOOLED = 0.25
+
 
 def decay_start(steps: int) -> int:
     """The step at which the learning rate begins to fall."""
@@ -30,21 +33,41 @@ def rate_at(number: int, steps: int) -> float:
 class Optimizer:
     """Muon for weight matrices inside the networks, AdamW for all other parameters."""
 
-    def __init__(self, module: nn.Module, steps: int, matrix_rate: float, other_rate: float):
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
+    def __init__(
+        self,
+        module: nn.Module,
+        steps: int,
+        matrix_rate: float,
+        other_rate: float,
+        schooled: str = "",
+    ):
+        """Take the parameters of a module.
+
+        Args:
+            module: what is trained.
+            steps: of the whole term.
+            matrix_rate: full learning rate of Muon.
+            other_rate: full learning rate of AdamW.
+            schooled: parameters with this in their name were schooled before, and move at
+                :data:`SCHOOLED` of these rates, since at the full one they would forget.
+        """
+        matrices: dict[float, list[nn.Parameter]] = {}
+        others: dict[float, list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             inner = parameter.ndim == 2 and "embed" not in name and "heads" not in name
-            (matrices if inner else others).append(parameter)
+            share = SCHOOLED if schooled and schooled in name else 1.0
+            (matrices if inner else others).setdefault(share, []).append(parameter)
         muon = torch.optim.Muon(
-            matrices, lr=matrix_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+            _groups(matrices), lr=matrix_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
         )
-        adam = torch.optim.AdamW(others, lr=other_rate, weight_decay=0.05, betas=(0.9, 0.98))
+        adam = torch.optim.AdamW(
+            _groups(others), lr=other_rate, weight_decay=0.05, betas=(0.9, 0.98)
+        )
         self._parts: list[tuple[torch.optim.Optimizer, float]] = [
             (muon, matrix_rate),
             (adam, other_rate),
         ]
-        self._parameters = [*matrices, *others]
+        self._parameters = list(module.parameters())
         self._steps = steps
 
     def step(self, loss: torch.Tensor, number: int) -> None:
@@ -52,7 +75,7 @@ class Optimizer:
         scale = rate_at(number, self._steps)
         for part, rate in self._parts:
             for group in part.param_groups:
-                group["lr"] = rate * scale
+                group["lr"] = rate * scale * group["share"]
             part.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -67,3 +90,7 @@ class Optimizer:
         """Take up what :meth:`state` kept."""
         for (part, _), state in zip(self._parts, states, strict=True):
             part.load_state_dict(state)
+
+
+def _groups(by_share: dict[float, list[nn.Parameter]]) -> list[dict[str, Any]]:
+    return [{"params": params, "share": share} for share, params in by_share.items()]

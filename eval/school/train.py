@@ -26,7 +26,7 @@ from eval.school.curriculum import (
     UNCONDITIONAL_FACTOR,
     WORDINGS,
 )
-from eval.school.losses import Heads, agreement, likeness, truths
+from eval.school.losses import Heads, Proxies, agreement, likeness, truths
 from eval.school.model import (
     IMAGE_SIZE,
     PATCH_SIZE,
@@ -99,6 +99,7 @@ class School:
         sizes[_SHAPE] = len(SHAPES) + FORMS
         self.vision_heads = Heads(WIDTH, sizes).to(self.device)
         self.joint_heads = Heads(WIDTH, sizes).to(self.device)
+        self.proxies = Proxies(WIDTH, sizes).to(self.device)
         images = self.processor.image_processor
         self._mean = torch.tensor(images.image_mean, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(images.image_std, device=self.device).view(3, 1, 1)
@@ -124,11 +125,11 @@ class School:
         self.report(f"the pictures took {time.monotonic() - started:.0f} s")
         vision = nn.ModuleDict({"clip": self.clip, "h": self.vision_heads})
         self._term("vision", vision, plan.vision_steps, 96, self._vision_loss)
-        joint = nn.ModuleDict({"model": self.model, "h": self.joint_heads})
+        joint = nn.ModuleDict({"model": self.model, "h": self.joint_heads, "p": self.proxies})
         if not (self.folder / "joint.checkpoint").exists():
             self.model.model.vision_tower.load_state_dict(self.clip.vision_model.state_dict())
             self.joint_heads.load_state_dict(self.vision_heads.state_dict())
-        self._term("joint", joint, plan.joint_steps, 48, self._joint_loss)
+        self._term("joint", joint, plan.joint_steps, 48, self._joint_loss, "vision_tower")
 
     def _term(
         self,
@@ -137,9 +138,11 @@ class School:
         steps: int,
         batch: int,
         loss_of: Callable[[Any, torch.Tensor, np.random.Generator], torch.Tensor],
+        schooled: str = "",
     ) -> None:
         module.train()
-        optimizer = Optimizer(module, steps, self.plan.matrix_rate, self.plan.other_rate)
+        rates = self.plan.matrix_rate, self.plan.other_rate
+        optimizer = Optimizer(module, steps, *rates, schooled)
         first = self._resume(name, module, optimizer, steps)
         recent: list[float] = []
         started = time.monotonic()
@@ -248,7 +251,8 @@ class School:
         stop = torch.full_like(words, self.tokenizer.eos_token_id)
         return (
             word_loss
-            + 0.5 * likeness(held, answers)
+            + 0.25 * likeness(held, answers)
+            + 0.5 * self.proxies.loss(held, answers, columns)
             + 0.3 * self.joint_heads.loss(tokens, self._outlined(chosen))
             + 0.3 * _said(logits[:, 2 * count :], sentences)
             + 0.05 * _said(logits[:, count : 2 * count], stop)
