@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from eval.school.losses import agreement, likeness, truths
+from eval.school.losses import Proxies, agreement, likeness, truths
 from eval.school.model import make_clip_processor, make_tokenizer
-from eval.school.optimizer import decay_start, rate_at
+from eval.school.optimizer import SCHOOLED, Optimizer, decay_start, rate_at
 from eval.school.pictures import UNKNOWN, draw_pictures, school_scenes
 from eval.school.questions import SENTENCE, Examiner
 from eval.school.train import Plan, School
@@ -78,6 +78,38 @@ def test_likeness_against_its_formula() -> None:
             chances = [math.exp(float(unit[i] @ unit[j]) / 0.1) / total for j in alike]
             marks.append(-sum(math.log(chance) for chance in chances) / len(alike))
     assert float(likeness(states, answers)) == pytest.approx(sum(marks) / len(marks), rel=1e-5)
+
+
+def test_proxies_against_their_formula() -> None:
+    torch.manual_seed(0)
+    proxies = Proxies(5, [3, 4])
+    states = torch.randn(4, 3, 5)
+    answers = torch.tensor([[0, 1, 2], [2, 2, UNKNOWN], [1, 0, UNKNOWN], [0, 3, UNKNOWN]])
+    columns = [0, 1, 0]
+    means = []
+    for question, column in enumerate(columns):
+        directions = [p.double() / p.double().norm() for p in proxies.heads[column].detach()]
+        marks = []
+        for state, answer in zip(states[:, question].double(), answers[:, question], strict=True):
+            if answer != UNKNOWN:
+                near = [math.exp(float(state @ d / state.norm()) / 0.1) for d in directions]
+                marks.append(-math.log(near[answer] / sum(near)))
+        means.append(sum(marks) / len(marks))
+    found = float(proxies.loss(states, answers, columns).detach())
+    assert found == pytest.approx(sum(means) / 3, rel=1e-5)
+
+
+def test_what_was_schooled_before_moves_less() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict({"old": torch.nn.Linear(4, 4), "new": torch.nn.Linear(4, 4)})
+    module["new"].load_state_dict(module["old"].state_dict())
+    before = {name: part.detach().clone() for name, part in module.named_parameters()}
+    optimizer = Optimizer(module, 10, 0.01, 0.01, "old")
+    given = torch.randn(8, 4)
+    optimizer.step((module["old"](given) ** 2).sum() + (module["new"](given) ** 2).sum(), 0)
+    moved = {name: float((part - before[name]).norm()) for name, part in module.named_parameters()}
+    for part in ("weight", "bias"):
+        assert moved[f"old.{part}"] == pytest.approx(SCHOOLED * moved[f"new.{part}"], rel=0.02)
 
 
 def test_agreement_is_least_when_captions_match() -> None:
