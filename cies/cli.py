@@ -241,16 +241,22 @@ for command in (search, prune, verify, repair):
 @app.command()
 def export(
     condition: ConditionOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
 ) -> None:
-    """Write a condition's keys, paths, vectors and words to a Parquet file."""
+    """Write a condition's vectors, words and columns to a file that other tools read.
+
+    FILE.parquet has all of it, FILE.csv all but the vectors, FILE.npy the matrix alone, with the
+    keys of its rows in FILE.keys.txt.
+
+    Example: cies export -c color -o color.parquet
+    """
     from cies import api
     from cies.console import say
     from cies.settings import find_gallery
-    from query.export import export_parquet
+    from query.export import export as write
 
-    rows = export_parquet(api.open(find_gallery(gallery)), condition, output)
+    rows = write(api.open(find_gallery(gallery)), condition, output)
     say(f"{rows} rows written to {output}.")
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from cies.cli_output import (
+    CopyToOption,
+    HtmlOption,
+    JsonLinesOption,
+    LinkToOption,
+    PicturesOption,
+    PrintNullOption,
+    QuietOption,
+)
 from cies.encoder_words import DeviceOption
 from cies.words import ConditionOption, GalleryOption, GoneOption, JsonOption
 
@@ -22,9 +30,13 @@ def search(
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     as_json: JsonOption = False,
-    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON line a hit.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", help="Print paths only.")] = False,
-    html: Annotated[Optional[Path], typer.Option(help="Write a contact sheet here.")] = None,
+    as_jsonl: JsonLinesOption = False,
+    quiet: QuietOption = False,
+    print0: PrintNullOption = False,
+    pictures: PicturesOption = None,
+    html: HtmlOption = None,
+    copy_to: CopyToOption = None,
+    link_to: LinkToOption = None,
     index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
     gone: GoneOption = False,
     device: DeviceOption = "auto",
@@ -34,12 +46,12 @@ def search(
     Example: cies search mug.jpg -c color -k 20 --html sheet.html
     """
     from cies import api
-    from cies.commands import print_hits, say_model, write_sheet
+    from cies.commands import say_model
+    from cies.output import chosen, show_hits
     from cies.settings import find_gallery
     from indexes.errors import UsageError
 
-    if as_json + as_jsonl + quiet > 1:
-        raise UsageError("--json, --jsonl and -q exclude one another; give one of them.")
+    output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
     if (image is None) == (text is None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if index not in ("auto", "exact", "faiss"):
@@ -50,6 +62,4 @@ def search(
         hits = engine.search_text(text, condition, k)
     else:
         hits = engine.search(str(image), condition, k)
-    if html is not None:
-        write_sheet(html, hits)
-    print_hits(hits, "json" if as_json else "jsonl" if as_jsonl else "paths" if quiet else "table")
+    show_hits(hits, output)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, overload
+
+from indexes.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 #: Version of the JSON documents below; it grows when a field changes its meaning.
 SCHEMA_VERSION = 1
@@ -83,3 +89,57 @@ class Hits(Sequence[Hit]):
             "query": vars(self.query),
             "hits": [vars(hit) for hit in self.hits],
         }
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The hits as an Arrow table, a column for each field of :class:`Hit`.
+
+        Bytes of a path that are not UTF-8, which Arrow's texts cannot hold, become escapes.
+        """
+        import pyarrow as pa
+
+        kinds = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+        columns = {
+            field.name: pa.array(
+                [_plain(getattr(hit, field.name)) for hit in self.hits],
+                type=kinds.get(str(field.type), pa.string()),
+            )
+            for field in fields(Hit)
+        }
+        return pa.table(columns)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The hits as a data frame, a column for each field of :class:`Hit`.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        return data_frame(self.to_arrow())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the pictures, their words and scores; nothing is fetched."""
+        from query.notebook import hits_html
+
+        return hits_html(self)
+
+
+def data_frame(table: pyarrow.Table) -> pandas.DataFrame:
+    """An Arrow table as a data frame.
+
+    Raises:
+        UsageError: if pandas is not installed.
+    """
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "to_pandas needs pandas, which CIES does not bring: `pip install pandas`, or use "
+            "to_arrow."
+        ) from None
+    return table.to_pandas()
+
+
+def _plain(value: Any) -> Any:
+    """A text as valid Unicode, bytes of a name that are not UTF-8 as escapes; else as it is."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
