@@ -13,6 +13,7 @@ import typer
 
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
+from cies.cli_config import config, defaults
 from cies.cli_search import search
 from cies.encoder_words import (
     AttentionOption,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cies",
     help="Conditional image search: find the pictures that are alike in the respect you name.",
-    epilog="Example: cies ingest photos -c color -c shape; cies search photos/mug.jpg -c color",
+    epilog="Example: cies ingest photos -c color -c shape; cies search photos/mug.jpg -c color. "
+    "Any option can be set for good, in the environment or in cies.toml: cies config --all.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,11 +74,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     """Conditional image search: find the pictures that are alike in the respect you name."""
+    if context.invoked_subcommand not in (None, "config"):
+        context.default_map = defaults(app, context.invoked_subcommand)
 
 
 @app.command()
@@ -234,7 +239,7 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (search, prune, verify, repair):
+for command in (search, prune, verify, repair, config):
     app.command()(command)
 
 

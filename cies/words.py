@@ -12,7 +12,6 @@ GalleryOption = Annotated[
     typer.Option(
         "--gallery",
         "-g",
-        envvar="CIES_GALLERY",
         help="The gallery's folder; a .cies here or above, else one in your data folder.",
     ),
 ]
