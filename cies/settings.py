@@ -11,10 +11,8 @@ An option ``--copy-to`` of ``cies search`` is
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +223,8 @@ def _check(file: File, options: Sequence[Option]) -> None:
 
 
 def _unknown(file: File, section: str, key: str, known: Iterable[str]) -> None:
+    from difflib import get_close_matches
+
     where = f" under [{section.replace(' ', '.')}]" if section else ""
     close = get_close_matches(key, list(known), 1)
     hint = f"did you mean '{close[0]}'?" if close else "`cies config --all` lists those there are."
@@ -252,7 +252,8 @@ def _from_toml(option: Option, value: Any, file: File) -> Any:
             f"be {_KINDS[kind]}."
         )
     _check_range(option, value, f"{file.path}: '{option.key}'")
-    return file.path.parent / value if kind is Path else value
+    # Not resolved: a link is named as the user named it.
+    return Path(os.path.normpath(file.path.parent / value)) if kind is Path else value
 
 
 def _from_text(option: Option, text: str, variable: str) -> Any:
@@ -261,6 +262,8 @@ def _from_text(option: Option, text: str, variable: str) -> Any:
     Raises:
         UsageError: if it cannot be read so.
     """
+    import shlex
+
     try:
         if option.kind is bool:
             return _WORDS[text.strip().lower()]

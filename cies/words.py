@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from cies.cli_completion import condition_names
+
 GalleryOption = Annotated[
     Optional[Path],
     typer.Option(
@@ -17,7 +19,13 @@ GalleryOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConditionOption = Annotated[
-    str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
+    str,
+    typer.Option(
+        "--condition",
+        "-c",
+        help="The respect in which to be alike.",
+        autocompletion=condition_names,
+    ),
 ]
 SourceArgument = Annotated[
     Optional[list[str]],
