@@ -25,6 +25,7 @@ def condition_names(context: typer.Context, incomplete: str) -> list[str]:
         given = given or defaults(app, command).get(command, {}).get("gallery")
         copy = find_gallery(Path(given) if given else None) / _COPY
         entries = json.loads(copy.read_text(encoding="utf-8"))
-        found = [e["name"] for key, e in entries.items() if key.startswith("condition:")]
-        return [name for name in found if name.startswith(incomplete)]
+        found = [entry for key, entry in entries.items() if key.startswith("condition:")]
+        names = [entry["name"] for entry in sorted(found, key=lambda entry: entry["order"])]
+        return [name for name in names if name.startswith(incomplete)]
     return []
