@@ -58,10 +58,15 @@ class Mixture:
         left_out: pictures of the first table that are not embedded under all conditions.
     """
 
-    def __init__(self, terms: Sequence[Term]):
-        """Line the tables up and learn how alike their pairs are."""
+    def __init__(self, terms: Sequence[Term], rows: NDArray[np.int64]):
+        """Learn how alike the pairs of the gallery are.
+
+        Args:
+            terms: see above.
+            rows: of :func:`common_rows` of their tables.
+        """
         self.terms = tuple(terms)
-        self.rows = _common_rows([term.table for term in terms])
+        self.rows = rows
         self.left_out = len(terms[0].table) - self.rows.shape[1]
         self._wanted = sum(term.weight for term in terms if term.weight > 0)
         pairs = self._pairs()
@@ -129,14 +134,12 @@ def combined(likenesses: Vectors, how: str) -> Vectors:
     return np.asarray(likenesses.mean(axis=0), dtype=np.float32)
 
 
-def _common_rows(tables: Sequence[OpenTable]) -> NDArray[np.int64]:
+def common_rows(tables: Sequence[OpenTable]) -> NDArray[np.int64]:
     """Rows of the pictures that all tables hold, in key order: int64 [tables, n]."""
-    first, *others = tables
-    if all(len(other) == len(first) and other.keys == first.keys for other in others):
-        return np.tile(np.arange(len(first), dtype=np.int64), (len(tables), 1))
-    found = []
-    for row, key in enumerate(first.keys):
-        beside = [other.row(key) for other in others]
-        if None not in beside:
-            found.append([row, *beside])
-    return np.array(found, dtype=np.int64).reshape(-1, len(tables)).T
+    first, *others = (np.array(list(table.keys), dtype="S64") for table in tables)
+    rows = [np.arange(len(first), dtype=np.int64)]
+    common = first
+    for keys in others:
+        common, kept, there = np.intersect1d(common, keys, assume_unique=True, return_indices=True)
+        rows = [*(row[kept] for row in rows), there.astype(np.int64)]
+    return np.stack(rows)

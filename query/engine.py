@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Callable, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
@@ -18,7 +19,7 @@ from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, check_text
 from query.answer import Answer, query_of
-from query.arithmetic import Mixture, Term
+from query.arithmetic import Mixture, Term, common_rows
 from query.examples import Examples
 from query.filters import Filters
 from query.hits import Hits
@@ -61,7 +62,9 @@ class Engine:
         self._conditions: dict[str, OpenTable] = {}
         self._statistics: dict[str, Statistics] = {}
         self._encoder: Encoder | None = None
-        self._mixture: tuple[object, Mixture] | None = None
+        self._named: dict[str, VectorTable] = {}
+        self._lined_up: tuple[list[OpenTable], NDArray[np.int64]] | None = None
+        self._mixture: tuple[list[Term], Mixture] | None = None
 
     @cached_property
     def _paths(self) -> dict[str, list[str]]:
@@ -77,9 +80,13 @@ class Engine:
         Raises:
             UnknownCondition: naming those there are.
         """
+        # An entry never changes, and reading the manifest takes longer than a search.
+        if condition in self._named:
+            return self._named[condition]
         tables = self.gallery.conditions()
         for table in sorted(tables, key=lambda table: table.name != condition):
             if same_name(table.name, condition):
+                self._named[condition] = table
                 return table
         names = ", ".join(table.name for table in tables) or "none"
         parts = [part for part in condition.split(",") if part.strip()][:9]
@@ -280,10 +287,14 @@ class Engine:
 
     def _mixed(self, terms: Sequence[Term]) -> Mixture:
         """The conditions as one likeness, kept as long as the same are asked for."""
-        asked = tuple((id(term.table), term.weight) for term in terms)
         kept = self._mixture
-        if kept is None or kept[0] != asked:
-            kept = asked, Mixture(terms)
+        if kept is None or kept[0] != terms:
+            tables = [term.table for term in terms]
+            lined_up = self._lined_up
+            if lined_up is None or lined_up[0] != tables:
+                lined_up = tables, common_rows(tables)
+                self._lined_up = lined_up
+            kept = list(terms), Mixture(terms, lined_up[1])
             self._mixture = kept
         return kept[1]
 
