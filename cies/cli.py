@@ -13,6 +13,7 @@ import typer
 
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
+from cies.cli_completion import condition_names
 from cies.cli_config import config, defaults
 from cies.cli_search import search
 from cies.encoder_words import (
@@ -32,7 +33,6 @@ from cies.encoder_words import (
 )
 from cies.words import (
     ColumnsOption,
-    ConditionOption,
     ExcludeOption,
     GalleryOption,
     ImageColumnOption,
@@ -245,7 +245,10 @@ for command in (search, prune, verify, repair, config):
 
 @app.command()
 def export(
-    condition: ConditionOption,
+    condition: Annotated[
+        list[str],
+        typer.Option("--condition", "-c", help="Whose vectors.", autocompletion=condition_names),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
 ) -> None:
@@ -259,9 +262,15 @@ def export(
     from cies import api
     from cies.console import say
     from cies.settings import find_gallery
+    from indexes.errors import UsageError
     from query.export import export as write
 
-    rows = write(api.open(find_gallery(gallery)), condition, output)
+    if len(condition) > 1:
+        raise UsageError(
+            f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
+            "for each, with an -o of its own."
+        )
+    rows = write(api.open(find_gallery(gallery)), condition[0], output)
     say(f"{rows} rows written to {output}.")
 
 

@@ -243,7 +243,7 @@ def _from_toml(option: Option, value: Any, file: File) -> Any:
         value = [value]
     right = (
         (isinstance(value, bool) if kind is bool else not isinstance(value, bool))
-        and isinstance(value, {float: (int, float), Path: str}.get(kind, kind))
+        and isinstance(value, (int, float) if kind is float else str if kind is Path else kind)
         and (kind is not list or all(isinstance(one, str) for one in value))
     )
     if not right:
