@@ -13,6 +13,7 @@ import typer
 
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
+from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
     AttentionOption,
     CompatOption,
@@ -279,8 +280,9 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (prune, verify, repair):
+for command in (prune, verify, repair, facets, outliers, dupes):
     app.command()(command)
+app.command("gallery")(make_gallery)
 
 
 @app.command()

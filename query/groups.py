@@ -29,7 +29,7 @@ _ROWS = 8192
 #: Members among which representatives are looked for, and the share of them, the least typical,
 #: that cannot be one.
 _SAMPLE = 2000
-_ODD = 0.2
+_ODD = 0.05
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def representatives(
     """Pictures that show what a group holds: the middle ones of its parts.
 
     The parts are found by k-means on unit vectors, begun with the most typical picture and then
-    each time the one least like all chosen so far. The least typical fifth takes no part, so
+    each time the one least like all chosen so far. The least typical twentieth takes no part, so
     that what does not belong stands for nothing.
 
     Args:
