@@ -103,7 +103,7 @@ def run_gallery(
 
     Args:
         place: the gallery's folder.
-        conditions: those to group by.
+        conditions: those to group by; all of the gallery's if empty.
         folder: of the pages, or ``None`` to print the groups.
         originals: whether pictures on the pages link to their files.
         chosen: how groups are made.
@@ -124,13 +124,13 @@ def run_gallery(
     if folder is not None:
         check_folder(folder, engine.gallery)
     sections: list[Section] = []
-    for name in conditions:
+    for name in conditions or [table.name for table in engine.gallery.conditions()]:
         if not any(same_name(name, section.condition) for section in sections):
             table = engine.opened(name)
             found = groups(table, None, chosen.sure, chosen.smallest, chosen.merge_below)
             sections.append(Section(table, found))
     if not any(section.pictures for section in sections):
-        names = ", ".join(f"'{section.condition}'" for section in sections)
+        names = ", ".join(f"'{section.condition}'" for section in sections) or "any condition"
         raise UsageError(
             f"The gallery at {engine.gallery.path} has no pictures under {names}; `cies ingest "
             "FOLDER` adds them, and --gone shows those whose files are gone."
@@ -249,13 +249,16 @@ def run_outliers(
     if not found:
         say(f"Fewer than two pictures under '{name}', so that none can be told from the others.")
     if html is not None:
+        asked = Query(
+            image="", condition=name, key="", in_gallery=False, word="", word_probability=0.0
+        )
         page = render_page(
             f"Fits nowhere, by {name}",
             f"Of {len(table):,} pictures those least like their {neighbours} nearest ones. In bold "
             "the word of the pictures each is nearest to; then the mean cosine with its nearest "
             "ones, and the share of all pairs in this gallery that are less alike.",
             "",
-            [Row(name, f"{len(found)} pictures", Hits(Query("", name, "", False, "", 0), found))],
+            [Row(name, f"{len(found)} pictures", Hits(asked, found))],
         )
         write_page(html, page)
         say(f"Page written to {html}.")

@@ -35,9 +35,11 @@ def facets(
 
 def make_gallery(
     condition: Annotated[
-        list[str],
-        typer.Option("--condition", "-c", help="A respect to group by; may be repeated."),
-    ],
+        Optional[list[str]],
+        typer.Option(
+            "--condition", "-c", help="A respect to group by; may be repeated; all by default."
+        ),
+    ] = None,
     html: Annotated[
         Optional[Path], typer.Option(help="Write the pages into this folder, new or our own.")
     ] = None,
@@ -57,13 +59,16 @@ def make_gallery(
 ) -> None:
     """Put the pictures in groups by the model's words; with --html, as pages to browse.
 
+    On the pages every picture is in one group: by its word, or where the model had none, was
+    unsure, or used a rare one, by likeness. Nothing but that folder is changed.
+
     Example: cies gallery -c color -c shape --html pages
     """
     from cies.browse import Grouping, run_gallery
     from cies.settings import find_gallery
 
     chosen = Grouping(sure, smallest, merge_below)
-    run_gallery(find_gallery(gallery), condition, html, originals, chosen, gone, as_json)
+    run_gallery(find_gallery(gallery), condition or [], html, originals, chosen, gone, as_json)
 
 
 def outliers(

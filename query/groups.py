@@ -73,8 +73,8 @@ def groups(
     A facet's pictures of which the model is sure make a group if there are enough of them. All
     other pictures (no word, an unsure word, a rare word) go to the group whose mean vector has
     the highest cosine with theirs. On 10,500 rendered pictures and 4,168 photographs and drawings
-    with known labels, read by the built-in model, words of a probability below 0.5 were right as
-    often as nearest groups (0.31 and 0.32 of 363), so nothing is lost.
+    with known labels, read by models of the built-in kind, words of a probability below 0.5 were
+    right as often as nearest groups (0.31 and 0.32 of 363), so nothing is lost.
 
     Args:
         open_table: the condition's.

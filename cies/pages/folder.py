@@ -34,7 +34,9 @@ def check_folder(folder: Path, gallery: Gallery) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the pages with --html.")
-    if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+    ours = {f"{MARKER}.partial"}  # all that a run leaves that was killed at once
+    known = not folder.is_dir() or (folder / MARKER).is_file()
+    if not known and any(path.name not in ours for path in folder.iterdir()):
         raise UsageError(
             f"{folder} holds other files; name a new folder, an empty one, or one that "
             "`cies gallery` made."
