@@ -46,6 +46,19 @@ def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    """An empty gallery; modules whose tests search one of their own have another by this name."""
+    return Gallery.create(tmp_path / "gallery")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit after every four pictures."""
+    monkeypatch.setattr("ingest.flow.BATCH", 4)
+    monkeypatch.setattr("ingest.flow.COMMIT_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def builtin() -> DiorEncoder:
     """The built-in model."""
