@@ -14,6 +14,7 @@ import typer
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
 from cies.cli_search import search
+from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
     AttentionOption,
     CompatOption,
@@ -234,8 +235,9 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (search, prune, verify, repair):
+for command in (search, facets, outliers, dupes, prune, verify, repair):
     app.command()(command)
+app.command("gallery")(make_gallery)
 
 
 @app.command()
