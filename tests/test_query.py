@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import fill, png, put
 from PIL import Image
+from stand_in import StandIn
 
 import cies
 from eval.world.factors import sample_scenes
@@ -341,6 +343,32 @@ def test_order_and_least_percentile(engine: Engine) -> None:
     for wrong in ({"sort": "name"}, {"combine": "sum"}, {"min_percentile": 101}, {"crop": "1"}):
         with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", "-")):
             engine.search(key, "color", **wrong)
+
+
+def test_near_duplicates_are_folded(tmp_path: Path) -> None:
+    for number in range(20):
+        for copy in range(1 + 3 * (number % 4 == 1)):
+            put(tmp_path / "p" / f"{number:02}-{copy}.png", png(number) + b"\0" * copy)
+    gallery = cies.create(tmp_path / "g")
+    fill(gallery, tmp_path / "p", names="color shape")
+    engine = Engine(gallery, lambda spec: StandIn())
+    plain = engine.search(tmp_path / "p" / "00-0.png", ["color", "shape"], 99)
+    assert len(plain) == 34
+    want: dict[str, list[str]] = {}
+    for hit in plain:
+        want.setdefault(Path(hit.path).name[:2], []).append(hit.path)
+    for k in (1, 3, 99):
+        hits = engine.search(
+            tmp_path / "p" / "00-0.png", ["color", "shape"], k, group_duplicates=True
+        )
+        got = [[hit.path, *hit.duplicates] for hit in hits]
+        assert got == list(want.values())[:k]
+        hidden = sum(len(group) - 1 for group in got)
+        assert len(hits.notes) == (hidden > 0)
+    assert f"{15} near-duplicates are folded" in hits.notes[0]
+    # What is alike in color alone is no duplicate.
+    alone = engine.search(tmp_path / "p" / "00-0.png", "color", 99, group_duplicates=True)
+    assert len(alone) == 19
 
 
 def test_it_says_when_nothing_is_really_alike(
