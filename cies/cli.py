@@ -16,6 +16,7 @@ from cies.cli_care import prune, repair, verify
 from cies.cli_completion import condition_names
 from cies.cli_config import config, defaults
 from cies.cli_search import search
+from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
     AttentionOption,
     CompatOption,
@@ -239,8 +240,9 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (search, prune, verify, repair, config):
+for command in (search, facets, outliers, dupes, prune, verify, repair, config):
     app.command()(command)
+app.command("gallery")(make_gallery)
 
 
 @app.command()

@@ -99,6 +99,14 @@ def search(
             rich_help_panel=_SHOWN,
         ),
     ] = "score",
+    group_dupes: Annotated[
+        bool,
+        typer.Option(
+            "--group-dupes",
+            help="Fold near-duplicates into the hit most like the query.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = False,
     alike_above: Annotated[
         Optional[float],
         typer.Option(
@@ -141,6 +149,7 @@ def search(
         exclude_same=exclude_same,
         min_percentile=min_percentile,
         sort=sort,
+        group_duplicates=group_dupes,
         alike_above=ALIKE_ABOVE if alike_above is None else alike_above,
     )
     engine = api.open(find_gallery(gallery), device, index, gone=gone)

@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from indexes.open_table import OpenTable
-from query.arithmetic import Term
+from query.arithmetic import Term, common_rows
+from query.duplicates import duplicate_groups
 from query.examples import Example
 from query.filters import Allowed
 from query.hits import Hit, Hits, Query
@@ -23,6 +28,10 @@ class Places(Protocol):
 
     def path(self, key: str) -> str:
         """Where a picture lies on this machine."""
+        ...
+
+    def opened(self, condition: str) -> OpenTable:
+        """A condition's table, open for search."""
         ...
 
 
@@ -57,7 +66,11 @@ class Answer:
         question = self._question
         own = frozenset(row for key in query.keys if (row := self._table.row(key)) is not None)
         mask = None if self._allowed is None else self._allowed.mask(self._table.keys)
-        rows, scores = self._ranking.best(question.k, mask, own)
+        folded: dict[int, list[int]] = {}
+        if question.group_duplicates:
+            rows, scores, folded = self._grouped(mask, own)
+        else:
+            rows, scores = self._ranking.best(question.k, mask, own)
         percentiles = self._ranking.percentiles(scores)
         # A text's likeness to pictures is lower throughout, and no measure of this was taken.
         nothing = bool(len(rows)) and not question.text
@@ -72,6 +85,7 @@ class Answer:
                 word=self._table.words[row],
                 word_probability=float(self._table.word_probabilities[row]),
                 parts=self._ranking.parts(int(row)),
+                duplicates=tuple(self._path(self._table.keys[r]) for r in folded.get(int(row), ())),
             )
             for rank, (row, score, percentile) in enumerate(
                 zip(rows, scores, percentiles, strict=True), start=1
@@ -84,8 +98,53 @@ class Answer:
                 f"All {len(rows)} hits lie below the percentile {question.min_percentile:g}; the "
                 f"best is at {float(percentiles[0]):.1f}.",
             )
+        hidden = sum(len(hit.duplicates) for hit in found)
+        if hidden:
+            notes = (*notes, f"{hidden} near-duplicates are folded into the hits most like them.")
         ordered = tuple(self._sorted(found))
         return Hits(query, ordered, nothing, question.alike_above, notes)
+
+    def _grouped(
+        self, mask: NDArray[np.bool_] | None, own: frozenset[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, list[int]]]:
+        """The best of each group of near-duplicates, and the rows folded into each.
+
+        Raises:
+            UsageError: if not all pictures are embedded under all of the gallery's conditions,
+                by which together near-duplicates are known.
+        """
+        names = [table.name for table in self._places.gallery.conditions()]
+        tables = [self._table, *(self._places.opened(name) for name in names)]
+        common = common_rows(tables).shape[1]
+        if any(len(table) != common for table in tables):
+            raise UsageError(
+                "Not all pictures are embedded under all conditions of the gallery, by which "
+                "near-duplicates are known; run `cies ingest`, or leave --group-dupes out."
+            )
+        take = 4 * self._question.k
+        while True:
+            rows, scores = self._ranking.best(take, mask, own)
+            among = np.zeros(len(self._table), dtype=np.bool_)
+            among[rows] = True
+            group_of = {
+                row: number
+                for number, group in enumerate(duplicate_groups(tables, allowed=among))
+                for row in group
+            }
+            first: dict[int, int] = {}
+            folded: dict[int, list[int]] = {}
+            kept = []
+            for place, row in enumerate(rows.tolist()):
+                group = group_of.get(row, -1 - row)
+                if group in first:
+                    folded.setdefault(first[group], []).append(row)
+                else:
+                    first[group] = row
+                    kept.append(place)
+            if len(kept) >= self._question.k or len(rows) < take:
+                kept = kept[: self._question.k]
+                return rows[kept], scores[kept], folded
+            take *= 4
 
     def _path(self, key: str) -> str:
         if self._allowed is None:

@@ -103,6 +103,14 @@ class Engine:
             f"{names}); {way}."
         )
 
+    def opened(self, condition: str) -> OpenTable:
+        """A condition's table, open for search: its vectors in the gallery's geometry, its words.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        return self._condition(condition)
+
     def _condition(self, condition: str) -> OpenTable:
         table = self.table(condition)
         if table.table not in self._conditions:

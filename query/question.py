@@ -153,7 +153,8 @@ class Options(TypedDict, total=False):
         min_percentile: hits below are left out, so that fewer than ``k`` may come back.
         sort: the order of the ``k`` most alike: ``score``, ``date`` (EXIF, newest first, those
             without a date last) or ``path``. A hit's rank stays that of its likeness.
-        group_duplicates: whether near-duplicates are folded into the best of them.
+        group_duplicates: whether near-duplicates, alike under all conditions of the gallery (see
+            :mod:`query.duplicates`), are folded into the best of them.
         alike_above: the percentile below which a best hit is said to be no real likeness.
     """
 

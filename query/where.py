@@ -49,16 +49,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-_COMPARE: dict[str, str] = {
-    "=": "equal",
-    "==": "equal",
-    "!=": "not_equal",
-    "<>": "not_equal",
-    "<": "less",
-    "<=": "less_equal",
-    ">": "greater",
-    ">=": "greater_equal",
-}
+_COMPARE = {"=": "equal", "==": "equal", "!=": "not_equal", "<>": "not_equal"}
+_COMPARE |= {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 
 #: Name to what it takes, what it gives, and how.
 _FUNCTIONS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
@@ -112,23 +104,17 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
             raise _Wrong(f"it has {len(where)} characters, {MAX_CHARACTERS} are allowed")
         if any("\ud800" <= character <= "\udfff" for character in where):
             raise _Wrong("it holds bytes that are no text in UTF-8")
-        found = _evaluated(table, where)
-    except _Wrong as wrong:
+        found = _Parser(table, where).whole()
+    except (_Wrong, pa.ArrowInvalid) as wrong:
+        reason = str(wrong).splitlines()[0][:200].rstrip(".")
         raise UsageError(
-            f"Cannot filter by {_shortened(where)}: {wrong}; the columns are "
+            f"Cannot filter by {_shortened(where)}: {reason}; the columns are "
             f"{_columns(table)}, and texts go in single quotes, as in \"path LIKE '%.jpg'\"."
         ) from wrong
     if isinstance(found, pa.Scalar):
         return np.full(table.num_rows, found.as_py() is True)
     true = pc.fill_null(found, False)
     return np.asarray(true.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def _evaluated(table: pa.Table, where: str) -> Any:
-    try:
-        return _Parser(table, where).whole()
-    except pa.ArrowInvalid as error:
-        raise _Wrong(str(error).splitlines()[0][:200].rstrip(".")) from error
 
 
 def _shortened(text: str, length: int = 60) -> str:
@@ -298,10 +284,8 @@ class _Parser:
         turned = False
         while sign := self._take("-", "+"):
             turned ^= sign == "-"
-        if turned:
-            nothing = _Value(pa.scalar(0), "number", "0")
-            return _computed("-", nothing, self._plain())
-        return self._plain()
+        nothing = _Value(pa.scalar(0), "number", "0")
+        return _computed("-", nothing, self._plain()) if turned else self._plain()
 
     def _plain(self) -> _Value:
         if self._take("("):

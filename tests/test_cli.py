@@ -226,6 +226,10 @@ def test_models_lists_what_is_built_in() -> None:
         ("ingest {images} -g {world} -c color", 4, "holds other files"),
         ("eval {gallery} --labels no.csv", 2, "no such file"),
         ("search", 2, "Missing option"),
+        ("facets -g {gallery} -c genre", 2, r"no condition 'genre' \(it has: color, shape"),
+        ("gallery -g {gallery} --html {world}", 2, "holds other files; name a new folder"),
+        ("outliers -g {gallery} -c color -k 0", 2, "-k must be at least 1"),
+        ("dupes -g {gallery} --threshold 98", 2, "a cosine above 0 and at most 1, not 98"),
         ("nonsense", 2, "No such command"),
     ],
 )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import fill, png, put
 from PIL import Image
+from stand_in import StandIn
 
 import cies
 from eval.world.factors import sample_scenes
@@ -18,8 +23,6 @@ from query.question import ALIKE_ABOVE, Region
 
 #: Few shapes, so that each has many pictures of other colors.
 SHAPES = ("circle", "star", "heart", "arrow")
-
-SAME, OTHER = 0, 1
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +345,32 @@ def test_order_and_least_percentile(engine: Engine) -> None:
             engine.search(key, "color", **wrong)
 
 
+def test_near_duplicates_are_folded(tmp_path: Path) -> None:
+    for number in range(20):
+        for copy in range(1 + 3 * (number % 4 == 1)):
+            put(tmp_path / "p" / f"{number:02}-{copy}.png", png(number) + b"\0" * copy)
+    gallery = cies.create(tmp_path / "g")
+    fill(gallery, tmp_path / "p", names="color shape")
+    engine = Engine(gallery, lambda spec: StandIn())
+    plain = engine.search(tmp_path / "p" / "00-0.png", ["color", "shape"], 99)
+    assert len(plain) == 34
+    want: dict[str, list[str]] = {}
+    for hit in plain:
+        want.setdefault(Path(hit.path).name[:2], []).append(hit.path)
+    for k in (1, 3, 99):
+        hits = engine.search(
+            tmp_path / "p" / "00-0.png", ["color", "shape"], k, group_duplicates=True
+        )
+        got = [[hit.path, *hit.duplicates] for hit in hits]
+        assert got == list(want.values())[:k]
+        hidden = sum(len(group) - 1 for group in got)
+        assert len(hits.notes) == (hidden > 0)
+    assert f"{15} near-duplicates are folded" in hits.notes[0]
+    # What is alike in color alone is no duplicate.
+    alone = engine.search(tmp_path / "p" / "00-0.png", "color", 99, group_duplicates=True)
+    assert len(alone) == 19
+
+
 def test_it_says_when_nothing_is_really_alike(
     engine: Engine, shop: tuple[Path, dict[str, dict[str, str]]]
 ) -> None:
@@ -365,3 +394,45 @@ def test_it_says_when_nothing_is_really_alike(
 def test_unknown_conditions_stay_their_own_error(engine: Engine) -> None:
     with pytest.raises(UnknownCondition, match="no condition 'genre'"):
         engine.search(io.BytesIO(b"").getvalue(), "genre")
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def test_the_command_asks_all_this_and_imports_no_model(
+    shop: tuple[Path, dict[str, dict[str, str]]],
+) -> None:
+    path = shop[0].parent / "images" / "004.jpg"
+    code = (
+        "import sys; from cies.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "print('LOADED', *loaded & {'torch', 'transformers', 'faiss', 'tokenizers'})\n"
+        "sys.exit(code)"
+    )
+    asked = ["search", str(path), "-", "-g", str(shop[0]), "-c", "shape=2", "--condition", "color"]
+    asked += ["--not", "background=0.5", "--combine", "any", "--where", "price < 50", "-k", "4"]
+    asked += ["--exclude-same", "sku", "--sort", "path", "--alike-above", "100", "--json"]
+    other = (shop[0].parent / "images" / "009.jpg").read_bytes()
+    done = subprocess.run([sys.executable, "-c", code, *asked], input=other, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    document, loaded = done.stdout.decode().split("LOADED")
+    assert loaded.split() == []
+    answer = json.loads(document)
+    engine = cies.open(shop[0])
+    want = engine.search(
+        [path, other],
+        {"shape": 2, "color": 1},
+        4,
+        unlike={"background": 0.5},
+        combine="any",
+        where="price < 50",
+        exclude_same="sku",
+        sort="path",
+    )
+    assert [hit["key"] for hit in answer["hits"]] == [hit.key for hit in want]
+    assert [hit["parts"] for hit in answer["hits"]] == [list(hit.parts) for hit in want]
+    assert answer["query"]["condition"] == "shape=2 color not background=0.5"
+    assert answer["query"]["in_gallery"] is True and answer["nothing_alike"] is True
+    assert b"Nothing here is really alike" in done.stderr
