@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import run
 
 import cies
+from cies.cli import app
 from eval.bench.start import Start
 from ingest.encoders.dior import DiorEncoder
 from query.hits import Hit, Part, Query
@@ -73,10 +73,18 @@ def gallery(world: Path, tmp_path_factory: pytest.TempPathFactory, builtin: Dior
         name = f"0000{number}.jpg"
         (pictures / name).write_bytes((world / "images" / name).read_bytes())
     (pictures / "bad.jpg").write_text("no picture")
+    (pictures / "copy.jpg").write_bytes((pictures / "00001.jpg").read_bytes())
     cies.ingest(cies.create(folder / "gallery"), [pictures], ["color", "shape"])
     (pictures / "00006.jpg").unlink()
     cies.ingest(cies.create(folder / "gallery"), [pictures])
     return folder / "gallery"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What a command prints, in this process."""
+    capsys.readouterr()
+    app([str(word) for word in words], standalone_mode=False)
+    return capsys.readouterr().out
 
 
 LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n in range(1, 6))
@@ -117,6 +125,25 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
         ),
         ("cies status --json", "status -g {gallery} --failed --json", {"failed_by_status"}, False),
         ("cies status --json", "conditions -g {gallery} --json", {"conditions[].name"}, False),
+        ("cies facets --json", "facets -g {gallery} -c color --json", {"facets[].word"}, True),
+        (
+            "cies gallery --json",
+            "gallery -g {gallery} -c color --json",
+            {"conditions[].groups[].pictures[].key", "conditions[].groups[].representatives[]"},
+            True,
+        ),
+        (
+            "cies outliers --json",
+            "outliers -g {gallery} -c color --json",
+            {"outliers[].nearest_word"},
+            True,
+        ),
+        (
+            "cies dupes --json",
+            "dupes -g {gallery} -c color --threshold 0.5 --json",
+            {"exact[].paths[]", "near[][].files"},
+            True,
+        ),
         ("cies config --json", "config --json", {"settings[].from", "files[].read"}, True),
         ("cies verify --json", "verify -g {gallery} --json", {"damaged"}, True),
         ("cies repair --json", "repair -g {gallery} --dry-run --json", {"dry_run"}, True),
@@ -131,7 +158,12 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
     ],
 )
 def test_a_document_is_as_the_page_says(
-    heading: str, arguments: str, at_least: set[str], whole: bool, gallery: Path, tmp_path: Path
+    heading: str,
+    arguments: str,
+    at_least: set[str],
+    whole: bool,
+    gallery: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = documented(heading)
     pictures = gallery.parent / "pictures"
@@ -141,8 +173,7 @@ def test_a_document_is_as_the_page_says(
         str(gallery.parent / word) if word == "labels.csv" else word.format(**places)
         for word in arguments.split()
     ]
-    done = run(*words)
-    document = json.loads(done.stdout)
+    document = json.loads(printed(capsys, *words))
     assert document["schema_version"] == 1
     assert wrong(document, table) == []
     paths = {path for path, _ in leaves(document, table)}
@@ -152,14 +183,17 @@ def test_a_document_is_as_the_page_says(
         assert {path for path in table if "[]" not in path} <= paths
 
 
-def test_lines_are_the_hits_of_the_document(gallery: Path) -> None:
+def test_lines_are_the_hits_of_the_document(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = {
         path.removeprefix("hits[]."): kind
         for path, kind in documented("cies search --json").items()
         if path.startswith("hits[].") or path == "schema_version"
     }
     picture = gallery.parent / "pictures" / "00001.jpg"
-    lines = run("search", picture, "-g", gallery, "-c", "color", "--jsonl").stdout.splitlines()
+    out = printed(capsys, "search", picture, "-g", gallery, "-c", "color", "--jsonl")
+    lines = out.splitlines()
     assert len(lines) == 4
     for line in lines:
         assert wrong(json.loads(line), table) == []
