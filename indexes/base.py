@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from indexes.vectors import Vectors
 
 
+class IndexLost(Exception):
+    """An index that reads its files while it searches has lost them."""
+
+
 class Index(Protocol):
     """Nearest neighbours by cosine among a fixed set of unit vectors."""
 
@@ -24,6 +28,9 @@ class Index(Protocol):
             Row numbers int64 [n, min(k, size)], -1 where an index that does not look at every
             vector found fewer, and its scores, float32 of the same shape: cosines, or what the
             index has for them.
+
+        Raises:
+            IndexLost: if its files are gone.
         """
         ...
 

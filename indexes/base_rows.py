@@ -25,7 +25,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> B
 
     Raises:
         OSError: if it cannot be written; nothing is left of it then.
+        DamagedCache: if it does not come back from the disk as it was written.
         ValueError: if the keys are not such as a cache can hold.
         GalleryError: if the table cannot be read.
     """
@@ -159,14 +160,22 @@ def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> B
         if isinstance(halves, np.memmap):
             halves.flush()
         _write_rest(fresh, base)
+        # Opened before it has its name: what another process then does to it does not matter.
+        opened = read_base(fresh)
         with suppress(FileNotFoundError):
             final.rename(parent / f".old-{uuid.uuid4().hex[:12]}")
-        fresh.rename(final)
+        try:
+            fresh.rename(final)
+        except OSError:
+            # Another process was quicker with the same rows.
+            if not final.is_dir():
+                raise
+            shutil.rmtree(fresh, ignore_errors=True)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     sweep(parent, name, label)
-    return read_base(final)
+    return replace(opened, folder=final)
 
 
 def base_in_memory(held: Held, move: Move) -> Base:

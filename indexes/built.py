@@ -91,27 +91,44 @@ def load_index(base: Base, kind: str) -> tuple[Index, Built] | None:
     about = base.folder / f"{stem}.json"
     if not about.is_file():
         return None
-    document = read_checked(about)
+    built, content, data = check_index(about)
     try:
-        built = Built(**document["built"])
-        content = base.folder / document["content"]
-        files = document["files"]
-        if kind == "lance":
+        if data is None:
             from indexes.lance_index import LanceIndex
 
-            if files != _list(content):
-                raise DamagedCache(f"{content} is damaged")
             index: Any = LanceIndex(content)
         else:
-            data = content.read_bytes()
-            if [len(data), zlib.crc32(data)] != files:
-                raise DamagedCache(f"{content} is damaged")
             index = FaissIndex.from_bytes(data)
         if built.kind != kind or len(index) != len(base):
             raise DamagedCache(f"{content} is of other vectors")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise DamagedCache(f"{about}: {error}") from error
     return index, built
+
+
+def check_index(about: Path) -> tuple[Built, Path, bytes | None]:
+    """Read an index's files and compare them with their checksums.
+
+    Args:
+        about: the document that names them.
+
+    Returns:
+        What is known of it; where its content lies; and the content, unless that is a folder.
+
+    Raises:
+        DamagedCache: if anything is not what it was when it was written.
+    """
+    document = read_checked(about)
+    try:
+        built = Built(**document["built"])
+        content = about.parent / document["content"]
+        data = None if content.is_dir() else content.read_bytes()
+        now = _list(content) if data is None else [len(data), zlib.crc32(data)]
+        if now != document["files"]:
+            raise DamagedCache(f"{content} is damaged")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCache(f"{about}: {error}") from error
+    return built, content, data
 
 
 def build_index(base: Base, matrix: Matrix, kind: str) -> tuple[Index, Built]:

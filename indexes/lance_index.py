@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from indexes.base import IndexLost
 from indexes.errors import UsageError
 from indexes.vectors import Vectors
 
@@ -108,10 +109,13 @@ class LanceIndex:
         k = min(k, self._size)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        asked = self._table.search(np.ascontiguousarray(queries, dtype=np.float32))
-        asked = asked.distance_type("dot")
-        asked = asked.nprobes(max(_LEAST_PROBES, self._lists // _PROBED_SHARE))
-        found = asked.limit(k).select(["row", "_distance"]).to_arrow()
+        try:
+            asked = self._table.search(np.ascontiguousarray(queries, dtype=np.float32))
+            asked = asked.distance_type("dot")
+            asked = asked.nprobes(max(_LEAST_PROBES, self._lists // _PROBED_SHARE))
+            found = asked.limit(k).select(["row", "_distance"]).to_arrow()
+        except (RuntimeError, OSError) as error:
+            raise IndexLost(str(error).splitlines()[0][:200]) from error
         numbers = found.column("row").to_numpy()
         near = 1.0 - found.column("_distance").to_numpy()
         of = found.column("query_index").to_numpy() if len(queries) > 1 else np.zeros(len(numbers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.base import ExactIndex, Index, best, query_blocks
+from indexes.base import ExactIndex, Index, IndexLost, best, query_blocks
 from indexes.base_rows import pair_scores, sample_rows
 from indexes.factory import kind_in_memory, make_index
 from indexes.faiss_index import REFINE_FACTOR
@@ -174,9 +175,15 @@ class OpenTable:
         if allowed is not None:
             return self._search_among(queries, k, np.flatnonzero(allowed))
         k = min(k, len(self))
-        if self._index is None or k == 0:
-            return self._search_all(queries, k)
-        return self._search_index(self._index, queries, k)
+        index = self._index
+        if index is not None and k:
+            try:
+                return self._search_index(index, queries, k)
+            except IndexLost as error:
+                # Another process replaced it; the vectors are still ours.
+                logging.getLogger("cies").warning("An index is gone, searching exactly: %s", error)
+                self._index = None
+        return self._search_all(queries, k)
 
     def _search_all(
         self, queries: Vectors, k: int, among: NDArray[np.int64] | None = None

@@ -52,6 +52,9 @@ _QUICK = frozenset({"auto", "exact", "faiss"})
 
 _CHOICE = "choice.json"
 
+#: Times a build is begun again because the rows under it were replaced.
+_TRIES = 5
+
 _logger = logging.getLogger("cies")
 _said: set[str] = set()
 
@@ -110,10 +113,7 @@ class Opener:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_checked(self.folder / _CHOICE, {"kind": kind})
         except OSError as error:
-            raise UsageError(
-                f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so "
-                "that no index can be kept; searching is possible all the same."
-            ) from error
+            raise self._unwritable(error) from error
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -154,26 +154,40 @@ class Opener:
             UsageError: if there is no such index, there is nothing to index, or the gallery
                 cannot be written to.
         """
+        for attempt in range(_TRIES):
+            try:
+                built = self._built(kind)
+                break
+            except ValueError as error:
+                raise UsageError(
+                    f"The table of condition '{self._table.name}' cannot be cached: {error}."
+                ) from error
+            except FileNotFoundError as error:
+                # Another process replaced the rows meanwhile.
+                if attempt + 1 == _TRIES:
+                    raise self._unwritable(error) from error
+            except OSError as error:
+                raise self._unwritable(error) from error
+        self.choose(kind)
+        return built
+
+    def _built(self, kind: str) -> Built | None:
         held = Held(self._gallery, self._table, self._gone)
-        try:
-            base = self._exactly(held) or self._written(held)
-        except ValueError as error:
-            raise UsageError(
-                f"The table of condition '{self._table.name}' cannot be cached: {error}."
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so "
-                "that no index can be kept; searching is possible all the same."
-            ) from error
+        base = self._exactly(held)
+        if base is None:
+            base = self._written(held)
         if not len(base):
             raise UsageError(f"There is no picture under condition '{self._table.name}' to index.")
         wanted = self._suited(base) if kind == "auto" else kind
-        built = None
-        if wanted != "exact":
-            built = build_index(base, self._matrix(held, base, None), wanted)[1]
-        self.choose(kind)
-        return built
+        if wanted == "exact":
+            return None
+        return build_index(base, self._matrix(held, base, None), wanted)[1]
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so that no "
+            "index can be kept; searching is possible all the same."
+        )
 
     def known(self) -> list[Built]:
         """The indexes that lie ready for the newest cached rows."""
@@ -243,8 +257,12 @@ class Opener:
             return base_in_memory(held, self._move), None
 
     def _written(self, held: Held) -> Base:
+        """Cache the rows of a state; a disk that garbles what it is given counts as full."""
         name = f"{self._basis}-{held.state}"
-        return write_base(held, self._move, self.folder, name, self._label)
+        try:
+            return write_base(held, self._move, self.folder, name, self._label)
+        except DamagedCache as error:
+            raise OSError(str(error)) from error
 
     def _matrix(self, held: Held, base: Base, fresh: Vectors | None) -> Matrix:
         if fresh is None:
@@ -287,7 +305,8 @@ class Opener:
         try:
             return build_index(base, matrix, name)[0], name
         except OSError as error:
-            self._say_unwritable(error)
+            if base.folder is not None and base.folder.is_dir():
+                self._say_unwritable(error)
             if name == "lance":
                 return None, "exact"
             return build_index(replace(base, folder=None), matrix, name)[0], name
