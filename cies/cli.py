@@ -13,6 +13,7 @@ import typer
 
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
+from cies.cli_index import index
 from cies.encoder_words import (
     AttentionOption,
     CompatOption,
@@ -279,7 +280,7 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (prune, verify, repair):
+for command in (prune, verify, repair, index):
     app.command()(command)
 
 

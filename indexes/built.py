@@ -7,6 +7,7 @@ import shutil
 import time
 import uuid
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,16 @@ def _list(folder: Path) -> dict[str, list[int]]:
             data = path.read_bytes()
             found[path.relative_to(folder).as_posix()] = [len(data), zlib.crc32(data)]
     return found
+
+
+def remove_index(folder: Path, kind: str) -> None:
+    """Remove the indexes of a kind from beside some rows."""
+    for about in folder.glob("index-*.json"):
+        with suppress(DamagedCache):
+            if check_index(about)[0].kind == kind:
+                about.unlink(missing_ok=True)
+                for path in folder.glob(f"{about.stem}-*"):
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
 
 
 def built_over(folder: Path) -> list[Built]:

@@ -32,6 +32,7 @@ from indexes.errors import (
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
+from indexes.paths import Paths
 from indexes.records import (
     FILES,
     IMAGES,
@@ -226,21 +227,14 @@ class Gallery:
         entries = sorted(self._manifest().items())
         return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
 
-    def paths(self, gone: bool = False) -> dict[str, list[str]]:
+    def paths(self, gone: bool = False) -> Paths:
         """Content key to the files that hold it, in path order.
 
         Args:
             gone: whether files that were not there at the last scan count too, after the others.
         """
         table = self._database.open("files").read(["path", "key", "status"])
-        found: dict[str, list[str]] = {}
-        columns = (table.column(name).to_pylist() for name in ("path", "key", "status"))
-        rows = sorted(zip(*columns, strict=True))
-        for wanted in ("done", "gone") if gone else ("done",):
-            for path, key, status in rows:
-                if status == wanted and key:
-                    found.setdefault(key, []).append(path)
-        return found
+        return Paths(table, ["done", "gone"] if gone else ["done"])
 
     def absolute(self, path: str) -> Path:
         """Where a stored path lies on this machine; not for addresses on other systems."""

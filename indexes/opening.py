@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from indexes.base_rows import (
     write_base,
     write_checked,
 )
-from indexes.built import Built, build_index, built_over, load_index
+from indexes.built import Built, build_index, built_over, load_index, remove_index
 from indexes.errors import UsageError
 from indexes.factory import choose
 from indexes.faiss_index import installed
@@ -178,7 +179,7 @@ class Opener:
             base = self._written(held)
         if not len(base):
             raise UsageError(f"There is no picture under condition '{self._table.name}' to index.")
-        wanted = self._suited(base) if kind == "auto" else kind
+        wanted = self._suited(len(base)) if kind == "auto" else kind
         if wanted == "exact":
             return None
         return build_index(base, self._matrix(held, base, None), wanted)[1]
@@ -194,16 +195,48 @@ class Opener:
         bases = self._folders()
         return built_over(bases[0]) if bases else []
 
-    def _suited(self, base: Base) -> str:
+    def pictures(self) -> int:
+        """How many pictures the condition's table holds."""
+        return len(Held(self._gallery, self._table, self._gone))
+
+    def rows_bytes(self) -> int:
+        """Bytes on the disk of the newest cached rows, indexes left out."""
+        files = [path for folder in self._folders()[:1] for path in folder.iterdir()]
+        return sum(p.stat().st_size for p in files if not p.name.startswith("index-"))
+
+    def in_use(self) -> str:
+        """The kind of index that answers searches now."""
+        chosen = self.choice
+        if chosen != "auto":
+            return chosen
+        pictures = self.pictures()
+        return self._ready(self._suited(pictures), {built.kind for built in self.known()})
+
+    def _suited(self, count: int) -> str:
         """The kind for so many rows, among those that can be had."""
-        kind = choose(len(base), base.dimension)
+        kind = choose(count, self._table.dimension)
         if kind in ("faiss", "ivf") and not installed():
             _say_once(
-                f"FAISS is not installed, so that all {len(base)} vectors are compared one by one "
+                f"FAISS is not installed, so that all {count} vectors are compared one by one "
                 "(slow); install it with `pip install 'cies[cpu]'`."
             )
             return "exact"
         return kind
+
+    @staticmethod
+    def _ready(kind: str, ready: set[str]) -> str:
+        """What a search uses for a kind: on the way to an answer only what takes seconds is
+        built.
+        """
+        if kind in ready:
+            return kind
+        return {"ivf": "faiss", "lance": "exact"}.get(kind, kind)
+
+    def forget(self, kinds: Iterable[str]) -> None:
+        """Remove indexes from beside the newest cached rows."""
+        for folder in self._folders()[:1]:
+            for kind in kinds:
+                remove_index(folder, kind)
 
     def _in_memory(self, held: Held, kind: str) -> OpenTable:
         column = held.column()
@@ -288,11 +321,8 @@ class Opener:
         """The index that answers, read or built, and its name; ``None`` to search exactly."""
         name = kind
         if kind == "auto":
-            name = self._suited(base)
             ready = {built.kind for built in built_over(base.folder)} if base.folder else set()
-            if name not in ("exact", *ready):
-                # Built on the way to an answer is only what takes seconds.
-                name = {"ivf": "faiss", "lance": "exact"}.get(name, name)
+            name = self._ready(self._suited(len(base)), ready)
         if name == "exact" or not len(base):
             return None, "exact"
         try:

@@ -18,6 +18,7 @@ from indexes.gallery import Gallery
 from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
+from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
@@ -65,12 +66,8 @@ class Engine:
         self._encoder: Encoder | None = None
 
     @cached_property
-    def _paths(self) -> dict[str, list[str]]:
+    def _paths(self) -> Paths:
         return self.gallery.paths(self._gone)
-
-    @cached_property
-    def _key_of(self) -> dict[str, str]:
-        return {path: key for key, paths in self._paths.items() for path in paths}
 
     def table(self, condition: str) -> VectorTable:
         """The table of a condition; color finds colour.
@@ -272,7 +269,7 @@ class Engine:
         if _KEY.fullmatch(name) and name in self._paths:
             return name
         path = Path(name)
-        key = self._key_of.get(self.gallery.stored(path)) or self._key_of.get(name)
+        key = self._paths.key_of(self.gallery.stored(path)) or self._paths.key_of(name)
         if key is None:
             return None
         if not path.exists():
