@@ -344,13 +344,15 @@ def _timed(work: Callable[[int], object], most: int) -> list[float]:
 def _filtered(table: OpenTable, queries: Vectors) -> list[Filtered]:
     random = np.random.default_rng(5)
     table.search(queries[:1], K)
-    base = statistics.median(_timed(lambda n: table.search(queries[n][None], K), 100))
+    base = statistics.median(
+        _timed(lambda n: table.search(queries[n % len(queries)][None], K), 100)
+    )
     found = []
     for share in SHARES:
         allowed = random.random(len(table)) < share
 
         def ask(n: int, allowed: NDArray[np.bool_] = allowed) -> object:
-            return table.search(queries[n][None], K, allowed)
+            return table.search(queries[n % len(queries)][None], K, allowed)
 
         median = statistics.median(_timed(ask, 100))
         found.append(Filtered(share, 1000 * median, median / base))
