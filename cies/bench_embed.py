@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from cies.console import print_json, print_table, say
 from eval.bench.embed import CONDITIONS, bench_embed, environment
-from eval.bench.stand_in_model import make_stand_in
+from eval.bench.stand_in_model import SHAPES, make_stand_in
 from eval.world.factors import sample_scenes
 from eval.world.render import render
 from indexes.errors import UsageError
@@ -18,6 +18,7 @@ from query.hits import SCHEMA_VERSION
 
 def run_bench_embed(
     model: str | None,
+    shape: str,
     counts: str,
     images: int,
     size: int,
@@ -29,7 +30,7 @@ def run_bench_embed(
     """Measure embedding and print the table.
 
     Raises:
-        UsageError: if the numbers of conditions or the dtype are not such.
+        UsageError: if the numbers of conditions, the shape or the dtype are not such.
         ModelError: if the model cannot be had or is not run packed.
     """
     try:
@@ -42,10 +43,13 @@ def run_bench_embed(
             f"not '{counts}'."
         )
     check_dtype(dtype)
+    if shape not in SHAPES:
+        raise UsageError(f"There is no shape '{shape}'; choose one of {', '.join(SHAPES)}.")
     if model is None:
         asked = [Condition.parse(name) for name in CONDITIONS]
         kind = "float32" if dtype == "auto" else dtype
-        encoder = make_stand_in(asked, kind, "cpu" if device == "auto" else device)
+        place = "cpu" if device == "auto" else device
+        encoder = make_stand_in(asked, kind, place, SHAPES[shape])
     else:
         encoder = DiorEncoder.load(model, dtype=dtype, device=device, force=True)
     if not encoder.lvlm.packs:
@@ -69,6 +73,8 @@ def run_bench_embed(
             "share of ceiling",
             "vision passes",
             "worst cosine",
+            "TFLOP/s",
+            "share of peak",
         ],
         [
             [
@@ -82,6 +88,8 @@ def run_bench_embed(
                 f"{line.share_of_ceiling:.3f}",
                 f"{line.vision_passes:.0f}",
                 f"{line.worst_cosine:.6f}",
+                f"{line.teraflops_per_second:.3f}",
+                f"{line.share_of_peak:.2f}",
             ]
             for line in lines
         ],

@@ -17,8 +17,11 @@ bench = typer.Typer(help="Measure speed, each claim beside what it is compared w
 def bench_embedding(
     model: Annotated[
         Optional[str],
-        typer.Option(help="As for ingest; by default a random-weight model of 136 million."),
+        typer.Option(help="As for ingest; by default a random-weight model."),
     ] = None,
+    shape: Annotated[
+        str, typer.Option(help="Of that model: 136m, or Qwen2.5-VL's 3b or 7b for a GPU.")
+    ] = "136m",
     counts: Annotated[
         str, typer.Option("--conditions", help="Numbers of conditions, up to 16.")
     ] = "1,4,8,16",
@@ -29,10 +32,13 @@ def bench_embedding(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure embedding: one pass a pair, the cached way, and ours, in one process."""
+    """Measure embedding: one pass a pair, the cached way, and ours, in one process.
+
+    Example: cies bench embed --shape 3b --device cuda --dtype bfloat16 --images 32
+    """
     from cies.bench_embed import run_bench_embed
 
-    run_bench_embed(model, counts, images, size, rounds, dtype, device, as_json)
+    run_bench_embed(model, shape, counts, images, size, rounds, dtype, device, as_json)
 
 
 @bench.command("ingest")

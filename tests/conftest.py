@@ -15,6 +15,7 @@ from PIL import Image
 from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
 from eval.world.render import render
+from indexes.gallery import Gallery
 from ingest.encoders.dior import DiorEncoder
 
 if TYPE_CHECKING:
@@ -41,6 +42,19 @@ def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    """An empty gallery; modules whose tests search one of their own have another by this name."""
+    return Gallery.create(tmp_path / "gallery")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit after every four pictures."""
+    monkeypatch.setattr("ingest.flow.BATCH", 4)
+    monkeypatch.setattr("ingest.flow.COMMIT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +16,12 @@ from PIL import Image
 from pyarrow import parquet
 from stand_in import StandIn
 
+from indexes.attributes import attributes
 from indexes.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.pipeline import IngestReport, ingest
 from ingest.sources.base import SourceOptions
+from ingest.sources.factory import found_at, located
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -96,3 +100,24 @@ def save_parquet(path: Path, table: pa.Table) -> Path:
     """A Parquet file of several row groups."""
     parquet.write_table(table, path, row_group_size=2)
     return path
+
+
+def rows(gallery: Gallery) -> dict[str, dict[str, object]]:
+    """What a filter may ask about each file, by path."""
+    return {row["path"]: row for row in attributes(gallery).to_pylist()}
+
+
+def failures(gallery: Gallery) -> dict[str, str]:
+    """What became of the files that could not be read, by path."""
+    return {r.path: r.status for r in gallery.files() if r.status not in ("done", "gone")}
+
+
+def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> None:
+    """Every path is there, has the key of its bytes, and can be read again by its path alone."""
+    keys = {path: key for key, paths in gallery.paths().items() for path in paths}
+    assert set(keys) == set(expected)
+    for path, data in expected.items():
+        assert keys[path] == hashlib.sha256(data).hexdigest()
+        assert located(gallery.location(path)).read().data == data
+        again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
+        assert (again.data, again.key) == (data, keys[path])

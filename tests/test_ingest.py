@@ -41,11 +41,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery")
-
-
 def keys(gallery: Gallery) -> list[set[str]]:
     return [gallery.keys(table) for table in gallery.conditions()]
 

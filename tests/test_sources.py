@@ -6,50 +6,34 @@ import hashlib
 import io
 import json
 import os
-import pickle
 from datetime import date, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pytest
-from kinds import cells, fill, named, png, put, save_dataset, save_parquet, tar
+from kinds import (
+    cells,
+    failures,
+    fill,
+    named,
+    png,
+    put,
+    rows,
+    save_dataset,
+    save_parquet,
+    stored_bytes_are_those_of,
+    tar,
+)
 from PIL import Image
 
-from indexes.attributes import RESERVED, attributes, column_name, user_columns
+from indexes.attributes import RESERVED, column_name, user_columns
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from indexes.records import stored_path, unescaped
 from ingest.images import UnreadableImage
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import found_at, located, open_sources
+from ingest.sources.factory import open_sources
 from ingest.sources.patterns import expand_braces, matches
-
-
-@pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery")
-
-
-def rows(gallery: Gallery) -> dict[str, dict[str, object]]:
-    return {row["path"]: row for row in attributes(gallery).to_pylist()}
-
-
-def failures(gallery: Gallery) -> dict[str, str]:
-    return {r.path: r.status for r in gallery.files() if r.status not in ("done", "gone")}
-
-
-def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> None:
-    """Every path is there, has the key of its bytes, and can be read again by its path alone."""
-    keys = {path: key for key, paths in gallery.paths().items() for path in paths}
-    assert set(keys) == set(expected)
-    for path, data in expected.items():
-        assert keys[path] == hashlib.sha256(data).hexdigest()
-        assert located(gallery.location(path)).read().data == data
-        again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
-        assert (again.data, again.key) == (data, keys[path])
-
 
 # -- folders, files, patterns, stdin -----------------------------------------------------------
 
@@ -420,80 +404,6 @@ def test_parquet_that_names_pictures(gallery: Gallery, tmp_path: Path) -> None:
     row = rows(gallery)["a.png"]
     assert (row["when"], row["price"], row["kind"]) == (datetime(2024, 1, 2), 1.5, "x")
     assert "blob" not in row
-
-
-# -- other systems -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store() -> fsspec.AbstractFileSystem:
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    return system
-
-
-def test_an_object_store(
-    gallery: Gallery, tmp_path: Path, store: fsspec.AbstractFileSystem
-) -> None:
-    for number in range(3):
-        store.pipe(f"/bucket/p/{number}.png", png(number))
-    store.pipe("/bucket/p/deep/er/3.png", png(3))
-    store.pipe("/bucket/p/bad.png", b"text")
-    store.pipe("/bucket/p/notes.txt", b"text")
-    store.pipe("/bucket/t.csv", b"file,n\np/0.png,1\nmemory://bucket/p/1.png,2\n")
-    _, passes = fill(gallery, "memory://bucket/p/")
-    assert passes == 4
-    expected = {f"memory://bucket/p/{number}.png": png(number) for number in range(3)}
-    stored_bytes_are_those_of(gallery, expected | {"memory://bucket/p/deep/er/3.png": png(3)})
-    assert failures(gallery) == {"memory://bucket/p/bad.png": "not_an_image"}
-    _, passes = fill(gallery, "memory://bucket/t.csv")
-    assert passes == 0
-    assert {path: row["n"] for path, row in rows(gallery).items() if row["n"]} == {
-        "memory://bucket/p/0.png": 1,
-        "memory://bucket/p/1.png": 2,
-    }
-    # Unchanged files are not read again; a changed one is; one that is gone is marked.
-    store.pipe("/bucket/p/1.png", png(11))
-    store.rm("/bucket/p/2.png")
-    report, passes = fill(gallery, "memory://bucket/p")
-    assert (report.unchanged, report.gone, passes) == (2, 1, 1)
-    # A new condition reads them where they are.
-    assert fill(gallery, "memory://bucket/t.csv", names="shape")[1] == 4 - 1
-    assert gallery.location("memory://bucket/p/0.png") == "memory://bucket/p/0.png"
-
-
-def test_tables_and_shards_in_an_object_store(
-    gallery: Gallery, tmp_path: Path, store: fsspec.AbstractFileSystem
-) -> None:
-    store.pipe(
-        "/b/s.tar", tar(tmp_path / "s.tar", [("a.png", png(1)), ("a.cls", b"3")]).read_bytes()
-    )
-    store.pipe("/b/p.parquet", save_parquet(tmp_path / "p.parquet", cells([2, 3])).read_bytes())
-    _, passes = fill(gallery, "memory://b/s.tar", "memory://b/p.parquet")
-    assert passes == 3
-    expected = {f"memory://b/p.parquet!/image/{row}": png(row + 2) for row in range(2)}
-    stored_bytes_are_those_of(gallery, expected | {"memory://b/s.tar!/a.png": png(1)})
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("s3://bucket/x", r"cies\[s3\]"),
-        ("gs://bucket/x", r"cies\[gcs\]"),
-        ("nope://x", "cannot be read"),
-        ("s3://user:secret@host/x", "holds a password"),
-        ("zip://a.zip::memory://b", "Chained"),
-        ("memory://nothing/here", "There is nothing at"),
-    ],
-)
-def test_addresses_that_cannot_be_read(gallery: Gallery, address: str, message: str) -> None:
-    package = {"s3": "s3fs", "gs": "gcsfs"}.get(address[:2])
-    if package and "secret" not in address and find_spec(package):
-        pytest.skip(f"{package} is installed")
-    with pytest.raises(UsageError, match=message) as caught:
-        fill(gallery, address)
-    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_changes_under_a_shard_is_an_outcome(tmp_path: Path) -> None:

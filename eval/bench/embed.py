@@ -9,6 +9,7 @@ favours the first two.
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import statistics
@@ -157,6 +158,8 @@ class Line:
         share_of_ceiling: least work there is (see :func:`least_flops`) over the counted.
         vision_passes: pictures the vision tower saw, for each picture.
         worst_cosine: of this way's vectors with the reference's.
+        teraflops_per_second: counted work over measured time.
+        share_of_peak: of what plain matrix products of this dtype reach on the device.
     """
 
     way: str
@@ -169,6 +172,8 @@ class Line:
     share_of_ceiling: float
     vision_passes: float
     worst_cosine: float
+    teraflops_per_second: float
+    share_of_peak: float
 
 
 def bench_embed(
@@ -188,11 +193,13 @@ def bench_embed(
         progress: told what is being measured.
     """
     lines = []
+    progress("matrix products alone")
+    peak = matmul_peak(encoder.lvlm.model)
     for count in counts:
         chosen = [Condition.parse(name) for name in CONDITIONS[:count]]
         job = _Job(encoder, [_prepare(encoder, image, chosen) for image in images])
         with torch.inference_mode():
-            lines += _measure(job, count, rounds, progress)
+            lines += _measure(job, count, rounds, peak, progress)
     return lines
 
 
@@ -201,7 +208,9 @@ def _prepare(encoder: DiorEncoder, image: Image.Image, chosen: Sequence[Conditio
     return PromptWriter(encoder.processor, texts).prepare(image)
 
 
-def _measure(job: _Job, count: int, rounds: int, progress: Callable[[str], None]) -> list[Line]:
+def _measure(
+    job: _Job, count: int, rounds: int, peak: float, progress: Callable[[str], None]
+) -> list[Line]:
     one = _Job(job.encoder, job.pictures[:1])
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     flops, vision, vectors = {}, {}, {}
@@ -214,13 +223,14 @@ def _measure(job: _Job, count: int, rounds: int, progress: Callable[[str], None]
     for number in range(rounds):
         for name, way in WAYS.items():
             progress(f"{count} conditions, {name}: round {number + 1} of {rounds}")
-            _synchronize(job)
+            _synchronize(job.model)
             started = time.perf_counter()
             way(job)
-            _synchronize(job)
+            _synchronize(job.model)
             seconds[name].append(time.perf_counter() - started)
     least = least_flops(one, flops["reference"])
     medians = {name: statistics.median(times) for name, times in seconds.items()}
+    reached = {name: flops[name] * len(job.pictures) / medians[name] / 1e12 for name in WAYS}
     return [
         Line(
             way=name,
@@ -233,14 +243,30 @@ def _measure(job: _Job, count: int, rounds: int, progress: Callable[[str], None]
             share_of_ceiling=least / flops[name],
             vision_passes=vision[name],
             worst_cosine=_worst_cosine(vectors[name], vectors["reference"]),
+            teraflops_per_second=reached[name],
+            share_of_peak=reached[name] / peak,
         )
         for name in WAYS
     ]
 
 
-def _synchronize(job: _Job) -> None:
-    if job.model.device.type == "cuda":
+def _synchronize(model: Any) -> None:
+    if model.device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def matmul_peak(model: Any) -> float:
+    """TFLOP/s of square matrix products in the model's dtype on its device, the best of ten."""
+    side = 8192 if model.device.type == "cuda" else 1536
+    first, second = (torch.randn(side, side, device=model.device).to(model.dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(10):
+        _synchronize(model)
+        started = time.perf_counter()
+        torch.mm(first, second)
+        _synchronize(model)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best / 1e12
 
 
 def _worst_cosine(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,13 +1,14 @@
-"""A random-weight LVLM of honest size, so that speed can be measured with no network.
+"""Random-weight LVLMs of honest size, so that speed can be measured with no network.
 
-The shape of Qwen2.5-VL in small: 136 million parameters, a windowed vision tower, M-RoPE, grouped
-keys; a picture of 448 pixels is 256 tokens of it. Weights are drawn wide enough that attention
-matters, so agreement between ways of computing is a real test.
+The shape of Qwen2.5-VL, in small for a CPU (136 million parameters) or as published: a windowed
+vision tower, M-RoPE, grouped keys; a picture of 448 pixels is 256 tokens of it. Weights are drawn
+wide enough that attention matters, so agreement between ways of computing is a real test.
 """
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from dataclasses import dataclass
+from typing import Callable, Sequence
 
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
@@ -24,7 +25,6 @@ from ingest.encoders.composed import ComposedProcessor
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.models import LoadedModel, ModelSource
 
-NAME = "stand-in-136m"
 VOCABULARY = 12_000
 #: Side of the pictures measured, in pixels, and the tokens one of them is.
 PICTURE_SIDE, PICTURE_TOKENS = 448, 256
@@ -72,16 +72,50 @@ def _tokenizer(conditions: Sequence[Condition]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def _config(number: Any, layers: int) -> Qwen2_5_VLConfig:
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Qwen2.5-VL: of its text model, then of its vision tower."""
+
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    key_heads: int
+    vocabulary: int
+    rotary: tuple[int, int, int]
+    tied: bool
+    vision_layers: int
+    vision_width: int
+    vision_inner: int
+    vision_heads: int
+    vision_whole: tuple[int, ...]
+
+
+#: By name: one of our own for CPUs, and those of the published 3B and 7B (their config.json).
+SHAPES = {
+    "136m": Shape(768, 3072, 12, 12, 2, VOCABULARY, (8, 12, 12), True, 6, 512, 1376, 8, (2, 5)),
+    "3b": Shape(
+        2048, 11008, 36, 16, 2, 151_936, (16, 24, 24), True, 32, 1280, 3420, 16, (7, 15, 23, 31)
+    ),
+    "7b": Shape(
+        3584, 18944, 28, 28, 4, 152_064, (16, 24, 24), False, 32, 1280, 3420, 16, (7, 15, 23, 31)
+    ),
+}
+
+
+def make_config(number: Callable[[str], int], shape: Shape) -> Qwen2_5_VLConfig:
+    """The configuration of a shape, its special tokens where the tokenizer has them."""
+    # Larger models are drawn narrower, as states would grow beyond what bfloat16 holds well.
+    spread = 0.06 * (768 / shape.width) ** 0.5
     return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": VOCABULARY,
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 12,
-            "num_key_value_heads": 2,
-            "initializer_range": 0.06,
+            "vocab_size": shape.vocabulary,
+            "hidden_size": shape.width,
+            "intermediate_size": shape.inner,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.key_heads,
+            "initializer_range": spread,
             "max_position_embeddings": 32_768,
             "bos_token_id": None,
             "eos_token_id": number("<|im_end|>"),
@@ -89,50 +123,60 @@ def _config(number: Any, layers: int) -> Qwen2_5_VLConfig:
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e6,
-                "mrope_section": [8, 12, 12],
+                "mrope_section": list(shape.rotary),
             },
         },
         vision_config={
-            "depth": 6,
-            "hidden_size": 512,
-            "intermediate_size": 1376,
-            "num_heads": 8,
-            "out_hidden_size": 768,
-            "fullatt_block_indexes": [2, 5],
+            "depth": shape.vision_layers,
+            "hidden_size": shape.vision_width,
+            "intermediate_size": shape.vision_inner,
+            "num_heads": shape.vision_heads,
+            "out_hidden_size": shape.width,
+            "fullatt_block_indexes": list(shape.vision_whole),
             "window_size": 112,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
-            "initializer_range": 0.06,
+            "initializer_range": spread,
         },
         image_token_id=number("<|image_pad|>"),
         video_token_id=number("<|video_pad|>"),
         vision_start_token_id=number("<|vision_start|>"),
         vision_end_token_id=number("<|vision_end|>"),
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
     )
 
 
 def make_stand_in(
-    conditions: Sequence[Condition], dtype: str = "float32", device: str = "cpu", layers: int = 12
+    conditions: Sequence[Condition],
+    dtype: str = "float32",
+    device: str = "cpu",
+    shape: Shape = SHAPES["136m"],
 ) -> DiorEncoder:
-    """Make the model in memory.
+    """Make the model in memory, on its device from the first number on.
 
     Args:
         conditions: those that will be asked, for the tokenizer's words.
         dtype: ``float32`` or ``bfloat16``.
         device: where it runs.
-        layers: of the text model.
+        shape: its sizes.
     """
     torch.manual_seed(0)
     tokenizer = _tokenizer(conditions)
     number = tokenizer.convert_tokens_to_ids
-    config = _config(number, layers)
+    config = make_config(number, shape)
     config._attn_implementation = "sdpa"
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        with torch.device(device):
+            model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    finally:
+        torch.set_default_dtype(usual)
     model.generation_config.eos_token_id = number("<|im_end|>")
     model.generation_config.pad_token_id = number("<|endoftext|>")
     processor = ComposedProcessor(config, Qwen2VLImageProcessorPil(), tokenizer)
-    source = ModelSource(NAME, NAME, None, local=False)
+    millions = round(sum(part.numel() for part in model.parameters()) / 1e6)
+    name = f"stand-in-{millions}m"
+    source = ModelSource(name, name, None, local=False)
     return DiorEncoder(source, LoadedModel(model, processor, "random", dtype))

@@ -1,4 +1,8 @@
-"""Files on other systems, by fsspec. The only module that imports it."""
+"""Files on other systems, by fsspec. The only module that imports it.
+
+S3 and Google Cloud Storage are read by pyarrow, which is here anyway and takes its access from
+where the stores' own tools do; fsspec gives it the face of all other systems.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,8 @@ from ingest.sources.base import Found, Source, SourceOptions, looks_like_picture
 from ingest.sources.patterns import matches
 from ingest.sources.values import Value
 
-#: What has to be installed for an address, where there is an extra of ours for it.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+#: The beginnings of addresses that pyarrow reads, and its own word for them.
+_ARROW = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 #: What object stores call the time of last change, or else something that changes with it.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -32,7 +36,23 @@ def _filesystem(scheme: str, host: str, process: int) -> Any:
     import fsspec
 
     # Connections do not survive a fork, so every process has its own.
+    if scheme in _ARROW:
+        return _arrow_file_system(_ARROW[scheme], host)
     return fsspec.core.url_to_fs(f"{scheme}://{host}")[0]
+
+
+def _arrow_file_system(scheme: str, bucket: str) -> Any:
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow import fs
+
+    class Store(ArrowFSWrapper):  # type: ignore[misc]
+        """As fsspec wraps it, but for streams, in which archives must be able to seek."""
+
+        def _open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
+            return self.fs.open_input_file(self._strip_protocol(path))  # type: ignore[no-any-return]
+
+    # By address and not by class, since so the region of a bucket is found out.
+    return Store(fs.FileSystem.from_uri(f"{scheme}://{bucket}")[0])
 
 
 def file_system(address: str) -> Any:
@@ -55,9 +75,15 @@ def file_system(address: str) -> Any:
     try:
         return _filesystem(parts.scheme, parts.netloc, os.getpid())
     except ImportError as error:
-        extra = _EXTRAS.get(parts.scheme)
-        way = f"install cies[{extra}]" if extra else f"install what it needs ({error})"
-        raise UsageError(f"Reading {parts.scheme}:// addresses needs a package; {way}.") from error
+        raise UsageError(
+            f"Reading {parts.scheme}:// addresses needs a package; install it ({error})."
+        ) from error
+    except OSError as error:
+        # Without a bucket, a network or access there is no file system to ask.
+        raise UsageError(
+            f"Cannot reach {parts.scheme}://{parts.netloc}: {_first_line(error)}; check the "
+            "address, and the access that the store's own tools are given by the environment."
+        ) from error
     except ValueError as error:
         raise UsageError(
             f"Addresses that begin with {parts.scheme}:// cannot be read ({error}); name a "
@@ -73,8 +99,12 @@ def _call(address: str, verb: str, **more: Any) -> Any:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UnreadableImage("vanished", "there is no such file") from error
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise UnreadableImage("unreadable", text.splitlines()[0][:200]) from error
+        raise UnreadableImage("unreadable", _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 def version_of(about: dict[str, Any]) -> int:
