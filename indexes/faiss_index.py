@@ -16,7 +16,7 @@ from indexes.vectors import Vectors
 DEFAULT_FACTORY = "RaBitQfs,Refine(SQfp16)"
 
 #: Candidates re-ranked per result wanted.
-REFINE_FACTOR = 10
+REFINE_FACTOR = 15
 
 #: Lists of an inverted file that are looked at, at least, and what share of them.
 _LEAST_PROBES = 16

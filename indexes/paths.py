@@ -28,7 +28,8 @@ class Paths(Mapping[str, list[str]]):
             pc.is_in(files.column("status"), pa.array(statuses, pa.string())),
             pc.not_equal(files.column("key"), ""),
         )
-        self._files = files.filter(named)
+        # Copying a million names costs more than looking at them.
+        self._files = files if pc.all(named).as_py() else files.filter(named)
         self._statuses = statuses
         self._asked = 0
         self._whole: dict[str, list[str]] | None = None
