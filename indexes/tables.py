@@ -110,8 +110,7 @@ class Table:
         """Keep to the newest committed state from now on, whatever is written later.
 
         Returns:
-            SHA-256 of its manifest, which lists files by random names, so that no other state
-            ever has the same.
+            SHA-256 of its manifest, which no other state has: it lists files of random names.
 
         Raises:
             GalleryError: if the table cannot be read.
