@@ -8,6 +8,7 @@ demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/i
 	$(BIN)/cies demo
 
 # Two processes of one thread each: most tests would leave the second core idle.
+# The pages are opened in a browser; without Chromium, Chrome or Edge those tests are skipped.
 test: .venv/ready  ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 

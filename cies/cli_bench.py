@@ -62,6 +62,20 @@ def bench_ingesting(
     run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
 
 
+@bench.command("start")
+def bench_starting(
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure cold starts, each beside the imports that no such command can avoid.
+
+    Example: cies bench start --rounds 9
+    """
+    from cies.bench_start import run_bench_start
+
+    run_bench_start(rounds, as_json)
+
+
 @bench.command("search")
 def bench_searching(
     size: Annotated[int, typer.Option(help="Vectors to generate.", min=300)] = 100_000,

@@ -9,15 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Sequence
 
-from cies.thumbnails import prune, thumbnail
 from indexes.errors import CiesError
 from query.hits import Hit, Hits
+from query.thumbnails import prune, thumbnail
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --quiet: #767676; --good: #1a7f4b; }
+:root { color-scheme: light dark; --line: #8884; --quiet: #5f6068; --good: #1a7f4b; }
+@media (prefers-color-scheme: dark) { :root { --quiet: #a3a4ad; --good: #3fbf7f; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
-  padding: 0 1rem; }
+  padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
 p { color: var(--quiet); margin: 0 0 1.25rem; max-width: 60rem; }
 section { display: grid; grid-template-columns: 170px 1fr; gap: 1rem; padding: .9rem 0;
@@ -94,15 +95,20 @@ def render_page(title: str, introduction: str, query: str, rows: Sequence[Row]) 
         query: path of the query's picture, or empty.
         rows: one search each.
     """
-    shown = f'<figure class="query">{_picture(query)}</figure>' if query else ""
+    shown = (
+        "<section><div><h2>the query</h2></div>"
+        f'<figure class="query">{_picture(query)}</figure></section>'
+        if query
+        else ""
+    )
     sections = "".join(_section(row) for row in rows)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(introduction)}</p>"
-        f"<section><div><h2>the query</h2></div>{shown}</section>{sections}</body></html>\n"
+        f"<main><h1>{html.escape(title)}</h1><p>{html.escape(introduction)}</p>"
+        f"{shown}{sections}</main></body></html>\n"
     )
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -273,6 +273,10 @@ class Gallery:
             if len(batch):
                 flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
                 yield unit(flat.astype(np.float32).reshape(len(batch), table.dimension))
+
+    def rows(self, table: VectorTable, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
+        """A condition's rows as they are stored, some thousands at a time, in no order."""
+        yield from self._database.open(table.table).batches(columns, _ROWS)
 
     def column(self, table: VectorTable) -> VectorColumn:
         """Read a condition's whole table.

@@ -16,7 +16,9 @@ from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
 from eval.world.render import render
 from indexes.gallery import Gallery
+from ingest.conditions import Condition
 from ingest.encoders.dior import DiorEncoder
+from ingest.pipeline import ingest
 
 if TYPE_CHECKING:
     from tiny_reference import Tiny
@@ -36,10 +38,11 @@ def soak(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True)
 def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's gallery, environment and current folder out of every test."""
-    for name in ("CIES_GALLERY", "CIES_MODEL", "CIES_DEVICE"):
+    for name in [name for name in os.environ if name.startswith("CIES_")]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user-config"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
 
@@ -105,6 +108,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_world(folder, 60, seed=11, size=128, workers=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def world_gallery(
+    world: Path, builtin: DiorEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The rendered folder embedded under color and shape."""
+    place = tmp_path_factory.mktemp("world-gallery") / "gallery"
+    conditions = [Condition.parse(name) for name in ("color", "shape")]
+    ingest(Gallery.create(place), [world / "images"], conditions, lambda spec: builtin)
+    return place
 
 
 @pytest.fixture

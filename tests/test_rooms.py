@@ -28,6 +28,8 @@ OWNERS = {
     "typer": ("cies/cli", "cies/encoder_words.py", "cies/words.py"),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
+    "textual_image": ("cies/console.py",),
+    "pandas": ("query/hits.py",),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 

@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path, PurePath
 
+from PIL import Image
+
 from indexes.errors import UsageError
 from ingest.images import UnreadableImage, decode
 from ingest.sources.factory import located
@@ -35,25 +37,41 @@ def thumbnail(path: str | Path, key: str = "") -> bytes | None:
     Returns:
         The file's bytes, or ``None`` if the picture is not kept and cannot be read any more.
     """
-    place = folder() / key[:2] / f"{key}.jpg" if key else None
-    if place is not None:
-        with suppress(OSError):
-            kept = place.read_bytes()
-            # Cut short by a crash, it would show nothing.
-            if kept.endswith(b"\xff\xd9"):
-                return kept
+    data = kept(key)
+    if data is not None:
+        return data
     try:
         content = located(str(path)).read()
         image = decode(content.data, THUMBNAIL, PurePath(path).suffix.lower()).image
     except (UnreadableImage, UsageError):
         return None
+    data = as_jpeg(image)
+    # A file that changed since is another picture, and is shown but not kept.
+    if content.key == key:
+        _keep(_place(key), data)
+    return data
+
+
+def kept(key: str) -> bytes | None:
+    """The thumbnail kept of a picture, or ``None``."""
+    if key:
+        with suppress(OSError):
+            data = _place(key).read_bytes()
+            # Cut short by a crash, it would show nothing.
+            if data.endswith(b"\xff\xd9"):
+                return data
+    return None
+
+
+def as_jpeg(image: Image.Image) -> bytes:
+    """A small picture as a file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
-    data = buffer.getvalue()
-    # A file that changed since is another picture, and is shown but not kept.
-    if place is not None and content.key == key:
-        _keep(place, data)
-    return data
+    return buffer.getvalue()
+
+
+def _place(key: str) -> Path:
+    return folder() / key[:2] / f"{key}.jpg"
 
 
 def _keep(place: Path, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""Pages to browse a gallery by, as a folder of plain files."""
