@@ -15,6 +15,7 @@ from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
 from cies.cli_completion import condition_names
 from cies.cli_config import config, defaults
+from cies.cli_index import index
 from cies.cli_search import search
 from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
@@ -240,7 +241,7 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (search, facets, outliers, dupes, prune, verify, repair, config):
+for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):
     app.command()(command)
 app.command("gallery")(make_gallery)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Callable, Unpack
 
@@ -14,6 +13,8 @@ from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
 from indexes.open_table import OpenTable
+from indexes.opening import Opener
+from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
@@ -43,7 +44,7 @@ class Engine:
         Args:
             gallery: what is searched.
             load: gives the encoder of a spec; called when a new picture must be embedded.
-            index: ``exact``, ``faiss`` or ``auto``.
+            index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
             geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
             gone: whether pictures are found of which no file was left at the last scan.
 
@@ -67,12 +68,8 @@ class Engine:
         self._mixture: tuple[list[Term], Mixture] | None = None
 
     @cached_property
-    def _paths(self) -> dict[str, list[str]]:
+    def _paths(self) -> Paths:
         return self.gallery.paths(self._gone)
-
-    @cached_property
-    def _key_of(self) -> dict[str, str]:
-        return {path: key for key, paths in self._paths.items() for path in paths}
 
     def table(self, condition: str) -> VectorTable:
         """The table of a condition; color finds colour.
@@ -114,21 +111,38 @@ class Engine:
     def _condition(self, condition: str) -> OpenTable:
         table = self.table(condition)
         if table.table not in self._conditions:
-            stored = self.stored(condition)
-            statistics = self.gallery.statistics(table) or Statistics.of(stored.vectors)
-            moved = statistics.apply(stored.vectors, self._geometry)
-            if self._takes_away(table):
-                moved = residual(moved, self._beside(stored.keys))
-            column = replace(stored, vectors=moved)
-            self._conditions[table.table] = OpenTable(table, column, self._index)
-            self._statistics[table.table] = statistics
+            self._conditions[table.table] = self.opener(condition).open(self._index)
         return self._conditions[table.table]
+
+    def opener(self, condition: str) -> Opener:
+        """What opens a condition's table in the gallery's geometry, and keeps its indexes.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        table = self.table(condition)
+        statistics = self.gallery.statistics(table)
+        if statistics is None:
+            moved_by_them = self._geometry not in ("raw", RESIDUAL)
+            parts = self.gallery.vector_parts(table) if moved_by_them else iter(())
+            statistics = Statistics.of_parts(parts, table.dimension)
+        self._statistics[table.table] = statistics
+        basis = statistics.basis(self._geometry)
+        away = self._takes_away(table)
+        if away:
+            basis += self._condition(UNCONDITIONAL).state
+
+        def move(keys: Sequence[str], vectors: Vectors) -> Vectors:
+            moved = statistics.apply(vectors, self._geometry)
+            return residual(moved, self._beside(keys)) if away else moved
+
+        return Opener(self.gallery, table, self._geometry, basis, move, self._gone)
 
     def _takes_away(self, table: VectorTable) -> bool:
         """Whether a table's vectors are compared less their unconditional part."""
         return self._geometry == RESIDUAL and bool(table.made_by["phrase"])
 
-    def _beside(self, keys: list[str]) -> Vectors:
+    def _beside(self, keys: Sequence[str]) -> Vectors:
         """The unconditional vectors of some pictures: float32 [n, dim], unit rows.
 
         Raises:
@@ -240,7 +254,6 @@ class Engine:
         reader = Examples(
             self.gallery,
             self._paths,
-            self._key_of,
             lambda table: self.encoder(table.table),
             self._moved,
             self._geometry == RESIDUAL,

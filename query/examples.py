@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from PIL import Image
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from indexes.open_table import OpenTable
+from indexes.paths import Paths
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
@@ -51,8 +52,7 @@ class Examples:
     def __init__(
         self,
         gallery: Gallery,
-        paths: Mapping[str, Sequence[str]],
-        key_of: Mapping[str, str],
+        paths: Paths,
         encoder: Callable[[OpenTable], Encoder],
         moved: Callable[[OpenTable, Vectors, Vectors], Vectors],
         takes_away: bool,
@@ -61,8 +61,7 @@ class Examples:
 
         Args:
             gallery: where pictures are known.
-            paths: content key to stored paths.
-            key_of: stored path to content key.
+            paths: of the gallery, content key to stored paths.
             encoder: gives the encoder that made a table.
             moved: moves new vectors, [1, dim], into the geometry of a table; also given those
                 of the same picture without a condition, or an empty array.
@@ -70,7 +69,6 @@ class Examples:
         """
         self._gallery = gallery
         self._paths = paths
-        self._key_of = key_of
         self._encoder = encoder
         self._moved = moved
         self._takes_away = takes_away
@@ -117,7 +115,7 @@ class Examples:
         if _KEY.fullmatch(name) and name in self._paths:
             return name
         path = Path(name)
-        key = self._key_of.get(self._gallery.stored(path)) or self._key_of.get(name)
+        key = self._paths.key_of(self._gallery.stored(path)) or self._paths.key_of(name)
         if key is None:
             return None
         if not path.exists():

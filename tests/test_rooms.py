@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "cies": {"indexes", "ingest", "query", "eval"},
 }
 OWNERS = {
-    "lancedb": ("indexes/tables.py",),
-    "faiss": ("indexes/faiss_index.py",),
+    "lancedb": ("indexes/tables.py", "indexes/lance_index.py", "eval/bench/"),
+    "faiss": ("indexes/faiss_index.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "tokenizers": ("eval/school/", "eval/bench/"),
