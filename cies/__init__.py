@@ -3,7 +3,9 @@
 >>> import cies
 >>> gallery = cies.create("photos.cies")
 >>> cies.ingest(gallery, ["photos"], ["color", "shape"])
->>> cies.open("photos.cies").search("photos/mug.jpg", "color", k=5)
+>>> g = cies.open("photos.cies")
+>>> hits = g.search("photos/mug.jpg", condition="color", k=5)
+>>> [hit.path for hit in hits]
 
 Nothing heavy is imported until it is used.
 """
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
+    from cies.encoder import Encoder
     from indexes.errors import (
         CiesError,
         GalleryError,
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     )
     from indexes.gallery import Gallery
     from ingest.conditions import Condition
-    from ingest.encoders.base import Encoder
     from query.engine import Engine
     from query.hits import Hit, Hits
 
@@ -58,7 +60,7 @@ _check_rooms()
 _HOMES = {
     "CiesError": "indexes.errors",
     "Condition": "ingest.conditions",
-    "Encoder": "ingest.encoders.base",
+    "Encoder": "cies.encoder",
     "Engine": "query.engine",
     "Gallery": "indexes.gallery",
     "GalleryError": "indexes.errors",

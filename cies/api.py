@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
+from cies.searchable import Searchable
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL
 from ingest.conditions import UNCONDITIONAL, Condition
@@ -16,7 +17,6 @@ from ingest.pipeline import IngestReport, Progress, check_same_choices, check_sa
 from ingest.pipeline import ingest as fill
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import Opened
-from query.engine import Engine
 
 
 def open(
@@ -25,7 +25,7 @@ def open(
     index: str = "auto",
     geometry: str | None = None,
     gone: bool = False,
-) -> Engine:
+) -> Searchable:
     """Open a gallery for searching.
 
     Args:
@@ -37,7 +37,8 @@ def open(
         gone: whether pictures are found of which no file was left at the last scan.
 
     Returns:
-        An engine: ``engine.search(image, condition, k)``, ``engine.vectors(condition)``.
+        The gallery, to be asked: ``g.search(image, condition, k)``, ``g.vectors(condition)``,
+        ``g.conditions``. Nothing is read yet.
 
     Raises:
         GalleryMissing: if there is no gallery.
@@ -47,7 +48,7 @@ def open(
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return Engine(Gallery.open(path), load, index, geometry, gone)
+    return Searchable(Gallery.open(path), load, index, geometry, gone)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:
@@ -75,9 +76,10 @@ def load_encoder(
     options: DiorOptions | None = None,
     device_map: str | None = None,
 ) -> Encoder:
-    """Load an encoder by itself: ``encoder.encode(images, conditions)``.
+    """Load an encoder as pipelines take it: ``ingest.embedding.embed(encoder, ...)``.
 
-    See :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
+    To embed pictures by hand, :meth:`cies.Encoder.load` is more convenient. See
+    :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
     """
     return make_encoder(
         method, model, prompt, dtype, device, force, options or DiorOptions(), device_map

@@ -13,6 +13,10 @@ import typer
 
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
+from cies.cli_completion import condition_names
+from cies.cli_config import config, defaults
+from cies.cli_index import index
+from cies.cli_search import search
 from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
     AttentionOption,
@@ -31,10 +35,8 @@ from cies.encoder_words import (
 )
 from cies.words import (
     ColumnsOption,
-    ConditionOption,
     ExcludeOption,
     GalleryOption,
-    GoneOption,
     ImageColumnOption,
     IncludeOption,
     JsonOption,
@@ -54,7 +56,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cies",
     help="Conditional image search: find the pictures that are alike in the respect you name.",
-    epilog="Example: cies ingest photos -c color -c shape; cies search photos/mug.jpg -c color",
+    epilog="Example: cies ingest photos -c color -c shape; cies search photos/mug.jpg -c color. "
+    "Any option can be set for good, in the environment or in cies.toml: cies config --all.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,11 +76,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     """Conditional image search: find the pictures that are alike in the respect you name."""
+    if context.invoked_subcommand not in (None, "config"):
+        context.default_map = defaults(app, context.invoked_subcommand)
 
 
 @app.command()
@@ -193,51 +199,6 @@ def _options(**given: int | str | None) -> DiorOptions | None:
 
 
 @app.command()
-def search(
-    condition: ConditionOption,
-    image: Annotated[
-        Optional[str], typer.Argument(help="A picture file, or a path or key in the gallery.")
-    ] = None,
-    text: Annotated[
-        Optional[str], typer.Option(help="What to look for in words, in place of a picture.")
-    ] = None,
-    gallery: GalleryOption = None,
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
-    as_json: JsonOption = False,
-    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON line a hit.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", help="Print paths only.")] = False,
-    html: Annotated[Optional[Path], typer.Option(help="Write a contact sheet here.")] = None,
-    index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
-    gone: GoneOption = False,
-    device: DeviceOption = "auto",
-) -> None:
-    """Find the pictures most like one, or those that suit a text, in one respect.
-
-    Example: cies search mug.jpg -c color -k 20 --html sheet.html
-    """
-    from cies import api
-    from cies.commands import print_hits, say_model, write_sheet
-    from cies.settings import find_gallery
-    from indexes.errors import UsageError
-
-    if as_json + as_jsonl + quiet > 1:
-        raise UsageError("--json, --jsonl and -q exclude one another; give one of them.")
-    if (image is None) == (text is None):
-        raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
-    if index not in ("auto", "exact", "faiss"):
-        raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
-    engine = api.open(find_gallery(gallery), device, index, gone=gone)
-    say_model(engine.table(condition))
-    if text is not None:
-        hits = engine.search_text(text, condition, k)
-    else:
-        hits = engine.search(str(image), condition, k)
-    if html is not None:
-        write_sheet(html, hits)
-    print_hits(hits, "json" if as_json else "jsonl" if as_jsonl else "paths" if quiet else "table")
-
-
-@app.command()
 def status(
     gallery: GalleryOption = None,
     failed: Annotated[bool, typer.Option(help="List the files that could not be read.")] = False,
@@ -280,24 +241,39 @@ def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> No
         print_conditions(document)
 
 
-for command in (prune, verify, repair, facets, outliers, dupes):
+for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):
     app.command()(command)
 app.command("gallery")(make_gallery)
 
 
 @app.command()
 def export(
-    condition: ConditionOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file.")],
+    condition: Annotated[
+        list[str],
+        typer.Option("--condition", "-c", help="Whose vectors.", autocompletion=condition_names),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
 ) -> None:
-    """Write a condition's keys, paths, vectors and words to a Parquet file."""
+    """Write a condition's vectors, words and columns to a file that other tools read.
+
+    FILE.parquet has all of it, FILE.csv all but the vectors, FILE.npy the matrix alone, with the
+    keys of its rows in FILE.keys.txt.
+
+    Example: cies export -c color -o color.parquet
+    """
     from cies import api
     from cies.console import say
     from cies.settings import find_gallery
-    from query.export import export_parquet
+    from indexes.errors import UsageError
+    from query.export import export as write
 
-    rows = export_parquet(api.open(find_gallery(gallery)), condition, output)
+    if len(condition) > 1:
+        raise UsageError(
+            f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
+            "for each, with an -o of its own."
+        )
+    rows = write(api.open(find_gallery(gallery)), condition[0], output)
     say(f"{rows} rows written to {output}.")
 
 

@@ -60,3 +60,42 @@ def bench_ingesting(
     from cies.bench_ingest import run_bench_ingest
 
     run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
+
+
+@bench.command("start")
+def bench_starting(
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure cold starts, each beside the imports that no such command can avoid.
+
+    Example: cies bench start --rounds 9
+    """
+    from cies.bench_start import run_bench_start
+
+    run_bench_start(rounds, as_json)
+
+
+@bench.command("search")
+def bench_searching(
+    size: Annotated[int, typer.Option(help="Vectors to generate.", min=300)] = 100_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
+    gallery: Annotated[
+        Optional[Path], typer.Option("--gallery", "-g", help="Measure on its vectors instead.")
+    ] = None,
+    condition: Annotated[
+        Optional[str], typer.Option("--condition", "-c", help="Of that gallery.")
+    ] = None,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure search: speed, recall, disk and cold start of every index, beside plain libraries.
+
+    Example: cies bench search --size 1000000 --dim 512
+    """
+    from cies.bench_search import run_bench_search
+
+    run_bench_search(size, dimension, seed, gallery, condition, folder, as_json)

@@ -85,37 +85,6 @@ def say_model(table: VectorTable) -> None:
         say(f"Model: {model}, {BUILTIN[model]}.")
 
 
-def print_hits(hits: Hits, form: str) -> None:
-    """Hits on stdout, as ``table``, ``json``, ``jsonl`` or ``paths``."""
-    if form == "json":
-        print_json(hits.to_json())
-    elif form == "jsonl":
-        for hit in hits:
-            print_json({"schema_version": SCHEMA_VERSION, **vars(hit)}, indent=None)
-    elif form == "paths":
-        for hit in hits:
-            print(hit.path)
-    else:
-        if not hits:
-            say("No hits: there is no other picture in the gallery under this condition.")
-        word = f" ({hits.query.word})" if hits.query.word else ""
-        print_table(
-            ["rank", "score", "percentile", "word", "path"],
-            [
-                [
-                    str(hit.rank),
-                    f"{hit.score:.4f}",
-                    f"{hit.percentile:.2f}",
-                    hit.word,
-                    hit.path,
-                ]
-                for hit in hits
-            ],
-            title=f"{hits.query.image or hits.query.text}{word} under '{hits.query.condition}'",
-            numbers=["rank", "score", "percentile"],
-        )
-
-
 def write_sheet(path: Path, hits: Hits) -> None:
     """The contact sheet of one search."""
     from cies.page import Row, render_page, write_page

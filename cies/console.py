@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
-from ingest.pipeline import Progress
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ingest.pipeline import Progress
+
+#: Lines of the terminal that a picture takes.
+_PICTURE_LINES = 6
 
 
 def say(line: str) -> None:
@@ -40,16 +48,72 @@ def print_table(
             print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     from rich.console import Console
+    from rich.text import Text
+
+    table = _header(columns, title, numbers)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _header(columns: Sequence[str], title: str, numbers: Sequence[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    # Names are the users' own, which Rich would else read as its markup.
+    shown = Text(title) if title else None
+    table = Table(title=shown, title_justify="left", header_style="bold", box=None)
     for column in columns:
         table.add_column(
             Text(column), justify="right" if column in numbers else "left", overflow="fold"
         )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def terminal_pictures() -> tuple[Any, str]:
+    """What draws a picture on this terminal (a class of textual-image), else why there is none.
+
+    The terminal is asked by escape sequences what it can show: Sixel, Kitty's protocol, or
+    colored half characters.
+    """
+    # The terminal answers where a user's typing comes from.
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return None, "this is no terminal; write a page with --html FILE"
+    if os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ:
+        return None, "this terminal shows no colors (TERM, NO_COLOR)"
+    try:
+        from textual_image.renderable import Image
+    except ImportError:
+        return None, "they need `pip install 'cies[terminal]'`"
+    return Image, ""
+
+
+def print_pictures(
+    draw: Any,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    pictures: Sequence[bytes | None],
+    title: str = "",
+    numbers: Sequence[str] = (),
+) -> None:
+    """A table with a picture at the end of each row, on a terminal.
+
+    Args:
+        draw: from :func:`terminal_pictures`.
+        columns: as for :func:`print_table`.
+        rows: as for :func:`print_table`.
+        pictures: a file's bytes for each row, or ``None`` for what cannot be read.
+        title: as for :func:`print_table`.
+        numbers: as for :func:`print_table`.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    table = _header([*columns, ""], title, numbers)
+    for row, picture in zip(rows, pictures, strict=True):
+        cell = Text("not readable now", style="dim")
+        drawn = cell if picture is None else draw(io.BytesIO(picture), height=_PICTURE_LINES)
+        table.add_row(*(Text(text) for text in row), drawn)
     Console().print(table)
 
 
@@ -60,12 +124,18 @@ def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
     Args:
         what: shown before it.
     """
-    with _stored_so_far() as count:
-        if not sys.stderr.isatty():
-            yield _both(count, _progress_lines(what))
-            return
-        with _bar(what) as show:
-            yield _both(count, show)
+    with _stored_so_far() as count, counter(what) as show:
+        yield _both(count, show)
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[Progress], None]]:
+    """As :func:`progress_bar`, for work that stores nothing."""
+    if not sys.stderr.isatty():
+        yield _progress_lines(what)
+        return
+    with _bar(what) as show:
+        yield show
 
 
 def _both(
@@ -81,18 +151,18 @@ def _both(
 @contextmanager
 def _stored_so_far() -> Iterator[Callable[[Progress], None]]:
     """Say what is kept when Ctrl-C or the like ends the work."""
-    last = Progress(0, 0, 0, 0)
+    embedded = 0
 
     def count(state: Progress) -> None:
-        nonlocal last
-        last = state
+        nonlocal embedded
+        embedded = state.embedded
 
     try:
         yield count
     except Exception:
         raise
     except BaseException:
-        say(f"\n{last.embedded} pictures of this run are stored.")
+        say(f"\n{embedded} pictures of this run are stored.")
         raise
 
 

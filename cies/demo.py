@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from cies import api
-from cies.commands import ingest_summary, print_hits, print_matrix
+from cies.commands import ingest_summary, print_matrix
 from cies.console import progress_bar, say
+from cies.output import print_hits
 from cies.page import Row, render_page, write_page
 from eval.labels import read_labels
 from eval.matrix import evaluate

@@ -8,9 +8,7 @@ import typer
 
 ModelOption = Annotated[
     Optional[str],
-    typer.Option(
-        envvar="CIES_MODEL", help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."
-    ),
+    typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
 ]
 MethodOption = Annotated[Optional[str], typer.Option(help="How to embed: dior.")]
 PromptOption = Annotated[
@@ -47,7 +45,6 @@ OtherGeometryOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        envvar="CIES_DEVICE",
         help="auto, cpu, cuda, cuda:1 or mps; cuda:0,cuda:1 for a copy of the model on each.",
     ),
 ]

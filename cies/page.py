@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Sequence
 
-from cies.thumbnails import prune, thumbnail
 from indexes.errors import CiesError
 from query.hits import Hit, Hits
+from query.thumbnails import prune, thumbnail
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #5f6068; --good: #1a7f4b; }

@@ -7,18 +7,25 @@ from typing import Annotated, Optional
 
 import typer
 
+from cies.cli_completion import condition_names
+
 GalleryOption = Annotated[
     Optional[Path],
     typer.Option(
         "--gallery",
         "-g",
-        envvar="CIES_GALLERY",
         help="The gallery's folder; a .cies here or above, else one in your data folder.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConditionOption = Annotated[
-    str, typer.Option("--condition", "-c", help="The respect in which to be alike.")
+    str,
+    typer.Option(
+        "--condition",
+        "-c",
+        help="The respect in which to be alike.",
+        autocompletion=condition_names,
+    ),
 ]
 SourceArgument = Annotated[
     Optional[list[str]],

@@ -18,11 +18,12 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
+from indexes.columns import vector_column
 from indexes.errors import (
     GalleryError,
     GalleryLocked,
@@ -31,6 +32,7 @@ from indexes.errors import (
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
+from indexes.paths import Paths
 from indexes.records import (
     FILES,
     IMAGES,
@@ -46,7 +48,7 @@ from indexes.records import (
     stored_path,
     unescaped,
 )
-from indexes.tables import Database
+from indexes.tables import Database, Table
 from indexes.vectors import Vectors, unit
 from indexes.writer import COPY, Writer, manifest_row, write_copy
 
@@ -56,7 +58,7 @@ FORMAT = 1
 _ROWS = 8192
 
 #: What lies in a gallery's folder beside its tables.
-_OWN = frozenset({"lock", "checksums", "quarantine", COPY, f"{COPY}.new"})
+_OWN = frozenset({"lock", "checksums", "quarantine", "indexes", COPY, f"{COPY}.new"})
 #: How a new gallery compares vectors, unless told otherwise; measured in docs/geometry.md.
 DEFAULT_GEOMETRY = "raw"
 
@@ -77,6 +79,20 @@ class Gallery:
     def root(self) -> Path:
         """Paths below this folder are stored relative to it, so that both can move together."""
         return self.path.parent
+
+    @property
+    def indexes(self) -> Path:
+        """The folder of what is kept to search faster; it may be deleted at any time."""
+        return self.path / "indexes"
+
+    def frozen(self, name: str) -> tuple[Table, str]:
+        """A table in its newest state, which it keeps, and that state's name.
+
+        Raises:
+            GalleryError: if it cannot be read.
+        """
+        table = self._database.open(name)
+        return table, table.freeze()
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
@@ -211,21 +227,14 @@ class Gallery:
         entries = sorted(self._manifest().items())
         return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
 
-    def paths(self, gone: bool = False) -> dict[str, list[str]]:
+    def paths(self, gone: bool = False) -> Paths:
         """Content key to the files that hold it, in path order.
 
         Args:
             gone: whether files that were not there at the last scan count too, after the others.
         """
         table = self._database.open("files").read(["path", "key", "status"])
-        found: dict[str, list[str]] = {}
-        columns = (table.column(name).to_pylist() for name in ("path", "key", "status"))
-        rows = sorted(zip(*columns, strict=True))
-        for wanted in ("done", "gone") if gone else ("done",):
-            for path, key, status in rows:
-                if status == wanted and key:
-                    found.setdefault(key, []).append(path)
-        return found
+        return Paths(table, ["done", "gone"] if gone else ["done"])
 
     def absolute(self, path: str) -> Path:
         """Where a stored path lies on this machine; not for addresses on other systems."""
@@ -265,31 +274,17 @@ class Gallery:
                 flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
                 yield unit(flat.astype(np.float32).reshape(len(batch), table.dimension))
 
+    def rows(self, table: VectorTable, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
+        """A condition's rows as they are stored, some thousands at a time, in no order."""
+        yield from self._database.open(table.table).batches(columns, _ROWS)
+
     def column(self, table: VectorTable) -> VectorColumn:
         """Read a condition's whole table.
 
         Raises:
             GalleryError: if the stored vectors are damaged.
         """
-        rows = self._database.open(table.table).read().sort_by("key").combine_chunks()
-        count = rows.num_rows
-        stored = rows.column("vector").combine_chunks()
-        flat = stored.flatten() if count else pa.array([], pa.float16())
-        half = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float16)
-        half = half.reshape(count, table.dimension)
-        try:
-            vectors = unit(half.astype(np.float32)) if count else half.astype(np.float32)
-        except ValueError as error:
-            raise GalleryError(
-                f"Damaged vectors under condition '{table.name}' in {self.path}: {error}; "
-                "`cies repair` drops them, and the next ingest embeds those pictures again."
-            ) from error
-        return VectorColumn(
-            keys=rows.column("key").to_pylist(),
-            vectors=vectors,
-            words=[word or "" for word in rows.column("word").to_pylist()],
-            word_probabilities=rows.column("word_probability").to_numpy().astype(np.float32),
-        )
+        return vector_column(self._database.open(table.table).read(), table, self.path)
 
     def statistics(self, table: VectorTable) -> Statistics | None:
         """Mean and standard deviation of a condition's vectors, if they were taken."""

@@ -9,6 +9,7 @@ alike. The stored originals never change.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Iterable
 
@@ -81,6 +82,13 @@ class Statistics:
         # Unit vectors hold numbers of at most 1, so that in float64 nothing is lost that counts.
         std = np.sqrt(np.maximum(squares / count - mean**2, 0))
         return cls(mean.astype(np.float32), std.astype(np.float32), count)
+
+    def basis(self, geometry: str) -> str:
+        """Names all that :meth:`apply` depends on, so that what it made can be known again."""
+        if geometry in ("raw", RESIDUAL) or self.count < MIN_COUNT:
+            return ""
+        content = self.mean.tobytes() + self.std.tobytes()
+        return hashlib.sha256(content).hexdigest()
 
     def apply(self, vectors: Vectors, geometry: str) -> Vectors:
         """Move unit vectors into a geometry; a vector equal to the mean is left as it is.

@@ -6,6 +6,7 @@ files and the folders that hold them are synced here; a commit that returned is 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -74,6 +75,7 @@ class Table:
         self._table = database.open_table(name)
         self._ledger: Ledger | None = None
         self._commits = 0
+        self._frozen = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,6 +106,30 @@ class Table:
 
     # -- reading ---------------------------------------------------------------------------
 
+    def freeze(self) -> str:
+        """Keep to the newest committed state from now on, whatever is written later.
+
+        Returns:
+            SHA-256 of its manifest in hexadecimal, which lists the table's files by random names:
+            equal for equal states, and never the same again for others.
+
+        Raises:
+            GalleryError: if the table cannot be read.
+        """
+        with _told(self.folder, "Cannot read"):
+            self._table.checkout_latest()
+            version = int(self._table.version)
+            self._table.checkout(version)
+            self._frozen = True
+            for path in (self.folder / "_versions").glob("*.manifest"):
+                if _version(path) == version:
+                    return hashlib.sha256(path.read_bytes()).hexdigest()
+            raise FileNotFoundError(f"version {version} has no manifest")
+
+    def _catch_up(self) -> None:
+        if not self._frozen:
+            self._table.checkout_latest()
+
     def read(self, columns: Iterable[str] | None = None) -> pa.Table:
         """All rows of the newest committed state.
 
@@ -114,7 +140,7 @@ class Table:
             GalleryError: if a file of the table is damaged so that it cannot be read.
         """
         with _told(self.folder, "Cannot read"):
-            self._table.checkout_latest()
+            self._catch_up()
             query = self._table.search()
             if columns is not None:
                 query = query.select(list(columns))
@@ -129,9 +155,25 @@ class Table:
             GalleryError: as for :meth:`read`.
         """
         with _told(self.folder, "Cannot read"):
-            self._table.checkout_latest()
+            self._catch_up()
             query = self._table.search().select(list(columns))
             yield from query.to_batches(batch_size=rows)
+
+    def numbered(self, columns: Iterable[str]) -> pa.Table:
+        """As :meth:`read`, with the rows' numbers in ``_rowid``."""
+        with _told(self.folder, "Cannot read"):
+            self._catch_up()
+            names = [*columns, "_rowid"]
+            rows = self._table.search().with_row_id(True).select(names).to_arrow()
+            rows.validate(full=True)
+            return rows
+
+    def some(self, numbers: Iterable[int], columns: Iterable[str]) -> pa.Table:
+        """The rows of these ``_rowid``, in no particular order, of a frozen table."""
+        with _told(self.folder, "Cannot read"):
+            rows = self._table.take_row_ids(list(numbers)).select(list(columns)).to_arrow()
+            rows.validate(full=True)
+            return rows
 
     def part(self, start: int, count: int, columns: Iterable[str] | None = None) -> pa.Table:
         """Some rows in the order they are stored, with their numbers in ``_rowid``.

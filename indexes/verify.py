@@ -16,6 +16,7 @@ from typing import Any, Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
+from indexes.caches import damaged_caches
 from indexes.errors import GalleryError, GalleryMissing
 from indexes.ledger import Ledger
 from indexes.records import VectorTable
@@ -294,6 +295,9 @@ def verify(folder: Path, copy: str, progress: Progress = _silent) -> list[Findin
             text = f"Table {name} belongs to no condition of the manifest."
             findings.append(Finding(name, "orphan", text, damage=False))
     findings += _across(database, states, conditions)
+    for name, wrong in damaged_caches(folder / "indexes"):
+        text = f"A cache is damaged and is made anew when it is needed: {wrong}."
+        findings.append(Finding(name, "note", text, damage=False))
     return findings
 
 

@@ -58,7 +58,9 @@ class Condition:
 
 
 def same_name(first: str, second: str) -> bool:
-    """Whether two names differ at most in case, spelling (color, colour) and separators."""
+    """Whether two names differ at most in case, spelling (color, colour), separators, and how
+    Unicode writes an accent.
+    """
     return _folded(first) == _folded(second)
 
 
@@ -74,7 +76,8 @@ def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Co
 
 
 def _folded(name: str) -> str:
-    words = name.casefold().replace("_", " ").replace("-", " ").split()
+    plain = unicodedata.normalize("NFC", name).casefold()
+    words = plain.replace("_", " ").replace("-", " ").split()
     return " ".join(_SPELLINGS.get(word, word) for word in words)
 
 

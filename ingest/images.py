@@ -185,7 +185,7 @@ def _decode(data: bytes, side: int | None, turn: int | None = None) -> Picture:
         image.getexif()[0x0112] = turn
     before = image.size
     turned = ImageOps.exif_transpose(image)
-    rgb = _to_rgb(turned)
+    rgb = flattened(turned)
     sideways = turned.size != before
     if side is not None and max(rgb.size) > side:
         rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -260,7 +260,7 @@ def _taken_at(exif: Image.Exif) -> int | None:
     return int(moment.replace(tzinfo=UTC).timestamp())
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def flattened(image: Image.Image) -> Image.Image:
     """RGB as a person sees it: 16-bit grey scaled, not clipped, and alpha laid on white."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         import numpy as np

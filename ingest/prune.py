@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.caches import forget_caches
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import Statistics
@@ -107,6 +108,7 @@ def forget(gallery: Gallery, writer: Writer, what: Forgetting) -> None:
     if what.source:
         writer.forget_source(what.source)
     if what.keys:
+        forget_caches(gallery.indexes, [table.table for table in tables])
         for table in tables:
             parts = gallery.vector_parts(table)
             writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Callable
+from typing import Callable, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
 from indexes.open_table import OpenTable
+from indexes.opening import Opener
+from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
-from ingest.conditions import UNCONDITIONAL, Condition, same_name
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.images import UnreadableImage, decode, read_bytes
-from query.hits import Hit, Hits, Query
-
-_KEY = re.compile(r"[0-9a-f]{64}")
+from ingest.conditions import UNCONDITIONAL, same_name
+from ingest.encoders.base import Encoder, EncoderSpec, check_text
+from query.answer import Answer, query_of
+from query.arithmetic import Mixture, Term, common_rows
+from query.examples import Examples
+from query.filters import Filters
+from query.hits import Hits
+from query.question import Conditions, Options, Picture, Question, examples_of, shortened
+from query.ranking import Ranking, Several, Single
 
 
 class Engine:
@@ -43,7 +44,7 @@ class Engine:
         Args:
             gallery: what is searched.
             load: gives the encoder of a spec; called when a new picture must be embedded.
-            index: ``exact``, ``faiss`` or ``auto``.
+            index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
             geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
             gone: whether pictures are found of which no file was left at the last scan.
 
@@ -62,14 +63,13 @@ class Engine:
         self._conditions: dict[str, OpenTable] = {}
         self._statistics: dict[str, Statistics] = {}
         self._encoder: Encoder | None = None
+        self._named: dict[str, VectorTable] = {}
+        self._lined_up: tuple[list[OpenTable], NDArray[np.int64]] | None = None
+        self._mixture: tuple[list[Term], Mixture] | None = None
 
     @cached_property
-    def _paths(self) -> dict[str, list[str]]:
+    def _paths(self) -> Paths:
         return self.gallery.paths(self._gone)
-
-    @cached_property
-    def _key_of(self) -> dict[str, str]:
-        return {path: key for key, paths in self._paths.items() for path in paths}
 
     def table(self, condition: str) -> VectorTable:
         """The table of a condition; color finds colour.
@@ -77,14 +77,27 @@ class Engine:
         Raises:
             UnknownCondition: naming those there are.
         """
+        # An entry never changes, and reading the manifest takes longer than a search.
+        if condition in self._named:
+            return self._named[condition]
         tables = self.gallery.conditions()
         for table in sorted(tables, key=lambda table: table.name != condition):
             if same_name(table.name, condition):
+                self._named[condition] = table
                 return table
         names = ", ".join(table.name for table in tables) or "none"
+        parts = [part for part in condition.split(",") if part.strip()][:9]
+        if len(parts) > 1 and all(any(same_name(t.name, p) for t in tables) for p in parts):
+            way = "give each a --condition of its own"
+        elif "=" in condition and any(same_name(t.name, condition.split("=")[0]) for t in tables):
+            way = "a weight is a number, such as `--condition color=2`"
+        elif condition.isprintable() and len(condition) <= 80:
+            way = f'add it with `cies ingest FOLDER --condition "{condition}"`'
+        else:
+            way = "name one of those"
         raise UnknownCondition(
-            f"The gallery at {self.gallery.path} has no condition '{condition}' (it has: "
-            f'{names}); add it with `cies ingest FOLDER --condition "{condition}"`.'
+            f"The gallery at {self.gallery.path} has no condition {shortened(condition)} (it has: "
+            f"{names}); {way}."
         )
 
     def opened(self, condition: str) -> OpenTable:
@@ -98,21 +111,38 @@ class Engine:
     def _condition(self, condition: str) -> OpenTable:
         table = self.table(condition)
         if table.table not in self._conditions:
-            stored = self.stored(condition)
-            statistics = self.gallery.statistics(table) or Statistics.of(stored.vectors)
-            moved = statistics.apply(stored.vectors, self._geometry)
-            if self._takes_away(table):
-                moved = residual(moved, self._beside(stored.keys))
-            column = replace(stored, vectors=moved)
-            self._conditions[table.table] = OpenTable(table, column, self._index)
-            self._statistics[table.table] = statistics
+            self._conditions[table.table] = self.opener(condition).open(self._index)
         return self._conditions[table.table]
+
+    def opener(self, condition: str) -> Opener:
+        """What opens a condition's table in the gallery's geometry, and keeps its indexes.
+
+        Raises:
+            UnknownCondition: naming those there are.
+        """
+        table = self.table(condition)
+        statistics = self.gallery.statistics(table)
+        if statistics is None:
+            moved_by_them = self._geometry not in ("raw", RESIDUAL)
+            parts = self.gallery.vector_parts(table) if moved_by_them else iter(())
+            statistics = Statistics.of_parts(parts, table.dimension)
+        self._statistics[table.table] = statistics
+        basis = statistics.basis(self._geometry)
+        away = self._takes_away(table)
+        if away:
+            basis += self._condition(UNCONDITIONAL).state
+
+        def move(keys: Sequence[str], vectors: Vectors) -> Vectors:
+            moved = statistics.apply(vectors, self._geometry)
+            return residual(moved, self._beside(keys)) if away else moved
+
+        return Opener(self.gallery, table, self._geometry, basis, move, self._gone)
 
     def _takes_away(self, table: VectorTable) -> bool:
         """Whether a table's vectors are compared less their unconditional part."""
         return self._geometry == RESIDUAL and bool(table.made_by["phrase"])
 
-    def _beside(self, keys: list[str]) -> Vectors:
+    def _beside(self, keys: Sequence[str]) -> Vectors:
         """The unconditional vectors of some pictures: float32 [n, dim], unit rows.
 
         Raises:
@@ -160,27 +190,37 @@ class Engine:
         paths = self._paths.get(key)
         return self.gallery.location(paths[0]) if paths else ""
 
-    def search(self, image: str | Path | Image.Image, condition: str, k: int = 10) -> Hits:
-        """The pictures most like one, in one respect.
+    def search(
+        self,
+        image: Picture | Sequence[Picture],
+        condition: Conditions,
+        k: int = 10,
+        **more: Unpack[Options],
+    ) -> Hits:
+        """The pictures most like one, in one respect or several.
 
         A picture of the gallery is recognised by its path, its key or its bytes; then its stored
         vector is used, no model is loaded, and the picture itself is not among the hits.
 
         Args:
-            image: a file, a picture's path in the gallery, a key, or a picture in memory.
-            condition: one the gallery was embedded under.
+            image: a file, a picture's path in the gallery, a key, a file's bytes, a PIL image or
+                a uint8 array; or several of these.
+            condition: one the gallery was embedded under; several, ``["color", "shape"]``; or
+                several with weights, ``{"color": 2, "shape": 1}`` or ``["color=2", "shape"]``.
+                One of weight 0 costs nothing. See :mod:`query.arithmetic` for the formula.
             k: how many hits, at least 1.
+            more: see :class:`query.question.Options`.
 
         Raises:
             UnknownCondition: naming the conditions there are.
             UsageError: if the picture cannot be read, or ``k`` is below 1.
             ModelError: if a new picture is given and the model cannot be had.
         """
-        loaded = self._asked(condition, k)
-        query, vector = self._query(image, loaded)
-        return self._hits(query, vector, loaded, k)
+        return self.ask(Question.of(examples_of(image), condition, k, **more))
 
-    def search_text(self, text: str, condition: str, k: int = 10) -> Hits:
+    def search_text(
+        self, text: str, condition: Conditions, k: int = 10, **more: Unpack[Options]
+    ) -> Hits:
         """The pictures that suit a text, in one respect: "red heart" under "color".
 
         The model that embedded the gallery reads the text in a picture's place. Texts and
@@ -189,110 +229,100 @@ class Engine:
 
         Args:
             text: what is looked for.
-            condition: one the gallery was embedded under.
+            condition: as for :meth:`search`.
             k: how many hits, at least 1.
+            more: see :class:`query.question.Options`.
 
         Raises:
             UnknownCondition: naming the conditions there are.
             UsageError: if the text cannot be read, or ``k`` is below 1.
             ModelError: if the model cannot be had or was not schooled on texts.
         """
-        loaded = self._asked(condition, k)
-        query = Query("", loaded.table.name, "", False, "", 0.0, text)
-        made = self._read(query, lambda encoder, asked: encoder.read_text([text], asked), loaded)
-        return self._hits(*made, loaded, k)
+        check_text(text)
+        return self.ask(Question.of((), condition, k, text=text, **more))
 
-    def _asked(self, condition: str, k: int) -> OpenTable:
-        if k < 1:
-            raise UsageError(f"-k must be at least 1, not {k}.")
-        return self._condition(condition)
+    def ask(self, question: Question) -> Hits:
+        """Answer a question.
 
-    def _hits(self, query: Query, vector: NDArray[np.float32], loaded: OpenTable, k: int) -> Hits:
-        own = loaded.row(query.key)
-        rows, scores = loaded.search(vector[None], k + (own is not None))
-        found = [(r, s) for r, s in zip(rows[0], scores[0], strict=True) if r != own and r >= 0]
-        percentiles = loaded.percentiles(np.array([score for _, score in found]))
-        hits = [
-            Hit(
-                rank=rank,
-                key=loaded.keys[row],
-                path=self.path(loaded.keys[row]),
-                score=float(score),
-                percentile=float(percentiles[rank - 1]),
-                word=loaded.words[row],
-                word_probability=float(loaded.word_probabilities[row]),
-            )
-            for rank, (row, score) in enumerate(found[:k], start=1)
-        ]
-        return Hits(query, tuple(hits))
+        Raises:
+            UnknownCondition: naming the conditions there are.
+            UsageError: if an example cannot be read or a filter is wrong.
+            ModelError: if an example must be embedded and the model cannot be had.
+        """
+        terms = self._terms(question)
+        tables = [term.table for term in terms]
+        reader = Examples(
+            self.gallery,
+            self._paths,
+            lambda table: self.encoder(table.table),
+            self._moved,
+            self._geometry == RESIDUAL,
+        )
+        if question.text:
+            examples = [reader.text(question.text, tables)]
+        else:
+            given = question.pictures
+            examples = [reader.picture(one, question.region, tables) for one in given]
+        vectors = [np.stack(own) for own in zip(*(e.vectors for e in examples), strict=True)]
+        ranking: Ranking
+        notes: tuple[str, ...] = ()
+        if len(terms) == 1:
+            ranking = Single(tables[0], vectors[0], question.combine)
+        else:
+            mixture = self._mixed(terms)
+            ranking = Several(mixture, vectors, question.combine)
+            if mixture.left_out:
+                notes = (
+                    f"{mixture.left_out} pictures are not embedded under all of these conditions "
+                    "and cannot be found; `cies ingest` makes up for it.",
+                )
+        allowed = None
+        if question.where is not None or question.exclude_same is not None:
+            known = {e.key: e.shown for e in examples if e.key}
+            allowed = self._filters.allowed(tables[0], question.where, question.exclude_same, known)
+        answer = Answer(self, question, tables[0], ranking, allowed)
+        return answer.hits(query_of(question, terms, examples), notes)
 
-    def _query(
-        self, image: str | Path | Image.Image, loaded: OpenTable
-    ) -> tuple[Query, NDArray[np.float32]]:
-        name = loaded.table.name
-        if isinstance(image, Image.Image):
-            return self._embed(image.convert("RGB"), "image", "", loaded)
-        shown = str(image)
-        key = self._known_key(shown)
-        if key is None:
-            try:
-                content = read_bytes(Path(image))
-                if loaded.row(content.key) is None:
-                    spec = EncoderSpec.from_made_by(loaded.table.made_by)
-                    picture = decode(content.data, spec.max_side, Path(image).suffix.lower()).image
-                    return self._embed(picture, shown, content.key, loaded)
-            except UnreadableImage as error:
-                raise UsageError(
-                    f"Cannot read the query {shown}: {error.reason}; name a picture file, or a "
-                    "path or key of the gallery."
-                ) from error
-            key = content.key
-        row = loaded.row(key)
-        if row is None:
-            raise UsageError(
-                f"{shown} is in the gallery but not embedded under '{name}'; run "
-                f'`cies ingest` on it with `--condition "{name}"` first.'
-            )
-        sure = float(loaded.word_probabilities[row])
-        query = Query(shown, name, key, True, loaded.words[row], sure)
-        return query, loaded.vectors(np.array([row]))[0]
+    @cached_property
+    def _filters(self) -> Filters:
+        return Filters(self.gallery)
 
-    def _known_key(self, name: str) -> str | None:
-        """The key of a picture named by key or by path, as long as the file is unchanged."""
-        if _KEY.fullmatch(name) and name in self._paths:
-            return name
-        path = Path(name)
-        key = self._key_of.get(self.gallery.stored(path)) or self._key_of.get(name)
-        if key is None:
-            return None
-        if not path.exists():
-            return key
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        return key if content == key else None
+    def _terms(self, question: Question) -> list[Term]:
+        """The conditions that weigh anything, those that shall be alike first.
 
-    def _embed(
-        self, picture: Image.Image, shown: str, key: str, loaded: OpenTable
-    ) -> tuple[Query, NDArray[np.float32]]:
-        query = Query(shown, loaded.table.name, key, False, "", 0.0)
-        return self._read(query, lambda encoder, asked: encoder.read([picture], asked), loaded)
+        Raises:
+            UnknownCondition: naming those there are.
+            UsageError: if one shall be alike and differ.
+        """
+        weights: dict[str, float] = {}
+        for asked, sign in ((question.conditions, 1), (question.unlike, -1)):
+            for name, weight in asked.items():
+                table = self.table(name)
+                if weight and weights.get(table.name, 0.0) * sign < 0:
+                    raise UsageError(
+                        f"'{table.name}' is asked to be alike and to differ; choose one of "
+                        "--condition and --not for it."
+                    )
+                weights[table.name] = weights.get(table.name, 0.0) + sign * weight
+        return [Term(self._condition(name), weight) for name, weight in weights.items() if weight]
 
-    def _read(
-        self,
-        query: Query,
-        read: Callable[[Encoder, list[Condition]], Reading],
-        loaded: OpenTable,
-    ) -> tuple[Query, NDArray[np.float32]]:
-        """Embed what is asked for, and complete the query with the word for it."""
-        table = loaded.table
-        conditions = [Condition(table.name, str(table.made_by["phrase"]))]
-        if self._takes_away(table):
-            conditions.append(Condition.parse(UNCONDITIONAL))
-        reading = read(self.encoder(table), conditions)
-        vector = self._statistics[table.table].apply(reading.vectors[0, :1], self._geometry)
-        if len(conditions) > 1:
-            vector = residual(vector, reading.vectors[0, 1:])
-        sure = float(reading.word_probabilities[0, 0])
-        return replace(query, word=reading.words[0][0], word_probability=sure), vector[0]
+    def _mixed(self, terms: Sequence[Term]) -> Mixture:
+        """The conditions as one likeness, kept as long as the same are asked for."""
+        kept = self._mixture
+        if kept is None or kept[0] != terms:
+            tables = [term.table for term in terms]
+            lined_up = self._lined_up
+            if lined_up is None or lined_up[0] != tables:
+                lined_up = tables, common_rows(tables)
+                self._lined_up = lined_up
+            kept = list(terms), Mixture(terms, lined_up[1])
+            self._mixture = kept
+        return kept[1]
+
+    def _moved(self, loaded: OpenTable, vectors: Vectors, beside: Vectors) -> Vectors:
+        """New vectors [1, dim] in the geometry they are compared in."""
+        moved = self._statistics[loaded.table.table].apply(vectors, self._geometry)
+        return residual(moved, beside) if self._takes_away(loaded.table) else moved
 
     def encoder(self, table: VectorTable) -> Encoder:
         """The encoder that made a table, loaded once."""

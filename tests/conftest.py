@@ -38,10 +38,11 @@ def soak(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True)
 def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's gallery, environment and current folder out of every test."""
-    for name in ("CIES_GALLERY", "CIES_MODEL", "CIES_DEVICE"):
+    for name in [name for name in os.environ if name.startswith("CIES_")]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user-config"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
 

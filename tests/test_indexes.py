@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from indexes.base import ExactIndex
+from indexes.errors import UsageError
 from indexes.factory import EXACT_LIMIT, make_index
 from indexes.faiss_index import FaissIndex
 from indexes.geometry import Statistics, residual
@@ -66,7 +67,7 @@ def test_kind_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_index(vectors), FaissIndex)
     assert isinstance(make_index(vectors, "exact"), ExactIndex)
     assert EXACT_LIMIT == 50_000
-    with pytest.raises(ValueError, match="no index"):
+    with pytest.raises(UsageError, match="no index"):
         make_index(vectors, "magic")
 
 

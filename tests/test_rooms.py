@@ -20,14 +20,16 @@ MAY_IMPORT = {
     "cies": {"indexes", "ingest", "query", "eval"},
 }
 OWNERS = {
-    "lancedb": ("indexes/tables.py",),
-    "faiss": ("indexes/faiss_index.py",),
+    "lancedb": ("indexes/tables.py", "indexes/lance_index.py", "eval/bench/"),
+    "faiss": ("indexes/faiss_index.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "tokenizers": ("eval/school/", "eval/bench/"),
     "typer": ("cies/cli", "cies/encoder_words.py", "cies/words.py"),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
+    "textual_image": ("cies/console.py",),
+    "pandas": ("query/hits.py",),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 

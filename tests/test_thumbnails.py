@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from test_images import encoded, ramp
 
-from cies.thumbnails import folder, prune, thumbnail
 from ingest.images import read_bytes
+from query.thumbnails import folder, prune, thumbnail
 
 
 @pytest.fixture

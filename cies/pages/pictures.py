@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cies.thumbnails import THUMBNAIL, as_jpeg, kept
 from indexes.errors import UsageError
 from ingest.pipeline import Progress
 from ingest.readers import Readers
 from ingest.sources.base import Found
 from ingest.sources.factory import located
+from query.thumbnails import THUMBNAIL, as_jpeg, kept
 
 #: How a JPEG ends; a file that does not was cut short.
 _END = b"\xff\xd9"

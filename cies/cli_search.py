@@ -1,0 +1,193 @@
+"""The command that asks a gallery."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from cies.cli_completion import condition_names
+from cies.cli_output import (
+    CopyToOption,
+    HtmlOption,
+    JsonLinesOption,
+    LinkToOption,
+    PicturesOption,
+    PrintNullOption,
+    QuietOption,
+)
+from cies.encoder_words import DeviceOption
+from cies.words import GalleryOption, GoneOption, JsonOption
+
+if TYPE_CHECKING:
+    from query.hits import Hits
+
+_ASKED = "What is asked"
+_AMONG = "Among which pictures"
+_SHOWN = "How it is shown"
+
+
+def search(
+    condition: Annotated[
+        list[str],
+        typer.Option(
+            "--condition",
+            "-c",
+            help="The respect in which to be alike; several weigh as -c color=2 -c shape.",
+            autocompletion=condition_names,
+        ),
+    ],
+    image: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Picture files, or paths or keys in the gallery; - for stdin."),
+    ] = None,
+    text: Annotated[
+        Optional[str],
+        typer.Option(
+            help="What to look for in words, in place of a picture.", rich_help_panel=_ASKED
+        ),
+    ] = None,
+    unlike: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--not",
+            help="A respect in which to differ, such as -c shape --not color.",
+            autocompletion=condition_names,
+            rich_help_panel=_ASKED,
+        ),
+    ] = None,
+    combine: Annotated[
+        str,
+        typer.Option(
+            help="Alike to several pictures: to them on the mean, to any, or to all.",
+            rich_help_panel=_ASKED,
+        ),
+    ] = "mean",
+    crop: Annotated[
+        Optional[str],
+        typer.Option(
+            help="The part that is meant: x,y,w,h in pixels, or all at most 1 in fractions.",
+            rich_help_panel=_ASKED,
+        ),
+    ] = None,
+    gallery: GalleryOption = None,
+    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
+    where: Annotated[
+        Optional[str],
+        typer.Option(
+            help="A filter such as \"brand = 'acme' AND taken_at >= '2024'\".",
+            rich_help_panel=_AMONG,
+        ),
+    ] = None,
+    exclude_same: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Leave out pictures with the query's value of this column.",
+            rich_help_panel=_AMONG,
+        ),
+    ] = None,
+    min_percentile: Annotated[
+        float,
+        typer.Option(help="Leave out hits below this percentile.", rich_help_panel=_AMONG),
+    ] = 0.0,
+    gone: GoneOption = False,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="The hits by score, by date (EXIF, newest first) or by path.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = "score",
+    group_dupes: Annotated[
+        bool,
+        typer.Option(
+            "--group-dupes",
+            help="Fold near-duplicates into the hit most like the query.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = False,
+    alike_above: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Say so when even the best hit's percentile is below this; 92.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    as_jsonl: JsonLinesOption = False,
+    quiet: QuietOption = False,
+    print0: PrintNullOption = False,
+    pictures: PicturesOption = None,
+    html: HtmlOption = None,
+    copy_to: CopyToOption = None,
+    link_to: LinkToOption = None,
+    index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    device: DeviceOption = "auto",
+) -> None:
+    """Find the pictures most like one, or those that suit a text, in the respects you name.
+
+    Example: cies search mug.jpg -c shape --not color -k 20 --html sheet.html
+    """
+    from cies import api
+    from cies.commands import say_model
+    from cies.output import chosen, show_hits
+    from cies.settings import find_gallery
+    from indexes.errors import UsageError
+    from query.question import ALIKE_ABOVE, Options, Question, examples_of, weighted
+
+    output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
+    if bool(image) == (text is not None):
+        raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
+    if index not in ("auto", "exact", "faiss"):
+        raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
+    options = Options(
+        unlike=unlike or (),
+        combine=combine,
+        crop=crop,
+        where=where,
+        exclude_same=exclude_same,
+        min_percentile=min_percentile,
+        sort=sort,
+        group_duplicates=group_dupes,
+        alike_above=ALIKE_ABOVE if alike_above is None else alike_above,
+    )
+    engine = api.open(find_gallery(gallery), device, index, gone=gone)
+    say_model(engine.table(next(iter(weighted(condition)))))
+    if text is not None:
+        hits = engine.search_text(text, condition, k, **options)
+    else:
+        examples = examples_of([_stdin() if name == "-" else name for name in image or ()])
+        hits = engine.ask(Question.of(examples, condition, k, **options))
+    _say_notes(hits)
+    show_hits(hits, output)
+
+
+def _stdin() -> bytes:
+    """The picture on stdin.
+
+    Raises:
+        UsageError: if there is none, or it is larger than a picture may be.
+    """
+    from indexes.errors import UsageError
+    from ingest.images import MAX_BYTES
+
+    if sys.stdin.isatty():
+        raise UsageError("There is no picture on stdin; pipe one in: `cies search - < mug.jpg`.")
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not data or len(data) > MAX_BYTES:
+        problem = f"more than {MAX_BYTES // 2**20} MB lie" if data else "there is nothing"
+        raise UsageError(f"Cannot read the query: {problem} on stdin; pipe a picture in.")
+    return data
+
+
+def _say_notes(hits: Hits) -> None:
+    from cies.console import say
+
+    for note in hits.notes:
+        say(f"Note: {note}")
+    if hits.nothing_alike:
+        say(
+            "Nothing here is really alike: even the best hit is less alike to the query than the "
+            f"{100 - hits.alike_above:g} % most alike pairs of this gallery (--alike-above)."
+        )

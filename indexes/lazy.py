@@ -1,0 +1,131 @@
+"""Keys and words of a million pictures without a Python object for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+#: Bytes of a key, which is a SHA-256.
+KEY_BYTES = 32
+
+#: Value of each hexadecimal digit by its byte; 255 for every other byte.
+_DIGITS = np.full(256, 255, dtype=np.uint8)
+_DIGITS[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+
+
+class Keys(Sequence[str]):
+    """Content keys, kept as raw bytes and written out when asked for."""
+
+    def __init__(self, raw: NDArray[np.uint8]):
+        """Args: raw: uint8 [n, 32]."""
+        self.raw = raw
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [row.tobytes().hex() for row in self.raw[at]]
+        key: str = self.raw[at].tobytes().hex()
+        return key
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self.raw), 4096):
+            yield from self[start : start + 4096]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Words(Sequence[str]):
+    """One word a picture, from a list of those there are."""
+
+    def __init__(self, codes: NDArray[np.uint32], dictionary: Sequence[str]):
+        """Make the words from codes.
+
+        Args:
+            codes: uint32 [n], positions in ``dictionary``.
+            dictionary: the different words.
+        """
+        self.codes = codes
+        self.dictionary = dictionary
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self.dictionary[code] for code in self.codes[at].tolist()]
+        return self.dictionary[int(self.codes[at])]
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.dictionary[code] for code in self.codes.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> Words:
+        """From an Arrow column of strings; what is null is the empty word."""
+        coded = column.fill_null("").combine_chunks().dictionary_encode()
+        return cls(coded.indices.to_numpy().astype(np.uint32), coded.dictionary.to_pylist())
+
+
+def raw_keys(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """Keys of an Arrow column of strings as bytes: uint8 [n, 32].
+
+    Raises:
+        ValueError: if one of them is not 64 hexadecimal digits in lower case.
+    """
+    texts = column.combine_chunks().cast(pa.binary())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = pa.concat_arrays(texts.chunks)
+    if texts.null_count or len(texts) == 0:
+        if texts.null_count:
+            raise ValueError("a key is null")
+        return np.empty((0, KEY_BYTES), dtype=np.uint8)
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int32)[texts.offset :][: len(texts) + 1]
+    if not (np.diff(offsets) == 2 * KEY_BYTES).all():
+        raise ValueError("a key is not 64 digits long")
+    data = np.frombuffer(texts.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
+    digits = _DIGITS[data].reshape(len(texts), 2 * KEY_BYTES)
+    if digits.max() > 15:
+        raise ValueError("a key is not hexadecimal")
+    raw: NDArray[np.uint8] = digits[:, 0::2] * np.uint8(16) + digits[:, 1::2]
+    return raw
+
+
+def prefixes(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each key as a number that sorts as the key does: uint64 [n]."""
+    return np.ascontiguousarray(raw[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def positions(sorted_raw: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where keys lie among others: int64 [m], -1 for those that are not there.
+
+    Args:
+        sorted_raw: uint8 [n, 32], ascending, with first 8 bytes that differ from key to key.
+        wanted: uint8 [m, 32].
+    """
+    if not len(sorted_raw):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    places = np.searchsorted(prefixes(sorted_raw), prefixes(wanted))
+    places = np.minimum(places, len(sorted_raw) - 1).astype(np.int64)
+    same = (sorted_raw[places] == wanted).all(axis=1)
+    return np.where(same, places, -1)

@@ -1,0 +1,223 @@
+"""What a question is asked with, found in the gallery or embedded for the occasion."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexes.errors import UsageError
+from indexes.gallery import Gallery
+from indexes.open_table import OpenTable
+from indexes.paths import Paths
+from indexes.vectors import Vectors
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.images import FileBytes, UnreadableImage, decode, read_bytes
+from query.question import Picture, Region, as_image, shortened
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """Something alike which is looked for, under each condition of a question.
+
+    Attributes:
+        shown: its path or key as given, or ``image`` for one in memory; empty for a text.
+        key: SHA-256 of its bytes if known, else empty.
+        in_gallery: whether its stored vectors are used, so that no model is needed.
+        vectors: float32 [dim] for each condition, of unit length.
+        words: the model's word for it, [conditions].
+        word_probabilities: how sure the model was, [conditions].
+    """
+
+    shown: str
+    key: str
+    in_gallery: bool
+    vectors: Sequence[NDArray[np.float32]]
+    words: Sequence[str]
+    word_probabilities: Sequence[float]
+
+
+class Examples:
+    """Makes examples of pictures and texts, by the gallery's vectors or by its model."""
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        paths: Paths,
+        encoder: Callable[[OpenTable], Encoder],
+        moved: Callable[[OpenTable, Vectors, Vectors], Vectors],
+        takes_away: bool,
+    ):
+        """Look at nothing yet.
+
+        Args:
+            gallery: where pictures are known.
+            paths: of the gallery, content key to stored paths.
+            encoder: gives the encoder that made a table.
+            moved: moves new vectors, [1, dim], into the geometry of a table; also given those
+                of the same picture without a condition, or an empty array.
+            takes_away: whether ``moved`` needs the latter.
+        """
+        self._gallery = gallery
+        self._paths = paths
+        self._encoder = encoder
+        self._moved = moved
+        self._takes_away = takes_away
+
+    def text(self, text: str, tables: Sequence[OpenTable]) -> Example:
+        """A text as an example.
+
+        Raises:
+            UsageError: if the text cannot be read.
+            ModelError: if the model cannot be had or was not schooled on texts.
+        """
+        return self._read("", "", tables, lambda encoder, asked: encoder.read_text([text], asked))
+
+    def picture(
+        self, given: Picture, region: Region | None, tables: Sequence[OpenTable]
+    ) -> Example:
+        """A picture, or a part of one, as an example.
+
+        Args:
+            given: see :data:`query.question.Picture`.
+            region: the part that is meant; it is always embedded anew.
+            tables: the conditions, at least one.
+
+        Raises:
+            UsageError: if the picture cannot be read.
+            ModelError: if it must be embedded and the model cannot be had.
+        """
+        if isinstance(given, np.ndarray):
+            given = as_image(given)
+        if isinstance(given, Image.Image):
+            return self._embedded("image", "", given.convert("RGB"), region, tables)
+        if isinstance(given, bytes):
+            content = FileBytes(given, hashlib.sha256(given).hexdigest(), len(given), 0)
+            return self._of_content("image", content, "", region, tables)
+        shown = str(given)
+        key = self._known_key(shown)
+        if key is not None and region is None:
+            return self._stored(shown, key, tables)
+        content = self._content(shown, key)
+        return self._of_content(shown, content, Path(shown).suffix.lower(), region, tables)
+
+    def _known_key(self, name: str) -> str | None:
+        """The key of a picture named by key or by path, as long as the file is unchanged."""
+        if _KEY.fullmatch(name) and name in self._paths:
+            return name
+        path = Path(name)
+        key = self._paths.key_of(self._gallery.stored(path)) or self._paths.key_of(name)
+        if key is None:
+            return None
+        if not path.exists():
+            return key
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        return key if content == key else None
+
+    def _stored(self, shown: str, key: str, tables: Sequence[OpenTable]) -> Example:
+        rows = [table.row(key) for table in tables]
+        for table, row in zip(tables, rows, strict=True):
+            if row is None:
+                name = table.table.name
+                raise UsageError(
+                    f"{shown} is in the gallery but not embedded under '{name}'; run "
+                    f'`cies ingest` on it with `--condition "{name}"` first.'
+                )
+        found = [(table, row) for table, row in zip(tables, rows, strict=True) if row is not None]
+        return Example(
+            shown,
+            key,
+            True,
+            [table.vectors(np.array([row]))[0] for table, row in found],
+            [table.words[row] for table, row in found],
+            [float(table.word_probabilities[row]) for table, row in found],
+        )
+
+    def _content(self, shown: str, key: str | None) -> FileBytes:
+        try:
+            if "\0" in shown:
+                raise UnreadableImage("vanished", "no file's name holds a NUL character")
+            if key is None:
+                return read_bytes(Path(shown))
+            from ingest.sources.factory import located
+
+            return located(self._gallery.location(self._paths[key][0])).read()
+        except (UnreadableImage, UsageError, OSError) as error:
+            raise _unreadable(shown, error) from error
+
+    def _of_content(
+        self,
+        shown: str,
+        content: FileBytes,
+        suffix: str,
+        region: Region | None,
+        tables: Sequence[OpenTable],
+    ) -> Example:
+        """A picture's bytes: by the stored vectors if these are the gallery's, else embedded."""
+        if region is None and all(table.row(content.key) is not None for table in tables):
+            return self._stored(shown, content.key, tables)
+        side = EncoderSpec.from_made_by(tables[0].table.made_by).max_side
+        try:
+            # A part is taken of the whole picture, so that none of its detail is lost before.
+            image = decode(content.data, None if region else side, suffix).image
+        except UnreadableImage as error:
+            raise _unreadable(shown, error) from error
+        return self._embedded(shown, content.key, image, region, tables)
+
+    def _embedded(
+        self,
+        shown: str,
+        key: str,
+        image: Image.Image,
+        region: Region | None,
+        tables: Sequence[OpenTable],
+    ) -> Example:
+        part = region.of(image) if region else image
+        return self._read(shown, key, tables, lambda encoder, asked: encoder.read([part], asked))
+
+    def _read(
+        self,
+        shown: str,
+        key: str,
+        tables: Sequence[OpenTable],
+        read: Callable[[Encoder, list[Condition]], Reading],
+    ) -> Example:
+        """Embed under all conditions in one pass."""
+        conditions = [Condition(t.table.name, str(t.table.made_by["phrase"])) for t in tables]
+        asked = list(conditions)
+        if self._takes_away and all(condition.phrase for condition in conditions):
+            asked.append(Condition.parse(UNCONDITIONAL))
+        reading = read(self._encoder(tables[0]), asked)
+        plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
+        beside = reading.vectors[0, plain]
+        return Example(
+            shown,
+            key,
+            False,
+            [
+                self._moved(table, reading.vectors[0, i : i + 1], beside)[0]
+                for i, table in enumerate(tables)
+            ],
+            reading.words[0][: len(conditions)],
+            [float(sure) for sure in reading.word_probabilities[0, : len(conditions)]],
+        )
+
+
+def _unreadable(shown: str, error: Exception) -> UsageError:
+    reason = error.reason if isinstance(error, UnreadableImage) else str(error)
+    name = shown if shown.isprintable() and len(shown) <= 300 else shortened(shown)
+    if isinstance(error, OSError):
+        reason = (error.strerror or reason).lower()
+    return UsageError(
+        f"Cannot read the query {name}: {reason}; name a picture file, or a path or key of the "
+        "gallery."
+    )

@@ -1,0 +1,290 @@
+"""What can be asked: examples, respects with weights, what to leave out, how to show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexes.errors import UsageError
+
+#: A picture to ask with: a file or a path or key of the gallery, a file's content, or a picture
+#: in memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
+Picture = str | Path | bytes | Image.Image | NDArray[Any]
+
+#: One respect, several, or several with weights.
+Conditions = str | Sequence[str] | Mapping[str, float]
+
+#: How likenesses to several examples become one.
+COMBINE = {"mean": "their mean", "any": "the greatest of them", "all": "the least of them"}
+
+#: Orders of hits.
+SORT = {"score": "most alike first", "date": "newest by EXIF first", "path": "by path"}
+
+#: A best hit below this percentile is said to be no real likeness. Measured on 1,000 rendered
+#: pictures under seven conditions (docs/query.md): of searches for a value that the gallery does
+#: not hold 66 % end below it, of searches for one that it holds 1.2 %.
+ALIKE_ABOVE = 92.0
+
+
+def weighted(given: Conditions, option: str = "--condition") -> dict[str, float]:
+    """Conditions with their weights, those given twice added up, those of weight 0 kept.
+
+    A text may carry its weight: ``color=2``. A name that itself ends in ``=2`` can be asked for
+    in a mapping, or as ``name=2=1``.
+
+    Args:
+        given: a text, several, or a mapping from name to weight.
+        option: what the command line calls them, for errors.
+
+    Raises:
+        UsageError: if a weight is negative or not finite.
+    """
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        pairs = [_weight_of(text) for text in ([given] if isinstance(given, str) else given)]
+    weights: dict[str, float] = {}
+    for name, weight in pairs:
+        number = float(weight)
+        if not math.isfinite(number) or number < 0:
+            raise UsageError(
+                f"{option} {shortened(name)} has the weight {number:g}; give a number of at least "
+                f"0, such as `{option} color=2`, and `--not` for what shall differ."
+            )
+        weights[name] = weights.get(name, 0.0) + number
+    return weights
+
+
+def _weight_of(text: str) -> tuple[str, float]:
+    name, sign, number = text.rpartition("=")
+    if sign and name.strip():
+        try:
+            return name.strip(), float(number)
+        except ValueError:
+            pass
+    return text, 1.0
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """A text for a message: in quotes, control characters written out, not too long."""
+    cut = text if len(text) <= length else text[:length] + "..."
+    return f"'{cut}'" if cut.isprintable() else repr(cut)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a picture, as it is shown (upright).
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: of the part.
+        height: of the part.
+
+    All four at most 1 are fractions of the picture's width and height, else they are pixels.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @classmethod
+    def parse(cls, given: str | Sequence[float]) -> Region:
+        """Read ``x,y,w,h``.
+
+        Raises:
+            UsageError: unless these are four numbers that describe a part of something.
+        """
+        parts = given.split(",") if isinstance(given, str) else list(given)
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            numbers = []
+        sound = len(numbers) == 4 and all(math.isfinite(n) and n >= 0 for n in numbers)
+        if not sound or min(numbers[2:]) <= 0:
+            raise UsageError(
+                f"--crop {shortened(str(given))} is no part of a picture; give x,y,w,h in pixels, "
+                "such as 40,60,200,120, or in fractions of the picture, such as 0.2,0,0.5,1."
+            )
+        return cls(*numbers)
+
+    def of(self, picture: Image.Image) -> Image.Image:
+        """The part of a picture.
+
+        Raises:
+            UsageError: if it does not lie inside.
+        """
+        wide, high = picture.size
+        fractions = max(self.x, self.y, self.width, self.height) <= 1
+        across, down = (wide, high) if fractions else (1, 1)
+        left, upper = round(self.x * across), round(self.y * down)
+        right = round((self.x + self.width) * across)
+        lower = round((self.y + self.height) * down)
+        if right > wide or lower > high or right <= left or lower <= upper:
+            raise UsageError(
+                f"--crop {self} does not lie inside the picture, which has {wide} x {high} pixels."
+            )
+        return picture.crop((left, upper, right, lower))
+
+    def __str__(self) -> str:
+        return ",".join(f"{n:g}" for n in (self.x, self.y, self.width, self.height))
+
+
+class Options(TypedDict, total=False):
+    """What may be said beside examples, conditions and ``k``.
+
+    Attributes:
+        unlike: respects in which hits shall differ from the examples, given as conditions are.
+        combine: how likenesses to several examples become one: ``mean``, ``any`` (the greatest)
+            or ``all`` (the least).
+        crop: the part of the pictures that is meant, ``(x, y, width, height)`` or the same in a
+            text: fractions of the picture if all four are at most 1, else pixels.
+        where: a filter such as ``"brand = 'acme' AND taken_at >= '2024'"``, exact and applied
+            before the search; see :mod:`query.where`.
+        exclude_same: a column; pictures with a value that an example has there are left out.
+        min_percentile: hits below are left out, so that fewer than ``k`` may come back.
+        sort: the order of the ``k`` most alike: ``score``, ``date`` (EXIF, newest first, those
+            without a date last) or ``path``. A hit's rank stays that of its likeness.
+        group_duplicates: whether near-duplicates, alike under all conditions of the gallery (see
+            :mod:`query.duplicates`), are folded into the best of them.
+        alike_above: the percentile below which a best hit is said to be no real likeness.
+    """
+
+    unlike: Conditions
+    combine: str
+    crop: str | Sequence[float] | None
+    where: str | None
+    exclude_same: str | None
+    min_percentile: float
+    sort: str
+    group_duplicates: bool
+    alike_above: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """All of one question; see :meth:`query.engine.Engine.search` for what each part means.
+
+    Attributes:
+        pictures: the examples; empty if a text is asked with.
+        conditions: name to weight, at least one above 0.
+        text: asked for in words, in place of pictures.
+        unlike: respects in which hits shall differ from the examples: name to weight.
+        k: how many hits.
+        combine: one of :data:`COMBINE`.
+        region: the part of the examples that is meant.
+        where: a filter, see :mod:`query.where`.
+        exclude_same: a column; pictures with the examples' value are left out.
+        min_percentile: hits below are left out.
+        sort: one of :data:`SORT`.
+        group_duplicates: whether near-duplicates are folded into the best of them.
+        alike_above: the percentile below which a best hit is said to be no real likeness.
+    """
+
+    pictures: tuple[Picture, ...]
+    conditions: Mapping[str, float]
+    text: str = ""
+    unlike: Mapping[str, float] = field(default_factory=dict)
+    k: int = 10
+    combine: str = "mean"
+    region: Region | None = None
+    where: str | None = None
+    exclude_same: str | None = None
+    min_percentile: float = 0.0
+    sort: str = "score"
+    group_duplicates: bool = False
+    alike_above: float = ALIKE_ABOVE
+
+    @classmethod
+    def of(
+        cls,
+        pictures: tuple[Picture, ...],
+        condition: Conditions,
+        k: int = 10,
+        text: str = "",
+        **more: Unpack[Options],
+    ) -> Question:
+        """A question from what is given in Python or on the command line.
+
+        Raises:
+            UsageError: if it cannot be meant.
+        """
+        plain: dict[str, Any] = dict(more)
+        unlike = weighted(plain.pop("unlike", None) or (), "--not")
+        crop = plain.pop("crop", None)
+        region = Region.parse(crop) if crop is not None else None
+        return cls(pictures, weighted(condition), text, unlike, k, region=region, **plain)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: with the way out.
+        """
+        if self.k < 1:
+            raise UsageError(f"-k must be at least 1, not {self.k}.")
+        if not any(self.conditions.values()):
+            raise UsageError(
+                "No condition has a weight above 0; name one, such as `--condition color`."
+            )
+        for option, value, words in (("combine", self.combine, COMBINE), ("sort", self.sort, SORT)):
+            if value not in words:
+                raise UsageError(
+                    f"There is no --{option} {shortened(value)}; choose one of {', '.join(words)}."
+                )
+        for option, number in (
+            ("min-percentile", self.min_percentile),
+            ("alike-above", self.alike_above),
+        ):
+            if not 0 <= number <= 100:
+                raise UsageError(f"--{option} is {number:g}; give a percentile from 0 to 100.")
+        if self.text and self.region:
+            raise UsageError("--crop takes a part of a picture; leave it out with --text.")
+
+
+def examples_of(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
+    """One picture or several, as a tuple.
+
+    Raises:
+        UsageError: if there is none, or something that is no picture.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        pictures = tuple(given)
+    else:
+        pictures = (given,)
+    if not pictures:
+        raise UsageError("There is no picture to ask with; give one or more.")
+    for picture in pictures:
+        if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
+            raise UsageError(
+                f"A {type(picture).__name__} is no picture to ask with; give a file's name, its "
+                "bytes, a PIL image, an array, or a path or key of the gallery."
+            )
+    return pictures
+
+
+def as_image(array: NDArray[Any]) -> Image.Image:
+    """An array as an RGB picture.
+
+    Args:
+        array: uint8 [height, width], [height, width, 3] or [height, width, 4].
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    shape = array.shape
+    sound = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not sound or not array.size:
+        raise UsageError(
+            f"An array of {array.dtype} {list(shape)} is no picture; give uint8 [height, width], "
+            "[height, width, 3] or [height, width, 4]."
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,219 @@
+"""docs/json.md against what the commands print: nothing missing, nothing more, types as stated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cies
+from cies.cli import app
+from eval.bench.start import Start
+from ingest.encoders.dior import DiorEncoder
+from query.hits import Hit, Part, Query
+
+PAGE = Path(__file__).parent.parent / "docs" / "json.md"
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "int": (int,),
+    "number": (int, float),
+    "bool": (bool,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+def documented(heading: str) -> dict[str, str]:
+    """Fields of a document to their types, as its table says."""
+    section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE)
+    assert rows and len(dict(rows)) == len(rows)
+    return dict(rows)
+
+
+def leaves(value: Any, table: dict[str, str], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its path; what the table calls an object is one value."""
+    if isinstance(value, dict) and table.get(path) != "object":
+        for name, inner in value.items():
+            yield from leaves(inner, table, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, list) and table.get(path) != "any":
+        for inner in value:
+            yield from leaves(inner, table, f"{path}[]")
+    else:
+        yield path, value
+
+
+def wrong(document: Any, table: dict[str, str]) -> list[str]:
+    """Values that the table does not know, or knows as something else."""
+    found = []
+    for path, value in leaves(document, table):
+        kinds = table.get(path, "").split(" or ")
+        types = tuple(kind for name in kinds for kind in KINDS.get(name, ()))
+        right = kinds == ["any"] or (
+            isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+        )
+        if not right:
+            found.append(f"{path} = {value!r}, documented as {table.get(path)}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def gallery(world: Path, tmp_path_factory: pytest.TempPathFactory, builtin: DiorEncoder) -> Path:
+    """A few pictures, one that cannot be read and one that is gone."""
+    folder = tmp_path_factory.mktemp("json")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(1, 7):
+        name = f"0000{number}.jpg"
+        (pictures / name).write_bytes((world / "images" / name).read_bytes())
+    (pictures / "bad.jpg").write_text("no picture")
+    (pictures / "copy.jpg").write_bytes((pictures / "00001.jpg").read_bytes())
+    cies.ingest(cies.create(folder / "gallery"), [pictures], ["color", "shape"])
+    (pictures / "00006.jpg").unlink()
+    cies.ingest(cies.create(folder / "gallery"), [pictures])
+    return folder / "gallery"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What a command prints, in this process."""
+    capsys.readouterr()
+    app([str(word) for word in words], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n in range(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("heading", "arguments", "at_least", "whole"),
+    [
+        (
+            "cies search --json",
+            "search {picture} -g {gallery} -c color --json",
+            {"hits[].word"},
+            True,
+        ),
+        (
+            "cies search --json",
+            "search {picture} -g {gallery} -c color -c shape --json",
+            {"hits[].parts[].word"},
+            True,
+        ),
+        (
+            "cies ingest --json",
+            "ingest {pictures} -g new -c color --json",
+            {"failed[].gone_at"},
+            True,
+        ),
+        (
+            "cies ingest --plan --json",
+            "ingest {pictures} -g new -c color --plan --json",
+            set(),
+            True,
+        ),
+        (
+            "cies status --json",
+            "status -g {gallery} --json",
+            {"failed[].path", "gone[].since", "conditions[].settings"},
+            False,
+        ),
+        ("cies status --json", "status -g {gallery} --failed --json", {"failed_by_status"}, False),
+        ("cies status --json", "conditions -g {gallery} --json", {"conditions[].name"}, False),
+        ("cies facets --json", "facets -g {gallery} -c color --json", {"facets[].word"}, True),
+        (
+            "cies gallery --json",
+            "gallery -g {gallery} -c color --json",
+            {"conditions[].groups[].pictures[].key", "conditions[].groups[].representatives[]"},
+            True,
+        ),
+        (
+            "cies outliers --json",
+            "outliers -g {gallery} -c color --json",
+            {"outliers[].nearest_word"},
+            True,
+        ),
+        (
+            "cies dupes --json",
+            "dupes -g {gallery} -c color --threshold 0.5 --json",
+            {"exact[].paths[]", "near[][].files"},
+            True,
+        ),
+        ("cies config --json", "config --json", {"settings[].from", "files[].read"}, True),
+        ("cies verify --json", "verify -g {gallery} --json", {"damaged"}, True),
+        ("cies repair --json", "repair -g {gallery} --dry-run --json", {"dry_run"}, True),
+        ("cies prune --json", "prune -g {gallery} --dry-run --json", {"paths[]"}, True),
+        (
+            "cies eval --json",
+            "eval {gallery} --labels labels.csv --json",
+            {"cells[].metrics"},
+            True,
+        ),
+        ("cies models --json", "models --json", {"hub[].runs_on", "families"}, True),
+    ],
+)
+def test_a_document_is_as_the_page_says(
+    heading: str,
+    arguments: str,
+    at_least: set[str],
+    whole: bool,
+    gallery: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = documented(heading)
+    pictures = gallery.parent / "pictures"
+    (gallery.parent / "labels.csv").write_text(LABELS)
+    places = {"picture": pictures / "00001.jpg", "pictures": pictures, "gallery": gallery}
+    words = [
+        str(gallery.parent / word) if word == "labels.csv" else word.format(**places)
+        for word in arguments.split()
+    ]
+    document = json.loads(printed(capsys, *words))
+    assert document["schema_version"] == 1
+    assert wrong(document, table) == []
+    paths = {path for path, _ in leaves(document, table)}
+    assert paths >= at_least | {"schema_version"}
+    if whole:
+        # Members of lists may be lacking, all else is there.
+        assert {path for path in table if "[]" not in path} <= paths
+
+
+def test_lines_are_the_hits_of_the_document(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {
+        path.removeprefix("hits[]."): kind
+        for path, kind in documented("cies search --json").items()
+        if path.startswith("hits[].") or path == "schema_version"
+    }
+    picture = gallery.parent / "pictures" / "00001.jpg"
+    out = printed(capsys, "search", picture, "-g", gallery, "-c", "color", "--jsonl")
+    lines = out.splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        assert wrong(json.loads(line), table) == []
+
+
+def test_the_page_has_every_field_of_the_values_behind_it() -> None:
+    search = documented("cies search --json")
+    for prefix, names in (
+        ("hits[]", [field.name for field in fields(Hit)]),
+        ("hits[].parts[]", list(Part.__annotations__)),
+        ("query", [field.name for field in fields(Query)]),
+    ):
+        for name in names:
+            assert any(path.startswith(f"{prefix}.{name}") for path in search), name
+    starts = documented("cies bench start --json")
+    for field in fields(Start):
+        assert any(path.startswith(f"starts[].{field.name}") for path in starts)
+
+
+def test_the_comparison_can_fail() -> None:
+    table = {"a": "int", "b[].c": "text or null", "d": "object"}
+    assert wrong({"a": 1, "b": [{"c": None}, {"c": "x"}], "d": {"any": 1}}, table) == []
+    assert len(wrong({"a": True, "b": [{"c": 1}], "e": 1}, table)) == 3
