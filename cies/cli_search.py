@@ -122,7 +122,9 @@ def search(
     html: HtmlOption = None,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
-    index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    index: Annotated[
+        str, typer.Option(help="auto, exact, faiss, ivf, hnsw, pq, lance or gpu.")
+    ] = "auto",
     device: DeviceOption = "auto",
 ) -> None:
     """Find the pictures most like one, or those that suit a text, in the respects you name.
@@ -134,13 +136,17 @@ def search(
     from cies.output import chosen, show_hits
     from cies.settings import find_gallery
     from indexes.errors import UsageError
+    from indexes.factory import KINDS
     from query.question import ALIKE_ABOVE, Options, Question, examples_of, weighted
 
     output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
     if bool(image) == (text is not None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
-    if index not in ("auto", "exact", "faiss"):
-        raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
+    if index not in KINDS and not any(character.isdigit() for character in index):
+        raise UsageError(
+            f"There is no index '{index}'; choose {', '.join(KINDS)}, or a FAISS factory string "
+            "such as 'IVF1024,SQ8'."
+        )
     options = Options(
         unlike=unlike or (),
         combine=combine,
