@@ -31,7 +31,7 @@ def open(
     Args:
         path: the gallery's folder.
         device: where the model runs if a new picture is asked for.
-        index: ``exact``, ``faiss`` or ``auto``.
+        index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
         geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
             default.
         gone: whether pictures are found of which no file was left at the last scan.

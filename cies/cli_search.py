@@ -122,7 +122,7 @@ def search(
     html: HtmlOption = None,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
-    index: Annotated[str, typer.Option(help="auto, exact or faiss.")] = "auto",
+    index: Annotated[str, typer.Option(help="As for `cies index --kind`, this time.")] = "auto",
     device: DeviceOption = "auto",
 ) -> None:
     """Find the pictures most like one, or those that suit a text, in the respects you name.
@@ -139,8 +139,6 @@ def search(
     output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
     if bool(image) == (text is not None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
-    if index not in ("auto", "exact", "faiss"):
-        raise UsageError(f"There is no index '{index}'; choose auto, exact or faiss.")
     options = Options(
         unlike=unlike or (),
         combine=combine,

@@ -241,11 +241,14 @@ def _from_toml(option: Option, value: Any, file: File) -> Any:
     kind = option.kind
     if kind is list and isinstance(value, str):
         value = [value]
-    right = (
-        (isinstance(value, bool) if kind is bool else not isinstance(value, bool))
-        and isinstance(value, (int, float) if kind is float else str if kind is Path else kind)
-        and (kind is not list or all(isinstance(one, str) for one in value))
-    )
+    if kind is list:
+        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    elif kind is bool:
+        right = isinstance(value, bool)
+    else:
+        # In Python true and false are whole numbers, in a file they are not.
+        types = (int, float) if kind is float else (str,) if kind is Path else (kind,)
+        right = isinstance(value, types) and not isinstance(value, bool)
     if not right:
         raise UsageError(
             f"{file.path}: '{option.key}' is {value!r}, but for `cies {option.command}` it must "

@@ -18,7 +18,9 @@ It is a cache: whatever is wrong with a file, the folder is not used and made an
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import time
 import uuid
@@ -48,6 +50,9 @@ _VECTORS = "vectors.f16"
 
 #: Seconds after which a folder that is not finished is nobody's any more.
 _CRASHED = 86_400.0
+
+#: Disk left free for what is no cache.
+_SPARE_BYTES = 256 * 2**20
 
 #: The files that are checked whole when they are opened: name to dtype and columns.
 _SMALL: dict[str, tuple[Any, int]] = {
@@ -155,7 +160,9 @@ def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> B
     fresh = parent / f".new-{uuid.uuid4().hex[:12]}"
     try:
         fresh.mkdir(parents=True)
-        halves = _mapped(fresh / _VECTORS, np.float16, (len(digest.keys), _width(held)), "w+")
+        shape = (len(digest.keys), _width(held))
+        _reserve(fresh / _VECTORS, 2 * shape[0] * shape[1])
+        halves = _mapped(fresh / _VECTORS, np.float16, shape, "r+")
         base = _filled(held, digest, move, halves)
         if isinstance(halves, np.memmap):
             halves.flush()
@@ -296,9 +303,22 @@ def read_base(folder: Path) -> Base:
 def _mapped(path: Path, dtype: Any, shape: tuple[int, int], mode: Any) -> NDArray[Any]:
     """A file as an array; an empty one cannot be mapped."""
     if not shape[0] * shape[1]:
-        path.touch() if mode == "w+" else None
         return np.zeros(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode=mode, shape=shape)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file whose bytes the disk has: a mapped one that finds it full ends the process.
+
+    Raises:
+        OSError: if there is no room for it, and some to spare for what must be written.
+    """
+    if shutil.disk_usage(path.parent).free < size + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with path.open("wb") as file:
+        file.truncate(size)
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _checked_bytes(path: Path, size: int, crc: int) -> bytes:

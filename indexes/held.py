@@ -95,7 +95,7 @@ class Held:
             ValueError: if a key is no SHA-256, or two of them begin with the same 8 bytes.
             GalleryError: if a table cannot be read.
         """
-        rows = self._to_be_found(self._rows.numbered(["key", "checksum"]))
+        rows = self._to_be_found(self._rows.read(["key", "checksum"], numbered=True))
         raw = raw_keys(rows.column("key"))
         order = np.argsort(prefixes(raw))
         raw = raw[order]

@@ -110,8 +110,7 @@ class Table:
         """Keep to the newest committed state from now on, whatever is written later.
 
         Returns:
-            SHA-256 of its manifest in hexadecimal, which lists the table's files by random names:
-            equal for equal states, and never the same again for others.
+            SHA-256 of its manifest, which no other state has: it lists files of random names.
 
         Raises:
             GalleryError: if the table cannot be read.
@@ -130,20 +129,21 @@ class Table:
         if not self._frozen:
             self._table.checkout_latest()
 
-    def read(self, columns: Iterable[str] | None = None) -> pa.Table:
+    def read(self, columns: Iterable[str] | None = None, numbered: bool = False) -> pa.Table:
         """All rows of the newest committed state.
 
         Args:
             columns: names to read; all of them by default.
+            numbered: with the rows' numbers in ``_rowid``.
 
         Raises:
             GalleryError: if a file of the table is damaged so that it cannot be read.
         """
         with _told(self.folder, "Cannot read"):
             self._catch_up()
-            query = self._table.search()
+            query = self._table.search().with_row_id(numbered)
             if columns is not None:
-                query = query.select(list(columns))
+                query = query.select([*columns, *(["_rowid"] if numbered else [])])
             rows = query.to_arrow()
             rows.validate(full=True)
             return rows
@@ -159,19 +159,10 @@ class Table:
             query = self._table.search().select(list(columns))
             yield from query.to_batches(batch_size=rows)
 
-    def numbered(self, columns: Iterable[str]) -> pa.Table:
-        """As :meth:`read`, with the rows' numbers in ``_rowid``."""
-        with _told(self.folder, "Cannot read"):
-            self._catch_up()
-            names = [*columns, "_rowid"]
-            rows = self._table.search().with_row_id(True).select(names).to_arrow()
-            rows.validate(full=True)
-            return rows
-
-    def some(self, numbers: Iterable[int], columns: Iterable[str]) -> pa.Table:
+    def some(self, numbers: list[int], columns: Iterable[str]) -> pa.Table:
         """The rows of these ``_rowid``, in no particular order, of a frozen table."""
         with _told(self.folder, "Cannot read"):
-            rows = self._table.take_row_ids(list(numbers)).select(list(columns)).to_arrow()
+            rows = self._table.take_row_ids(numbers).select(list(columns)).to_arrow()
             rows.validate(full=True)
             return rows
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_json import documented, wrong
 from typer.testing import CliRunner
 
 import eval.bench.search as search
@@ -31,6 +32,7 @@ def test_bench_of_generated_vectors(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["schema_version"] and document["environment"]["numpy"] == np.__version__
+    assert not wrong(document, documented("cies bench search --json"))
     figures = document["figures"]
     lines = {line["way"]: line for line in figures["lines"]}
     assert list(lines) == ["exact", "faiss", "numpy", "faiss-flat", "lancedb"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from galleries import clustered, key, put
+from test_json import documented, wrong
 from typer.testing import CliRunner
 
 from cies.cli import app
@@ -42,6 +43,7 @@ def test_index_builds_and_shows(gallery: Path) -> None:
     assert (color["chosen"], color["in_use"], color["pictures"]) == ("hnsw", "hnsw", 300)
     assert index["factory"] == "HNSW32,SQ8" and index["recall_at_10"] > 0.95
     assert index["build_seconds"] > 0 and index["bytes"] > 0 and color["rows_bytes"] > 300 * 64
+    assert not wrong(json.loads(built.stdout), documented("cies index --json"))
     table = run(app, ["index", "-g", str(gallery)])
     assert "hnsw *" in table.stdout and "exact *" in table.stdout
     # Searches go through it, from a new engine on.

@@ -259,6 +259,19 @@ def test_a_gallery_that_cannot_be_written_is_searched_all_the_same(
         opener(gallery).build("faiss")
 
 
+def test_a_full_disk_costs_the_cache_and_no_more(
+    plain: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gallery, held = copied(plain, tmp_path), plain[1]
+    monkeypatch.setattr("indexes.base_rows._SPARE_BYTES", 2**62)
+    check(opener(gallery).open("faiss"), held, 0.97)
+    assert "no space left" in caplog.text
+    assert not list(opener(gallery).folder.iterdir()), "nothing half-written is left"
+
+
 def test_threads_search_while_a_writer_ingests_and_indexes_are_swapped(tmp_path: Path) -> None:
     gallery, held = made(tmp_path / "g.cies", 600)
     states = {frozenset(held)}

@@ -286,8 +286,9 @@ def _list(
         link = _original(paths, pictures.originals, PurePosixPath(section.folder))
         if link:
             image = f'<a href="{link}">{image}</a>'
+        chance = f", {section.table.word_probabilities[row]:.0%} sure" if said and word else ""
         differs = said or word != group.word
-        shown = f"<b>{text(word) if word else 'no word'}</b>" if differs else ""
+        shown = f"<b>{text(word) or 'no word'}{chance}</b>" if differs else ""
         figures.append(
             f"<li><figure>{image}<figcaption>{shown}{text(name)}</figcaption></figure></li>"
         )

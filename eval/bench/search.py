@@ -47,7 +47,6 @@ _COLD_RUNS = 3
 #: Length of what is added to a gallery's own vectors to make questions of them.
 _PERTURBED = 0.3
 
-#: Scores this close are as good.
 _TIE = 1e-5
 
 Ask = Callable[[Vectors], tuple[NDArray[np.int64], Vectors]]
