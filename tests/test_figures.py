@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cies
@@ -22,30 +23,42 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     return evaluate(cies.open(folder / "gallery"), read_labels(labels))
 
 
-def test_nearest_neighbours_share_color_and_shape(matrix: Matrix) -> None:
-    # In a gallery of 1,500 it is 0.976 and 0.931; in a smaller one fewer are near.
-    assert matrix.cell("color", "color").metrics["P@1"].value >= 0.90
-    assert matrix.cell("shape", "shape").metrics["P@1"].value >= 0.80
+#: P@1 and MAP@R over chance under the own label: about a tenth below what 1,500 pictures gave (P@1
+#: 0.90 for color, 0.72 for 43 shapes; README), since in a smaller gallery fewer are near.
+LEAST = {
+    "color": (0.82, 0.72),
+    "shape": (0.50, 0.40),
+    "pattern": (0.60, 0.38),
+    "material": (0.42, 0.18),
+    "background": (0.94, 0.92),
+    "size": (0.75, 0.60),
+    "count": (0.62, 0.42),
+    "style": (0.84, 0.74),
+    "stroke": (0.86, 0.76),
+    "frame": (0.95, 0.92),
+}
 
 
 def test_every_condition_finds_its_own_label_best(matrix: Matrix) -> None:
-    assert set(matrix.conditions) == set(matrix.labels) == set(FACTORS)
-    for condition in matrix.conditions:
-        corrected = {
-            label: matrix.cell(condition, label).metrics["MAP@R"].corrected
+    assert set(matrix.conditions) == set(matrix.labels) == set(FACTORS) == set(LEAST)
+    for condition, (nearest, whole) in LEAST.items():
+        own = matrix.cell(condition, condition).metrics
+        assert own["P@1"].value >= nearest, condition
+        assert own["MAP@R"].corrected >= whole, condition
+        others = [
+            matrix.cell(condition, label).metrics["MAP@R"].corrected
             for label in matrix.labels
-        }
-        own = corrected.pop(condition)
-        assert own > 0.5
+            if label != condition
+        ]
         # What it should not have found is near chance.
-        assert max(corrected.values()) < 0.15
+        assert max(others) < 0.15 and np.mean(others) < 0.06, condition
 
 
 def test_words_are_the_labels(tmp_path: Path, matrix: Matrix) -> None:
     labels = read_labels(write_world(tmp_path / "w", 100, seed=778))
     cies.ingest(cies.create(tmp_path / "g"), [tmp_path / "w" / "images"], ["color", "shape"])
     engine = cies.open(tmp_path / "g")
-    for condition, least in (("color", 0.9), ("shape", 0.8)):
+    for condition, least in (("color", 0.85), ("shape", 0.65)):
         column = engine.vectors(condition)
         said = {
             Path(engine.path(k)).name: w for k, w in zip(column.keys, column.words, strict=True)

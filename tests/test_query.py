@@ -30,7 +30,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     """120 rendered pictures of four shapes under three conditions, with a table of products."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "images").mkdir()
-    scenes = [s for s in sample_scenes(700, 21) if s.labels["shape"] in SHAPES][:120]
+    scenes = [s for s in sample_scenes(2000, 21) if s.labels["shape"] in SHAPES][:120]
     lines = ["file,sku,price"]
     labels = {}
     for number, scene in enumerate(scenes):

@@ -72,7 +72,7 @@ class Plan:
     pictures: int = 80_000
     seed: int = 1
     vision_steps: int = 6_000
-    joint_steps: int = 2_500
+    joint_steps: int = 2_000
     matrix_rate: float = 4e-3
     other_rate: float = 1e-3
     workers: int = 2
