@@ -7,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cies.console import print_json, print_table, say
+from cies.settings import find_gallery
 from eval.bench.search import BATCHES, Figures, bench_search, environment
 from eval.bench.search_vectors import write_generated
-from indexes.errors import ModelError, UsageError
+from indexes.errors import ModelError
 from ingest.encoders.base import Encoder, EncoderSpec
 from query.engine import Engine
 from query.hits import SCHEMA_VERSION
@@ -30,25 +31,28 @@ def run_bench_search(
         size: how many vectors are generated.
         dimension: of each.
         seed: of the generation.
-        place: a gallery's folder; generated vectors by default.
-        condition: of that gallery.
+        place: a gallery's folder; the one that every command finds by default.
+        condition: of that gallery; generated vectors by default.
         folder: where to work; a temporary one by default.
         as_json: print one JSON document.
 
     Raises:
-        UsageError: if a gallery is named without a condition, or the other way round.
+        GalleryMissing: if there is no gallery.
+        UnknownCondition: if it has no such condition.
         GalleryError: if the disk is full.
     """
     from indexes.gallery import Gallery
 
-    if (place is None) != (condition is None):
-        raise UsageError("--gallery and --condition go together; leave both out to generate.")
     asked: dict[str, object]
-    if place is not None and condition is not None:
+    if condition is not None:
+        place = find_gallery(place)
         engine = Engine(Gallery.open(place), _no_model)
         figures = bench_search(engine, condition, None, say)
         asked = {"gallery": str(place), "condition": condition}
     else:
+        if place is not None:
+            # It may have been set for good, for other commands.
+            say("Generated vectors are measured; name a --condition for those of a gallery.")
         asked = {"size": size, "dimension": dimension, "seed": seed}
         with TemporaryDirectory(prefix="cies-bench-", dir=folder) as made:
             say(f"Writing a gallery of {size} vectors of {dimension} ...")

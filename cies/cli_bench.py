@@ -95,14 +95,15 @@ def bench_starting(
 
 @bench.command("search")
 def bench_searching(
-    size: Annotated[int, typer.Option(help="Vectors to generate.", min=300)] = 100_000,
+    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 100_000,
     dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
     gallery: Annotated[
-        Optional[Path], typer.Option("--gallery", "-g", help="Measure on its vectors instead.")
+        Optional[Path], typer.Option("--gallery", "-g", help="With -c: where its vectors are.")
     ] = None,
     condition: Annotated[
-        Optional[str], typer.Option("--condition", "-c", help="Of that gallery.")
+        Optional[str],
+        typer.Option("--condition", "-c", help="Measure on a gallery's vectors of this instead."),
     ] = None,
     folder: Annotated[
         Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
@@ -111,8 +112,8 @@ def bench_searching(
 ) -> None:
     """Measure search: speed, recall, disk and cold start of every index, beside plain libraries.
 
-    Example: cies bench search --size 1000000 --dim 512
+    Example: cies bench search --vectors 1000000 --dim 512
     """
     from cies.bench_search import run_bench_search
 
-    run_bench_search(size, dimension, seed, gallery, condition, folder, as_json)
+    run_bench_search(vectors, dimension, seed, gallery, condition, folder, as_json)

@@ -13,6 +13,7 @@ from cies.output import print_hits
 from cies.page import Row, render_page, write_page
 from eval.labels import read_labels
 from eval.matrix import evaluate
+from eval.world.factors import FILLED
 from eval.world.gallery import write_world
 from ingest.pipeline import Progress
 
@@ -89,11 +90,11 @@ def run_demo(folder: Path, pictures: int) -> None:
 
 
 def _query_number(labels: Path) -> int:
-    """A picture on which all conditions can be seen: a few large things in a clear style."""
+    """A picture on which all conditions can be seen: two filled things, large, in a clear style."""
     values = read_labels(labels).values
     for number, row in enumerate(values.values(), start=1):
-        if (row["size"], row["count"], row["style"]) == ("large", "two", "flat") and (
-            row["pattern"] != "plain" and row["color"] not in ("black", "white", "gray")
-        ):
+        clear = row["style"] in ("flat", "photo") and row["stroke"] == FILLED
+        told_apart = row["pattern"] != "plain" and row["color"] not in ("black", "white", "gray")
+        if clear and told_apart and (row["size"], row["count"]) == ("large", "two"):
             return number
     return 1

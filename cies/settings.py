@@ -188,8 +188,9 @@ def unknown_variables(options: Iterable[Option], environment: Mapping[str, str])
 def _section(file: File, command: str) -> Mapping[str, Any]:
     found: Any = file.values
     for word in command.split():
-        found = found.get(word, {})
-    return dict(found)
+        # A key may have a command's name, as `gallery` has; then there is no section of it.
+        found = found.get(word, {}) if isinstance(found, dict) else {}
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _check(file: File, options: Sequence[Option]) -> None:
@@ -203,12 +204,12 @@ def _check(file: File, options: Sequence[Option]) -> None:
             if isinstance(value, dict) and (inner in commands or inner in groups):
                 walk(value, inner)
                 continue
-            if inner in commands | groups:
+            fitting = [o for o in options if o.key == key and section in ("", o.command)]
+            if inner in commands | groups and not fitting:
                 raise UsageError(
                     f"{file.path}: '{inner}' is a command; what is set for it stands in a section, "
                     f"[{inner.replace(' ', '.')}]."
                 )
-            fitting = [o for o in options if o.key == key and section in ("", o.command)]
             if not fitting:
                 known = {o.key for o in options if section in ("", o.command)} | (
                     {name for name in commands | groups if " " not in name}

@@ -27,7 +27,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bench_of_generated_vectors(tmp_path: Path) -> None:
-    words = ["bench", "search", "--size", "400", "--dim", "32", "--folder", str(tmp_path)]
+    words = ["bench", "search", "--vectors", "400", "--dim", "32", "--folder", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
