@@ -103,7 +103,7 @@ def bench_searching(
     ] = None,
     condition: Annotated[
         Optional[str],
-        typer.Option("--condition", "-c", help="Measure on a gallery's vectors of this instead."),
+        typer.Option("--condition", "-c", help="Measure a gallery's vectors instead."),
     ] = None,
     folder: Annotated[
         Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
