@@ -17,6 +17,7 @@ from kinds import fill, png, put, tar
 from cies.api import default_conditions
 from cies.cli import main
 from cies.plans import amount, duration, make_plan
+from eval.world.factors import FACTORS
 from indexes.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.sources.base import SourceOptions
@@ -163,7 +164,7 @@ def test_nothing_is_changed_and_no_gallery_made(tmp_path: Path, shell: Shell) ->
     code, out, _ = shell("ingest", "p", "t.csv", "-g", "new/g", "--plan", "--json")
     told = json.loads(out)
     assert (code, told["exists"], told["pictures"]) == (0, False, 3)
-    assert told["vectors"] == 3 * 7 and told["passes"] == 3 and told["bytes"] > 0
+    assert told["vectors"] == 3 * len(FACTORS) and told["passes"] == 3 and told["bytes"] > 0
     _, out, err = shell("ingest", "p", "-g", "new/g", "--plan", "-c", "color")
     assert "time\tunknown until measured" in out and "Nothing was changed" in err
     assert digest(tmp_path) == before and not (tmp_path / "new").exists()
