@@ -100,9 +100,20 @@ def print_hits(hits: Hits, form: str, pictures: bool | None = None) -> None:
         _print_table(hits, pictures)
 
 
+def _why_none(hits: Hits) -> str:
+    """Why nothing was found, as far as the question tells."""
+    query = hits.query
+    if query.where or query.exclude_same:
+        way = f"--where {query.where!r}" if query.where else f"--exclude-same {query.exclude_same}"
+        return f"No hits: no other picture passes {way}; loosen it to find more."
+    if hits.notes:
+        return "No hits."  # the notes say why
+    return "No hits: there is no other picture in the gallery under this condition."
+
+
 def _print_table(hits: Hits, pictures: bool | None) -> None:
     if not hits:
-        say("No hits: there is no other picture in the gallery under this condition.")
+        say(_why_none(hits))
     rows = [
         [str(hit.rank), f"{hit.score:.4f}", f"{hit.percentile:.2f}", hit.word, hit.path]
         for hit in hits

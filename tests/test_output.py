@@ -52,6 +52,21 @@ def test_forms_exclude_one_another() -> None:
         chosen(pictures=True, as_json=True)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"where": "price > 9"}, "passes --where 'price > 9'"),
+        ({"exclude_same": "sku"}, "passes --exclude-same sku"),
+        ({}, "no other picture in the gallery"),
+    ],
+)
+def test_no_hits_say_why(
+    asked: dict[str, str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    print_hits(Hits(Query("a.png", "color", "", True, "", 0.0, **asked), ()), "table")
+    assert said in capfd.readouterr().err
+
+
 def test_names_with_newlines_survive_nul(capfd: pytest.CaptureFixture[str]) -> None:
     paths = ["/a b.jpg", "/new\nline.jpg"]
     found = tuple(Hit(n, "", path, 0.5, 50.0, "", 0.0) for n, path in enumerate(paths, 1))
