@@ -23,6 +23,7 @@ def run_bench_search(
     place: Path | None,
     condition: str | None,
     folder: Path | None,
+    kinds: list[str],
     as_json: bool,
 ) -> None:
     """Measure search on generated vectors, or on a gallery's, and print the figures.
@@ -34,6 +35,7 @@ def run_bench_search(
         place: a gallery's folder; the one that every command finds by default.
         condition: of that gallery; generated vectors by default.
         folder: where to work; a temporary one by default.
+        kinds: of indexes; all by default.
         as_json: print one JSON document.
 
     Raises:
@@ -47,7 +49,7 @@ def run_bench_search(
     if condition is not None:
         place = find_gallery(place)
         engine = Engine(Gallery.open(place), _no_model)
-        figures = bench_search(engine, condition, None, say)
+        figures = bench_search(engine, condition, None, say, kinds)
         asked = {"gallery": str(place), "condition": condition}
     else:
         if place is not None:
@@ -57,7 +59,8 @@ def run_bench_search(
         with TemporaryDirectory(prefix="cies-bench-", dir=folder) as made:
             say(f"Writing a gallery of {size} vectors of {dimension} ...")
             gallery = write_generated(Path(made) / "g.cies", size, dimension, seed)
-            figures = bench_search(Engine(gallery, _no_model), "generated", seed, say)
+            engine = Engine(gallery, _no_model)
+            figures = bench_search(engine, "generated", seed, say, kinds)
     about = environment()
     if as_json:
         document = {"environment": about, "asked": asked, "figures": asdict(figures)}

@@ -108,6 +108,10 @@ def bench_searching(
     folder: Annotated[
         Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
     ] = None,
+    kind: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Measure this index, as for `cies index`; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure search: speed, recall, disk and cold start of every index, beside plain libraries.
@@ -116,4 +120,4 @@ def bench_searching(
     """
     from cies.bench_search import run_bench_search
 
-    run_bench_search(vectors, dimension, seed, gallery, condition, folder, as_json)
+    run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)

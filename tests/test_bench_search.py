@@ -20,7 +20,6 @@ from query.engine import Engine
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of seconds."""
-    monkeypatch.setattr(search, "KINDS", ("exact", "faiss"))
     monkeypatch.setattr(search, "QUERIES", 60)
     monkeypatch.setattr(search, "_SECONDS", 0.01)
     monkeypatch.setattr(search, "_COLD_RUNS", 1)
@@ -28,7 +27,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bench_of_generated_vectors(tmp_path: Path) -> None:
     words = ["bench", "search", "--vectors", "400", "--dim", "32", "--folder", str(tmp_path)]
-    done = CliRunner().invoke(app, [*words, "--json"])
+    kinds = ["--kind", "exact", "--kind", "faiss"]
+    done = CliRunner().invoke(app, [*words, *kinds, "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["schema_version"] and document["environment"]["numpy"] == np.__version__
@@ -56,7 +56,7 @@ def test_a_gallery_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     opener = engine.opener("generated")
     opener.build("IVF4,Flat")
     before = opener.known()
-    figures = search.bench_search(engine, "generated", None)
+    figures = search.bench_search(engine, "generated", None, kinds=("exact", "faiss"))
     assert [line.way for line in figures.lines] == ["exact", "faiss"]
     again = Engine(Gallery.open(gallery.path), engine._load).opener("generated")
     assert again.known() == before and again.choice == "IVF4,Flat"

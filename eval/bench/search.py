@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,8 +120,9 @@ def bench_search(
     condition: str,
     seed: int | None,
     progress: Callable[[str], None] = lambda line: None,
+    kinds: Sequence[str] = (),
 ) -> Figures:
-    """Measure every index over one condition of a gallery.
+    """Measure indexes over one condition of a gallery.
 
     The gallery's choice of an index is as before afterwards, and indexes that were not there are
     removed.
@@ -132,9 +133,11 @@ def bench_search(
         seed: of the generated vectors that it holds; ``None`` for a gallery of pictures, whose
             questions are its own vectors with noise added.
         progress: told what is being done.
+        kinds: of indexes, any of :data:`indexes.factory.KINDS` or FAISS factory strings; those
+            of :data:`KINDS` by default.
 
     Raises:
-        UsageError: if there are fewer than 20 pictures.
+        UsageError: if there are fewer than 20 pictures, or there is no such kind.
         CiesError: if the gallery cannot be written to.
     """
     opener = engine.opener(condition)
@@ -149,7 +152,7 @@ def bench_search(
         queries = _questions(exact, seed)
         least = _least(exact, queries)
         lines = []
-        for kind in KINDS:
+        for kind in kinds or KINDS:
             progress(f"Measuring {kind}")
             line = _ours(engine, opener, condition, kind, queries, least)
             if line is not None:
