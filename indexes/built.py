@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from indexes.base import Index, best
 from indexes.base_rows import Base, DamagedCache, read_checked, write_checked
 from indexes.errors import CiesError
-from indexes.faiss_index import REFINE_FACTOR, FaissIndex, GpuIndex, factory_of
+from indexes.faiss_index import FaissIndex, GpuIndex, candidates_per_hit, factory_of
 from indexes.faiss_index import version as faiss_version
 from indexes.matrix import Matrix
 from indexes.vectors import Vectors, unit
@@ -284,7 +284,7 @@ def nearest(
         Rows int64 [n, k] and cosines float32 of the same shape, best first; -1 and -inf where
         fewer were found.
     """
-    rows, scores = ranked_anew(index, matrix, queries, k * REFINE_FACTOR)
+    rows, scores = ranked_anew(index, matrix, queries, k * candidates_per_hit(len(matrix)))
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 

@@ -15,8 +15,10 @@ from indexes.vectors import Vectors
 #: seconds, recall@10 0.997 and above where it was measured.
 DEFAULT_FACTORY = "RaBitQfs,Refine(SQfp16)"
 
-#: Candidates re-ranked per result wanted.
-REFINE_FACTOR = 15
+#: Vectors up to which 15 candidates are ranked anew for each hit wanted; among more of them as many
+#: lie closer than a code can tell, and 40 are. In 1,000,000 x 512 that is recall@10 0.967 against
+#: 0.998, at 8.7 against 10.7 ms; in 100,000 fifteen give 0.9996.
+_MANY = 250_000
 
 #: Lists of an inverted file that are looked at, at least, and what share of them.
 _LEAST_PROBES = 16
@@ -28,6 +30,11 @@ _GRAPH_WIDTH = 128
 #: Vectors that an index learns its codes from, and those added at once.
 _TRAINED = 65_536
 _ADDED = 65_536
+
+
+def candidates_per_hit(size: int) -> int:
+    """How many of an index's candidates are ranked anew for each hit wanted, among ``size``."""
+    return 15 if size <= _MANY else 40
 
 
 def _faiss() -> Any:
@@ -204,7 +211,9 @@ class FaissIndex:
         k = min(k, len(self))
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if isinstance(self._index, self._faiss.IndexRefine):
-            parameters = self._faiss.IndexRefineSearchParameters(k_factor=REFINE_FACTOR)
+            parameters = self._faiss.IndexRefineSearchParameters(
+                k_factor=candidates_per_hit(len(self))
+            )
             scores, rows = self._index.search(queries, k, params=parameters)
         else:
             scores, rows = self._index.search(queries, k)

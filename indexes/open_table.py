@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexes.base import ExactIndex, Index, IndexLost, best, query_blocks
 from indexes.base_rows import pair_scores, sample_rows
 from indexes.factory import kind_in_memory, make_index
-from indexes.faiss_index import REFINE_FACTOR
+from indexes.faiss_index import candidates_per_hit
 from indexes.lazy import Keys
 from indexes.matrix import Matrix
 from indexes.records import VectorColumn, VectorTable
@@ -210,7 +210,7 @@ class OpenTable:
     def _search_index(
         self, index: Index, queries: Vectors, k: int
     ) -> tuple[NDArray[np.int64], Vectors]:
-        wanted = min(k * REFINE_FACTOR, self._indexed)
+        wanted = min(k * candidates_per_hit(self._indexed), self._indexed)
         found, _ = index.search(queries, wanted)
         rows = np.where(found >= 0, found, 0) if self._order is None else self._row_at[found]
         rows = np.where(found >= 0, rows, -1)
