@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import eval.bench.search as search
 from cies.cli import app
 from eval.bench.search_vectors import mixture, write_generated
+from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from query.engine import Engine
 
@@ -46,6 +47,13 @@ def test_bench_of_generated_vectors(tmp_path: Path) -> None:
         assert line["cold_ms"] > 20 * line["p50_ms"]
     assert [one["share"] for one in figures["filtered"]] == [0.01, 0.1, 0.5]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_index_that_is_none_is_no_result(tmp_path: Path) -> None:
+    gallery = write_generated(tmp_path / "g.cies", 300, 32, seed=4)
+    engine = Engine(gallery, lambda spec: pytest.fail("no model is needed"))
+    with pytest.raises(UsageError, match="no index 'foo'"):
+        search.bench_search(engine, "generated", None, kinds=("foo",))
 
 
 def test_a_gallery_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def test_tables_and_shards_in_an_object_store(
     ("address", "message"),
     [
         ("nope://x", "cannot be read"),
+        ("s3://", "names no bucket"),
         ("s3://user:secret@host/x", "holds a password"),
         ("zip://a.zip::memory://b", "Chained"),
         ("memory://nothing/here", "There is nothing at"),

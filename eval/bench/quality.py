@@ -188,14 +188,16 @@ def compare(
     Raises:
         ModelError: if a model cannot be had.
     """
-    progress(f"rendering {count} pictures")
-    scenes = sample_scenes(count, seed)
-    pictures = [render(scene, size) for scene in scenes]
-    values, names = factor_values(scenes), list(FACTORS)
+    # Both models first: a wrong name is not to be learned of after minutes of rendering.
+    dual = DualEncoder.load(clip)
     DiorEncoder.load(lvlm, force=True)  # imports what is needed
     started = time.perf_counter()
     dior = DiorEncoder.load(lvlm, force=True)
     loading = time.perf_counter() - started
+    progress(f"rendering {count} pictures")
+    scenes = sample_scenes(count, seed)
+    pictures = [render(scene, size) for scene in scenes]
+    values, names = factor_values(scenes), list(FACTORS)
     progress("asking the LVLM")
     reading = dior.read(pictures, [Condition.parse(name) for name in names])
     methods = [
@@ -216,7 +218,6 @@ def compare(
     dior.encode(some, four)
     rate = len(some) / (time.perf_counter() - started)
     progress("asking the CLIP")
-    dual = DualEncoder.load(clip)
     seen = dual.encode_images(pictures)
     methods.append(measure("clip", np.repeat(seen[:, None], len(names), axis=1), names, values))
     learned = [

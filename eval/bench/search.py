@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from eval.bench.search_vectors import mixture
 from indexes.base import ExactIndex
-from indexes.errors import CiesError
+from indexes.errors import CiesError, UsageError
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
 from indexes.vectors import Vectors, unit
@@ -198,6 +198,8 @@ def _ours(
 ) -> Line | None:
     try:
         built = opener.build(kind)
+    except UsageError:
+        raise  # a name that is none, not a library that is missing
     except CiesError as error:
         print(f"{kind} is left out: {error}", file=sys.stderr)  # noqa: T201
         return None

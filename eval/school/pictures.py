@@ -23,6 +23,9 @@ UNKNOWN = -1
 #: pictures from elsewhere will be.
 _NAMELESS, _REDUCED = 8, 5
 
+#: Pixels by which a picture may be moved each time it is shown.
+_SHIFT = 6
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -116,3 +119,20 @@ def draw_pictures(
         dtype=np.int64,
     )
     return Pictures(np.load(path), answers, outlines, scenes)
+
+
+def shifted(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Every picture moved a few pixels, its edge carried on, so that patches cut none alike.
+
+    Args:
+        pixels: uint8 [n, side, side, 3].
+        random: decides how far.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    wide = np.pad(pixels, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
+    side = pixels.shape[1]
+    starts = random.integers(0, 2 * _SHIFT + 1, (len(pixels), 2))
+    moved = [each[y : y + side, x : x + side] for each, (y, x) in zip(wide, starts, strict=True)]
+    return np.stack(moved)

@@ -38,9 +38,9 @@ from eval.school.model import (
     make_processor,
 )
 from eval.school.optimizer import Optimizer, decay_start
-from eval.school.pictures import UNKNOWN, draw_pictures
+from eval.school.pictures import UNKNOWN, draw_pictures, shifted
 from eval.school.questions import SENTENCE, Examiner, Questions
-from eval.world.captions import caption, change, describe
+from eval.world.captions import caption, change, describe, short_texts
 from eval.world.factors import FACTORS
 from eval.world.shapes import FORMS, SHAPES
 from ingest.conditions import prompt_templates
@@ -49,9 +49,6 @@ Report = Callable[[str], None]
 
 _NAMES = list(FACTORS)
 _SHAPE = _NAMES.index("shape")
-
-#: Pixels by which a picture may be moved each time it is shown.
-_SHIFT = 6
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ class School:
                 self._remember(name, module, optimizer, number + 1)
 
     def _pixels(self, chosen: Any, random: np.random.Generator) -> torch.Tensor:
-        pixels = _shifted(self.pictures.pixels[chosen], random)
+        pixels = shifted(self.pictures.pixels[chosen], random)
         if random.random() < 0.5:
             pixels = pixels[:, :, ::-1]
         given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
@@ -273,7 +270,7 @@ class School:
             The loss of the words, and the states and answers of pictures and texts together.
         """
         labels = [self.pictures.scenes[i].labels for i in chosen]
-        texts, names = _short_texts(labels, random)
+        texts, names = short_texts(labels, random)
         ids = self.tokenizer(texts, add_special_tokens=False, return_tensors="pt")["input_ids"]
         asked, places = self.examiner.about_text(ids.shape[1], names, template, random)
         asked = asked.to(self.device)
@@ -381,37 +378,9 @@ class School:
         return self.folder / "models"
 
 
-def _shifted(pixels: Any, random: np.random.Generator) -> Any:
-    """Every picture moved a few pixels, its edge carried on, as patches cut none alike."""
-    wide = np.pad(pixels, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
-    side = pixels.shape[1]
-    starts = random.integers(0, 2 * _SHIFT + 1, (len(pixels), 2))
-    moved = [each[y : y + side, x : x + side] for each, (y, x) in zip(wide, starts, strict=True)]
-    return np.stack(moved)
-
-
 def _said(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of answers, ``UNKNOWN`` left out; logits [batch, places, vocabulary]."""
     return functional.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=UNKNOWN)
-
-
-def _short_texts(labels: list[Any], random: np.random.Generator) -> tuple[list[str], list[str]]:
-    """A text about each scene, all of one form and length, and the factors they tell."""
-    forms = (
-        ("{color} {shape}", ["color", "shape"]),
-        ("{pattern} {shape}", ["pattern", "shape"]),
-        ("{color} {pattern} {shape}", ["color", "pattern", "shape"]),
-        ("a {size} {color} {shape} on {background}", ["size", "color", "shape", "background"]),
-        ("{color}", ["color"]),
-        ("{shape}", ["shape"]),
-        ("a {style} of {count} {color} {shape}", ["style", "count", "color", "shape"]),
-        (
-            "{count} {size} {color} {pattern} {shape} on a {background} background",
-            ["count", "size", "color", "pattern", "shape", "background"],
-        ),
-    )
-    text, names = forms[int(random.integers(len(forms)))]
-    return [text.format(**{**each, "shape": each["shape"] or "thing"}) for each in labels], names
 
 
 def _apart_from_length(plan: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import numpy as np
 
@@ -194,3 +194,24 @@ def vocabulary() -> list[str]:
     lines += [plural(shape) for shape in FACTORS["shape"]]
     words = {word.strip('.:,"').lower() for line in lines for word in line.split()}
     return sorted(words - {""})
+
+
+def short_texts(
+    labels: Sequence[Mapping[str, str]], random: np.random.Generator
+) -> tuple[list[str], list[str]]:
+    """A text about each scene, all of one form and length, and the factors they tell."""
+    forms = (
+        ("{color} {shape}", ["color", "shape"]),
+        ("{pattern} {shape}", ["pattern", "shape"]),
+        ("{color} {pattern} {shape}", ["color", "pattern", "shape"]),
+        ("a {size} {color} {shape} on {background}", ["size", "color", "shape", "background"]),
+        ("{color}", ["color"]),
+        ("{shape}", ["shape"]),
+        ("a {style} of {count} {color} {shape}", ["style", "count", "color", "shape"]),
+        (
+            "{count} {size} {color} {pattern} {shape} on a {background} background",
+            ["count", "size", "color", "pattern", "shape", "background"],
+        ),
+    )
+    text, names = forms[int(random.integers(len(forms)))]
+    return [text.format(**{**each, "shape": each["shape"] or "thing"}) for each in labels], names

@@ -72,6 +72,8 @@ def file_system(address: str) -> Any:
             f"The address of {parts.hostname} holds a password, which a gallery would keep; "
             "give it by the environment, as the store's own tools take it."
         )
+    if parts.scheme in _ARROW and not parts.netloc:
+        raise UsageError(f"{address} names no bucket; give one, as in s3://bucket/photos.")
     try:
         return _filesystem(parts.scheme, parts.netloc, os.getpid())
     except ImportError as error:
