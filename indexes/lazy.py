@@ -17,7 +17,33 @@ _DIGITS = np.full(256, 255, dtype=np.uint8)
 _DIGITS[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
 
 
-class Keys(Sequence[str]):
+class _Texts(Sequence[str]):
+    """Texts that are written out when asked for; equal to any sequence of the same."""
+
+    def _one(self, at: int) -> str:
+        raise NotImplementedError
+
+    def _some(self, at: slice) -> list[str]:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self._some(at) if isinstance(at, slice) else self._one(at)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), 4096):
+            yield from self._some(slice(start, start + 4096))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Keys(_Texts):
     """Content keys, kept as raw bytes and written out when asked for."""
 
     def __init__(self, raw: NDArray[np.uint8]):
@@ -27,27 +53,15 @@ class Keys(Sequence[str]):
     def __len__(self) -> int:
         return len(self.raw)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [row.tobytes().hex() for row in self.raw[at]]
+    def _one(self, at: int) -> str:
         key: str = self.raw[at].tobytes().hex()
         return key
 
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self.raw), 4096):
-            yield from self[start : start + 4096]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def _some(self, at: slice) -> list[str]:
+        return [row.tobytes().hex() for row in self.raw[at]]
 
 
-class Words(Sequence[str]):
+class Words(_Texts):
     """One word a picture, from a list of those there are."""
 
     def __init__(self, codes: NDArray[np.uint32], dictionary: Sequence[str]):
@@ -63,22 +77,11 @@ class Words(Sequence[str]):
     def __len__(self) -> int:
         return len(self.codes)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self.dictionary[code] for code in self.codes[at].tolist()]
+    def _one(self, at: int) -> str:
         return self.dictionary[int(self.codes[at])]
 
-    def __iter__(self) -> Iterator[str]:
-        return (self.dictionary[code] for code in self.codes.tolist())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def _some(self, at: slice) -> list[str]:
+        return [self.dictionary[code] for code in self.codes[at].tolist()]
 
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> Words:
