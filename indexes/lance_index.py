@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indexes.base import IndexLost
 from indexes.errors import UsageError
+from indexes.lance import lancedb
 from indexes.vectors import Vectors
 
 #: Lists looked at, at least, and what share of them.
@@ -31,9 +32,7 @@ _LEAST = 256
 
 def version() -> str:
     """LanceDB's own, for naming what it built."""
-    import lancedb
-
-    return f"lancedb {lancedb.__version__}"
+    return f"lancedb {lancedb().__version__}"
 
 
 class LanceIndex:
@@ -45,10 +44,8 @@ class LanceIndex:
         Raises:
             ValueError: if LanceDB cannot open it.
         """
-        import lancedb
-
         try:
-            self._table: Any = lancedb.connect(str(folder)).open_table("vectors")
+            self._table: Any = lancedb().connect(str(folder)).open_table("vectors")
             self._size = int(self._table.count_rows())
             self._lists = _lists(self._size)
         except (RuntimeError, OSError, ValueError) as error:
@@ -74,7 +71,7 @@ class LanceIndex:
             UsageError: if there are too few vectors.
             OSError: if it cannot be written.
         """
-        import lancedb
+        connect = lancedb().connect
         from lancedb.index import IvfRq
 
         if len(numbers) < _LEAST or dimension % 8:
@@ -94,7 +91,7 @@ class LanceIndex:
 
         reader = pa.RecordBatchReader.from_batches(schema, batches())
         try:
-            table = lancedb.connect(str(folder)).create_table("vectors", data=reader)
+            table = connect(str(folder)).create_table("vectors", data=reader)
             settings = IvfRq(distance_type="dot", num_partitions=_lists(len(numbers)))
             table.create_index("vector", config=settings)
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Lance tables on disk. The only module that imports lancedb.
+"""Lance tables on disk.
 
 LanceDB survives a killed process but never syncs to the disk, so after every commit the new
 files and the folders that hold them are synced here; a commit that returned is on the disk.
@@ -16,6 +16,7 @@ from typing import Any, Iterable, Iterator
 import pyarrow as pa
 
 from indexes.errors import GalleryError
+from indexes.lance import lancedb
 from indexes.ledger import Ledger
 
 #: Commits after which a table's small files are merged into larger ones.
@@ -35,6 +36,9 @@ _FILES_AT_REST = 4
 
 #: Keys in one statement.
 _KEYS_AT_ONCE = 1000
+
+#: Rows in one step of reading.
+_ROWS = 8192
 
 
 @contextmanager
@@ -144,7 +148,8 @@ class Table:
             query = self._table.search().with_row_id(numbered)
             if columns is not None:
                 query = query.select([*columns, *(["_rowid"] if numbered else [])])
-            rows = query.to_arrow()
+            # In its own steps of 1,024 rows a million take twice as long.
+            rows = query.to_batches(batch_size=_ROWS).read_all()
             rows.validate(full=True)
             return rows
 
@@ -297,10 +302,9 @@ class Database:
     """A folder of Lance tables."""
 
     def __init__(self, folder: Path):
-        import lancedb
 
         self.folder = folder
-        self._connection = lancedb.connect(str(folder))
+        self._connection = lancedb().connect(str(folder))
 
     def names(self) -> set[str]:
         """The tables there are."""

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "cies": {"indexes", "ingest", "query", "eval"},
 }
 OWNERS = {
-    "lancedb": ("indexes/tables.py", "indexes/lance_index.py", "eval/bench/"),
+    "lancedb": ("indexes/lance.py", "indexes/lance_index.py", "eval/bench/"),
     "faiss": ("indexes/faiss_index.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
