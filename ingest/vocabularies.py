@@ -164,14 +164,25 @@ def vocabulary_of(
             f"No list of words is known for '{name}'; write one with "
             f'`cies conditions edit "{name}" --words "..., ..."`.'
         )
-    words = checked_words(lister(name), f"The list that {lister.model} made for '{name}'")
-    made = Vocabulary(name, words, default_template(name), f"made by {lister.model}")
+    made = made_vocabulary(name, lister)
     if gallery is not None:
         try:
             keep(gallery, made)
         except GalleryError:
             made = replace(made, source=f"{made.source}, not kept: the gallery is not writable now")
     return made
+
+
+def made_vocabulary(condition: str, lister: Lister) -> Vocabulary:
+    """A list made on the spot; it is kept nowhere.
+
+    Raises:
+        UsageError: if what is listed are no words.
+        ModelError: if the lister knows none.
+    """
+    name = list_name(condition)
+    words = checked_words(lister(name), f"The list that {lister.model} made for '{name}'")
+    return Vocabulary(name, words, default_template(name), f"made by {lister.model}")
 
 
 def known_vocabulary(condition: str, gallery: Gallery | None = None) -> Vocabulary | None:
