@@ -85,7 +85,7 @@ class Lvlm:
         deeper = options.token == "first_generated" and options.layer != -1
         self.packs = self.family.mode == "packed" and options.compat is None and not deeper
         self.hints = Hints(model)
-        self._stops = _stop_tokens(model, tokenizer)
+        self._stops = stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
         self._lock = threading.Lock()
 
@@ -346,7 +346,8 @@ class Lvlm:
         return tokens[: next(ends, len(tokens))]
 
 
-def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end what a model says."""
     stops = model.generation_config.eos_token_id
     listed = stops if isinstance(stops, list) else [stops]
     return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
