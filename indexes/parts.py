@@ -23,7 +23,7 @@ def joined(vectors: Vectors) -> Vectors:
     return scaled.reshape(*vectors.shape[:-2], -1)
 
 
-def split(rows: Vectors, parts: int) -> Vectors:
+def split(rows: Vectors | NDArray[np.float16], parts: int) -> Vectors:
     """The inverse of :func:`joined`: float32 [n, parts, dim], unit vectors.
 
     Args:

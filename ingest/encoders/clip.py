@@ -167,7 +167,9 @@ class ClipEncoder(Encoder):
         """Embed texts: float32 [texts, dim], unit rows."""
         return self._dealt(list(texts), _read)
 
-    def _dealt(self, items: list[Any], work: Callable[[DualEncoder, list[Any]], Vectors]) -> Vectors:
+    def _dealt(
+        self, items: list[Any], work: Callable[[DualEncoder, list[Any]], Vectors]
+    ) -> Vectors:
         """Deal items out to the copies of the model, as they become free."""
         if self._count == 1:
             return work(self._dual, items)

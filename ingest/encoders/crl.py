@@ -27,5 +27,6 @@ def fit(texts: Vectors) -> Vectors:
     """
     if texts.shape[0] <= texts.shape[1]:
         return texts
-    turned: Vectors = np.linalg.qr(texts.astype(np.float64), mode="r").astype(np.float32)
-    return turned
+    _, turned = np.linalg.qr(texts.astype(np.float64))
+    result: Vectors = turned.astype(np.float32)
+    return result

@@ -160,9 +160,7 @@ class DualEncoder:
         ]
         return unit(torch.cat(found).numpy())
 
-    def _in_parts(
-        self, given: Given, features: Callable[[Given], torch.Tensor]
-    ) -> torch.Tensor:
+    def _in_parts(self, given: Given, features: Callable[[Given], torch.Tensor]) -> torch.Tensor:
         """Run what was prepared; a batch for which memory runs out is halved, and stays so."""
         count = len(next(iter(given.values())))
         found, start = [], 0

@@ -122,7 +122,7 @@ def make_encoder(
     from ingest.encoders.regional import RegionalEncoder
 
     kinds: tuple[type[DiorEncoder], ...] = (DiorEncoder, GenerativeEncoder, RegionalEncoder)
-    kind = next(kind for kind in kinds if kind.METHOD == method)
+    kind = next(kind for kind in kinds if method == kind.METHOD)
     return kind.load(name, prompt, dtype, device, force, options, device_map)
 
 

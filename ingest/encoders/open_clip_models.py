@@ -21,7 +21,9 @@ from ingest.encoders.models import OPEN_CLIP, ModelSource, digest
 if TYPE_CHECKING:
     from ingest.encoders.dual import Given
 
-_FORMS = f"{OPEN_CLIP}ViT-B-32/laion2b_s34b_b79k, or {OPEN_CLIP}FOLDER with an open_clip_config.json"
+_FORMS = (
+    f"{OPEN_CLIP}ViT-B-32/laion2b_s34b_b79k, or {OPEN_CLIP}FOLDER with an open_clip_config.json"
+)
 
 #: Of each tensor of weights without files of their own, what is digested.
 _DIGEST_NUMBERS = 4096
