@@ -10,7 +10,10 @@ ModelOption = Annotated[
     Optional[str],
     typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
 ]
-MethodOption = Annotated[Optional[str], typer.Option(help="How to embed: dior.")]
+MethodOption = Annotated[
+    Optional[str],
+    typer.Option(help="How to embed: dior, clip, ...; another than the gallery's is added to it."),
+]
 PromptOption = Annotated[
     Optional[str],
     typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
