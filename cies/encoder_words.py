@@ -12,7 +12,7 @@ ModelOption = Annotated[
 ]
 MethodOption = Annotated[
     Optional[str],
-    typer.Option(help="How to embed: dior, clip, ...; another than the gallery's is added to it."),
+    typer.Option(help="How to embed: one of `cies methods`; added if the gallery has it not."),
 ]
 PromptOption = Annotated[
     Optional[str],
@@ -33,6 +33,10 @@ AttentionOption = Annotated[
 ]
 CompatOption = Annotated[
     Optional[str], typer.Option(help="reference, for the published code's vectors.")
+]
+SentencesOption = Annotated[
+    Optional[str],
+    typer.Option(help="What embeds the answers of --method generative; tiny-clip."),
 ]
 GeometryOption = Annotated[
     Optional[str],
