@@ -41,6 +41,7 @@ from indexes.held import Digest, Held
 from indexes.lazy import Keys, Words, positions
 from indexes.matrix import Matrix
 from indexes.open_table import OpenTable, Rows, rows_in_memory
+from indexes.parts import PartedTable, parts_of
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 
@@ -93,6 +94,7 @@ class Opener:
         self._table = table
         self._stored = stored or table
         self._space = Space(move, table.dimension, say)
+        self._kind_of_table = PartedTable if parts_of(table) > 1 else OpenTable
         self._gone = gone
         #: What has the same label is made for the same purpose; one replaces the other.
         self._label = f"{geometry}_gone" if gone else geometry
@@ -139,6 +141,8 @@ class Opener:
         """
         held = Held(self._gallery, self._stored, self._gone)
         chosen = kind if kind != "auto" else self.choice
+        if parts_of(self._table) > 1:
+            chosen = "exact"
         if len(held) < CACHED_FROM and not (self.folder / _CHOICE).is_file():
             return self._in_memory(held, chosen)
         try:
@@ -146,7 +150,7 @@ class Opener:
         except ValueError:
             # Keys that are no checksums, as no gallery of ours has; all is done in memory.
             return self._in_memory(held, chosen)
-        return OpenTable(self._table, self._rows(held, base, digest, chosen))
+        return self._kind_of_table(self._table, self._rows(held, base, digest, chosen))
 
     def build(self, kind: str = "auto") -> Built | None:
         """Build an index anew over all rows, and choose it.
@@ -163,9 +167,14 @@ class Opener:
             UsageError: if there is no such index, there is nothing to index, or the gallery
                 cannot be written to.
         """
+        if parts_of(self._table) > 1 and kind not in ("auto", "exact"):
+            raise UsageError(
+                f"The rows of '{self._table.name}' are compared by the best of their parts, which "
+                "no index serves; choose --kind exact."
+            )
         for attempt in range(_TRIES):
             try:
-                built = self._built(kind)
+                built = self._built("exact" if parts_of(self._table) > 1 else kind)
                 break
             except ValueError as error:
                 raise UsageError(
@@ -231,13 +240,15 @@ class Opener:
             return "exact"
         return kind
 
-    @staticmethod
-    def _ready(kind: str, ready: set[str]) -> str:
+    def _ready(self, kind: str, ready: set[str]) -> str:
         """What a search uses for a kind: on the way to an answer only what takes seconds is
-        built.
+        built, and nothing for vectors that are worked out of others: theirs are short, and the
+        answer shall come at once.
         """
         if kind in ready:
             return kind
+        if self._stored is not self._table or parts_of(self._table) > 1:
+            return "exact"
         return {"ivf": "faiss", "lance": "exact"}.get(kind, kind)
 
     def forget(self, kinds: Iterable[str]) -> None:
@@ -253,7 +264,7 @@ class Opener:
         if self._space.say is not None:
             words, sure = self._space.say(column.vectors)
         column = VectorColumn(column.keys, moved, words, sure)
-        return OpenTable(self._table, rows_in_memory(column, kind, held.state))
+        return self._kind_of_table(self._table, rows_in_memory(column, kind, held.state))
 
     # -- the rows --------------------------------------------------------------------------
 
