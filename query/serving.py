@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL, Statistics, residual
+from indexes.base_rows import Move
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
 from indexes.parts import parts_of
@@ -72,6 +73,14 @@ class Serving:
         if self.view is not None or self.method == BASE:
             return Condition.parse(UNCONDITIONAL)
         return Condition(self.stored.name, str(self.stored.made_by["phrase"]))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A condition as one method answers it, and its table open for search."""
+
+    serving: Serving
+    table: OpenTable
 
 
 class Servings:
@@ -169,10 +178,10 @@ class Servings:
                 names.append(table.name)
         return names
 
-    def lvlm(self) -> Maker | None:
-        """The maker whose vectors know their condition, if the gallery has one."""
-        maker = main_maker(makers(self._gallery))
-        return maker if maker is not None and maker.spec.method in CONDITIONAL else None
+    def lvlms(self) -> list[Maker]:
+        """The makers whose vectors know their condition, the main one first."""
+        there = _in_order(makers(self._gallery))
+        return [maker for maker in there if maker.spec.method in CONDITIONAL and maker.tables]
 
     def _by_default(self, condition: str) -> Serving:
         there = _in_order(makers(self._gallery))
@@ -216,9 +225,7 @@ class Servings:
         table, view, vocabulary = self._views.of(base.tables[0], method, condition)
         return Serving(table, base.tables[0], view, vocabulary)
 
-    def _unknown(
-        self, condition: str, there: Sequence[Maker], why: str = ""
-    ) -> UnknownCondition:
+    def _unknown(self, condition: str, there: Sequence[Maker], why: str = "") -> UnknownCondition:
         tables = [table for maker in there for table in maker.tables]
         names = ", ".join(dict.fromkeys(table.name for table in tables)) or "none"
         parts = [part for part in condition.split(",") if part.strip()][:9]
@@ -247,34 +254,33 @@ class Servings:
 
     def opener(self, serving: Serving) -> Opener:
         """What opens a table and keeps its indexes."""
-        view, stored = serving.view, serving.stored
-        if view is not None:
-            basis = self._views.basis(view)
-            return Opener(
-                self._gallery,
-                serving.table,
-                _VIEW,
-                basis,
-                lambda keys, vectors: view.images(vectors),
-                self._gone,
-                stored,
-                view.said,
-            )
+        stored = serving.stored if serving.view is not None else None
+        way, basis = self._way(serving)
+        say = serving.view.said if serving.view is not None else None
+        move = self.mover(serving)
+        args = serving.table, way, basis, move, self._gone, stored, say
+        return Opener(self._gallery, *args)
+
+    def _way(self, serving: Serving) -> tuple[str, str]:
+        """How vectors are compared, and what names all that moves them there."""
+        if serving.view is not None:
+            return _VIEW, self._views.basis(serving.view)
         if parts_of(serving.table) > 1:
             # The parts of a row have lengths that any other geometry would change.
-            args = _PARTS, "", lambda keys, vectors: vectors
-            return Opener(self._gallery, serving.table, *args, self._gone)
-        statistics = self._statistics_of(stored)
-        basis = statistics.basis(self._geometry)
-        away = self.takes_away(serving)
-        if away:
+            return _PARTS, ""
+        basis = self._statistics_of(serving.stored).basis(self._geometry)
+        if self.takes_away(serving):
             basis += self.opened(self._beside_table(serving)).state
+        return self._geometry, basis
+
+    def mover(self, serving: Serving) -> Move:
+        """Moves stored vectors of pictures of the gallery to where they are compared."""
 
         def move(keys: Sequence[str], vectors: Vectors) -> Vectors:
-            moved = statistics.apply(vectors, self._geometry)
-            return residual(moved, self._beside(serving, keys)) if away else moved
+            beside = self._beside(serving, keys) if self.takes_away(serving) else vectors[:0]
+            return self.moved(serving, vectors, beside, text=False)
 
-        return Opener(self._gallery, serving.table, self._geometry, basis, move, self._gone)
+        return move
 
     def moved(self, serving: Serving, vectors: Vectors, beside: Vectors, text: bool) -> Vectors:
         """New vectors as they are compared: float32 [n, moved], unit rows.
