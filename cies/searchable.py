@@ -36,16 +36,19 @@ class Searchable(Engine):
 
     @property
     def conditions(self) -> list[str]:
-        """The names of the gallery's conditions, in the order they were added."""
-        return [table.name for table in self.gallery.conditions()]
+        """The names of the gallery's conditions, in the order they were added; with several
+        methods or models, of the main one's, or of the one that the gallery was opened for.
+        """
+        return self.names()
 
-    def vectors(self, condition: str) -> Column:
+    def vectors(self, condition: str, method: str | None = None) -> Column:
         """All vectors, words and paths of a condition.
 
         Raises:
             UnknownCondition: naming those there are.
+            UsageError: if there is no such method, or no list of words for a view.
         """
-        column = super().vectors(condition)
+        column = super().vectors(condition, method)
         return Column(**vars(column), paths=[self.path(key) for key in column.keys])
 
     def __len__(self) -> int:

@@ -41,7 +41,7 @@ from indexes.held import Digest, Held
 from indexes.lazy import Keys, Words, positions
 from indexes.matrix import Matrix
 from indexes.open_table import OpenTable, Rows, rows_in_memory
-from indexes.parts import PartedTable, parts_of
+from indexes.parted import PartedTable, parts_of
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 

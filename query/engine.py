@@ -10,20 +10,18 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.errors import ModelError, UsageError
+from indexes.errors import UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import GEOMETRIES
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
 from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
-from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec, check_text
-from ingest.encoders.factory import make_encoder
-from ingest.encoders.models import name_of
 from ingest.pipeline import Progress
 from query.answer import Answer, Asked, query_of
 from query.arithmetic import Mixture, Term, common_rows
+from query.encoders import Encoders
 from query.examples import Example, Examples
 from query.filters import Filters
 from query.fusion import Fused
@@ -31,7 +29,7 @@ from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
 from query.ranking import Ranking, Several, Single
 from query.reranking import Reranked
-from query.second import Second, refusal
+from query.second import reranker, second_of
 from query.serving import Opened, Serving, Servings
 
 
@@ -40,6 +38,7 @@ class Engine:
 
     Attributes:
         gallery: what is searched.
+        encoders: those that were needed so far.
         progress: told how far the embedding of hits is that are ranked again.
     """
 
@@ -72,12 +71,11 @@ class Engine:
             )
         self.gallery = gallery
         self.progress: Callable[[Progress], None] = lambda state: None
-        self._load = load
+        self.encoders = Encoders(load)
         self._gone = gone
         self._servings = Servings(
-            gallery, self._encoder_of, index, geometry or gallery.geometry, gone, method
+            gallery, self.encoders.of, index, geometry or gallery.geometry, gone, method
         )
-        self._encoders: list[Encoder] = []
         self._lined_up: tuple[list[OpenTable], NDArray[np.int64]] | None = None
         self._mixture: tuple[list[Term], Mixture] | None = None
 
@@ -220,7 +218,7 @@ class Engine:
         """
         asked = self._asked(question)
         opened = [Opened(one.serving, one.term.table) for own in asked for one in own]
-        reader = Examples(self.gallery, self._paths, self._servings, self._encoder_of)
+        reader = Examples(self.gallery, self._paths, self._servings, self.encoders.of)
         examples = self._examples(reader, question, opened)
         vectors = [np.stack(own) for own in zip(*(e.vectors for e in examples), strict=True)]
         rankings: list[Ranking] = []
@@ -237,13 +235,18 @@ class Engine:
                     "cannot be found."
                 )
         notes[:0] = _of_tables([one.serving for own in asked for one in own], len(self._paths))
-        second = self._second(question, asked, notes)
+        second = None
+        if question.rerank or question.fill:
+            second, why = second_of(
+                self.gallery, self._servings, self.encoders, self._paths, question, asked
+            )
+            notes += [why] if why else []
         reranked = None
         if second is not None and question.rerank:
             keys = [example.key for example in examples if example.key in self._paths]
 
             def again(best: Sequence[str]) -> Ranking | None:
-                table = second.table([*keys, *best])
+                table = second.table([*keys, *best], self.progress)
                 if table is None:
                     return None
                 other = self._examples(reader, question, [Opened(second.serving, table)])
@@ -344,78 +347,17 @@ class Engine:
             self._mixture = kept
         return kept[1]
 
-    def _second(
-        self, question: Question, asked: Sequence[Sequence[Asked]], notes: list[str]
-    ) -> Second | None:
-        """What ranks the best of a view again, if that is asked for and can be had."""
-        if not question.rerank and not question.fill:
-            return None
-        served = asked[0][0].serving
-        if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
-            notes.append(
-                "Nothing was re-ranked: that is for one condition alone, answered by a view."
-            )
-            return None
-        condition = Condition.parse(served.name)
-        try:
-            maker = self.reranker(question.rerank_model)
-        except ModelError as error:
-            notes.append(f"Nothing was re-ranked: {error}")
-            return None
-        if maker is None:
-            notes.append(
-                "Nothing was re-ranked: the gallery has no vectors by a large model; name one, "
-                "such as --rerank-model tiny-lvlm."
-            )
-            return None
-        spec, dimension = maker
-        refused = refusal(spec, condition)
-        if refused:
-            notes.append(f"Nothing was re-ranked: {refused}")
-            return None
-        return Second(
-            self.gallery,
-            self._servings,
-            spec,
-            dimension,
-            condition,
-            self._encoder_of,
-            self._paths,
-            self.progress,
-        )
-
     def reranker(self, model: str = "") -> tuple[EncoderSpec, int] | None:
-        """The large model that ranks the best of a view again, and the length of its vectors.
-
-        Args:
-            model: its name; by default the gallery's own is taken.
-
-        Returns:
-            ``None`` if none is named and the gallery has none.
+        """The large model that ranks the best of a view again; see :func:`query.second.reranker`.
 
         Raises:
             ModelError: if the one that is named cannot be had.
         """
-        own = self._servings.lvlms()
-        if model:
-            named = [maker for maker in own if maker.spec.model in (model, name_of(model))]
-            if not named:
-                encoder = make_encoder("dior", model)
-                self._encoders.append(encoder)
-                return encoder.spec, encoder.dimension
-            own = named
-        return (own[0].spec, own[0].tables[0].dimension) if own else None
+        return reranker(self._servings, self.encoders, model)
 
     def encoder(self, table: VectorTable) -> Encoder:
         """The encoder that made a stored table, loaded once."""
-        return self._encoder_of(EncoderSpec.from_made_by(table.made_by))
-
-    def _encoder_of(self, spec: EncoderSpec) -> Encoder:
-        for encoder in self._encoders:
-            if encoder.spec == spec:
-                return encoder
-        self._encoders.append(self._load(spec))
-        return self._encoders[-1]
+        return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
 
 
 def _of_tables(servings: Sequence[Serving], pictures: int) -> list[str]:

@@ -61,12 +61,12 @@ class Reranked:
         self._there = {}
         if second is None or not keys:
             return rows[:k], scores[:k]
-        here = {second.table.row(key): row for key, row in zip(keys, head, strict=True)}
-        here.pop(None, None)
+        others = [second.table.row(key) for key in keys]
+        here = {o: row for o, row in zip(others, head, strict=True) if o is not None}
         mask = np.zeros(len(second.table), dtype=np.bool_)
         mask[list(here)] = True
-        found, others = second.best(len(here), mask, frozenset())
-        for row, score in zip(found.tolist(), others.tolist(), strict=True):
+        found, again = second.best(len(here), mask, frozenset())
+        for row, score in zip(found.tolist(), again.tolist(), strict=True):
             self._there[here[row]] = row, score
         self.reranked = len(self._there)
         order = [*self._there, *(row for row in rows.tolist() if row not in self._there)][:k]

@@ -14,10 +14,13 @@ from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.models import find
+from ingest.encoders.models import find, name_of
 from ingest.pipeline import Progress
 from ingest.some import embed_some, mark_for_filling
 from ingest.unkept import embed_unkept
+from query.answer import Asked
+from query.encoders import Encoders
+from query.question import Question
 from query.serving import Serving, Servings
 
 
@@ -37,6 +40,59 @@ def refusal(spec: EncoderSpec, condition: Condition) -> str:
     return f"{spec.model} was not schooled on '{condition.name}' (it knows {', '.join(schooled)})."
 
 
+def reranker(
+    servings: Servings, encoders: Encoders, model: str = ""
+) -> tuple[EncoderSpec, int] | None:
+    """The large model that ranks the best of a view again, and the length of its vectors.
+
+    Args:
+        servings: of the gallery.
+        encoders: loads the one that is named, if the gallery has no vectors by it.
+        model: its name; by default the gallery's own is taken.
+
+    Returns:
+        ``None`` if none is named and the gallery has none.
+
+    Raises:
+        ModelError: if the one that is named cannot be had.
+    """
+    own = servings.lvlms()
+    if model:
+        own = [maker for maker in own if maker.spec.model in (model, name_of(model))]
+        if not own:
+            encoder = encoders.named(model)
+            return encoder.spec, encoder.dimension
+    return (own[0].spec, own[0].tables[0].dimension) if own else None
+
+
+def second_of(
+    gallery: Gallery,
+    servings: Servings,
+    encoders: Encoders,
+    paths: Paths,
+    question: Question,
+    asked: Sequence[Sequence[Asked]],
+) -> tuple[Second | None, str]:
+    """What ranks the best of a view again, or why nothing does."""
+    served = asked[0][0].serving
+    if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
+        return None, "Nothing was re-ranked: that is for one condition alone, answered by a view."
+    condition = Condition.parse(served.name)
+    try:
+        found = reranker(servings, encoders, question.rerank_model)
+    except ModelError as error:
+        return None, f"Nothing was re-ranked: {error}"
+    if found is None:
+        return None, (
+            "Nothing was re-ranked: the gallery has no vectors by a large model; name one, such "
+            "as --rerank-model tiny-lvlm."
+        )
+    refused = refusal(found[0], condition)
+    if refused:
+        return None, f"Nothing was re-ranked: {refused}"
+    return Second(gallery, servings, *found, condition, encoders.of, paths), ""
+
+
 class Second:
     """Embeds pictures under one condition by one model, as they are needed, and keeps them.
 
@@ -54,7 +110,6 @@ class Second:
         condition: Condition,
         load: Callable[[EncoderSpec], Encoder],
         paths: Paths,
-        progress: Callable[[Progress], None],
     ):
         """Embed nothing yet.
 
@@ -66,7 +121,6 @@ class Second:
             condition: the pictures are embedded under it.
             load: gives the encoder of a spec; not called if nothing is missing.
             paths: of the gallery, content key to stored paths.
-            progress: told how far embedding is.
         """
         table = VectorTable(condition.name, dimension, spec.made_by(condition), partial=True)
         self.serving = Serving(table, table)
@@ -77,13 +131,15 @@ class Second:
         self._condition = condition
         self._load = load
         self._paths = paths
-        self._progress = progress
 
-    def table(self, keys: Sequence[str]) -> OpenTable | None:
+    def table(
+        self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
+    ) -> OpenTable | None:
         """A table that holds as many of some pictures as can be had; ``None`` if it cannot be.
 
         Args:
             keys: of the pictures, and of those that are asked with.
+            progress: told how far embedding is.
         """
         wanted = list(dict.fromkeys(keys))
         try:
@@ -94,16 +150,18 @@ class Second:
                     self._condition,
                     wanted,
                     self._load,
-                    self._progress,
+                    progress,
                 )
                 return self._servings.opener(self.serving).open("exact")
             except GalleryError as error:
-                return self._in_memory(wanted, error)
+                return self._in_memory(wanted, error, progress)
         except ModelError as error:
             self.notes.append(f"Nothing was re-ranked: {error}")
             return None
 
-    def _in_memory(self, keys: Sequence[str], error: GalleryError) -> OpenTable:
+    def _in_memory(
+        self, keys: Sequence[str], error: GalleryError, progress: Callable[[Progress], None]
+    ) -> OpenTable:
         """The same where the gallery cannot be written to now: nothing is kept."""
         declared = [t for t in self._gallery.conditions() if t.table == self.serving.table.table]
         there: VectorColumn | None = None
@@ -120,9 +178,7 @@ class Second:
             )
             encoder = self._load(self._spec)
             entry = self.serving.table
-            fresh = embed_unkept(
-                self._gallery, encoder, entry, missing, self._paths, self._progress
-            )
+            fresh = embed_unkept(self._gallery, encoder, entry, missing, self._paths, progress)
             moved = self._servings.mover(self.serving)(fresh.keys, fresh.vectors)
             fresh = replace(fresh, vectors=moved)
         return OpenTable(self.serving.table, _joined(there, fresh, self.serving.table.dimension))

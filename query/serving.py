@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from indexes.base_rows import Move
 from indexes.errors import GalleryError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL, Statistics, residual
-from indexes.base_rows import Move
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
-from indexes.parts import parts_of
+from indexes.parted import parts_of
 from indexes.records import VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition, same_name

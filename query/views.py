@@ -1,23 +1,21 @@
 """Views of a gallery's base vectors: worked out when first asked for, and kept.
 
-Beside a gallery lies, for each condition and method, a folder ``indexes/c_...`` with ``texts.npz``,
-the base vectors of the condition's words, and ``view.npz``, what was worked out from them and from
-the mean of the gallery's pictures; then whatever :mod:`indexes.opening` keeps of the moved rows. The
-folder is named by all that changes the words' vectors. All of it is a cache: whatever is wrong with
-a file, it is made anew.
+Beside a gallery lies, for each condition and method, a folder ``indexes/c_...`` with
+``texts.npz``, the base vectors of the condition's words, and ``view-....npz``, what was worked out
+from them and from the mean of the gallery's pictures; then whatever :mod:`indexes.opening` keeps of
+the moved rows. The folder is named by all that changes the words' vectors, the view by the mean.
+All of it is a cache: whatever is wrong with a file, it is made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from indexes.errors import GalleryError
 from indexes.gallery import Gallery
 from indexes.geometry import Statistics
 from indexes.records import VectorTable
@@ -141,7 +139,7 @@ def _keep(path: Path, data: bytes, replaces: str = "") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
-        os.replace(fresh, path)
+        fresh.replace(path)
         for old in path.parent.glob(replaces) if replaces else ():
             if old != path:
                 old.unlink(missing_ok=True)
