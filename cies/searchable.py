@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cies.reranking import usual
 from indexes.records import VectorColumn
 from query.engine import Engine
+from query.hits import Hits
+from query.question import Question
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,18 @@ class Searchable(Engine):
         """
         column = super().vectors(condition, method)
         return Column(**vars(column), paths=[self.path(key) for key in column.keys])
+
+    def ask(self, question: Question) -> Hits:
+        """Answer a question; where nothing was said of re-ranking, :mod:`cies.reranking` decides.
+
+        Raises:
+            CiesError: see :meth:`query.engine.Engine.ask`.
+        """
+        if question.rerank is not None:
+            return super().ask(question)
+        count, note = usual(self, question)
+        hits = super().ask(replace(question, rerank=count))
+        return replace(hits, notes=(*hits.notes, note)) if note else hits
 
     def __len__(self) -> int:
         """The pictures of which a file is there."""

@@ -38,6 +38,7 @@ class Engine:
 
     Attributes:
         gallery: what is searched.
+        method: by which conditions are answered unless a question names others, or ``None``.
         encoders: those that were needed so far.
         progress: told how far the embedding of hits is that are ranked again.
     """
@@ -70,6 +71,7 @@ class Engine:
                 f"There is no geometry '{geometry}'; choose one of {', '.join(GEOMETRIES)}."
             )
         self.gallery = gallery
+        self.method = method
         self.progress: Callable[[Progress], None] = lambda state: None
         self.encoders = Encoders(load)
         self._gone = gone
