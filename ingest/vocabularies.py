@@ -17,7 +17,7 @@ from typing import Any, Iterable, Mapping, Protocol, Sequence
 
 from indexes.errors import GalleryError, UsageError
 from indexes.gallery import Gallery
-from ingest.conditions import UNCONDITIONAL, Condition, folded
+from ingest.conditions import UNCONDITIONAL, Condition, folded, same_name
 
 #: What a template has where the word goes.
 PLACE = "{word}"
@@ -135,7 +135,7 @@ def list_name(condition: str) -> str:
             f"'{UNCONDITIONAL}' asks for the picture as a whole and has no words; name a "
             "condition, such as color."
         )
-    return _names().get(folded(name), folded(name))
+    return _names().get(folded(name), name)
 
 
 def vocabulary_of(
@@ -164,8 +164,7 @@ def vocabulary_of(
             f"No list of words is known for '{name}'; write one with "
             f'`cies conditions edit "{name}" --words "..., ..."`.'
         )
-    words = checked_words(lister(name), f"The list that {lister.model} made for '{name}'")
-    made = Vocabulary(name, words, default_template(name), f"made by {lister.model}")
+    made = made_vocabulary(name, lister)
     if gallery is not None:
         try:
             keep(gallery, made)
@@ -174,12 +173,25 @@ def vocabulary_of(
     return made
 
 
+def made_vocabulary(condition: str, lister: Lister) -> Vocabulary:
+    """A list made on the spot; it is kept nowhere.
+
+    Raises:
+        UsageError: if what is listed are no words.
+        ModelError: if the lister knows none.
+    """
+    name = list_name(condition)
+    words = checked_words(lister(name), f"The list that {lister.model} made for '{name}'")
+    return Vocabulary(name, words, default_template(name), f"made by {lister.model}")
+
+
 def known_vocabulary(condition: str, gallery: Gallery | None = None) -> Vocabulary | None:
     """As :func:`vocabulary_of`, where nothing is made up: ``None`` if there is no list."""
     name = list_name(condition)
-    entry = gallery.words().get(name) if gallery is not None else None
-    if entry is not None:
-        return _from_entry(name, entry)
+    if gallery is not None:
+        for own in own_vocabularies(gallery):
+            if same_name(own.condition, name):
+                return own
     one = shipped().get(name)
     return one.vocabulary if one else None
 
@@ -205,8 +217,29 @@ def keep(gallery: Gallery, vocabulary: Vocabulary) -> None:
         "template": vocabulary.template,
         "source": vocabulary.source,
     }
+    name = _kept_name(gallery, vocabulary.condition)
     with gallery.writer() as writer:
-        writer.put_words(vocabulary.condition, entry)
+        writer.put_words(name, entry)
+
+
+def forget(gallery: Gallery, condition: str) -> bool:
+    """Take a gallery's own list out, so that the shipped one counts again; whether there was one.
+
+    Raises:
+        GalleryLocked: if another process is writing.
+        GalleryError: if the gallery cannot be written to.
+    """
+    name = _kept_name(gallery, list_name(condition))
+    if name not in gallery.words():
+        return False
+    with gallery.writer() as writer:
+        writer.forget_words(name)
+    return True
+
+
+def _kept_name(gallery: Gallery, name: str) -> str:
+    """The name under which a gallery has a list already, in the spelling it was first given."""
+    return next((kept for kept in gallery.words() if same_name(kept, name)), name)
 
 
 def default_template(condition: str) -> str:
