@@ -33,8 +33,8 @@ from ingest.vocabularies import vocabulary_of
 #: Where the words of a view come from: the lists of configs, or the world itself.
 SHIPPED, OWN = "shipped words", "the world's own values"
 
-#: Pictures embedded at once, and those on which one condition alone is timed.
-_CHUNK, _TIMED = 128, 256
+#: Pictures embedded at once, and those that are timed.
+_CHUNK, _TIMED = 128, 128
 
 #: Rounds of which the median is taken.
 _ROUNDS = 9
@@ -136,12 +136,19 @@ class Way:
         self.parts = int(encoder.spec.settings.get("parts", 1))
 
     def embed(self, pictures: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
-        """Float32 [pictures, conditions, dim], words said as an ingest has them said."""
+        """Float32 [pictures, conditions, dim]."""
         rows = [
-            self.encoder.read(pictures[start : start + _CHUNK], conditions).vectors
+            self.encoder.encode(pictures[start : start + _CHUNK], conditions)
             for start in range(0, len(pictures), _CHUNK)
         ]
         return np.concatenate(rows)
+
+    def rate(self, pictures: Sequence[Image.Image], conditions: Sequence[Condition]) -> float:
+        """Pictures a second, words said as an ingest has them said."""
+        some = pictures[:_TIMED]
+        started = time.perf_counter()
+        self.encoder.read(some, conditions)
+        return len(some) / (time.perf_counter() - started)
 
     def scores(self, queries: Vectors, rows: Vectors) -> NDArray[np.float32]:
         """How alike: float32 [queries, rows]. Of several parts, the best one counts."""
@@ -192,10 +199,8 @@ def compare_methods(
     for way in loaded:
         progress(f"embedding by {way.method}")
         asked = conditions if way.encoder.conditional else [_WHOLE]
-        started = time.perf_counter()
         rows = way.embed(pictures, asked)
-        all_rate = count / (time.perf_counter() - started)
-        found.costs.append(_cost(way, rows, pictures, asked, all_rate))
+        found.costs.append(_cost(way, rows, pictures, asked))
         cells = {
             name: judge_scores(way, rows[:, min(at, len(asked) - 1)], values)
             for at, name in enumerate(names)
@@ -312,13 +317,10 @@ def _cost(
     rows: Vectors,
     pictures: Sequence[Image.Image],
     conditions: Sequence[Condition],
-    all_rate: float,
 ) -> Cost:
     encoder = way.encoder
-    some = pictures[:_TIMED]
-    started = time.perf_counter()
-    way.embed(some, conditions[:1])
-    one_rate = len(some) / (time.perf_counter() - started)
+    one_rate = way.rate(pictures, conditions[:1])
+    all_rate = way.rate(pictures, conditions) if len(conditions) > 1 else one_rate
 
     def ask() -> None:
         seen = encoder.encode(pictures[:1], conditions[:1])[:, 0]
