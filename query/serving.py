@@ -25,7 +25,7 @@ from ingest.encoders.views import VIEWS, View
 from ingest.makers import BASE, CONDITIONAL, Maker, chosen_maker, main_maker, makers
 from ingest.vocabularies import Vocabulary
 from query.question import shortened
-from query.views import DEFAULT_VIEW, Views
+from query.views import DEFAULT_VIEW, QUICK_VIEWS, Views
 
 #: What a table compared by a view, or by the best of its parts, has in place of a geometry.
 _VIEW, _PARTS = "view", "parts"
@@ -153,6 +153,14 @@ class Servings:
                 if not found:
                     raise
         return found or [self.serving(condition)]
+
+    def beside(self, serving: Serving) -> list[Serving]:
+        """What else says which pictures a view may have missed: another view of the same words,
+        and the base vectors themselves.
+        """
+        model = serving.model
+        other = next(name for name in QUICK_VIEWS if name != serving.method)
+        return [self.serving(serving.name, f"{name}:{model}") for name in (other, BASE)]
 
     def names(self, method: str | None = None) -> list[str]:
         """The conditions that a method answers without being told more, in order of declaration.

@@ -28,6 +28,9 @@ from ingest.vocabularies import Vocabulary, vocabulary_of
 #: The view that is taken where none is named; measured in docs/query.md.
 DEFAULT_VIEW = "clay"
 
+#: Those that are worked out in no time.
+QUICK_VIEWS = ("clay", "crl")
+
 _logger = logging.getLogger("cies")
 
 
