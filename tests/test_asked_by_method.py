@@ -309,13 +309,13 @@ def test_what_is_usual_hangs_on_the_measured_speed(engine: cies.Engine) -> None:
 
 
 def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine) -> None:
-    """Of 60 pictures a third are ranked again; docs/query.md has 2,000 and 200."""
-    found = bench_reranking(engine, 20, "clay", 30)
+    """Of 60 pictures half are ranked again; docs/query.md has 200 of 2,000."""
+    found = bench_reranking(engine, 30, "clay", 30)
     assert [one.condition for one in found] == ["color", "shape"]
+    assert np.mean([one.reranked for one in found]) >= 0.9
     for one in found:
-        assert one.reranked >= 0.8 > one.by_view + 0.1
-        assert one.by_chance == pytest.approx(20 / 59)
-    assert np.mean([one.reranked for one in found]) >= 0.85
+        assert one.by_chance == pytest.approx(30 / 59)
+        assert one.reranked > one.by_view + 0.1 and one.reranked > one.by_chance + 0.3
 
 
 # -- fusion ------------------------------------------------------------------------------------
