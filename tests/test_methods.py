@@ -25,7 +25,7 @@ from eval.bench.methods import (
     compare_methods,
     judge_scores,
 )
-from eval.bench.methods_page import page, quality_rows
+from eval.bench.methods_page import quality_rows
 from eval.bench.methods_sets import SetScores, TripletAccuracy, score_sets
 from eval.matrix import Measure, judge
 from eval.metrics import triplet_accuracy
