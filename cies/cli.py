@@ -37,6 +37,7 @@ from cies.encoder_words import (
     TokenOption,
 )
 from cies.words import (
+    ByMethodOption,
     ColumnsOption,
     ExcludeOption,
     GalleryOption,
@@ -156,10 +157,8 @@ def ingest(
     )
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
-        loaded: list[Encoder] = []
 
         def announce(encoder: Encoder) -> None:
-            loaded.append(encoder)
             say(f"Model: {encoder.description}.")
 
         report = api.ingest(
@@ -177,9 +176,8 @@ def ingest(
             options,
             device_map,
             retry_failed=retry_failed,
+            finished=remember_speed,
         )
-    for encoder in loaded:
-        remember_speed(encoder)
     say_sources(opened, report)
     print_failures(report)
     for note in report.notes:
@@ -249,6 +247,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
 ) -> None:
     """Write a condition's vectors, words and columns to a file that other tools read.
 
@@ -268,7 +267,7 @@ def export(
             f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
             "for each, with an -o of its own."
         )
-    rows = write(api.open(find_gallery(gallery)), condition[0], output)
+    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output)
     say(f"{rows} rows written to {output}.")
 
 
@@ -285,6 +284,7 @@ def evaluate(
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
     geometry: OtherGeometryOption = None,
+    method: ByMethodOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.
@@ -298,7 +298,7 @@ def evaluate(
     from eval.matrix import evaluate as judge
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(gallery, geometry=geometry)
+    engine = api.open(gallery, geometry=geometry, method=method)
     matrix = judge(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     if as_json:

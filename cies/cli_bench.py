@@ -149,3 +149,26 @@ def bench_searching(
     from cies.bench_search import run_bench_search
 
     run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)
+
+
+@bench.command("view")
+def bench_viewing(
+    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 100_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+    ] = None,
+    method: Annotated[
+        Optional[list[str]],
+        typer.Option("--method", "-m", help="Measure this view; may be repeated; all by default."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a condition takes that a gallery of base vectors never heard of.
+
+    Example: cies bench view --vectors 100000 --dim 512
+    """
+    from cies.bench_view import run_bench_view
+
+    run_bench_view(vectors, dimension, seed, folder, method or [], as_json)

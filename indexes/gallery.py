@@ -193,10 +193,14 @@ class Gallery:
             ) from error
 
     def conditions(self) -> list[VectorTable]:
-        """The vector tables, in the order they were declared."""
+        """The vector tables, in the order they were declared.
+
+        Of a gallery with several methods or models some have the same name: what tells them apart
+        is what made them.
+        """
         entries = [v for k, v in self._manifest().items() if k.startswith("condition:")]
         entries.sort(key=lambda entry: entry["order"])
-        return [VectorTable(e["name"], e["dimension"], e["made_by"]) for e in entries]
+        return [VectorTable.from_entry(entry) for entry in entries]
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
         """One of the gallery's own tables, whole.

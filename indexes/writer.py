@@ -58,16 +58,24 @@ class Writer:
                 self._tables[name].add_missing_columns(_SCHEMAS[name])
         return self._tables[name]
 
-    def declare(self, table: VectorTable, order: int) -> None:
-        """Make a condition's table and enter it in the manifest."""
+    def declare(self, table: VectorTable, order: int | None = None) -> None:
+        """Make a condition's table and enter it in the manifest, or change its entry.
+
+        Args:
+            table: what it is called, how it is made, and whether it is partial.
+            order: its place among the tables; by default the one it has, or after all others.
+        """
         self.ensure(table)
-        entry = {
-            "name": table.name,
-            "dimension": table.dimension,
-            "made_by": dict(table.made_by),
-            "order": order,
-        }
-        self._table("manifest").upsert(manifest_row(f"condition:{table.table}", entry))
+        key = f"condition:{table.table}"
+        if order is None:
+            rows = self._table("manifest").read().to_pylist()
+            places = {
+                row["key"]: json.loads(row["value"])["order"]
+                for row in rows
+                if row["key"].startswith("condition:")
+            }
+            order = places.get(key, max(places.values(), default=-1) + 1)
+        self._table("manifest").upsert(manifest_row(key, table.entry(order)))
         write_copy(self._database)
         self._declared = None
 

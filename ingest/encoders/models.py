@@ -100,6 +100,14 @@ def find(model: str) -> ModelSource:
     return ModelSource(name, name, revision or None, local=False)
 
 
+def name_of(model: str) -> str:
+    """A model's name as a gallery keeps it, without a look whether there is such a model."""
+    path = Path(model).expanduser()
+    if model not in BUILTIN and path.is_dir():
+        return str(path.absolute())
+    return model.partition("@")[0] if _HUB_ID.fullmatch(model.partition("@")[0]) else model
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to run.
