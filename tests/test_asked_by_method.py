@@ -362,3 +362,29 @@ def test_the_command_line_says_what_answered(place: Path) -> None:
     assert not wrong(document, documented("cies search --json"))
     wrong_method = CliRunner().invoke(app, [*asked[:4], "-m", "magic", "-g", str(place)])
     assert wrong_method.exit_code == 2 or isinstance(wrong_method.exception, UsageError)
+
+
+def test_moved_vectors_are_kept_beside_a_large_gallery(
+    engine: cies.Engine, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the size on at which tables are cached; another list of words makes another view."""
+    key = engine.vectors("color").keys[1]
+    want = [(hit.key, hit.word) for hit in engine.search(key, "style", 9, method="clay")]
+    monkeypatch.setattr("indexes.opening.CACHED_FROM", 10)
+    fresh = cies.open(place)
+    fresh.encoders.loaded += engine.encoders.loaded
+    assert [(h.key, h.word) for h in fresh.search(key, "style", 9, method="clay")] == want
+    table = fresh.table("style", "clay").table
+    assert len(list((place / "indexes" / table).glob("view-*/header.json"))) == 1
+    again = cies.open(place)
+    assert [(h.key, h.word) for h in again.search(key, "style", 9, method="clay")] == want
+    assert not again.encoders.loaded
+    done = CliRunner().invoke(app, ["verify", "-g", str(place)])
+    assert done.exit_code == 0, done.output
+    words = ["conditions", "edit", "style", "--words", "flat, photo, sketch", "-g", str(place)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    edited = cies.open(place)
+    edited.encoders.loaded += engine.encoders.loaded
+    hits = edited.search(key, "style", 9, method="clay")
+    assert {hit.word for hit in hits} <= {"flat", "photo", "sketch"}
+    assert edited.table("style", "clay").table != table
