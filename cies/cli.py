@@ -17,6 +17,7 @@ from cies.cli_completion import condition_names
 from cies.cli_conditions import conditions
 from cies.cli_config import config, defaults
 from cies.cli_index import index
+from cies.cli_methods import list_methods
 from cies.cli_search import search
 from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
@@ -36,6 +37,7 @@ from cies.encoder_words import (
     TokenOption,
 )
 from cies.words import (
+    ByMethodOption,
     ColumnsOption,
     ExcludeOption,
     GalleryOption,
@@ -234,6 +236,7 @@ def status(
 for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):
     app.command()(command)
 app.command("gallery")(make_gallery)
+app.command("methods")(list_methods)
 
 
 @app.command()
@@ -244,6 +247,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
 ) -> None:
     """Write a condition's vectors, words and columns to a file that other tools read.
 
@@ -263,7 +267,7 @@ def export(
             f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
             "for each, with an -o of its own."
         )
-    rows = write(api.open(find_gallery(gallery)), condition[0], output)
+    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output)
     say(f"{rows} rows written to {output}.")
 
 
@@ -280,6 +284,7 @@ def evaluate(
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
     geometry: OtherGeometryOption = None,
+    method: ByMethodOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.
@@ -293,7 +298,7 @@ def evaluate(
     from eval.matrix import evaluate as judge
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(gallery, geometry=geometry)
+    engine = api.open(gallery, geometry=geometry, method=method)
     matrix = judge(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     if as_json:
