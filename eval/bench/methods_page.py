@@ -105,8 +105,8 @@ def page(
     """
     parts = [
         "# What each method is worth, and costs",
-        "Written by `cies bench methods --write docs/methods.md` in one go; what the methods are "
-        "and when to use which is said by `cies methods`. LVLM: "
+        "Written by `cies bench methods --write FILE`; what the methods are and when to use which "
+        "is said by `cies methods`. LVLM: "
         f"{lvlm}; CLIP: {clip}. Stored methods keep vectors for each condition (`clip` once for "
         "all); `indirect`, `crl` and `clay` are views, worked out from those of `clip` and from a "
         "list of words.",
@@ -158,10 +158,10 @@ def _real(sets: Sequence[SetScores], asked: Mapping[str, str]) -> list[str]:
     names = ", ".join(f"{name} as {how}" for name, how in sorted(asked.items()))
     parts = [
         "## Real pictures",
-        "Triplet accuracy: the share of triplets whose positive, which shares the value of the "
-        "condition with the query and not that of the pair's other one, is nearer than the "
-        "negative, of which the reverse is true. A similarity that ignores the condition has "
-        "0.50. Nothing was trained or tuned on these pictures, and the built-in models were "
+        "By `--triplets`. Triplet accuracy: the share of triplets whose positive, which shares the "
+        "value of the condition with the query and not that of the pair's other one, is nearer "
+        "than the negative, of which the reverse is true. A similarity that ignores the condition "
+        "has 0.50. Nothing was trained or tuned on these pictures, and the built-in models were "
         "schooled on rendered pictures alone. Views by the lists that come with CIES; where there "
         "is none for a condition, no figure."
         + (f" Conditions asked by another name: {names}." if names else ""),
