@@ -125,18 +125,11 @@ def _rendered(found: Comparison) -> list[str]:
         "other labels, in the mean. The models were schooled on this world, though on other "
         "pictures of it, so that the figures compare methods, and say nothing of photographs."
     )
-    clip = next(one for one in found.judged if one.method == "clip")
-    best = max(
-        (one for one in found.judged if one.words == SHIPPED),
-        key=lambda one: one.cells["color"]["color"].value,
-    )
-    factor = best.cells["color"]["color"].value / clip.cells["color"]["color"].value
     return [
         "## Rendered pictures",
         about,
         "**A stranger's words**: views are worked out from the lists that come with CIES, which "
-        "were written for the world at large (53 colors, not these twelve). Under color the best "
-        f"view, {best.method}, has {factor:.1f} times the MAP@R of plain CLIP.",
+        "were written for the world at large (53 colors, not these twelve)." + _best_of(found),
         markdown(_without(quality_rows(found, SHIPPED), "words"), 1),
         "**The world's own values**: the same, with the values that occur, in the phrasings the "
         "CLIP was schooled with. That is what a list made for one's own pictures is worth "
@@ -152,6 +145,17 @@ def _rendered(found: Comparison) -> list[str]:
         "embedded and all others ranked, everything loaded. In brackets, conditions asked at once.",
         markdown(cost_rows(found), 2),
     ]
+
+
+def _best_of(found: Comparison) -> str:
+    """What the best view makes of color, if that was measured."""
+    clip = [one for one in found.judged if one.method == "clip"]
+    views = [one for one in found.judged if one.words == SHIPPED and "color" in one.cells]
+    if not clip or not views:
+        return ""
+    best = max(views, key=lambda one: one.cells["color"]["color"].value)
+    factor = best.cells["color"]["color"].value / clip[0].cells["color"]["color"].value
+    return f" Under color the best view, {best.method}, has {factor:.1f} times the MAP@R of plain CLIP."
 
 
 def _real(sets: Sequence[SetScores], asked: Mapping[str, str]) -> list[str]:
