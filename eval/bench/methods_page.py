@@ -155,7 +155,10 @@ def _best_of(found: Comparison) -> str:
         return ""
     best = max(views, key=lambda one: one.cells["color"]["color"].value)
     factor = best.cells["color"]["color"].value / clip[0].cells["color"]["color"].value
-    return f" Under color the best view, {best.method}, has {factor:.1f} times the MAP@R of plain CLIP."
+    return (
+        f" Under color the best view, {best.method}, has {factor:.1f} times the MAP@R of plain "
+        "CLIP."
+    )
 
 
 def _real(sets: Sequence[SetScores], asked: Mapping[str, str]) -> list[str]:
