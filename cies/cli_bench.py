@@ -95,6 +95,9 @@ def bench_methods(
         Optional[list[str]],
         typer.Option("--as", help="CONDITION=ASKED: ask for a condition of these by that name."),
     ] = None,
+    method: Annotated[
+        Optional[list[str]], typer.Option("--method", "-m", help="Only this one; repeatable.")
+    ] = None,
     write: Annotated[Optional[Path], typer.Option(help="Write the tables as Markdown.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,7 +107,8 @@ def bench_methods(
     """
     from cies.bench_methods import run_bench_methods
 
-    run_bench_methods(model, clip, pictures, seed, triplets or [], renamed or [], write, as_json)
+    sets = triplets or [], renamed or []
+    run_bench_methods(model, clip, pictures, seed, *sets, method or [], write, as_json)
 
 
 @bench.command("start")
