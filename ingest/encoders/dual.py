@@ -96,6 +96,14 @@ class DualEncoder:
             self._model.get_text_features,
         )
 
+    def cut(self, text: str) -> str:
+        """A text as far as the model reads it; the text itself if it reads all of it."""
+        tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        read = tokenizer(text, truncation=True)["input_ids"]
+        if len(read) == len(tokenizer(text)["input_ids"]):
+            return text
+        return str(tokenizer.decode(read, skip_special_tokens=True)).strip()
+
     def _embed(self, items: Sequence[Any], prepare: Any, features: Any) -> Vectors:
         found = []
         for start in range(0, len(items), _BATCH):

@@ -106,12 +106,7 @@ class Lvlm:
         """
         tails = tails or [1] * len(prompts)
         words = words and self.options.speaks
-        device = self.device
-        moved = {name: value.to(device) for name, value in features.items()}
-        moved = {
-            name: value.to(self.model.dtype) if value.is_floating_point() else value
-            for name, value in moved.items()
-        }
+        moved = self._moved(features)
         with self._lock, torch.inference_mode():
             if self.options.compat == "reference":
                 return self._reference(moved, prompts, count)
@@ -120,6 +115,58 @@ class Lvlm:
                 if self.hints.can_share(packed, MAX_WORD_TOKENS):
                     return self._packed(moved, packed, prompts, count, words, tails)
             return self._plain(moved, prompts, count, words, tails)
+
+    def _moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors where the model takes them, numbers with a fraction in its own kind."""
+        moved = {name: value.to(self.device) for name, value in features.items()}
+        return {
+            name: value.to(self.model.dtype) if value.is_floating_point() else value
+            for name, value in moved.items()
+        }
+
+    def say(
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompt: Sequence[int],
+        count: int,
+        most: int,
+        chances: bool = False,
+    ) -> torch.Tensor:
+        """What the model says after a prompt, greedily, until it ends.
+
+        Args:
+            features: as of :meth:`last_states`.
+            prompt: token ids, the picture's tokens included.
+            count: how many pictures.
+            most: tokens.
+            chances: in place of the tokens, how likely each token of the vocabulary is first.
+
+        Returns:
+            int64 [pictures, steps]; or float32 [pictures, vocabulary].
+        """
+        from transformers import GenerationConfig
+
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=most,
+            eos_token_id=sorted(self._stops) or None,
+            pad_token_id=self.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=chances,
+        )
+        ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
+        moved = self._moved(features)
+        with self._lock, torch.inference_mode():
+            said = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=greedy,
+                **self.hints.of_tokens(ids, moved),
+                **moved,
+            )
+        if chances:
+            return torch.as_tensor(said.logits[0].float().softmax(-1).cpu())
+        return torch.as_tensor(said.sequences[:, len(prompt) :].cpu())
 
     @property
     def _after_saying(self) -> bool:

@@ -1,0 +1,69 @@
+"""Composers by name."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Mapping
+
+from indexes.errors import UsageError
+from query.composers.arithmetic import ARITHMETIC, with_objects
+from query.composers.base import Asked, Composed, Composer, Tools
+from query.composers.language import LANGUAGE
+
+#: The composer that works in the gallery's own conditions, in :mod:`query.composers.dior`.
+DIOR = "dior"
+DIOR_ABOUT = "the LVLM's last hidden state, told of the change, under the gallery's conditions"
+
+#: Name to what makes the composer. A new one needs no more than an entry here.
+COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType(
+    {made.name: made for made in (*ARITHMETIC, *LANGUAGE)}
+)
+
+
+def about_composers() -> dict[str, str]:
+    """Name to one line about it, of all composers there are."""
+    return {**{name: made.about for name, made in COMPOSERS.items()}, DIOR: DIOR_ABOUT}
+
+
+def check_composer(name: str) -> None:
+    """Refuse a name that is no composer's.
+
+    Raises:
+        UsageError: naming those there are.
+    """
+    if name not in about_composers():
+        raise UsageError(
+            f"There is no composer '{name}'; choose one of {', '.join(about_composers())}."
+        )
+
+
+def compose(name: str, asked: Asked, tools: Tools) -> Composed:
+    """Compose by one of :data:`COMPOSERS`, with the objects that must and must not be there.
+
+    Raises:
+        UsageError: if there is no such composer, or as :meth:`Composer.compose`.
+        ModelError: as :meth:`Composer.compose`.
+    """
+    check_composer(name)
+    composed = COMPOSERS[name]().compose(asked, tools)
+    found, given = composed.understood, asked.modification
+    must = found.must if given.must is None else given.must
+    must_not = found.must_not if given.must_not is None else given.must_not
+    whole = with_objects(composed, tools, must, must_not)
+    return _with_cuts(whole, tools)
+
+
+def _with_cuts(composed: Composed, tools: Tools) -> Composed:
+    """Say which texts were longer than the model reads."""
+    from dataclasses import replace
+
+    found = composed.understood
+    notes = list(found.notes)
+    for text in (found.target, *found.must, *found.must_not):
+        read = tools.cut(text) if text else text
+        if read != text:
+            notes.append(
+                f"{tools.base_model} reads no more than '{read}' of a text, and nothing of the "
+                "rest."
+            )
+    return replace(composed, understood=replace(found, notes=tuple(notes)))
