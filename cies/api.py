@@ -25,6 +25,7 @@ def open(
     index: str = "auto",
     geometry: str | None = None,
     gone: bool = False,
+    method: str | None = None,
 ) -> Searchable:
     """Open a gallery for searching.
 
@@ -35,6 +36,8 @@ def open(
         geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
             default.
         gone: whether pictures are found of which no file was left at the last scan.
+        method: ``METHOD`` or ``METHOD:MODEL`` by which conditions are answered: one that the
+            gallery has vectors of, or ``clay``, ``crl`` or ``indirect``; the main one by default.
 
     Returns:
         The gallery, to be asked: ``g.search(image, condition, k)``, ``g.vectors(condition)``,
@@ -48,7 +51,7 @@ def open(
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return Searchable(Gallery.open(path), load, index, geometry, gone)
+    return Searchable(Gallery.open(path), load, index, geometry, gone, method)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:

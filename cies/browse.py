@@ -32,7 +32,14 @@ class Grouping:
     merge_below: float
 
 
-def run_facets(place: Path, condition: str, merge_below: float, gone: bool, as_json: bool) -> None:
+def run_facets(
+    place: Path,
+    condition: str,
+    merge_below: float,
+    gone: bool,
+    as_json: bool,
+    method: str | None = None,
+) -> None:
     """Print the words of a condition and how many pictures have each.
 
     Args:
@@ -41,10 +48,11 @@ def run_facets(place: Path, condition: str, merge_below: float, gone: bool, as_j
         merge_below: separation below which words are one.
         gone: whether pictures without a file count.
         as_json: print one JSON document.
+        method: whose words; the gallery's main one by default.
     """
     from query.facets import facets
 
-    engine = api.open(place, gone=gone)
+    engine = api.open(place, gone=gone, method=method)
     table = engine.opened(condition)
     found = facets(table, merge_below=merge_below)
     wordless = len(table) - sum(facet.pictures for facet in found)
@@ -54,6 +62,7 @@ def run_facets(place: Path, condition: str, merge_below: float, gone: bool, as_j
                 "schema_version": SCHEMA_VERSION,
                 "gallery": str(engine.gallery.path),
                 "condition": table.table.name,
+                "method": table.table.made_by["method"],
                 "pictures": len(table),
                 "without_word": wordless,
                 "facets": [
@@ -98,6 +107,7 @@ def run_gallery(
     chosen: Grouping,
     gone: bool,
     as_json: bool,
+    method: str | None = None,
 ) -> None:
     """Put the pictures in groups under each condition; print them, or write pages.
 
@@ -109,6 +119,7 @@ def run_gallery(
         chosen: how groups are made.
         gone: whether pictures without a file are in the groups.
         as_json: print one JSON document.
+        method: whose words and vectors; the gallery's main one by default.
 
     Raises:
         UsageError: if pages would be in the way in that folder, or there is nothing to show.
@@ -120,11 +131,11 @@ def run_gallery(
 
     if originals and folder is None:
         raise UsageError("--originals is about pages; name a folder for them with --html.")
-    engine = api.open(place, gone=gone)
+    engine = api.open(place, gone=gone, method=method)
     if folder is not None:
         check_folder(folder, engine.gallery)
     sections: list[Section] = []
-    for name in conditions or [table.name for table in engine.gallery.conditions()]:
+    for name in conditions or engine.names():
         if not any(same_name(name, section.condition) for section in sections):
             table = engine.opened(name)
             found = groups(table, None, chosen.sure, chosen.smallest, chosen.merge_below)
@@ -170,6 +181,7 @@ def _groups_document(
         "conditions": [
             {
                 "condition": table.table.name,
+                "method": table.table.made_by["method"],
                 "groups": [
                     {
                         "word": group.word,
@@ -219,6 +231,7 @@ def run_outliers(
     gone: bool,
     as_json: bool,
     quiet: bool,
+    method: str | None = None,
 ) -> None:
     """Print the pictures that fit nowhere under a condition.
 
@@ -231,6 +244,7 @@ def run_outliers(
         gone: whether pictures without a file are judged.
         as_json: print one JSON document.
         quiet: print paths only.
+        method: by which pictures are compared; the gallery's main one by default.
 
     Raises:
         UsageError: if ``k`` is below 1, or two ways to print are asked.
@@ -242,7 +256,7 @@ def run_outliers(
         raise UsageError(f"-k must be at least 1, not {k}.")
     if as_json and quiet:
         raise UsageError("--json and -q exclude one another; give one of them.")
-    engine = api.open(place, gone=gone)
+    engine = api.open(place, gone=gone, method=method)
     table = engine.opened(condition)
     name = table.table.name
     found = _outlying(engine, table, k, neighbours)
@@ -271,6 +285,7 @@ def run_outliers(
                 "schema_version": SCHEMA_VERSION,
                 "gallery": str(engine.gallery.path),
                 "condition": name,
+                "method": table.table.made_by["method"],
                 "pictures": len(table),
                 "neighbours": neighbours,
                 "outliers": [_outlier(table, hit) for hit in found],

@@ -14,6 +14,7 @@ import typer
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
 from cies.cli_completion import condition_names
+from cies.cli_conditions import conditions
 from cies.cli_config import config, defaults
 from cies.cli_index import index
 from cies.cli_search import search
@@ -34,6 +35,7 @@ from cies.encoder_words import (
     TokenOption,
 )
 from cies.words import (
+    ByMethodOption,
     ColumnsOption,
     ExcludeOption,
     GalleryOption,
@@ -64,6 +66,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench", no_args_is_help=True)
+app.add_typer(conditions, name="conditions")
 
 
 def _version(wanted: bool) -> None:
@@ -225,22 +228,6 @@ def status(
         print_status(document)
 
 
-@app.command()
-def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
-    """List the gallery's conditions."""
-    from cies.commands import gallery_status, print_conditions
-    from cies.console import print_json
-    from cies.settings import find_gallery
-    from indexes.gallery import Gallery
-
-    document = gallery_status(Gallery.open(find_gallery(gallery)))
-    if as_json:
-        kept = ("schema_version", "gallery", "conditions")
-        print_json({name: document[name] for name in kept})
-    else:
-        print_conditions(document)
-
-
 for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):
     app.command()(command)
 app.command("gallery")(make_gallery)
@@ -254,6 +241,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
 ) -> None:
     """Write a condition's vectors, words and columns to a file that other tools read.
 
@@ -273,7 +261,7 @@ def export(
             f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
             "for each, with an -o of its own."
         )
-    rows = write(api.open(find_gallery(gallery)), condition[0], output)
+    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output)
     say(f"{rows} rows written to {output}.")
 
 
@@ -290,6 +278,7 @@ def evaluate(
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
     geometry: OtherGeometryOption = None,
+    method: ByMethodOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every condition by every label: P@1, recall@10 and MAP@R, beside chance.
@@ -303,7 +292,7 @@ def evaluate(
     from eval.matrix import evaluate as judge
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(gallery, geometry=geometry)
+    engine = api.open(gallery, geometry=geometry, method=method)
     matrix = judge(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.words import GalleryOption, JsonOption
+from cies.words import ByMethodOption, GalleryOption, JsonOption
 
 KindOption = Annotated[
     Optional[str],
@@ -24,6 +24,7 @@ def index(
         typer.Option("--condition", "-c", help="Of this condition; all of them by default."),
     ] = None,
     kind: KindOption = None,
+    method: ByMethodOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the index that searches go through, or show those there are, with their recall.
@@ -33,4 +34,4 @@ def index(
     from cies.indexing import run_index
     from cies.settings import find_gallery
 
-    run_index(find_gallery(gallery), condition or [], kind, as_json)
+    run_index(find_gallery(gallery), condition or [], kind, as_json, method)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Optional
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Callable, Optional
 
 import typer
 
@@ -21,9 +22,11 @@ from cies.encoder_words import DeviceOption
 from cies.words import GalleryOption, GoneOption, JsonOption
 
 if TYPE_CHECKING:
+    from ingest.pipeline import Progress
     from query.hits import Hits
 
 _ASKED = "What is asked"
+_BY = "By which method"
 _AMONG = "Among which pictures"
 _SHOWN = "How it is shown"
 
@@ -71,6 +74,43 @@ def search(
             rich_help_panel=_ASKED,
         ),
     ] = None,
+    method: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--method",
+            "-m",
+            help="Answered by METHOD or METHOD:MODEL, as `cies methods` lists them; several are "
+            "fused.",
+            rich_help_panel=_BY,
+        ),
+    ] = None,
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            "--fuse",
+            help="Fuse all that the gallery has for these conditions.",
+            rich_help_panel=_BY,
+        ),
+    ] = False,
+    rerank: Annotated[
+        Optional[int],
+        typer.Option(
+            help="Of a view's best, how many the large model puts in its order; 200 if quick.",
+            rich_help_panel=_BY,
+        ),
+    ] = None,
+    rerank_model: Annotated[
+        Optional[str],
+        typer.Option(help="That model, if the gallery has none.", rich_help_panel=_BY),
+    ] = None,
+    fill: Annotated[
+        bool,
+        typer.Option(
+            "--fill",
+            help="Let the next ingest embed the whole gallery under the condition.",
+            rich_help_panel=_BY,
+        ),
+    ] = False,
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     where: Annotated[
@@ -133,6 +173,7 @@ def search(
     from cies.commands import say_model
     from cies.output import chosen, show_hits
     from cies.settings import find_gallery
+    from cies.speeds import remember_speed
     from indexes.errors import UsageError
     from query.question import ALIKE_ABOVE, Options, Question, examples_of, weighted
 
@@ -149,16 +190,40 @@ def search(
         sort=sort,
         group_duplicates=group_dupes,
         alike_above=ALIKE_ABOVE if alike_above is None else alike_above,
+        method=method,
+        fuse=fuse,
+        rerank=rerank,
+        rerank_model=rerank_model,
+        fill=fill,
     )
     engine = api.open(find_gallery(gallery), device, index, gone=gone)
-    say_model(engine.table(next(iter(weighted(condition)))))
-    if text is not None:
-        hits = engine.search_text(text, condition, k, **options)
-    else:
-        examples = examples_of([_stdin() if name == "-" else name for name in image or ()])
-        hits = engine.ask(Question.of(examples, condition, k, **options))
+    say_model(engine.table(next(iter(weighted(condition))), method[0] if method else None))
+    with ExitStack() as closing:
+        engine.progress = _when_needed(closing)
+        if text is not None:
+            hits = engine.search_text(text, condition, k, **options)
+        else:
+            examples = examples_of([_stdin() if name == "-" else name for name in image or ()])
+            hits = engine.ask(Question.of(examples, condition, k, **options))
+    if hits.query.reranked:
+        for encoder in engine.encoders.loaded:
+            remember_speed(encoder)
     _say_notes(hits)
     show_hits(hits, output)
+
+
+def _when_needed(closing: ExitStack) -> Callable[[Progress], None]:
+    """Progress of embedding, shown from its first report on."""
+    shown: list[Callable[[Progress], None]] = []
+
+    def tell(state: Progress) -> None:
+        from cies.console import counter
+
+        if not shown:
+            shown.append(closing.enter_context(counter("Embedding the best")))
+        shown[0](state)
+
+    return tell
 
 
 def _stdin() -> bytes:

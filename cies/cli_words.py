@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.words import ConditionOption, GalleryOption, GoneOption, JsonOption
+from cies.words import ByMethodOption, ConditionOption, GalleryOption, GoneOption, JsonOption
 
 _QuietOption = Annotated[bool, typer.Option("-q", help="Print paths only.")]
 _MergeOption = Annotated[
@@ -19,6 +19,7 @@ _MergeOption = Annotated[
 def facets(
     condition: ConditionOption,
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
     merge_below: _MergeOption = 0.15,
     gone: GoneOption = False,
     as_json: JsonOption = False,
@@ -30,7 +31,7 @@ def facets(
     from cies.browse import run_facets
     from cies.settings import find_gallery
 
-    run_facets(find_gallery(gallery), condition, merge_below, gone, as_json)
+    run_facets(find_gallery(gallery), condition, merge_below, gone, as_json, method)
 
 
 def make_gallery(
@@ -44,6 +45,7 @@ def make_gallery(
         Optional[Path], typer.Option(help="Write the pages into this folder, new or our own.")
     ] = None,
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
     originals: Annotated[
         bool, typer.Option("--originals", help="Let the pictures link to their files.")
     ] = False,
@@ -68,12 +70,14 @@ def make_gallery(
     from cies.settings import find_gallery
 
     chosen = Grouping(sure, smallest, merge_below)
-    run_gallery(find_gallery(gallery), condition or [], html, originals, chosen, gone, as_json)
+    place, asked = find_gallery(gallery), condition or []
+    run_gallery(place, asked, html, originals, chosen, gone, as_json, method)
 
 
 def outliers(
     condition: ConditionOption,
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 20,
     neighbours: Annotated[
         int, typer.Option(help="Nearest pictures that each is compared with.", min=1)
@@ -90,7 +94,8 @@ def outliers(
     from cies.browse import run_outliers
     from cies.settings import find_gallery
 
-    run_outliers(find_gallery(gallery), condition, k, neighbours, html, gone, as_json, quiet)
+    place = find_gallery(gallery)
+    run_outliers(place, condition, k, neighbours, html, gone, as_json, quiet, method)
 
 
 def dupes(
@@ -101,6 +106,7 @@ def dupes(
         ),
     ] = None,
     gallery: GalleryOption = None,
+    method: ByMethodOption = None,
     threshold: Annotated[
         float, typer.Option(help="Least cosine of two near-duplicates, under each condition.")
     ] = 0.98,
@@ -114,4 +120,4 @@ def dupes(
     from cies.duplicates import run_dupes
     from cies.settings import find_gallery
 
-    run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet)
+    run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet, method)

@@ -18,7 +18,12 @@ from query.hits import SCHEMA_VERSION
 
 
 def run_dupes(
-    place: Path, conditions: Sequence[str], threshold: float, as_json: bool, quiet: bool
+    place: Path,
+    conditions: Sequence[str],
+    threshold: float,
+    as_json: bool,
+    quiet: bool,
+    method: str | None = None,
 ) -> None:
     """List exact copies, then groups of near-duplicates. Nothing is changed.
 
@@ -28,6 +33,7 @@ def run_dupes(
         threshold: least cosine.
         as_json: print one JSON document.
         quiet: print paths only, an empty line between groups.
+        method: by which pictures are compared; the gallery's main one by default.
 
     Raises:
         UsageError: for a threshold that no cosine can reach, two ways to print, or if not all
@@ -36,9 +42,8 @@ def run_dupes(
     """
     if as_json and quiet:
         raise UsageError("--json and -q exclude one another; give one of them.")
-    engine = api.open(place)
-    names = [engine.table(name).name for name in conditions]
-    names = names or [table.name for table in engine.gallery.conditions()]
+    engine = api.open(place, method=method)
+    names = [engine.table(name).name for name in conditions] or engine.names()
     exact = _copies(engine.gallery)
     near = _near(engine, names, threshold)
     if as_json:

@@ -12,7 +12,13 @@ from cies.console import print_json, print_table, say
 from query.hits import SCHEMA_VERSION
 
 
-def run_index(place: Path, conditions: Sequence[str], kind: str | None, as_json: bool) -> None:
+def run_index(
+    place: Path,
+    conditions: Sequence[str],
+    kind: str | None,
+    as_json: bool,
+    method: str | None = None,
+) -> None:
     """Build and choose an index for some conditions, and show what there is.
 
     Args:
@@ -20,6 +26,7 @@ def run_index(place: Path, conditions: Sequence[str], kind: str | None, as_json:
         conditions: their names; none for all.
         kind: what to build; ``None`` only shows.
         as_json: print one JSON document.
+        method: whose vectors; the gallery's main one by default.
 
     Raises:
         GalleryMissing: if there is no gallery.
@@ -27,8 +34,8 @@ def run_index(place: Path, conditions: Sequence[str], kind: str | None, as_json:
         UsageError: if there is no such index, or the gallery cannot be written to.
         CiesError: if FAISS is needed and not installed.
     """
-    engine = api.open(place)
-    names = list(conditions) or [table.name for table in engine.gallery.conditions()]
+    engine = api.open(place, method=method)
+    names = list(conditions) or engine.names()
     openers = {engine.table(name).name: engine.opener(name) for name in names}
     if kind is not None:
         for name, opener in openers.items():
@@ -39,6 +46,7 @@ def run_index(place: Path, conditions: Sequence[str], kind: str | None, as_json:
         shown.append(
             {
                 "condition": name,
+                "method": engine.serving(name).method,
                 "pictures": opener.pictures(),
                 "chosen": opener.choice,
                 "in_use": opener.in_use(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cies.reranking import usual
 from indexes.records import VectorColumn
 from query.engine import Engine
+from query.hits import Hits
+from query.question import Question
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,32 @@ class Searchable(Engine):
 
     @property
     def conditions(self) -> list[str]:
-        """The names of the gallery's conditions, in the order they were added."""
-        return [table.name for table in self.gallery.conditions()]
+        """The names of the gallery's conditions, in the order they were added; with several
+        methods or models, of the main one's, or of the one that the gallery was opened for.
+        """
+        return self.names()
 
-    def vectors(self, condition: str) -> Column:
+    def vectors(self, condition: str, method: str | None = None) -> Column:
         """All vectors, words and paths of a condition.
 
         Raises:
             UnknownCondition: naming those there are.
+            UsageError: if there is no such method, or no list of words for a view.
         """
-        column = super().vectors(condition)
+        column = super().vectors(condition, method)
         return Column(**vars(column), paths=[self.path(key) for key in column.keys])
+
+    def ask(self, question: Question) -> Hits:
+        """Answer a question; where nothing was said of re-ranking, :mod:`cies.reranking` decides.
+
+        Raises:
+            CiesError: see :meth:`query.engine.Engine.ask`.
+        """
+        if question.rerank is not None:
+            return super().ask(question)
+        count, note = usual(self, question)
+        hits = super().ask(replace(question, rerank=count))
+        return replace(hits, notes=(*hits.notes, note)) if note else hits
 
     def __len__(self) -> int:
         """The pictures of which a file is there."""

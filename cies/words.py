@@ -27,6 +27,15 @@ ConditionOption = Annotated[
         autocompletion=condition_names,
     ),
 ]
+ByMethodOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--method",
+        "-m",
+        help="Answered by METHOD or METHOD:MODEL: dior, generative, regional, clip, clay, crl, "
+        "indirect; the gallery's main one by default.",
+    ),
+]
 SourceArgument = Annotated[
     Optional[list[str]],
     typer.Argument(

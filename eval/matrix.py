@@ -234,7 +234,7 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Mat
             f"{labels.path} has no column '{left_out}' to leave out; it has "
             f"{', '.join(labels.columns)}."
         )
-    conditions = [table.name for table in engine.gallery.conditions()]
+    conditions = engine.names()
     names = [name for name in labels.columns if name != left_out]
     known = {name: [f for f in matched if labels.values[f][name]] for name in names}
     cells = []
@@ -300,7 +300,7 @@ def evaluate_triplets(
     keys_of = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
     names = {name for t in triplets for name in (t.query, t.positive, t.negative)}
     matched = match_files(sorted(names), keys_of, source)
-    conditions = [table.name for table in engine.gallery.conditions()]
+    conditions = engine.names()
     scores = []
     for pair, asked in sorted({(t.pair, t.condition) for t in triplets}):
         own = next((c for c in conditions if same_name(c, asked)), None)

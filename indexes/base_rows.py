@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexes.held import Digest, Held, Part
-from indexes.lazy import KEY_BYTES, Keys, positions
+from indexes.lazy import KEY_BYTES, Keys, Words, positions
 from indexes.vectors import Vectors
 
 #: Written into every header; files of another layout are not read.
@@ -65,8 +66,43 @@ _SMALL: dict[str, tuple[Any, int]] = {
     "pairs.f32": (np.float32, 0),
 }
 
-#: Moves stored vectors into the geometry they are compared in: keys, float32 [n, dim] to the same.
+#: Moves stored vectors into the space they are compared in: keys, float32 [n, dim] to float32
+#: [n, moved], unit rows, where ``moved`` is ``dim`` unless it is said otherwise.
 Move = Callable[[Sequence[str], Vectors], Vectors]
+
+
+#: Gives a word for each stored vector, float32 [n, dim], and how sure it is, float32 [n].
+Say = Callable[[Vectors], tuple[list[str], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What stored rows become for those that search them.
+
+    Attributes:
+        move: of the vectors.
+        dimension: of the moved ones.
+        say: words in place of the stored ones; ``None`` to keep these.
+    """
+
+    move: Move
+    dimension: int
+    say: Say | None = None
+
+    def words(
+        self, stored: Vectors, words: Words, probabilities: NDArray[np.float32]
+    ) -> tuple[Words, NDArray[np.float32]]:
+        """The words of some rows, [n], and how sure they are, float32 [n].
+
+        Args:
+            stored: float32 [n, dim], unit rows.
+            words: as they are stored.
+            probabilities: float32 [n], of them.
+        """
+        if self.say is None:
+            return words, probabilities
+        said, sure = self.say(stored)
+        return Words.of(pa.chunked_array([pa.array(said, pa.string())])), sure
 
 
 class DamagedCache(Exception):
@@ -139,12 +175,12 @@ def sample_rows(count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))
 
 
-def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> Base:
+def write_base(held: Held, space: Space, parent: Path, name: str, label: str) -> Base:
     """Write the rows that shall be found to a folder, whole or not at all, and open it.
 
     Args:
         held: the table's state.
-        move: into the geometry.
+        space: what they become.
         parent: the folder that gets the new one; made if it is not there.
         name: of the new one.
         label: how the names of those it replaces begin.
@@ -160,10 +196,10 @@ def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> B
     fresh = parent / f".new-{uuid.uuid4().hex[:12]}"
     try:
         fresh.mkdir(parents=True)
-        shape = (len(digest.keys), _width(held))
+        shape = (len(digest.keys), _width(space.dimension))
         _reserve(fresh / _VECTORS, 2 * shape[0] * shape[1])
         halves = _mapped(fresh / _VECTORS, np.float16, shape, "r+")
-        base = _filled(held, digest, move, halves)
+        base = _filled(held, digest, space, halves)
         if isinstance(halves, np.memmap):
             halves.flush()
         _write_rest(fresh, base)
@@ -185,26 +221,29 @@ def write_base(held: Held, move: Move, parent: Path, name: str, label: str) -> B
     return replace(opened, folder=final)
 
 
-def base_in_memory(held: Held, move: Move) -> Base:
+def base_in_memory(held: Held, space: Space) -> Base:
     """The same rows without a file."""
     digest = held.digest()
-    halves = np.zeros((len(digest.keys), _width(held)), dtype=np.float16)
-    return _filled(held, digest, move, halves)
+    halves = np.zeros((len(digest.keys), _width(space.dimension)), dtype=np.float16)
+    return _filled(held, digest, space, halves)
 
 
-def moved_parts(held: Held, parts: Iterator[Part], move: Move) -> Iterator[tuple[Part, Vectors]]:
-    """Rows with their vectors in the geometry, float32 [n, dim], unit rows."""
+def moved_parts(held: Held, parts: Iterator[Part], space: Space) -> Iterator[tuple[Part, Vectors]]:
+    """Rows with their vectors as they are compared, float32 [n, moved], unit rows; and words."""
     for part in parts:
-        yield part, move(Keys(part.keys), held.unit(part.halves))
+        stored = held.unit(part.halves)
+        words, sure = space.words(stored, part.words, part.probabilities)
+        moved = space.move(Keys(part.keys), stored)
+        yield replace(part, words=words, probabilities=sure), moved
 
 
-def _width(held: Held) -> int:
-    return -(-held.table.dimension // 4) * 4
+def _width(dimension: int) -> int:
+    return -(-dimension // 4) * 4
 
 
-def _filled(held: Held, digest: Digest, move: Move, halves: NDArray[np.float16]) -> Base:
+def _filled(held: Held, digest: Digest, space: Space, halves: NDArray[np.float16]) -> Base:
     """Read the table once, each row into its place."""
-    count, dimension = len(digest.keys), held.table.dimension
+    count, dimension = len(digest.keys), space.dimension
     lengths = np.zeros(count, dtype=np.float32)
     hashes = np.zeros(count, dtype=np.uint64)
     codes = np.zeros(count, dtype=np.uint32)
@@ -218,7 +257,7 @@ def _filled(held: Held, digest: Digest, move: Move, halves: NDArray[np.float16])
             continue
         rows = places[chosen]
         stored = held.unit(whole.halves[chosen])
-        moved = move(Keys(whole.keys[chosen]), stored)
+        moved = space.move(Keys(whole.keys[chosen]), stored)
         # Vectors that were not moved keep the very bits of the gallery.
         same = moved is stored
         rounded = np.zeros((len(rows), halves.shape[1]), dtype=np.float16)
@@ -226,9 +265,10 @@ def _filled(held: Held, digest: Digest, move: Move, halves: NDArray[np.float16])
         halves[rows] = rounded
         lengths[rows] = np.linalg.norm(rounded.astype(np.float32), axis=1)
         hashes[rows] = row_hashes(rounded)
-        into = [known.setdefault(word, len(known)) for word in whole.words.dictionary]
-        codes[rows] = np.array(into, dtype=np.uint32)[whole.words.codes[chosen]]
-        probabilities[rows] = whole.probabilities[chosen]
+        own = Words(whole.words.codes[chosen], whole.words.dictionary)
+        words, probabilities[rows] = space.words(stored, own, whole.probabilities[chosen])
+        into = [known.setdefault(word, len(known)) for word in words.dictionary]
+        codes[rows] = np.array(into, dtype=np.uint32)[words.codes]
         seen[rows] = True
     if not seen.all():
         raise ValueError("the table was read twice and was not the same")

@@ -1,7 +1,8 @@
 """The gallery: a folder of Lance tables that remembers what it holds and how it was made.
 
 ==========  ==================================================================================
-manifest    key, value (JSON): format version and geometry, and one entry a vector table
+manifest    key, value (JSON): format version and geometry, one entry a vector table, one a
+            source, and one a condition whose list of words is its own
 files       path -> content key, size, time, and what became of it
 images      content key -> what is known of the picture
 listings    path -> the user's table that lists it, and the columns that table brought
@@ -192,10 +193,14 @@ class Gallery:
             ) from error
 
     def conditions(self) -> list[VectorTable]:
-        """The vector tables, in the order they were declared."""
+        """The vector tables, in the order they were declared.
+
+        Of a gallery with several methods or models some have the same name: what tells them apart
+        is what made them.
+        """
         entries = [v for k, v in self._manifest().items() if k.startswith("condition:")]
         entries.sort(key=lambda entry: entry["order"])
-        return [VectorTable(e["name"], e["dimension"], e["made_by"]) for e in entries]
+        return [VectorTable.from_entry(entry) for entry in entries]
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
         """One of the gallery's own tables, whole.
@@ -224,6 +229,12 @@ class Gallery:
     def sources(self) -> dict[str, dict[str, Any]]:
         """What was ingested before, by its stored path, with the options it was scanned by."""
         prefix = "source:"
+        entries = sorted(self._manifest().items())
+        return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
+
+    def words(self) -> dict[str, dict[str, Any]]:
+        """The lists of words that were made or edited for this gallery, by condition."""
+        prefix = "words:"
         entries = sorted(self._manifest().items())
         return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
 

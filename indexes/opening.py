@@ -23,6 +23,8 @@ from indexes.base_rows import (
     Base,
     DamagedCache,
     Move,
+    Say,
+    Space,
     base_in_memory,
     moved_parts,
     read_base,
@@ -39,6 +41,7 @@ from indexes.held import Digest, Held
 from indexes.lazy import Keys, Words, positions
 from indexes.matrix import Matrix
 from indexes.open_table import OpenTable, Rows, rows_in_memory
+from indexes.parted import PartedTable, parts_of
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 
@@ -71,20 +74,27 @@ class Opener:
         basis: str,
         move: Move,
         gone: bool = False,
+        stored: VectorTable | None = None,
+        say: Say | None = None,
     ):
         """Say what is to be opened; nothing is read yet.
 
         Args:
             gallery: whose table it is.
             table: the condition's entry.
-            geometry: one of :data:`indexes.geometry.GEOMETRIES`.
-            basis: names all else that ``move`` depends on.
-            move: takes stored vectors into the geometry they are compared in.
+            geometry: one of :data:`indexes.geometry.GEOMETRIES`, or another word for the way in
+                which vectors are compared.
+            basis: names all else that ``move`` and ``say`` depend on.
+            move: takes stored vectors into the space they are compared in.
             gone: whether pictures count of which no file was left at the last scan.
+            stored: the table whose vectors are moved, if ``table`` has none of its own.
+            say: gives words for stored vectors, in place of the stored words.
         """
         self._gallery = gallery
         self._table = table
-        self._move = move
+        self._stored = stored or table
+        self._space = Space(move, table.dimension, say)
+        self._kind_of_table = PartedTable if parts_of(table) > 1 else OpenTable
         self._gone = gone
         #: What has the same label is made for the same purpose; one replaces the other.
         self._label = f"{geometry}_gone" if gone else geometry
@@ -129,8 +139,10 @@ class Opener:
             CiesError: if FAISS is needed and not installed.
             UsageError: if there is no such index.
         """
-        held = Held(self._gallery, self._table, self._gone)
+        held = Held(self._gallery, self._stored, self._gone)
         chosen = kind if kind != "auto" else self.choice
+        if parts_of(self._table) > 1:
+            chosen = "exact"
         if len(held) < CACHED_FROM and not (self.folder / _CHOICE).is_file():
             return self._in_memory(held, chosen)
         try:
@@ -138,7 +150,7 @@ class Opener:
         except ValueError:
             # Keys that are no checksums, as no gallery of ours has; all is done in memory.
             return self._in_memory(held, chosen)
-        return OpenTable(self._table, self._rows(held, base, digest, chosen))
+        return self._kind_of_table(self._table, self._rows(held, base, digest, chosen))
 
     def build(self, kind: str = "auto") -> Built | None:
         """Build an index anew over all rows, and choose it.
@@ -155,9 +167,14 @@ class Opener:
             UsageError: if there is no such index, there is nothing to index, or the gallery
                 cannot be written to.
         """
+        if parts_of(self._table) > 1 and kind not in ("auto", "exact"):
+            raise UsageError(
+                f"The rows of '{self._table.name}' are compared by the best of their parts, which "
+                "no index serves; choose --kind exact."
+            )
         for attempt in range(_TRIES):
             try:
-                built = self._built(kind)
+                built = self._built("exact" if parts_of(self._table) > 1 else kind)
                 break
             except ValueError as error:
                 raise UsageError(
@@ -173,7 +190,7 @@ class Opener:
         return built
 
     def _built(self, kind: str) -> Built | None:
-        held = Held(self._gallery, self._table, self._gone)
+        held = Held(self._gallery, self._stored, self._gone)
         base = self._exactly(held)
         if base is None:
             base = self._written(held)
@@ -197,7 +214,7 @@ class Opener:
 
     def pictures(self) -> int:
         """How many pictures the condition's table holds."""
-        return len(Held(self._gallery, self._table, self._gone))
+        return len(Held(self._gallery, self._stored, self._gone))
 
     def rows_bytes(self) -> int:
         """Bytes on the disk of the newest cached rows, indexes left out."""
@@ -223,13 +240,15 @@ class Opener:
             return "exact"
         return kind
 
-    @staticmethod
-    def _ready(kind: str, ready: set[str]) -> str:
+    def _ready(self, kind: str, ready: set[str]) -> str:
         """What a search uses for a kind: on the way to an answer only what takes seconds is
-        built.
+        built, and nothing for vectors that are worked out of others: theirs are short, and the
+        answer shall come at once.
         """
         if kind in ready:
             return kind
+        if self._stored is not self._table or parts_of(self._table) > 1:
+            return "exact"
         return {"ivf": "faiss", "lance": "exact"}.get(kind, kind)
 
     def forget(self, kinds: Iterable[str]) -> None:
@@ -240,9 +259,12 @@ class Opener:
 
     def _in_memory(self, held: Held, kind: str) -> OpenTable:
         column = held.column()
-        moved = self._move(column.keys, column.vectors)
-        column = VectorColumn(column.keys, moved, column.words, column.word_probabilities)
-        return OpenTable(self._table, rows_in_memory(column, kind, held.state))
+        moved = self._space.move(column.keys, column.vectors)
+        words, sure = column.words, column.word_probabilities
+        if self._space.say is not None:
+            words, sure = self._space.say(column.vectors)
+        column = VectorColumn(column.keys, moved, words, sure)
+        return self._kind_of_table(self._table, rows_in_memory(column, kind, held.state))
 
     # -- the rows --------------------------------------------------------------------------
 
@@ -287,13 +309,13 @@ class Opener:
             return self._written(held), None
         except OSError as error:
             self._say_unwritable(error)
-            return base_in_memory(held, self._move), None
+            return base_in_memory(held, self._space), None
 
     def _written(self, held: Held) -> Base:
         """Cache the rows of a state; a disk that garbles what it is given counts as full."""
         name = f"{self._basis}-{held.state}"
         try:
-            return write_base(held, self._move, self.folder, name, self._label)
+            return write_base(held, self._space, self.folder, name, self._label)
         except DamagedCache as error:
             raise OSError(str(error)) from error
 
@@ -314,7 +336,7 @@ class Opener:
             same = np.flatnonzero((places >= 0) & (base.sums[places] == whole.sums))
             if len(same):
                 stored = held.unit(whole.halves[same])
-                wide[places[same]] = self._move(Keys(whole.keys[same]), stored)
+                wide[places[same]] = self._space.move(Keys(whole.keys[same]), stored)
         return wide
 
     def _index(self, held: Held, base: Base, kind: str) -> tuple[Index | None, str]:
@@ -367,7 +389,7 @@ class Opener:
         known = {word: code for code, word in enumerate(dictionary)}
         codes = np.concatenate([base.codes, np.zeros(len(new), dtype=np.uint32)])
         sure = np.concatenate([base.probabilities, np.zeros(len(new), dtype=np.float32)])
-        for part, vectors in moved_parts(held, held.some(digest.numbers[new]), self._move):
+        for part, vectors in moved_parts(held, held.some(digest.numbers[new]), self._space):
             at = positions(digest.keys[new], part.keys)
             fresh[at] = vectors
             sure[len(base) + at] = part.probabilities

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -72,17 +72,45 @@ class VectorTable:
         dimension: length of its vectors.
         made_by: everything that changes its vectors (phrase, model, prompt, dtype ...), as JSON
             values. The table is named by its hash, never by the user's text.
+        partial: whether it was filled for some pictures only, as when a search embedded its
+            best hits. No part of the table's identity.
+        filling: whether a partial table shall be completed by the next ingest.
     """
 
     name: str
     dimension: int
     made_by: Mapping[str, Any]
+    partial: bool = field(default=False, compare=False)
+    filling: bool = field(default=False, compare=False)
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether an ingest embeds under it what it lacks."""
+        return self.filling or not self.partial
 
     @property
     def table(self) -> str:
         """The Lance table's name: ``c_`` and 26 hexadecimal digits."""
         content = json.dumps(dict(self.made_by), sort_keys=True, ensure_ascii=True)
         return "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]
+
+    def entry(self, order: int) -> dict[str, Any]:
+        """As the manifest keeps it. What most tables are not is left out, so that the entries of
+        earlier versions read the same.
+        """
+        kept: dict[str, Any] = {
+            "name": self.name,
+            "dimension": self.dimension,
+            "made_by": dict(self.made_by),
+            "order": order,
+        }
+        return kept | {name: True for name in ("partial", "filling") if getattr(self, name)}
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> VectorTable:
+        """The inverse of :meth:`entry`."""
+        more = (bool(entry.get(name, False)) for name in ("partial", "filling"))
+        return cls(entry["name"], entry["dimension"], entry["made_by"], *more)
 
 
 @dataclass(frozen=True)

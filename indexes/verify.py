@@ -224,8 +224,7 @@ def conditions_of(manifest: Mapping[str, Any]) -> dict[str, VectorTable]:
     found = {}
     for key, entry in manifest.items():
         if key.startswith("condition:"):
-            table = VectorTable(entry["name"], entry["dimension"], entry["made_by"])
-            found[key.partition(":")[2]] = table
+            found[key.partition(":")[2]] = VectorTable.from_entry(entry)
     return found
 
 

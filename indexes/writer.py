@@ -58,16 +58,24 @@ class Writer:
                 self._tables[name].add_missing_columns(_SCHEMAS[name])
         return self._tables[name]
 
-    def declare(self, table: VectorTable, order: int) -> None:
-        """Make a condition's table and enter it in the manifest."""
+    def declare(self, table: VectorTable, order: int | None = None) -> None:
+        """Make a condition's table and enter it in the manifest, or change its entry.
+
+        Args:
+            table: what it is called, how it is made, and whether it is partial.
+            order: its place among the tables; by default the one it has, or after all others.
+        """
         self.ensure(table)
-        entry = {
-            "name": table.name,
-            "dimension": table.dimension,
-            "made_by": dict(table.made_by),
-            "order": order,
-        }
-        self._table("manifest").upsert(manifest_row(f"condition:{table.table}", entry))
+        key = f"condition:{table.table}"
+        if order is None:
+            rows = self._table("manifest").read().to_pylist()
+            places = {
+                row["key"]: json.loads(row["value"])["order"]
+                for row in rows
+                if row["key"].startswith("condition:")
+            }
+            order = places.get(key, max(places.values(), default=-1) + 1)
+        self._table("manifest").upsert(manifest_row(key, table.entry(order)))
         write_copy(self._database)
         self._declared = None
 
@@ -151,6 +159,16 @@ class Writer:
     def forget_source(self, source: str) -> None:
         """Scan a source no more when none is named."""
         self._table("manifest").delete([f"source:{source}"])
+        write_copy(self._database)
+
+    def put_words(self, condition: str, entry: Mapping[str, Any]) -> None:
+        """Remember a condition's list of words, in place of the one there was."""
+        self._table("manifest").upsert(manifest_row(f"words:{condition}", entry))
+        write_copy(self._database)
+
+    def forget_words(self, condition: str) -> None:
+        """Forget a condition's list of words."""
+        self._table("manifest").delete([f"words:{condition}"])
         write_copy(self._database)
 
     def put_listings(self, rows: pa.Table) -> None:

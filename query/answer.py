@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,20 @@ from query.filters import Allowed
 from query.hits import Hit, Hits, Query
 from query.question import Question
 from query.ranking import Ranking
+from query.serving import Serving
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One condition of a question, as one method answers it.
+
+    Attributes:
+        serving: the method and its table.
+        term: the open table and the condition's weight.
+    """
+
+    serving: Serving
+    term: Term
 
 
 class Places(Protocol):
@@ -30,7 +44,11 @@ class Places(Protocol):
         """Where a picture lies on this machine."""
         ...
 
-    def opened(self, condition: str) -> OpenTable:
+    def names(self, method: str | None = None) -> list[str]:
+        """The conditions that are embedded as a whole, by one maker."""
+        ...
+
+    def opened(self, condition: str, method: str | None = None) -> OpenTable:
         """A condition's table, open for search."""
         ...
 
@@ -42,7 +60,6 @@ class Answer:
         self,
         places: Places,
         question: Question,
-        table: OpenTable,
         ranking: Ranking,
         allowed: Allowed | None,
     ):
@@ -51,13 +68,12 @@ class Answer:
         Args:
             places: where pictures lie.
             question: what was asked.
-            table: the first condition's.
-            ranking: of its rows.
+            ranking: of the pictures.
             allowed: what may be found; ``None`` for everything.
         """
         self._places = places
         self._question = question
-        self._table = table
+        self._table = ranking.table
         self._ranking = ranking
         self._allowed = allowed
 
@@ -71,10 +87,11 @@ class Answer:
             rows, scores, folded = self._grouped(mask, own)
         else:
             rows, scores = self._ranking.best(question.k, mask, own)
-        percentiles = self._ranking.percentiles(scores)
+        percentiles = self._ranking.percentiles(rows, scores)
         # A text's likeness to pictures is lower throughout, and no measure of this was taken.
         nothing = bool(len(rows)) and not question.text
         nothing = nothing and bool(percentiles[0] < question.alike_above)
+        words = [self._ranking.word(int(row)) for row in rows]
         found = [
             Hit(
                 rank=rank,
@@ -82,8 +99,8 @@ class Answer:
                 path=self._path(self._table.keys[row]),
                 score=float(score),
                 percentile=float(percentile),
-                word=self._table.words[row],
-                word_probability=float(self._table.word_probabilities[row]),
+                word=words[rank - 1][0],
+                word_probability=words[rank - 1][1],
                 parts=self._ranking.parts(int(row)),
                 duplicates=tuple(self._path(self._table.keys[r]) for r in folded.get(int(row), ())),
             )
@@ -113,7 +130,7 @@ class Answer:
             UsageError: if not all pictures are embedded under all of the gallery's conditions,
                 by which together near-duplicates are known.
         """
-        names = [table.name for table in self._places.gallery.conditions()]
+        names = self._places.names()
         tables = [self._table, *(self._places.opened(name) for name in names)]
         common = common_rows(tables).shape[1]
         if any(len(table) != common for table in tables):
@@ -163,14 +180,24 @@ class Answer:
         return hits
 
 
-def query_of(question: Question, terms: Sequence[Term], examples: Sequence[Example]) -> Query:
-    """What was asked, as the answer says it."""
-    wanted = {term.table.table.name: term.weight for term in terms if term.weight > 0}
-    unlike = {term.table.table.name: -term.weight for term in terms if term.weight < 0}
+def query_of(
+    question: Question, methods: Sequence[Sequence[Asked]], examples: Sequence[Example]
+) -> Query:
+    """What was asked, as the answer says it.
+
+    Args:
+        question: what was asked.
+        methods: of each method the conditions, as it answers them.
+        examples: what was asked with.
+    """
+    asked = methods[0]
+    wanted = {one.serving.name: one.term.weight for one in asked if one.term.weight > 0}
+    unlike = {one.serving.name: -one.term.weight for one in asked if one.term.weight < 0}
+    servings = [one.serving for own in methods for one in own]
     first = examples[0]
     query = Query(
         image=first.shown,
-        condition=next(iter(wanted)) if len(terms) == 1 else _line(wanted, unlike),
+        condition=next(iter(wanted)) if len(asked) == 1 else _line(wanted, unlike),
         key=first.key,
         in_gallery=all(example.in_gallery for example in examples),
         word=first.words[0],
@@ -183,6 +210,9 @@ def query_of(question: Question, terms: Sequence[Term], examples: Sequence[Examp
         where=question.where or "",
         exclude_same=question.exclude_same or "",
         sort=question.sort,
+        method=_joined(serving.method for serving in servings),
+        model=_joined(serving.model for serving in servings),
+        view=any(serving.view is not None for serving in servings),
     )
     if question.text:
         return query
@@ -191,6 +221,11 @@ def query_of(question: Question, terms: Sequence[Term], examples: Sequence[Examp
         images=tuple(example.shown for example in examples),
         keys=tuple(example.key for example in examples),
     )
+
+
+def _joined(names: Iterable[str]) -> str:
+    """Different names in one line."""
+    return " + ".join(dict.fromkeys(names))
 
 
 def _line(wanted: dict[str, float], unlike: dict[str, float]) -> str:

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Callable, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.errors import GalleryError, UnknownCondition, UsageError
+from indexes.errors import UsageError
 from indexes.gallery import Gallery
-from indexes.geometry import GEOMETRIES, RESIDUAL, Statistics, residual
+from indexes.geometry import GEOMETRIES
 from indexes.open_table import OpenTable
 from indexes.opening import Opener
 from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
-from indexes.vectors import Vectors
-from ingest.conditions import UNCONDITIONAL, same_name
 from ingest.encoders.base import Encoder, EncoderSpec, check_text
-from query.answer import Answer, query_of
+from ingest.pipeline import Progress
+from query.answer import Answer, Asked, query_of
 from query.arithmetic import Mixture, Term, common_rows
-from query.examples import Examples
+from query.encoders import Encoders
+from query.examples import Example, Examples
 from query.filters import Filters
+from query.fusion import Fused
 from query.hits import Hits
-from query.question import Conditions, Options, Picture, Question, examples_of, shortened
+from query.question import Conditions, Options, Picture, Question, examples_of
 from query.ranking import Ranking, Several, Single
+from query.reranking import Reranked
+from query.second import reranker, second_of
+from query.serving import Opened, Serving, Servings
 
 
 class Engine:
-    """A gallery that can be asked. Tables are read when first needed and kept."""
+    """A gallery that can be asked. Tables are read when first needed and kept.
+
+    Attributes:
+        gallery: what is searched.
+        method: by which conditions are answered unless a question names others, or ``None``.
+        encoders: those that were needed so far.
+        progress: told how far the embedding of hits is that are ranked again.
+    """
 
     def __init__(
         self,
@@ -38,6 +50,7 @@ class Engine:
         index: str = "auto",
         geometry: str | None = None,
         gone: bool = False,
+        method: str | None = None,
     ):
         """Open nothing yet.
 
@@ -47,6 +60,8 @@ class Engine:
             index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
             geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
             gone: whether pictures are found of which no file was left at the last scan.
+            method: ``METHOD`` or ``METHOD:MODEL`` by which conditions are answered unless a
+                question names others; see :mod:`query.serving` for what is usual.
 
         Raises:
             UsageError: if there is no such geometry.
@@ -55,15 +70,14 @@ class Engine:
             raise UsageError(
                 f"There is no geometry '{geometry}'; choose one of {', '.join(GEOMETRIES)}."
             )
-        self._geometry = geometry or gallery.geometry
         self.gallery = gallery
-        self._load = load
-        self._index = index
+        self.method = method
+        self.progress: Callable[[Progress], None] = lambda state: None
+        self.encoders = Encoders(load)
         self._gone = gone
-        self._conditions: dict[str, OpenTable] = {}
-        self._statistics: dict[str, Statistics] = {}
-        self._encoder: Encoder | None = None
-        self._named: dict[str, VectorTable] = {}
+        self._servings = Servings(
+            gallery, self.encoders.of, index, geometry or gallery.geometry, gone, method
+        )
         self._lined_up: tuple[list[OpenTable], NDArray[np.int64]] | None = None
         self._mixture: tuple[list[Term], Mixture] | None = None
 
@@ -71,102 +85,57 @@ class Engine:
     def _paths(self) -> Paths:
         return self.gallery.paths(self._gone)
 
-    def table(self, condition: str) -> VectorTable:
-        """The table of a condition; color finds colour.
+    def serving(self, condition: str, method: str | None = None) -> Serving:
+        """Which table answers a condition, by which method.
+
+        Args:
+            condition: one the gallery was embedded under, or any other if it has base vectors
+                and there is a list of words; color finds colour.
+            method: ``METHOD`` or ``METHOD:MODEL``, in place of the engine's own or the usual one.
 
         Raises:
             UnknownCondition: naming those there are.
+            UsageError: if there is no such method, or no list of words for a view.
+            ModelError: if those words must be embedded and the model cannot be had.
         """
-        # An entry never changes, and reading the manifest takes longer than a search.
-        if condition in self._named:
-            return self._named[condition]
-        tables = self.gallery.conditions()
-        for table in sorted(tables, key=lambda table: table.name != condition):
-            if same_name(table.name, condition):
-                self._named[condition] = table
-                return table
-        names = ", ".join(table.name for table in tables) or "none"
-        parts = [part for part in condition.split(",") if part.strip()][:9]
-        if len(parts) > 1 and all(any(same_name(t.name, p) for t in tables) for p in parts):
-            way = "give each a --condition of its own"
-        elif "=" in condition and any(same_name(t.name, condition.split("=")[0]) for t in tables):
-            way = "a weight is a number, such as `--condition color=2`"
-        elif condition.isprintable() and len(condition) <= 80:
-            way = f'add it with `cies ingest FOLDER --condition "{condition}"`'
-        else:
-            way = "name one of those"
-        raise UnknownCondition(
-            f"The gallery at {self.gallery.path} has no condition {shortened(condition)} (it has: "
-            f"{names}); {way}."
-        )
+        return self._servings.serving(condition, method)
 
-    def opened(self, condition: str) -> OpenTable:
-        """A condition's table, open for search: its vectors in the gallery's geometry, its words.
+    def names(self, method: str | None = None) -> list[str]:
+        """The conditions that the gallery is embedded under, by a method or the main one.
 
         Raises:
-            UnknownCondition: naming those there are.
+            UsageError: if there is no such method.
         """
-        return self._condition(condition)
+        return self._servings.names(method)
 
-    def _condition(self, condition: str) -> OpenTable:
-        table = self.table(condition)
-        if table.table not in self._conditions:
-            self._conditions[table.table] = self.opener(condition).open(self._index)
-        return self._conditions[table.table]
+    def table(self, condition: str, method: str | None = None) -> VectorTable:
+        """The table of a condition; see :meth:`serving`."""
+        return self.serving(condition, method).table
 
-    def opener(self, condition: str) -> Opener:
-        """What opens a condition's table in the gallery's geometry, and keeps its indexes.
+    def opened(self, condition: str, method: str | None = None) -> OpenTable:
+        """A condition's table, open for search: its vectors as they are compared, its words.
 
-        Raises:
-            UnknownCondition: naming those there are.
+        See :meth:`serving` for the arguments and errors.
         """
-        table = self.table(condition)
-        statistics = self.gallery.statistics(table)
-        if statistics is None:
-            moved_by_them = self._geometry not in ("raw", RESIDUAL)
-            parts = self.gallery.vector_parts(table) if moved_by_them else iter(())
-            statistics = Statistics.of_parts(parts, table.dimension)
-        self._statistics[table.table] = statistics
-        basis = statistics.basis(self._geometry)
-        away = self._takes_away(table)
-        if away:
-            basis += self._condition(UNCONDITIONAL).state
+        return self._servings.opened(self.serving(condition, method))
 
-        def move(keys: Sequence[str], vectors: Vectors) -> Vectors:
-            moved = statistics.apply(vectors, self._geometry)
-            return residual(moved, self._beside(keys)) if away else moved
+    def opener(self, condition: str, method: str | None = None) -> Opener:
+        """What opens a condition's table, and keeps its indexes.
 
-        return Opener(self.gallery, table, self._geometry, basis, move, self._gone)
-
-    def _takes_away(self, table: VectorTable) -> bool:
-        """Whether a table's vectors are compared less their unconditional part."""
-        return self._geometry == RESIDUAL and bool(table.made_by["phrase"])
-
-    def _beside(self, keys: Sequence[str]) -> Vectors:
-        """The unconditional vectors of some pictures: float32 [n, dim], unit rows.
-
-        Raises:
-            UnknownCondition: if the gallery has none.
-            GalleryError: if it has not those of all these pictures.
+        See :meth:`serving` for the arguments and errors.
         """
-        known = self._condition(UNCONDITIONAL)
-        rows = [row for key in keys if (row := known.row(key)) is not None]
-        missing = len(keys) - len(rows)
-        if missing:
-            raise GalleryError(
-                f"{missing} pictures of the gallery at {self.gallery.path} are not embedded under "
-                f"'{UNCONDITIONAL}', which comparing them {RESIDUAL} needs; run `cies ingest` on "
-                "them again."
-            )
-        return known.vectors(np.array(rows, dtype=np.int64))
+        return self._servings.opener(self.serving(condition, method))
 
-    def stored(self, condition: str) -> VectorColumn:
-        """The vectors of a condition as they were stored, of the pictures that have a file.
+    def stored(self, condition: str, method: str | None = None) -> VectorColumn:
+        """The vectors of a condition as they were stored, of the pictures that have a file; of a
+        view those that it makes of them.
 
-        Raises:
-            UnknownCondition: naming those there are.
+        See :meth:`serving` for the arguments and errors.
         """
-        column = self.gallery.column(self.table(condition))
+        serving = self.serving(condition, method)
+        if serving.view is not None:
+            return self._servings.opened(serving).column
+        column = self.gallery.column(serving.stored)
         rows = [row for row, key in enumerate(column.keys) if key in self._paths]
         if len(rows) == len(column.keys):
             return column
@@ -177,13 +146,12 @@ class Engine:
             column.word_probabilities[rows],
         )
 
-    def vectors(self, condition: str) -> VectorColumn:
-        """All vectors and words of a condition, in the gallery's geometry.
+    def vectors(self, condition: str, method: str | None = None) -> VectorColumn:
+        """All vectors and words of a condition, as they are compared.
 
-        Raises:
-            UnknownCondition: naming those there are.
+        See :meth:`serving` for the arguments and errors.
         """
-        return self._condition(condition).column
+        return self.opened(condition, method).column
 
     def path(self, key: str) -> str:
         """Where a picture lies on this machine; the first in path order if there are copies."""
@@ -205,9 +173,10 @@ class Engine:
         Args:
             image: a file, a picture's path in the gallery, a key, a file's bytes, a PIL image or
                 a uint8 array; or several of these.
-            condition: one the gallery was embedded under; several, ``["color", "shape"]``; or
-                several with weights, ``{"color": 2, "shape": 1}`` or ``["color=2", "shape"]``.
-                One of weight 0 costs nothing. See :mod:`query.arithmetic` for the formula.
+            condition: one the gallery was embedded under, or where it has base vectors any other;
+                several, ``["color", "shape"]``; or several with weights, ``{"color": 2, "shape":
+                1}`` or ``["color=2", "shape"]``. One of weight 0 costs nothing. See
+                :mod:`query.arithmetic` for the formula.
             k: how many hits, at least 1.
             more: see :class:`query.question.Options`.
 
@@ -249,62 +218,123 @@ class Engine:
             UsageError: if an example cannot be read or a filter is wrong.
             ModelError: if an example must be embedded and the model cannot be had.
         """
-        terms = self._terms(question)
-        tables = [term.table for term in terms]
-        reader = Examples(
-            self.gallery,
-            self._paths,
-            lambda table: self.encoder(table.table),
-            self._moved,
-            self._geometry == RESIDUAL,
-        )
-        if question.text:
-            examples = [reader.text(question.text, tables)]
-        else:
-            given = question.pictures
-            examples = [reader.picture(one, question.region, tables) for one in given]
+        asked = self._asked(question)
+        opened = [Opened(one.serving, one.term.table) for own in asked for one in own]
+        reader = Examples(self.gallery, self._paths, self._servings, self.encoders.of)
+        examples = self._examples(reader, question, opened)
         vectors = [np.stack(own) for own in zip(*(e.vectors for e in examples), strict=True)]
-        ranking: Ranking
-        notes: tuple[str, ...] = ()
-        if len(terms) == 1:
-            ranking = Single(tables[0], vectors[0], question.combine)
-        else:
-            mixture = self._mixed(terms)
-            ranking = Several(mixture, vectors, question.combine)
-            if mixture.left_out:
-                notes = (
-                    f"{mixture.left_out} pictures are not embedded under all of these conditions "
-                    "and cannot be found; `cies ingest` makes up for it.",
+        rankings: list[Ranking] = []
+        notes: list[str] = []
+        for own in asked:
+            rankings.append(self._ranking([one.term for one in own], vectors, question, notes))
+            del vectors[: len(own)]
+        ranking = rankings[0]
+        if len(rankings) > 1:
+            ranking = fused = Fused(rankings)
+            if fused.left_out:
+                notes.append(
+                    f"{fused.left_out} pictures are not embedded by all of these methods and "
+                    "cannot be found."
                 )
+        notes[:0] = _of_tables([one.serving for own in asked for one in own], len(self._paths))
+        second = None
+        if question.rerank or question.fill:
+            second, why = second_of(
+                self.gallery, self._servings, self.encoders, self._paths, question, asked
+            )
+            notes += [why] if why else []
+        reranked = None
+        if second is not None and question.rerank:
+            keys = [example.key for example in examples if example.key in self._paths]
+
+            def again(best: Sequence[str]) -> Ranking | None:
+                table = second.table([*keys, *best], self.progress)
+                if table is None:
+                    return None
+                other = self._examples(reader, question, [Opened(second.serving, table)])
+                return Single(table, np.stack([e.vectors[0] for e in other]), question.combine)
+
+            ranking = reranked = Reranked(ranking, question.rerank, again)
         allowed = None
         if question.where is not None or question.exclude_same is not None:
             known = {e.key: e.shown for e in examples if e.key}
-            allowed = self._filters.allowed(tables[0], question.where, question.exclude_same, known)
-        answer = Answer(self, question, tables[0], ranking, allowed)
-        return answer.hits(query_of(question, terms, examples), notes)
+            words = opened[0].table
+            allowed = self._filters.allowed(words, question.where, question.exclude_same, known)
+        query = query_of(question, asked, examples)
+        hits = Answer(self, question, ranking, allowed).hits(query, tuple(notes))
+        if second is None:
+            return hits
+        if question.fill:
+            second.fill()
+        if reranked is None:
+            return replace(hits, notes=(*hits.notes, *second.notes))
+        by = f"{second.serving.method}:{second.serving.model}" if reranked.reranked else ""
+        query = replace(query, reranked=reranked.reranked, reranked_by=by)
+        return replace(hits, query=query, notes=(*hits.notes, *second.notes))
 
     @cached_property
     def _filters(self) -> Filters:
         return Filters(self.gallery)
 
-    def _terms(self, question: Question) -> list[Term]:
-        """The conditions that weigh anything, those that shall be alike first.
+    @staticmethod
+    def _examples(reader: Examples, question: Question, opened: Sequence[Opened]) -> list[Example]:
+        if question.text:
+            return [reader.text(question.text, opened)]
+        return [reader.picture(one, question.region, opened) for one in question.pictures]
+
+    def _asked(self, question: Question) -> list[list[Asked]]:
+        """Of each method that is asked, the conditions, those that shall be alike first.
 
         Raises:
             UnknownCondition: naming those there are.
             UsageError: if one shall be alike and differ.
         """
+        methods: Sequence[str | None] = question.methods or (None,)
+        if question.fuse:
+            found = self._servings.all_of(
+                next(name for name, w in question.conditions.items() if w)
+            )
+            methods = [f"{serving.method}:{serving.model}" for serving in found]
+        return [self._terms(question, method) for method in methods]
+
+    def _terms(self, question: Question, method: str | None) -> list[Asked]:
         weights: dict[str, float] = {}
+        servings: dict[str, Serving] = {}
         for asked, sign in ((question.conditions, 1), (question.unlike, -1)):
             for name, weight in asked.items():
-                table = self.table(name)
-                if weight and weights.get(table.name, 0.0) * sign < 0:
+                if not weight:
+                    continue
+                serving = self.serving(name, method)
+                at = serving.table.table
+                if weights.get(at, 0.0) * sign < 0:
                     raise UsageError(
-                        f"'{table.name}' is asked to be alike and to differ; choose one of "
+                        f"'{serving.name}' is asked to be alike and to differ; choose one of "
                         "--condition and --not for it."
                     )
-                weights[table.name] = weights.get(table.name, 0.0) + sign * weight
-        return [Term(self._condition(name), weight) for name, weight in weights.items() if weight]
+                weights[at] = weights.get(at, 0.0) + sign * weight
+                servings.setdefault(at, serving)
+        return [
+            Asked(serving, Term(self._servings.opened(serving), weights[at]))
+            for at, serving in servings.items()
+        ]
+
+    def _ranking(
+        self,
+        terms: list[Term],
+        vectors: list[NDArray[np.float32]],
+        question: Question,
+        notes: list[str],
+    ) -> Ranking:
+        """The ranking of one method, by the first of the vectors."""
+        if len(terms) == 1:
+            return Single(terms[0].table, vectors[0], question.combine)
+        mixture = self._mixed(terms)
+        if mixture.left_out:
+            notes.append(
+                f"{mixture.left_out} pictures are not embedded under all of these conditions "
+                "and cannot be found; `cies ingest` makes up for it."
+            )
+        return Several(mixture, vectors[: len(terms)], question.combine)
 
     def _mixed(self, terms: Sequence[Term]) -> Mixture:
         """The conditions as one likeness, kept as long as the same are asked for."""
@@ -319,14 +349,28 @@ class Engine:
             self._mixture = kept
         return kept[1]
 
-    def _moved(self, loaded: OpenTable, vectors: Vectors, beside: Vectors) -> Vectors:
-        """New vectors [1, dim] in the geometry they are compared in."""
-        moved = self._statistics[loaded.table.table].apply(vectors, self._geometry)
-        return residual(moved, beside) if self._takes_away(loaded.table) else moved
+    def reranker(self, model: str = "") -> tuple[EncoderSpec, int] | None:
+        """The large model that ranks the best of a view again; see :func:`query.second.reranker`.
+
+        Raises:
+            ModelError: if the one that is named cannot be had.
+        """
+        return reranker(self._servings, self.encoders, model)
 
     def encoder(self, table: VectorTable) -> Encoder:
-        """The encoder that made a table, loaded once."""
-        spec = EncoderSpec.from_made_by(table.made_by)
-        if self._encoder is None or self._encoder.spec != spec:
-            self._encoder = self._load(spec)
-        return self._encoder
+        """The encoder that made a stored table, loaded once."""
+        return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
+
+
+def _of_tables(servings: Sequence[Serving], pictures: int) -> list[str]:
+    """What people should know of the tables that answer."""
+    notes = []
+    views = [serving for serving in servings if serving.view is not None]
+    for serving in views:
+        assert serving.vocabulary is not None
+        words = serving.vocabulary
+        notes.append(
+            f"'{serving.name}' was worked out by {serving.method} from the {serving.model} vectors "
+            f"and {len(words.words)} words ({words.source})."
+        )
+    return notes

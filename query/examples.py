@@ -14,15 +14,17 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
-from indexes.open_table import OpenTable
 from indexes.paths import Paths
-from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.images import FileBytes, UnreadableImage, decode, read_bytes
 from query.question import Picture, Region, as_image, shortened
+from query.serving import Opened, Servings
 
 _KEY = re.compile(r"[0-9a-f]{64}")
+
+#: Gives the encoder of a spec.
+Loader = Callable[[EncoderSpec], Encoder]
 
 
 @dataclass(frozen=True)
@@ -49,42 +51,32 @@ class Example:
 class Examples:
     """Makes examples of pictures and texts, by the gallery's vectors or by its model."""
 
-    def __init__(
-        self,
-        gallery: Gallery,
-        paths: Paths,
-        encoder: Callable[[OpenTable], Encoder],
-        moved: Callable[[OpenTable, Vectors, Vectors], Vectors],
-        takes_away: bool,
-    ):
+    def __init__(self, gallery: Gallery, paths: Paths, servings: Servings, encoder: Loader):
         """Look at nothing yet.
 
         Args:
             gallery: where pictures are known.
             paths: of the gallery, content key to stored paths.
-            encoder: gives the encoder that made a table.
-            moved: moves new vectors, [1, dim], into the geometry of a table; also given those
-                of the same picture without a condition, or an empty array.
-            takes_away: whether ``moved`` needs the latter.
+            servings: knows how new vectors are moved to where those of a table lie.
+            encoder: gives the encoder of a spec.
         """
         self._gallery = gallery
         self._paths = paths
+        self._servings = servings
         self._encoder = encoder
-        self._moved = moved
-        self._takes_away = takes_away
 
-    def text(self, text: str, tables: Sequence[OpenTable]) -> Example:
+    def text(self, text: str, tables: Sequence[Opened]) -> Example:
         """A text as an example.
 
         Raises:
             UsageError: if the text cannot be read.
             ModelError: if the model cannot be had or was not schooled on texts.
         """
-        return self._read("", "", tables, lambda encoder, asked: encoder.read_text([text], asked))
+        return self._read(
+            "", "", tables, lambda encoder, asked: encoder.read_text([text], asked), text=True
+        )
 
-    def picture(
-        self, given: Picture, region: Region | None, tables: Sequence[OpenTable]
-    ) -> Example:
+    def picture(self, given: Picture, region: Region | None, tables: Sequence[Opened]) -> Example:
         """A picture, or a part of one, as an example.
 
         Args:
@@ -99,7 +91,8 @@ class Examples:
         if isinstance(given, np.ndarray):
             given = as_image(given)
         if isinstance(given, Image.Image):
-            return self._embedded("image", "", given.convert("RGB"), region, tables)
+            whole = given.convert("RGB")
+            return self._embedded("image", "", lambda side: whole, region, tables)
         if isinstance(given, bytes):
             content = FileBytes(given, hashlib.sha256(given).hexdigest(), len(given), 0)
             return self._of_content("image", content, "", region, tables)
@@ -123,16 +116,16 @@ class Examples:
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         return key if content == key else None
 
-    def _stored(self, shown: str, key: str, tables: Sequence[OpenTable]) -> Example:
-        rows = [table.row(key) for table in tables]
-        for table, row in zip(tables, rows, strict=True):
+    def _stored(self, shown: str, key: str, tables: Sequence[Opened]) -> Example:
+        rows = [one.table.row(key) for one in tables]
+        for one, row in zip(tables, rows, strict=True):
             if row is None:
-                name = table.table.name
+                name = one.serving.stored.name
                 raise UsageError(
                     f"{shown} is in the gallery but not embedded under '{name}'; run "
                     f'`cies ingest` on it with `--condition "{name}"` first.'
                 )
-        found = [(table, row) for table, row in zip(tables, rows, strict=True) if row is not None]
+        found = [(one.table, row) for one, row in zip(tables, rows, strict=True) if row is not None]
         return Example(
             shown,
             key,
@@ -160,56 +153,71 @@ class Examples:
         content: FileBytes,
         suffix: str,
         region: Region | None,
-        tables: Sequence[OpenTable],
+        tables: Sequence[Opened],
     ) -> Example:
         """A picture's bytes: by the stored vectors if these are the gallery's, else embedded."""
-        if region is None and all(table.row(content.key) is not None for table in tables):
+        if region is None and all(one.table.row(content.key) is not None for one in tables):
             return self._stored(shown, content.key, tables)
-        side = EncoderSpec.from_made_by(tables[0].table.made_by).max_side
-        try:
-            # A part is taken of the whole picture, so that none of its detail is lost before.
-            image = decode(content.data, None if region else side, suffix).image
-        except UnreadableImage as error:
-            raise _unreadable(shown, error) from error
+
+        def image(side: int | None) -> Image.Image:
+            try:
+                # A part is taken of the whole picture, so that none of its detail is lost before.
+                return decode(content.data, None if region else side, suffix).image
+            except UnreadableImage as error:
+                raise _unreadable(shown, error) from error
+
         return self._embedded(shown, content.key, image, region, tables)
 
     def _embedded(
         self,
         shown: str,
         key: str,
-        image: Image.Image,
+        image: Callable[[int | None], Image.Image],
         region: Region | None,
-        tables: Sequence[OpenTable],
+        tables: Sequence[Opened],
     ) -> Example:
-        part = region.of(image) if region else image
-        return self._read(shown, key, tables, lambda encoder, asked: encoder.read([part], asked))
+        def read(encoder: Encoder, asked: list[Condition]) -> Reading:
+            whole = image(encoder.spec.max_side)
+            return encoder.read([region.of(whole) if region else whole], asked)
+
+        return self._read(shown, key, tables, read)
 
     def _read(
         self,
         shown: str,
         key: str,
-        tables: Sequence[OpenTable],
+        tables: Sequence[Opened],
         read: Callable[[Encoder, list[Condition]], Reading],
+        text: bool = False,
     ) -> Example:
-        """Embed under all conditions in one pass."""
-        conditions = [Condition(t.table.name, str(t.table.made_by["phrase"])) for t in tables]
-        asked = list(conditions)
-        if self._takes_away and all(condition.phrase for condition in conditions):
-            asked.append(Condition.parse(UNCONDITIONAL))
-        reading = read(self._encoder(tables[0]), asked)
-        plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
-        beside = reading.vectors[0, plain]
-        return Example(
-            shown,
-            key,
-            False,
-            [
-                self._moved(table, reading.vectors[0, i : i + 1], beside)[0]
-                for i, table in enumerate(tables)
-            ],
-            reading.words[0][: len(conditions)],
-            [float(sure) for sure in reading.word_probabilities[0, : len(conditions)]],
-        )
+        """Embed under all conditions, in one pass of each encoder."""
+        found: dict[int, tuple[NDArray[np.float32], str, float]] = {}
+        for spec in [one.serving.spec for one in tables]:
+            own = [i for i, one in enumerate(tables) if one.serving.spec == spec and i not in found]
+            if not own:
+                continue
+            asked: list[Condition] = []
+            for i in own:
+                if tables[i].serving.asked not in asked:
+                    asked.append(tables[i].serving.asked)
+            takes_away = any(self._servings.takes_away(tables[i].serving) for i in own)
+            if takes_away and all(condition.phrase for condition in asked):
+                asked.append(Condition.parse(UNCONDITIONAL))
+            reading = read(self._encoder(spec), asked)
+            plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
+            beside = reading.vectors[0, plain]
+            for i in own:
+                serving = tables[i].serving
+                at = asked.index(serving.asked)
+                vector = reading.vectors[0, at : at + 1]
+                moved = self._servings.moved(serving, vector, beside, text)[0]
+                word, sure = reading.words[0][at], float(reading.word_probabilities[0, at])
+                if serving.view is not None:
+                    said = ([""], [0.0]) if text else serving.view.said(vector)
+                    word, sure = said[0][0], float(said[1][0])
+                found[i] = moved, word, sure
+        vectors, words, probabilities = zip(*(found[i] for i in range(len(tables))), strict=True)
+        return Example(shown, key, False, vectors, words, probabilities)
 
 
 def _unreadable(shown: str, error: Exception) -> UsageError:

@@ -6,7 +6,7 @@ Rows go through memory some thousands at a time, in the order the gallery stores
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from indexes.attributes import attributes, user_columns
 from indexes.errors import CiesError, GalleryError, UsageError
+from indexes.open_table import OpenTable
 from indexes.records import IMAGES, vector_schema
 from indexes.vectors import unit
 from query.engine import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: Rows written at once.
+_ROWS = 8192
 
 #: Ends of names to what is written.
 FORMS = {
@@ -41,7 +45,8 @@ def export(engine: Engine, condition: str, path: Path) -> int:
 
     Args:
         engine: over the gallery.
-        condition: one the gallery has.
+        condition: one the gallery has, or one that the engine's method works out; then the
+            vectors are those that the view makes of the stored ones.
         path: where to; replaced only once the new file is whole.
 
     Returns:
@@ -100,8 +105,28 @@ def _parts(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
         return pa.table(columns | {name: rows.column(name) for name in names})
 
     nothing = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
-    batches = engine.gallery.rows(table, wanted)
+    serving = engine.serving(condition)
+    if serving.view is None:
+        batches = engine.gallery.rows(serving.stored, wanted)
+    else:
+        batches = _worked_out(engine.opened(condition), wanted)
     yield from map(joined, chain([next(batches, *nothing)], batches))
+
+
+def _worked_out(table: OpenTable, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a table that no gallery stores, as batches of one that does."""
+    import pyarrow as pa
+
+    for start in range(0, len(table), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(table)))
+        flat = pa.array(table.vectors(rows).reshape(-1))
+        columns: dict[str, Any] = {
+            "key": pa.array(table.keys[start : start + _ROWS], pa.string()),
+            "word": pa.array(table.words[start : start + _ROWS], pa.string()),
+            "word_probability": pa.array(table.word_probabilities[rows]),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, table.table.dimension),
+        }
+        yield pa.record_batch({name: columns[name] for name in wanted})
 
 
 def _unit_rows(

@@ -26,6 +26,7 @@ class Part(TypedDict):
             least as the question says.
         percentile: share of the gallery's pairs that are less alike under it, in percent.
         word: the model's word for the hit under it.
+        method: which says this, where several were asked or one re-ranked another's best.
     """
 
     condition: str
@@ -33,6 +34,7 @@ class Part(TypedDict):
     score: float
     percentile: float
     word: str
+    method: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ class Query:
         where: the filter, or empty.
         exclude_same: the column by whose values hits were left out, or empty.
         sort: the order of the hits: score, date or path.
+        method: by which the first condition was answered, such as dior or clay; several that
+            were fused are joined by `` + ``.
+        model: whose vectors these are, as the gallery names it; joined in the same way.
+        view: whether they were worked out from base vectors by the words of the condition.
+        reranked: how many of the best were put in another model's order; the first hits.
+        reranked_by: that method and model, ``METHOD:MODEL``, or empty.
     """
 
     image: str
@@ -104,6 +112,11 @@ class Query:
     where: str = ""
     exclude_same: str = ""
     sort: str = "score"
+    method: str = ""
+    model: str = ""
+    view: bool = False
+    reranked: int = 0
+    reranked_by: str = ""
 
 
 @dataclass(frozen=True)

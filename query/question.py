@@ -156,6 +156,15 @@ class Options(TypedDict, total=False):
         group_duplicates: whether near-duplicates, alike under all conditions of the gallery (see
             :mod:`query.duplicates`), are folded into the best of them.
         alike_above: the percentile below which a best hit is said to be no real likeness.
+        method: by which method the conditions are answered, ``METHOD`` or ``METHOD:MODEL``: one
+            that the gallery has vectors of (dior, generative, regional, clip), or a view of its
+            base vectors (clay, crl, indirect); several are fused. By default the gallery's main
+            one, and a view where no table has the condition.
+        fuse: whether all that the gallery has for the conditions is fused (:mod:`query.fusion`).
+        rerank: of the best of a view, how many are embedded by a large model and put in its
+            order; 0 for none, ``None`` for what is worth its time (:mod:`query.reranking`).
+        rerank_model: the model that does it, if the gallery has none of its own.
+        fill: whether the next ingest shall embed the whole gallery under the condition.
     """
 
     unlike: Conditions
@@ -167,6 +176,11 @@ class Options(TypedDict, total=False):
     sort: str
     group_duplicates: bool
     alike_above: float
+    method: str | Sequence[str] | None
+    fuse: bool
+    rerank: int | None
+    rerank_model: str | None
+    fill: bool
 
 
 @dataclass(frozen=True)
@@ -187,6 +201,12 @@ class Question:
         sort: one of :data:`SORT`.
         group_duplicates: whether near-duplicates are folded into the best of them.
         alike_above: the percentile below which a best hit is said to be no real likeness.
+        methods: each ``METHOD`` or ``METHOD:MODEL``, none twice; empty for the usual one.
+        fuse: whether all that the gallery has for the conditions is fused.
+        rerank: of the best of a view, how many a large model puts in its own order; ``None`` if
+            nothing was said, which the engine takes for 0.
+        rerank_model: the model that does it, or empty for the gallery's own.
+        fill: whether the next ingest shall embed the whole gallery under the condition.
     """
 
     pictures: tuple[Picture, ...]
@@ -202,6 +222,11 @@ class Question:
     sort: str = "score"
     group_duplicates: bool = False
     alike_above: float = ALIKE_ABOVE
+    methods: tuple[str, ...] = ()
+    fuse: bool = False
+    rerank: int | None = None
+    rerank_model: str = ""
+    fill: bool = False
 
     @classmethod
     def of(
@@ -221,6 +246,9 @@ class Question:
         unlike = weighted(plain.pop("unlike", None) or (), "--not")
         crop = plain.pop("crop", None)
         region = Region.parse(crop) if crop is not None else None
+        method = plain.pop("method", None) or ()
+        plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
+        plain["rerank_model"] = plain.get("rerank_model") or ""
         return cls(pictures, weighted(condition), text, unlike, k, region=region, **plain)
 
     def __post_init__(self) -> None:
@@ -246,6 +274,12 @@ class Question:
         ):
             if not 0 <= number <= 100:
                 raise UsageError(f"--{option} is {number:g}; give a percentile from 0 to 100.")
+        if self.rerank is not None and self.rerank < 0:
+            raise UsageError(f"--rerank must be at least 0, not {self.rerank}.")
+        if self.fuse and self.methods:
+            raise UsageError(
+                "--fuse takes all that the gallery has; leave it out and repeat --method for some."
+            )
         if self.text and self.region:
             raise UsageError("--crop takes a part of a picture; leave it out with --text.")
 

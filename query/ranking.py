@@ -17,6 +17,11 @@ from query.hits import Part
 class Ranking(Protocol):
     """Pictures in the order of their likeness. Rows are those of the first condition's table."""
 
+    @property
+    def table(self) -> OpenTable:
+        """Whose rows are meant."""
+        ...
+
     def best(
         self, k: int, allowed: NDArray[np.bool_] | None, own: frozenset[int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -32,13 +37,41 @@ class Ranking(Protocol):
         """
         ...
 
-    def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of the gallery's pairs that are less alike than these scores, in percent."""
+    def percentiles(
+        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Share of the gallery's pairs that are less alike than these pictures, in percent.
+
+        Args:
+            rows: int64 [n], some that were found last.
+            scores: [n], theirs.
+        """
         ...
 
     def parts(self, row: int) -> tuple[Part, ...]:
-        """What each condition says of a picture; nothing where there is only one."""
+        """What each condition says of a picture that was found; nothing where there is only one."""
         ...
+
+    def word(self, row: int) -> tuple[str, float]:
+        """The word for a picture, and how sure it is."""
+        ...
+
+
+def part_of(table: OpenTable, row: int, score: float, weight: float = 1.0) -> Part:
+    """What one condition says of a picture, by one method."""
+    return Part(
+        condition=table.table.name,
+        weight=weight,
+        score=score,
+        percentile=float(table.percentiles(np.array([score]))[0]),
+        word=table.words[row],
+        method=str(table.table.made_by.get("method", "")),
+    )
+
+
+def word_of(table: OpenTable, row: int) -> tuple[str, float]:
+    """The word that a table has for a picture, and how sure it is."""
+    return table.words[row], float(table.word_probabilities[row])
 
 
 class Single:
@@ -52,7 +85,7 @@ class Single:
             examples: float32 [examples, dim], unit rows.
             combine: one of :data:`query.question.COMBINE`.
         """
-        self._table = table
+        self.table = table
         self._examples = examples
         self._combine = combine
 
@@ -63,22 +96,28 @@ class Single:
         mean = self._examples.mean(axis=0, keepdims=True)
         length = np.float32(np.linalg.norm(mean))
         if (self._combine != "mean" and len(self._examples) > 1) or length < 1e-6:
-            scores = combined(self._table.scores(self._examples), self._combine)
-            return _best(scores, k, allowed, own)
+            scores = combined(self.table.scores(self._examples), self._combine)
+            return best_rows(scores, k, allowed, own)
         # The mean of cosines is the cosine with the mean vector, times that vector's length.
         query = self._examples if len(self._examples) == 1 else mean / length
-        rows, scores = self._table.search(query, k + len(own), allowed)
+        rows, scores = self.table.search(query, k + len(own), allowed)
         kept = [i for i, row in enumerate(rows[0]) if row >= 0 and row not in own][:k]
         cosines = scores[0, kept]
         return rows[0, kept], cosines if len(self._examples) == 1 else cosines * length
 
-    def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    def percentiles(
+        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
         """See :meth:`Ranking.percentiles`."""
-        return self._table.percentiles(scores)
+        return self.table.percentiles(scores)
 
     def parts(self, row: int) -> tuple[Part, ...]:
         """See :meth:`Ranking.parts`."""
         return ()
+
+    def word(self, row: int) -> tuple[str, float]:
+        """See :meth:`Ranking.word`."""
+        return word_of(self.table, row)
 
 
 class Several:
@@ -92,6 +131,7 @@ class Several:
             examples: float32 [examples, dim] for each, unit rows.
             combine: one of :data:`query.question.COMBINE`.
         """
+        self.table = mixture.terms[0].table
         self._mixture = mixture
         self._combine = combine
         self._cosines = [
@@ -108,10 +148,12 @@ class Several:
         first = self._mixture.rows[0]
         places = frozenset(self._place[row] for row in own if row in self._place)
         mask = None if allowed is None else allowed[first]
-        found, scores = _best(self._total, k, mask, places)
+        found, scores = best_rows(self._total, k, mask, places)
         return first[found], scores
 
-    def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    def percentiles(
+        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
         """See :meth:`Ranking.percentiles`."""
         return self._mixture.percentiles(scores)
 
@@ -123,19 +165,15 @@ class Several:
             self._mixture.terms, self._cosines, self._mixture.rows, strict=True
         ):
             score = combined(cosines[:, place : place + 1], self._combine)
-            found.append(
-                Part(
-                    condition=term.table.table.name,
-                    weight=term.weight,
-                    score=float(score[0]),
-                    percentile=float(term.table.percentiles(score)[0]),
-                    word=term.table.words[int(rows[place])],
-                )
-            )
+            found.append(part_of(term.table, int(rows[place]), float(score[0]), term.weight))
         return tuple(found)
 
+    def word(self, row: int) -> tuple[str, float]:
+        """See :meth:`Ranking.word`."""
+        return word_of(self.table, row)
 
-def _best(
+
+def best_rows(
     scores: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, own: frozenset[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The ``k`` highest of some scores, equal ones in row order."""

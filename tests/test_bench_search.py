@@ -66,7 +66,7 @@ def test_a_gallery_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = opener.known()
     figures = search.bench_search(engine, "generated", None, kinds=("exact", "faiss"))
     assert [line.way for line in figures.lines] == ["exact", "faiss"]
-    again = Engine(Gallery.open(gallery.path), engine._load).opener("generated")
+    again = Engine(Gallery.open(gallery.path), engine.encoders.of).opener("generated")
     assert again.known() == before and again.choice == "IVF4,Flat"
 
 

@@ -21,7 +21,8 @@ def gallery(tmp_path: Path) -> Path:
     """A gallery of two conditions."""
     made = Gallery.create(tmp_path / "g.cies")
     for name in ("color", "shape"):
-        table = VectorTable(name, 32, {"phrase": name, "model": "none"})
+        made_by = {"method": "dior", "model": "none", "revision": "", "settings": {}}
+        table = VectorTable(name, 32, made_by | {"phrase": name})
         put(made, {key(n): row for n, row in enumerate(clustered(300, 32))}, table)
     return made.path
 
@@ -49,9 +50,9 @@ def test_index_builds_and_shows(gallery: Path) -> None:
     # Searches go through it, from a new engine on.
     from cies import api
 
-    assert api.open(gallery)._condition("color").kind == "hnsw"
-    assert api.open(gallery)._condition("shape").kind == "exact"
-    assert api.open(gallery, index="exact")._condition("color").kind == "exact"
+    assert api.open(gallery).opened("color").kind == "hnsw"
+    assert api.open(gallery).opened("shape").kind == "exact"
+    assert api.open(gallery, index="exact").opened("color").kind == "exact"
     hits = api.open(gallery).search(key(3), "color", 5)
     exact = api.open(gallery, index="exact").search(key(3), "color", 5)
     assert [hit.key for hit in hits] == [hit.key for hit in exact]

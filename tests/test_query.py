@@ -148,7 +148,7 @@ def test_one_condition_is_the_search_it_was_and_weight_nothing_costs_nothing(
         ["color", "colour"],
     ):
         assert engine.search(key, asked, 5, unlike={"background": 0}).hits == want.hits
-    assert len(engine._conditions) == 1
+    assert len(engine._servings._open) == 1
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_pictures_are_prepared_while_the_model_is_at_work(
     want = qwen.encode(images, CONDITIONS)
     monkeypatch.setattr(qwen.runner, "batch_size", 2)
     prepared, all_prepared = [], threading.Event()
-    real_prepare, real_run = type(qwen).reduced, Lvlm.last_states
+    real_prepare, real_run = type(qwen)._reduced, Lvlm.last_states
 
     def reduced(self: Any, image: Image.Image) -> Image.Image:
         prepared.append(threading.current_thread().name)
@@ -84,7 +84,7 @@ def test_pictures_are_prepared_while_the_model_is_at_work(
         assert all_prepared.wait(20)
         return real_run(self, *given)
 
-    monkeypatch.setattr(type(qwen), "reduced", reduced)
+    monkeypatch.setattr(type(qwen), "_reduced", reduced)
     monkeypatch.setattr(Lvlm, "last_states", run)
     assert furthest(qwen.encode(images, CONDITIONS), want) < CLOSE
     assert all(name.startswith("preparer") for name in prepared)

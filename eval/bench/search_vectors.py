@@ -56,7 +56,13 @@ def mixture(count: int, dimension: int, seed: int) -> Vectors:
 
 def table_of(dimension: int) -> VectorTable:
     """The condition that generated vectors are stored under."""
-    made_by = {"phrase": "generated", "model": "none", "dimension": dimension}
+    made_by = {
+        "method": "generated",
+        "model": "none",
+        "revision": "",
+        "settings": {"dimension": dimension},
+        "phrase": "generated",
+    }
     return VectorTable("generated", dimension, made_by)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,9 @@ from PIL import Image
 from indexes.errors import ModelError, UsageError
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.models import find
+from ingest.encoders.lvlm import stop_tokens
 from ingest.encoders.processors import Prepared, PromptWriter
+from ingest.images import reduced
 
 #: Pictures in one pass.
 _BATCH = 16
@@ -45,6 +47,7 @@ class Speaker:
         self._lvlm = encoder.lvlm
         self._processor = encoder.processor
         settings = self._lvlm.model.config.get_text_config()
+        self._side = encoder.spec.max_side or 10**6
         self._most = getattr(settings, "max_position_embeddings", None)
 
     @property
@@ -76,7 +79,7 @@ class Speaker:
         """
         self._check(question)
         writer = PromptWriter(self._processor, [question])
-        prepared = [writer.prepare(self._encoder.reduced(image)) for image in images]
+        prepared = [writer.prepare(reduced(image, self._side)) for image in images]
         return self._said(prepared, most)
 
     def continued(self, text: str, most: int = 120) -> str:
@@ -109,12 +112,12 @@ class Speaker:
             )
         self._check(question)
         writer = PromptWriter(self._processor, [question])
-        prepared = [writer.prepare(self._encoder.reduced(image)) for image in images]
+        prepared = [writer.prepare(reduced(image, self._side)) for image in images]
         yes, mass = np.zeros(len(images)), np.zeros(len(images))
         for rows in _alike(prepared):
             prompt = prepared[rows[0]].prompts[0]
             joined = self._joined(prepared, rows)
-            chances = self._lvlm.say(joined, prompt, len(rows), 1, chances=True)
+            chances = self._generate(joined, prompt, len(rows), 1, chances=True)
             first = chances[:, self._tokens(_YES)].sum(1).double().numpy()
             second = chances[:, self._tokens(_NO)].sum(1).double().numpy()
             mass[rows] = first + second
@@ -136,11 +139,56 @@ class Speaker:
                     f"and {self._most} can be read; say it in fewer words."
                 )
             room = most if self._most is None else min(most, self._most - len(prompt))
-            tokens = self._lvlm.say(self._joined(prepared, rows), prompt, len(rows), room)
+            tokens = self._generate(self._joined(prepared, rows), prompt, len(rows), room)
             for row, said in zip(rows, tokens.tolist(), strict=True):
                 text = self._processor.tokenizer.decode(said, skip_special_tokens=True)
                 answers[row] = text.strip()
         return answers
+
+    def _generate(
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompt: Sequence[int],
+        count: int,
+        most: int,
+        chances: bool = False,
+    ) -> torch.Tensor:
+        """What the model says after a prompt, greedily, until it ends.
+
+        Args:
+            features: the pictures' tensors, joined along the first dimension.
+            prompt: token ids, the picture's tokens included.
+            count: how many pictures.
+            most: tokens.
+            chances: in place of the tokens, how likely each token of the vocabulary is first.
+
+        Returns:
+            int64 [pictures, steps]; or float32 [pictures, vocabulary].
+        """
+        from transformers import GenerationConfig
+
+        lvlm = self._lvlm
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=most,
+            eos_token_id=sorted(stop_tokens(lvlm.model, lvlm.tokenizer)) or None,
+            pad_token_id=lvlm.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=chances,
+        )
+        ids = torch.tensor([list(prompt)], device=lvlm.device).expand(count, -1)
+        moved = lvlm.moved(features)
+        with lvlm.lock, torch.inference_mode():
+            said = lvlm.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=greedy,
+                **lvlm.hints.of_tokens(ids, moved),
+                **moved,
+            )
+        if chances:
+            return torch.as_tensor(said.logits[0].float().softmax(-1).cpu())
+        return torch.as_tensor(said.sequences[:, len(prompt) :].cpu())
 
     def _joined(self, prepared: Sequence[Prepared], rows: Sequence[int]) -> dict[str, torch.Tensor]:
         names = prepared[rows[0]].features

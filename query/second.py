@@ -1,0 +1,211 @@
+"""The large model that puts the best of a view in its own order, and what it has embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from indexes.errors import GalleryError, GalleryLocked, ModelError
+from indexes.gallery import Gallery
+from indexes.open_table import OpenTable
+from indexes.paths import Paths
+from indexes.records import VectorColumn, VectorTable
+from ingest.conditions import Condition, same_name
+from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.models import find, name_of
+from ingest.pipeline import Progress
+from ingest.some import embed_some, mark_for_filling
+from ingest.unkept import embed_unkept
+from query.answer import Asked
+from query.encoders import Encoders
+from query.question import Question
+from query.serving import Serving, Servings
+
+
+def refusal(spec: EncoderSpec, condition: Condition) -> str:
+    """Why a model does not serve a condition, as far as can be told without loading it.
+
+    Returns:
+        A sentence, or nothing if it may serve.
+    """
+    try:
+        schooled = find(spec.model).schooled_on()
+    except ModelError as error:
+        return str(error)
+    known = [name for names in (schooled or {}).values() for name in names]
+    if schooled is None or any(same_name(condition.phrase, name) for name in known):
+        return ""
+    return f"{spec.model} was not schooled on '{condition.name}' (it knows {', '.join(schooled)})."
+
+
+def reranker(
+    servings: Servings, encoders: Encoders, model: str = ""
+) -> tuple[EncoderSpec, int] | None:
+    """The large model that ranks the best of a view again, and the length of its vectors.
+
+    Args:
+        servings: of the gallery.
+        encoders: loads the one that is named, if the gallery has no vectors by it.
+        model: its name; by default the gallery's own is taken.
+
+    Returns:
+        ``None`` if none is named and the gallery has none.
+
+    Raises:
+        ModelError: if the one that is named cannot be had.
+    """
+    own = servings.lvlms()
+    if model:
+        own = [maker for maker in own if maker.spec.model in (model, name_of(model))]
+        if not own:
+            encoder = encoders.named(model)
+            return encoder.spec, encoder.dimension
+    return (own[0].spec, own[0].tables[0].dimension) if own else None
+
+
+def second_of(
+    gallery: Gallery,
+    servings: Servings,
+    encoders: Encoders,
+    paths: Paths,
+    question: Question,
+    asked: Sequence[Sequence[Asked]],
+) -> tuple[Second | None, str]:
+    """What ranks the best of a view again, or why nothing does."""
+    served = asked[0][0].serving
+    if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
+        return None, "Nothing was re-ranked: that is for one condition alone, answered by a view."
+    condition = Condition.parse(served.name)
+    try:
+        found = reranker(servings, encoders, question.rerank_model)
+    except ModelError as error:
+        return None, f"Nothing was re-ranked: {error}"
+    if found is None:
+        return None, (
+            "Nothing was re-ranked: the gallery has no vectors by a large model; name one, such "
+            "as --rerank-model tiny-lvlm."
+        )
+    refused = refusal(found[0], condition)
+    if refused:
+        return None, f"Nothing was re-ranked: {refused}"
+    return Second(gallery, servings, *found, condition, encoders.of, paths), ""
+
+
+class Second:
+    """Embeds pictures under one condition by one model, as they are needed, and keeps them.
+
+    Attributes:
+        serving: the condition, as this model serves it.
+        notes: what people should know of how it went, a sentence each.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        servings: Servings,
+        spec: EncoderSpec,
+        dimension: int,
+        condition: Condition,
+        load: Callable[[EncoderSpec], Encoder],
+        paths: Paths,
+    ):
+        """Embed nothing yet.
+
+        Args:
+            gallery: whose pictures.
+            servings: opens the table.
+            spec: of the model and method.
+            dimension: of its vectors.
+            condition: the pictures are embedded under it.
+            load: gives the encoder of a spec; not called if nothing is missing.
+            paths: of the gallery, content key to stored paths.
+        """
+        table = VectorTable(condition.name, dimension, spec.made_by(condition), partial=True)
+        self.serving = Serving(table, table)
+        self.notes: list[str] = []
+        self._gallery = gallery
+        self._servings = servings
+        self._spec = spec
+        self._condition = condition
+        self._load = load
+        self._paths = paths
+
+    def table(
+        self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
+    ) -> OpenTable | None:
+        """A table that holds as many of some pictures as can be had; ``None`` if it cannot be.
+
+        Args:
+            keys: of the pictures, and of those that are asked with.
+            progress: told how far embedding is.
+        """
+        wanted = list(dict.fromkeys(keys))
+        try:
+            try:
+                embed_some(
+                    self._gallery,
+                    self._spec,
+                    self._condition,
+                    wanted,
+                    self._load,
+                    progress,
+                )
+                return self._servings.opener(self.serving).open("exact")
+            except GalleryError as error:
+                return self._in_memory(wanted, error, progress)
+        except ModelError as error:
+            self.notes.append(f"Nothing was re-ranked: {error}")
+            return None
+
+    def _in_memory(
+        self, keys: Sequence[str], error: GalleryError, progress: Callable[[Progress], None]
+    ) -> OpenTable:
+        """The same where the gallery cannot be written to now: nothing is kept."""
+        declared = [t for t in self._gallery.conditions() if t.table == self.serving.table.table]
+        there: VectorColumn | None = None
+        if declared:
+            there = self._servings.opener(self.serving).open("exact").column
+        known = set(there.keys) if there is not None else set()
+        missing = [key for key in keys if key not in known]
+        fresh: VectorColumn | None = None
+        if missing:
+            why = "another process is writing to it" if isinstance(error, GalleryLocked) else ""
+            self.notes.append(
+                f"{len(missing)} pictures were embedded for this answer and not kept: "
+                f"{why or error}{'.' if why else ''}"
+            )
+            encoder = self._load(self._spec)
+            entry = self.serving.table
+            fresh = embed_unkept(self._gallery, encoder, entry, missing, self._paths, progress)
+            moved = self._servings.mover(self.serving)(fresh.keys, fresh.vectors)
+            fresh = replace(fresh, vectors=moved)
+        return OpenTable(self.serving.table, _joined(there, fresh, self.serving.table.dimension))
+
+    def fill(self) -> None:
+        """Have the next ingest embed the whole gallery under the condition."""
+        name = self._condition.name
+        try:
+            embed_some(self._gallery, self._spec, self._condition, [], self._load)
+            mark_for_filling(self._gallery, self.serving.table)
+            self.notes.append(
+                f"The next `cies ingest` embeds the whole gallery under '{name}' by "
+                f"{self.serving.model}."
+            )
+        except (GalleryError, ModelError) as error:
+            self.notes.append(f"'{name}' is not marked for filling: {error}")
+
+
+def _joined(one: VectorColumn | None, other: VectorColumn | None, dimension: int) -> VectorColumn:
+    """Two columns in key order; vectors as they are compared."""
+    columns = [column for column in (one, other) if column is not None and column.keys]
+    keys = [key for column in columns for key in column.keys]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    words = [word for column in columns for word in column.words]
+    vectors = np.zeros((0, dimension), dtype=np.float32)
+    sure = np.zeros(0, dtype=np.float32)
+    if columns:
+        vectors = np.concatenate([column.vectors for column in columns])[order]
+        sure = np.concatenate([column.word_probabilities for column in columns])[order]
+    return VectorColumn([keys[i] for i in order], vectors, [words[i] for i in order], sure)
