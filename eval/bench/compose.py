@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -247,8 +247,8 @@ def _composed(
     found = []
     for query, number in zip(asked.edits.queries, asked.numbers, strict=True):
         change = Modification(query.text, name, weights=weights)
-        image = asked.drawn[number]
-        found.append(compose(name, Asked(change, asked.base[number], lambda i=image: i), tools))
+        question = Asked(change, asked.base[number], partial(asked.drawn.__getitem__, number))
+        found.append(compose(name, question, tools))
     seconds = (time.perf_counter() - started) / len(found)
 
     def scores(place: int) -> NDArray[np.float32]:

@@ -146,17 +146,17 @@ class DualEncoder:
 
     def cut(self, text: str) -> str:
         """A text as far as the model reads it; the text itself if it reads all of it."""
+
+        def tokens(words: Sequence[str]) -> list[list[int]]:
+            found: list[list[int]] = self._towers.tokens([" ".join(words)])["input_ids"].tolist()
+            return found
+
         words = text.split()
-        whole = self._towers.tokens([text])["input_ids"].tolist()
-        # A model that reads all of a text reads otherwise when its last word is gone.
-        if (
-            len(words) < 2
-            or self._towers.tokens([" ".join(words[:-1])])["input_ids"].tolist() != whole
-        ):
-            return text
-        while words and self._towers.tokens([" ".join(words)])["input_ids"].tolist() == whole:
-            words.pop()
-        return " ".join(words)
+        whole, read = tokens(words), words
+        # What is not read makes no difference when it is left out.
+        while len(read) > 1 and tokens(read[:-1]) == whole:
+            read = read[:-1]
+        return text if read == words else " ".join(read)
 
     def _embed(
         self,

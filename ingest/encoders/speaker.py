@@ -12,8 +12,8 @@ from PIL import Image
 
 from indexes.errors import ModelError, UsageError
 from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.models import find
 from ingest.encoders.lvlm import stop_tokens
+from ingest.encoders.models import find
 from ingest.encoders.processors import Prepared, PromptWriter
 from ingest.images import reduced
 

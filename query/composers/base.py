@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,12 @@ class Modification:
         must: objects it shows; ``None`` for what the composer finds out.
         must_not: objects it does not show; ``None`` likewise.
         weights: a composer's weights by name, where its own shall not hold.
-        verify: how many of the first hits a model looks through, asked whether each is right.
+        verify: how many of the first hits the LVLM looks through, asked whether each is right.
+        lvlm: the LVLM that writes captions and verifies; the gallery's own, or the built-in one,
+            if empty.
+        rewriter: address of an OpenAI-compatible API that rewrites captions in the LVLM's place.
+        rewriter_model: the model there.
+        rewriter_timeout: seconds to wait for its answer.
     """
 
     text: str
@@ -43,6 +48,10 @@ class Modification:
     must_not: tuple[str, ...] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     verify: int = 0
+    lvlm: str = ""
+    rewriter: str = ""
+    rewriter_model: str = ""
+    rewriter_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked.
@@ -63,6 +72,73 @@ class Modification:
             raise UsageError(f"--verify is {self.verify}; give the number of hits to look through.")
 
 
+class ModifyOptions(TypedDict, total=False):
+    """A change one asks for, as it stands among the options of a search.
+
+    Attributes:
+        modify: the change in words, or all of it as a :class:`Modification`.
+
+    The others are the fields of :class:`Modification`.
+    """
+
+    modify: str | Modification | None
+    composer: str | None
+    caption: str
+    must: Sequence[str] | None
+    must_not: Sequence[str] | None
+    weights: Mapping[str, float]
+    verify: int
+    lvlm: str
+    rewriter: str
+    rewriter_model: str
+    rewriter_timeout: float
+
+
+def modification_of(options: dict[str, Any]) -> Modification | None:
+    """Take :class:`ModifyOptions` out of the options of a search.
+
+    Args:
+        options: of which they are removed.
+
+    Raises:
+        UsageError: if there are some without a change, or they cannot be meant.
+    """
+    given = {name: options.pop(name) for name in ModifyOptions.__annotations__ if name in options}
+    change = given.pop("modify", None)
+    given = {n: v for n, v in given.items() if v != getattr(_UNCHANGED, n)}
+    if change is None or isinstance(change, Modification):
+        if given:
+            option = "--" + next(iter(given)).replace("_", "-")
+            way = "say the change, such as --modify 'the same in green'"
+            if change is not None:
+                way = "say it in the modification itself"
+            raise UsageError(f"{option} belongs to a change that is asked for; {way}.")
+        return change
+    for name in ("must", "must_not"):
+        if name in given:
+            texts = given[name]
+            given[name] = (texts,) if isinstance(texts, str) else tuple(texts)
+    return Modification(change, **given)
+
+
+def weights_from(texts: Sequence[str]) -> dict[str, float]:
+    """Weights as they are typed: ``alpha_i=1.2``.
+
+    Raises:
+        UsageError: if one is no number.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            found[name.strip().replace("-", "_")] = float(number)
+        except ValueError:
+            raise UsageError(
+                f"--weight {text!r} is no weight; write a name and a number, such as alpha_i=1.2."
+            ) from None
+    return found
+
+
 def _check(what: str, text: str, example: str) -> None:
     if not text.strip():
         raise UsageError(f"The {what} is empty; say what is wanted, such as {example}.")
@@ -72,6 +148,9 @@ def _check(what: str, text: str, example: str) -> None:
         )
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
         raise UsageError(f"The {what} {text!r} holds control characters; write it in plain words.")
+
+
+_UNCHANGED = Modification("nothing")
 
 
 @dataclass(frozen=True)
@@ -86,6 +165,8 @@ class Understood:
             where none was.
         must: objects that were looked for beside.
         must_not: objects that counted against.
+        conditions: of composers that work in the gallery's own conditions: what is looked for
+            under each, and whether it comes from the words or the picture.
         weights: all weights in force, by name.
         notes: what people should know, a sentence each: fallbacks, texts that were cut.
     """
@@ -96,6 +177,7 @@ class Understood:
     target: str = ""
     must: tuple[str, ...] = ()
     must_not: tuple[str, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -108,8 +190,20 @@ class Understood:
             "target": self.target,
             "must": list(self.must),
             "must_not": list(self.must_not),
+            "conditions": dict(self.conditions),
             "weights": dict(self.weights),
         }
+
+    def lines(self) -> list[str]:
+        """For people, a line each."""
+        found = [f"Understood by {self.composer}: {self.modification}"]
+        for name, said in (("before", self.caption), ("looked for", self.target)):
+            found += [f"  {name}: {said}"] if said and said != self.modification else []
+        found += [f"  {name}: {value}" for name, value in self.conditions.items()]
+        for name, objects in (("must", self.must), ("must not", self.must_not)):
+            found += [f"  {name}: {', '.join(objects)}"] if objects else []
+        numbers = ", ".join(f"{name} {value:g}" for name, value in self.weights.items())
+        return [*found, f"  weights: {numbers}"] if numbers else found
 
 
 @dataclass(frozen=True)

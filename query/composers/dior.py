@@ -3,17 +3,28 @@
 The LVLM sees the picture and reads "After this change: the same in green. Describe this image in
 one word regarding color:", and what it has in mind before it answers is looked for in the
 gallery's table of that condition. No text encoder has a part, so that the gallery needs no base
-vectors; and whoever names conditions says with them what of the picture shall be kept.
+vectors.
+
+That is ``dior``. Small models are not good at imagining; ``dior-split`` asks them for less. The
+change alone is read in a picture's place, under every condition. Where the word the model says is
+one of the change's own ("green" under color), the change speaks of that condition, and what the
+words gave is looked for there; under all other conditions the picture as it is. "The same fabric
+as this, but red" is then the picture's fabric and the words' color.
+
+Under several conditions the score is the mean cosine, not the standardised one of
+:mod:`query.arithmetic`: a condition in which a gallery's pictures do not differ should not weigh
+as much as one in which they do (measured in docs/compose.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
 from indexes.errors import UsageError
-from ingest.conditions import Condition
+from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, Reading, check_text
 from query.composers.base import settings
 
@@ -52,3 +63,38 @@ def read_changed(
     told = encoder.changed(lambda question: form.format(change=plain, question=question))
     told.check_length([image], conditions)
     return told.read([image], conditions)
+
+
+def spoken_of(
+    change: str,
+    conditions: Sequence[str],
+    said: Sequence[str],
+    imagined: Callable[[], Sequence[str]],
+) -> list[int]:
+    """The conditions that a change speaks of, by their numbers.
+
+    Those under which the model, shown the change alone, says one of its words. A red background
+    makes it say red under color as well; so if the change names some of them, it is these, else
+    those under which the model says the same of the picture after the change, if there are any.
+
+    Args:
+        change: in words.
+        conditions: their names.
+        said: the model's word for the change alone, under each.
+        imagined: gives its word for the picture after the change, under each; called if needed.
+    """
+    words = re.findall(r"[\w'-]+", change.casefold())
+    inside = [n for n, word in enumerate(said) if _among(word, words)]
+    if len(inside) < 2:
+        return inside
+    named = [n for n in inside if any(same_name(conditions[n], word) for word in words)]
+    if named:
+        return named
+    told = imagined()
+    return [n for n in inside if told[n].casefold() == said[n].casefold()] or inside
+
+
+def _among(word: str, words: Sequence[str]) -> bool:
+    """Whether a word stands in a text, in the singular or the plural."""
+    plain = word.casefold()
+    return bool(plain) and any(plain == w or f"{plain}s" == w or plain == f"{w}s" for w in words)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Mapping
 
 from indexes.errors import UsageError
 from query.composers.arithmetic import ARITHMETIC, with_objects
 from query.composers.base import Asked, Composed, Composer, Tools
 from query.composers.language import LANGUAGE
 
-#: The composer that works in the gallery's own conditions, in :mod:`query.composers.dior`.
-DIOR = "dior"
-DIOR_ABOUT = "the LVLM's last hidden state, told of the change, under the gallery's conditions"
+#: The composers that work in the gallery's own conditions, in :mod:`query.composers.dior`.
+OF_CONDITIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "dior": "the LVLM's state, told of the change, under each of the gallery's conditions",
+        "dior-split": "conditions the change speaks of from the words, all others from the picture",
+    }
+)
 
 #: Name to what makes the composer. A new one needs no more than an entry here.
 COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType(
@@ -22,7 +27,7 @@ COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType(
 
 def about_composers() -> dict[str, str]:
     """Name to one line about it, of all composers there are."""
-    return {**{name: made.about for name, made in COMPOSERS.items()}, DIOR: DIOR_ABOUT}
+    return {**{name: made.about for name, made in COMPOSERS.items()}, **OF_CONDITIONS}
 
 
 def check_composer(name: str) -> None:
@@ -55,8 +60,6 @@ def compose(name: str, asked: Asked, tools: Tools) -> Composed:
 
 def _with_cuts(composed: Composed, tools: Tools) -> Composed:
     """Say which texts were longer than the model reads."""
-    from dataclasses import replace
-
     found = composed.understood
     notes = list(found.notes)
     for text in (found.target, *found.must, *found.must_not):

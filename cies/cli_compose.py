@@ -1,0 +1,123 @@
+"""Options of ``cies search`` for a change that is asked for, and ``cies bench compose``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Optional
+
+import typer
+
+_CHANGED = "Alike, but changed"
+
+ModifyOption = Annotated[
+    Optional[str],
+    typer.Option(
+        help="What shall be otherwise, such as 'the same in green'; -c is then what to keep.",
+        rich_help_panel=_CHANGED,
+    ),
+]
+ComposerOption = Annotated[
+    Optional[str],
+    typer.Option(
+        help="How picture and change become one question; docs/compose.md has them all.",
+        rich_help_panel=_CHANGED,
+    ),
+]
+CaptionOption = Annotated[
+    str,
+    typer.Option(
+        help="What the pictures looked for show, in place of the composer's own words.",
+        rich_help_panel=_CHANGED,
+    ),
+]
+MustOption = Annotated[
+    Optional[list[str]],
+    typer.Option(help="An object that must be there; '' for none.", rich_help_panel=_CHANGED),
+]
+MustNotOption = Annotated[
+    Optional[list[str]],
+    typer.Option(help="One that must not; '' for none.", rich_help_panel=_CHANGED),
+]
+WeightOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        help="One of the composer's weights, such as alpha_i=1.2.", rich_help_panel=_CHANGED
+    ),
+]
+VerifyOption = Annotated[
+    int,
+    typer.Option(
+        help="How many of the best an LVLM looks through, asked yes or no.",
+        rich_help_panel=_CHANGED,
+        min=0,
+    ),
+]
+LvlmOption = Annotated[
+    str,
+    typer.Option(
+        help="That writes captions and verifies; the gallery's own, or the built-in one.",
+        rich_help_panel=_CHANGED,
+    ),
+]
+RewriterOption = Annotated[
+    str,
+    typer.Option(
+        help="OpenAI-compatible API that rewrites captions; its key is REWRITER_API_KEY.",
+        rich_help_panel=_CHANGED,
+    ),
+]
+RewriterModelOption = Annotated[
+    str, typer.Option(help="The model there.", rich_help_panel=_CHANGED)
+]
+RewriterTimeoutOption = Annotated[
+    float, typer.Option(help="Seconds to wait for it.", rich_help_panel=_CHANGED)
+]
+
+
+def changes(
+    modify: str | None,
+    composer: str | None,
+    caption: str,
+    must: Sequence[str] | None,
+    must_not: Sequence[str] | None,
+    weight: Sequence[str] | None,
+    verify: int,
+    lvlm: str,
+    rewriter: str,
+    rewriter_model: str,
+    rewriter_timeout: float,
+) -> dict[str, Any]:
+    """These options as :class:`query.composers.base.ModifyOptions`.
+
+    What belongs to a rewriter or an LVLM may be set for good, and is left out where no change is
+    asked for.
+
+    Raises:
+        UsageError: if a weight is no number.
+    """
+    from query.composers.base import weights_from
+
+    given: dict[str, Any] = {
+        "modify": modify,
+        "composer": composer,
+        "caption": caption,
+        "must": _objects(must),
+        "must_not": _objects(must_not),
+        "weights": weights_from(weight or ()),
+        "verify": verify,
+    }
+    if modify is None:
+        return given
+    return given | {
+        "lvlm": lvlm,
+        "rewriter": rewriter,
+        "rewriter_model": rewriter_model,
+        "rewriter_timeout": rewriter_timeout,
+    }
+
+
+def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Those named; none at all if one is empty."""
+    if not given:
+        return None
+    return tuple(text for text in given if text.strip())
