@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from query.composers.base import ModifyOptions
 
 _CHANGED = "Alike, but changed"
 
@@ -86,7 +89,7 @@ def changes(
     rewriter: str,
     rewriter_model: str,
     rewriter_timeout: float,
-) -> dict[str, Any]:
+) -> ModifyOptions:
     """These options as :class:`query.composers.base.ModifyOptions`.
 
     What belongs to a rewriter or an LVLM may be set for good, and is left out where no change is
@@ -95,25 +98,23 @@ def changes(
     Raises:
         UsageError: if a weight is no number.
     """
-    from query.composers.base import weights_from
+    from query.composers.base import ModifyOptions, weights_from
 
-    given: dict[str, Any] = {
-        "modify": modify,
-        "composer": composer,
-        "caption": caption,
-        "must": _objects(must),
-        "must_not": _objects(must_not),
-        "weights": weights_from(weight or ()),
-        "verify": verify,
-    }
-    if modify is None:
-        return given
-    return given | {
-        "lvlm": lvlm,
-        "rewriter": rewriter,
-        "rewriter_model": rewriter_model,
-        "rewriter_timeout": rewriter_timeout,
-    }
+    given = ModifyOptions(
+        modify=modify,
+        composer=composer,
+        caption=caption,
+        must=_objects(must),
+        must_not=_objects(must_not),
+        weights=weights_from(weight or ()),
+        verify=verify,
+    )
+    if modify is not None:
+        given["lvlm"] = lvlm
+        given["rewriter"] = rewriter
+        given["rewriter_model"] = rewriter_model
+        given["rewriter_timeout"] = rewriter_timeout
+    return given
 
 
 def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -207,6 +207,19 @@ def search(
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if not condition and modify is None:
         raise UsageError("Name a respect, such as `--condition color`, or a change by --modify.")
+    change = changes(
+        modify,
+        composer,
+        caption,
+        must,
+        must_not,
+        weight,
+        verify,
+        lvlm,
+        rewriter,
+        rewriter_model,
+        rewriter_timeout,
+    )
     options = Options(
         unlike=unlike or (),
         combine=combine,
@@ -222,19 +235,7 @@ def search(
         rerank=rerank,
         rerank_model=rerank_model,
         fill=fill,
-    )
-    options |= changes(
-        modify,
-        composer,
-        caption,
-        must,
-        must_not,
-        weight,
-        verify,
-        lvlm,
-        rewriter,
-        rewriter_model,
-        rewriter_timeout,
+        **change,
     )
     engine = api.open(find_gallery(gallery), device, index, gone=gone)
     if condition:

@@ -39,6 +39,7 @@ class CaptionsEncoder(GenerativeEncoder):
         kind = "general" if source.schooled_on() is None else "schooled"
         asked = tomllib.loads(text)["prompts"][kind]["describe"]
         self._template = PromptTemplate(prompt, f"{asked} {PLACE}", asked)
+        self._ways = self.ways(self._template)
 
     @property
     def conditional(self) -> bool:

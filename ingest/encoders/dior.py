@@ -290,6 +290,7 @@ class DiorEncoder(Encoder):
         other._template = PromptTemplate(
             f"changed {own.name}", before(own.conditional), before(own.unconditional)
         )
+        other._ways = other.ways(other._template)
         other._timings = {}
         return other
 
