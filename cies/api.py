@@ -7,13 +7,13 @@ from typing import Callable, Iterable, Sequence
 
 from cies.searchable import Searchable
 from indexes.gallery import Gallery
-from indexes.geometry import RESIDUAL
-from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.choosing import check_same_choices, choose, conditions_for, notes_on
+from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
-from ingest.encoders.models import DEFAULT_MODEL, find
+from ingest.encoders.models import DEFAULT_MODEL
 from ingest.encoders.options import DiorOptions
-from ingest.pipeline import IngestReport, Progress, check_same_choices, check_same_model
+from ingest.pipeline import IngestReport, Progress
 from ingest.pipeline import ingest as fill
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import Opened
@@ -89,16 +89,6 @@ def load_encoder(
     )
 
 
-def default_conditions(model: str | None) -> list[Condition]:
-    """Those of a new gallery for which none is named: all that the built-in model knows.
-
-    They cost one pass together. Any other model has to be told.
-    """
-    if model not in (None, DEFAULT_MODEL):
-        return []
-    return [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
-
-
 def ingest(
     gallery: Gallery,
     sources: Sequence[str | Path | Opened] = (),
@@ -115,18 +105,26 @@ def ingest(
     device_map: str | None = None,
     source_options: SourceOptions | None = None,
     retry_failed: bool = False,
+    finished: Callable[[Encoder], None] = lambda encoder: None,
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery; what is there is not done again.
+
+    A gallery may have vectors of several methods and models: with a ``method`` or ``model`` that
+    it has not yet, these are added, and every run keeps up all of them.
 
     Args:
         gallery: from :func:`create`.
         sources: folders (searched through), files, patterns, tables (CSV, JSONL, Parquet), tar
             shards, folders of ``datasets``, and addresses such as ``s3://bucket/photos``; none
             for all those ingested before.
-        conditions: to embed under; those the gallery has are kept up in any case.
+        conditions: to embed under; those the gallery has are kept up in any case. Of a method
+            that is added and needs some, by default those of the others.
         model: a built-in name, ``ORG/NAME[@REVISION]`` or a folder; the gallery's own, or the
-            built-in one for a new gallery, by default.
-        method: ``dior``.
+            built-in one of the method, by default.
+        method: one of :data:`ingest.encoders.factory.METHODS`; the gallery's main one, or what
+            ``model`` is made for, by default. ``clip`` stores one vector a picture, whatever the
+            condition; for the views that are worked out of them, such as ``indirect``, the same
+            is stored.
         prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``; the
             gallery's own, or ``describe``, by default.
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the gallery's own, or what
@@ -135,29 +133,29 @@ def ingest(
             ``cuda:0,cuda:1``, get a copy of the model each.
         force: accept conditions the model was not schooled on.
         progress: told after every batch.
-        announce: told of the encoder once it is loaded.
+        announce: told of each encoder once it is loaded.
         options: what else may be chosen about the vectors; the gallery's own by default.
         device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
         source_options: how sources are read: patterns, the image column, the columns to keep.
         retry_failed: whether to try again what could not be read and has not changed.
+        finished: told of each encoder when it has done its part.
 
     Raises:
         CiesError: with one sentence that names the way out.
     """
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
-    if gallery.conditions():
-        spec = EncoderSpec.from_made_by(gallery.conditions()[0].made_by)
-        if model is not None or method is not None:
-            name = spec.model if model is None else find(model).name
-            check_same_model(gallery, method or spec.method, name)
-        options = options and as_kept(options, spec)
-    check_same_choices(gallery, prompt, dtype, options)
+    choice = choose(gallery, method, model)
+    notes = notes_on(choice, bool(wanted))
+    if choice.maker is not None:
+        options = options and as_kept(options, choice.maker.spec)
+        check_same_choices(gallery, choice.maker, prompt, dtype, options)
+    wanted = conditions_for(choice, gallery, wanted, gallery.geometry)
 
     def load(spec: EncoderSpec | None) -> Encoder:
         if spec is None:
             encoder = load_encoder(
-                model or DEFAULT_MODEL,
-                method or "dior",
+                choice.model,
+                choice.method,
                 prompt or "describe",
                 dtype,
                 device,
@@ -170,9 +168,17 @@ def ingest(
         announce(encoder)
         return encoder
 
-    if not gallery.conditions():
-        wanted = wanted or default_conditions(model)
-    if gallery.geometry == RESIDUAL:
-        # What is taken away has to be known of every picture; it costs no pass of its own.
-        wanted.append(Condition.parse(UNCONDITIONAL))
-    return fill(gallery, sources, wanted, load, progress, source_options, retry_failed)
+    report = fill(
+        gallery,
+        sources,
+        wanted,
+        load,
+        progress,
+        source_options,
+        retry_failed,
+        choice.maker.spec if choice.maker else None,
+        choice.maker is None,
+        finished,
+    )
+    report.notes[:0] = notes
+    return report

@@ -156,10 +156,8 @@ def ingest(
     )
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
-        loaded: list[Encoder] = []
 
         def announce(encoder: Encoder) -> None:
-            loaded.append(encoder)
             say(f"Model: {encoder.description}.")
 
         report = api.ingest(
@@ -177,9 +175,8 @@ def ingest(
             options,
             device_map,
             retry_failed=retry_failed,
+            finished=remember_speed,
         )
-    for encoder in loaded:
-        remember_speed(encoder)
     say_sources(opened, report)
     print_failures(report)
     for note in report.notes:

@@ -63,6 +63,7 @@ def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "gallery": str(place),
         "conditions": report.conditions,
+        "makers": [{**vars(maker), "seconds": round(maker.seconds, 3)} for maker in report.makers],
         "found": report.found,
         "embedded": report.embedded,
         "unchanged": report.unchanged,
@@ -117,6 +118,8 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
                 "name": table.name,
                 "pictures": len(embedded & keys),
                 "missing": len(keys - embedded),
+                "partial": table.partial,
+                "filling": table.filling,
                 "dimension": table.dimension,
                 "method": table.made_by["method"],
                 "model": table.made_by["model"],
@@ -166,7 +169,7 @@ def print_conditions(document: dict[str, Any]) -> None:
         [
             [
                 entry["name"],
-                str(entry["pictures"]),
+                _held(entry),
                 str(entry["missing"]),
                 str(entry["dimension"]),
                 entry["method"],
@@ -176,6 +179,14 @@ def print_conditions(document: dict[str, Any]) -> None:
         ],
         numbers=["pictures", "missing", "dimension"],
     )
+
+
+def _held(entry: dict[str, Any]) -> str:
+    """How many pictures a condition has; of a partial one also of how many, and what next."""
+    if not entry["partial"]:
+        return str(entry["pictures"])
+    state = "partial, ingest completes it" if entry["filling"] else "partial"
+    return f"{entry['pictures']} of {entry['pictures'] + entry['missing']} ({state})"
 
 
 def failed_files(gallery: Gallery) -> dict[str, Any]:

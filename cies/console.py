@@ -155,7 +155,7 @@ def _stored_so_far() -> Iterator[Callable[[Progress], None]]:
 
     def count(state: Progress) -> None:
         nonlocal embedded
-        embedded = state.embedded
+        embedded = max(embedded, state.embedded)
 
     try:
         yield count
@@ -186,8 +186,14 @@ def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
     rate = _Rate()
     with bar:
         task = bar.add_task(what, total=None, rate="", failed="")
+        stage = ""
 
         def show(state: Progress) -> None:
+            nonlocal stage
+            if state.stage != stage:
+                # The next encoder has a speed of its own, and a time to go of its own.
+                stage = state.stage
+                bar.reset(task, description=f"{what} ({stage})")
             bar.update(
                 task,
                 completed=state.done,
@@ -200,12 +206,15 @@ def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
 
 
 class _Rate:
-    """Pictures embedded a second since the first report."""
+    """Pictures embedded a second since the first report of a stage."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
+        self._stage = ""
 
     def per_second(self, state: Progress) -> float:
+        if state.stage != self._stage:
+            self._started, self._stage = time.monotonic(), state.stage
         return state.embedded / max(1e-9, time.monotonic() - self._started)
 
     def text(self, state: Progress) -> str:
@@ -223,6 +232,7 @@ def _progress_lines(what: str) -> Callable[[Progress], None]:
         last = time.monotonic()
         speed = rate.per_second(state)
         left = f", about {(state.total - state.done) / speed:.0f} s to go" if speed else ""
-        say(f"{what}: {state.done} of {state.total}, {speed:.1f} pictures/s{left}")
+        stage = f" ({state.stage})" if state.stage else ""
+        say(f"{what}{stage}: {state.done} of {state.total}, {speed:.1f} pictures/s{left}")
 
     return show

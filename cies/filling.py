@@ -6,17 +6,13 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from cies.api import default_conditions
-from cies.console import print_json
+from cies.console import print_json, say
 from cies.plans import make_plan, print_plan
 from cies.speeds import measured_rate
 from indexes.errors import GalleryMissing
-from indexes.gallery import Gallery
-from indexes.geometry import RESIDUAL
-from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import EncoderSpec
-from ingest.encoders.models import find
-from ingest.pipeline import check_same_model
+from indexes.gallery import DEFAULT_GEOMETRY, Gallery
+from ingest.choosing import choose, conditions_for, notes_on
+from ingest.conditions import Condition
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import Opened
 from ingest.survey import open_all
@@ -58,21 +54,17 @@ def run_plan(
     Raises:
         CiesError: as the run itself would.
     """
+    choice = choose(gallery, method, model)
     wanted = [Condition.parse(text) for text in conditions]
-    tables = gallery.conditions() if gallery is not None else []
-    if gallery is not None and tables and (model is not None or method is not None):
-        spec = EncoderSpec.from_made_by(tables[0].made_by)
-        name = spec.model if model is None else find(model).name
-        check_same_model(gallery, method or spec.method, name)
-    if not tables:
-        wanted = wanted or default_conditions(model)
-    if RESIDUAL in (geometry, gallery.geometry if gallery is not None else None):
-        wanted.append(Condition.parse(UNCONDITIONAL))
+    for note in notes_on(choice, bool(wanted)):
+        say(f"Note: {note}.")
+    own = geometry or (gallery.geometry if gallery is not None else DEFAULT_GEOMETRY)
+    wanted = conditions_for(choice, gallery, wanted, own)
 
-    def rate(name: str, count: int) -> float | None:
-        return measured_rate(name, count, device)
+    def rate(by: str, name: str, count: int) -> float | None:
+        return measured_rate(name, count, device, by)
 
-    document = make_plan(gallery, place, opened, wanted, model, retry_failed, rate)
+    document = make_plan(gallery, place, opened, wanted, choice, retry_failed, rate)
     if as_json:
         print_json(document)
     else:

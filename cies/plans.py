@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -11,12 +12,15 @@ from cies.console import print_table, say
 from cies.speeds import measured_rate
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
-from ingest.conditions import Condition, new_conditions
-from ingest.cost import Cost, estimate
+from ingest.choosing import Choice
+from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
+from ingest.cost import Estimate, Load, estimate
 from ingest.encoders.catalogue import hub_models
 from ingest.encoders.families import family
-from ingest.encoders.models import DEFAULT_MODEL, find
+from ingest.encoders.model_type import dual_dimension, is_dual
+from ingest.encoders.models import find
 from ingest.known import KnownKeys
+from ingest.makers import grouped
 from ingest.sources.factory import Opened
 from ingest.survey import Survey, survey
 from query.hits import SCHEMA_VERSION
@@ -27,9 +31,11 @@ def make_plan(
     place: Path,
     opened: Sequence[Opened],
     wanted: Sequence[Condition],
-    model: str | None,
+    choice: Choice,
     retry_failed: bool = False,
-    rate: Callable[[str, int], float | None] = measured_rate,
+    rate: Callable[[str, str, int], float | None] = lambda method, model, count: measured_rate(
+        model, count, method=method
+    ),
 ) -> dict[str, Any]:
     """The document that ``cies ingest --plan --json`` prints.
 
@@ -38,36 +44,69 @@ def make_plan(
         place: its folder.
         opened: the sources.
         wanted: conditions asked for.
-        model: asked for; ``None`` for the gallery's own or the default.
+        choice: who is asked about them, from :func:`ingest.choosing.choose`.
         retry_failed: whether to plan for what could not be read before.
-        rate: pictures a second of a model by the number of conditions asked in one go.
+        rate: pictures a second of a method and model by the number of conditions asked in one go.
 
     Raises:
         UsageError: if no condition is known, or nothing can be reached.
         ModelError: if there is no such model.
     """
-    tables = gallery.conditions() if gallery is not None else []
-    there = [table.name for table in tables]
-    new = [condition.name for condition in new_conditions(wanted, there)]
-    if not there and not new:
+    there = gallery.conditions() if gallery is not None else []
+    if not choice.conditional:
+        wanted = [Condition.parse(UNCONDITIONAL)]
+    own = choice.maker.tables if choice.maker is not None else ()
+    new = [condition.name for condition in new_conditions(wanted, [t.name for t in own])]
+    completed = [t for t in own if any(same_name(t.name, c.name) for c in wanted)]
+    kept_up = [table for table in there if table.kept_up or table in completed]
+    if not kept_up and not new:
         raise UsageError("No condition was named; add one, such as `--condition color`.")
-    name = str(tables[0].made_by["model"]) if tables else model or DEFAULT_MODEL
-    packed, dimension = _about(name)
-    if tables:
-        dimension = tables[0].dimension
-    held = [gallery.stored_keys(table) for table in tables] if gallery is not None else []
+    held = [gallery.stored_keys(table) for table in kept_up] if gallery is not None else []
     keys = KnownKeys([*held, *(_nothing() for _ in new)])
     found = survey(gallery, opened, keys.missing, None, retry_failed)
-    cost = estimate(
-        found.plan,
-        found.known,
-        keys.missing,
-        len(there) + len(new),
-        packed,
-        dimension,
-        lambda count: rate(name, count),
-    )
-    return _document(place, gallery is not None, name, there, new, found, cost)
+    parts: list[_Part] = []
+    for maker in grouped(kept_up):
+        spec, mine = maker.spec, [t.name for t in maker.tables]
+        numbers = {n for n, table in enumerate(kept_up) if table in maker.tables}
+        parts.append(_Part(spec.method, spec.model, mine, numbers, maker.tables[0].dimension))
+    part = next((p for p in parts if (p.method, p.model) == _name(choice)), None)
+    if part is None and new:
+        # What is there already, if only in part, says how long its vectors are.
+        dimension = own[0].dimension if own else None
+        part = _Part(*_name(choice), [], set(), dimension)
+        parts.append(part)
+    if part is not None:
+        part.conditions += new
+        part.numbers |= set(range(len(kept_up), len(kept_up) + len(new)))
+    cost = estimate(found.plan, found.known, keys.missing, [p.load(rate) for p in parts])
+    names = list(dict.fromkeys([*(table.name for table in kept_up), *new]))
+    return _document(place, gallery is not None, choice, names, new, found, parts, cost)
+
+
+@dataclass
+class _Part:
+    """What one method and model have to do."""
+
+    method: str
+    model: str
+    conditions: list[str]
+    numbers: set[int]
+    dimension: int | None
+
+    def load(self, rate: Callable[[str, str, int], float | None]) -> Load:
+        packed, dimension = _about(self.model)
+        if self.method == "generative":
+            packed, dimension = False, None  # Its answers are embedded by another model.
+        return Load(
+            frozenset(self.numbers),
+            packed,
+            self.dimension or dimension,
+            lambda count: rate(self.method, self.model, count),
+        )
+
+
+def _name(choice: Choice) -> tuple[str, str]:
+    return choice.method, choice.maker.spec.model if choice.maker is not None else choice.model
 
 
 def _nothing() -> Any:
@@ -78,6 +117,8 @@ def _nothing() -> Any:
 
 def _about(model: str) -> tuple[bool | None, int | None]:
     """Whether a model shares one pass between conditions, and the length of its vectors."""
+    if is_dual(model):
+        return True, dual_dimension(model)
     source = find(model)
     if source.local:
         path = Path(source.location) / "config.json"
@@ -94,13 +135,14 @@ def _about(model: str) -> tuple[bool | None, int | None]:
 def _document(
     place: Path,
     exists: bool,
-    model: str,
-    there: Sequence[str],
+    choice: Choice,
+    names: Sequence[str],
     new: Sequence[str],
     found: Survey,
-    cost: Cost,
+    parts: Sequence[_Part],
+    estimated: Estimate,
 ) -> dict[str, Any]:
-    plan = found.plan
+    plan, cost = found.plan, estimated.whole
     folder = place.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -108,14 +150,14 @@ def _document(
         "schema_version": SCHEMA_VERSION,
         "gallery": str(place),
         "exists": exists,
-        "model": model,
-        "conditions": [*there, *new],
+        "model": _name(choice)[1],
+        "conditions": list(names),
         "new_conditions": list(new),
         "files": {
             "found": plan.found,
             "new": plan.new,
             "changed": plan.changed,
-            "known": cost.known + plan.returned,
+            "known": estimated.known + plan.returned,
             "unchanged": plan.unchanged,
             "incomplete": plan.incomplete,
             "retried": plan.retried,
@@ -131,6 +173,19 @@ def _document(
         "pictures_per_second": cost.pictures / cost.seconds if cost.seconds else None,
         "seconds": cost.seconds,
         "bytes": cost.bytes,
+        "makers": [
+            {
+                "method": part.method,
+                "model": part.model,
+                "conditions": part.conditions,
+                "pictures": own.pictures,
+                "vectors": own.vectors,
+                "passes": own.passes,
+                "seconds": own.seconds,
+                "bytes": own.bytes,
+            }
+            for part, own in zip(parts, estimated.parts, strict=True)
+        ],
         "free_bytes": shutil.disk_usage(folder).free,
         "unreachable": [vars(one) for one in plan.unreachable],
     }
@@ -180,7 +235,28 @@ def print_plan(document: dict[str, Any]) -> None:
         f"conditions: {', '.join(document['conditions'])}."
     )
     print_table(["what", "count"], rows, numbers=["count"])
+    if len(document["makers"]) > 1:
+        _print_makers(document["makers"])
     say_unreachable(document["unreachable"])
+
+
+def _print_makers(makers: Sequence[dict[str, Any]]) -> None:
+    print_table(
+        ["method", "model", "conditions", "pictures", "vectors", "time"],
+        [
+            [
+                one["method"],
+                one["model"],
+                ", ".join(one["conditions"]),
+                f"{one['pictures']:,}",
+                f"{one['vectors']:,}",
+                "unknown" if one["seconds"] is None else duration(one["seconds"]),
+            ]
+            for one in makers
+        ],
+        title="Of this, by method and model, one after the other",
+        numbers=["pictures", "vectors"],
+    )
 
 
 def say_unreachable(sources: Sequence[dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ class Speed:
         pictures_per_second: embedded, preparation included, reading and writing files not.
         pictures: it was measured on.
         when: UTC, ISO 8601.
+        method: that the model was used with.
     """
 
     model: str
@@ -44,11 +45,13 @@ class Speed:
     pictures_per_second: float
     pictures: int
     when: str
+    method: str = "dior"
 
     @property
-    def kind(self) -> tuple[str, int, str, str, int]:
+    def kind(self) -> tuple[str, str, int, str, str, int]:
         """All that a measurement hangs on, apart from the machine."""
-        return self.model, self.conditions, self.device, self.dtype, self.threads
+        how = self.conditions, self.device, self.dtype, self.threads
+        return self.method, self.model, *how
 
 
 def speeds_file() -> Path:
@@ -71,10 +74,14 @@ def measured_speeds() -> list[Speed]:
 def _speed(entry: dict[str, Any]) -> Speed:
     # The types of the fields are written as text in this module, and are the makers of values.
     makers = {"str": str, "int": int, "float": float}
+    # Earlier versions knew one method and did not write it down.
+    entry = {"method": "dior", **entry}
     return Speed(**{one.name: makers[str(one.type)](entry[one.name]) for one in fields(Speed)})
 
 
-def measured_rate(model: str, conditions: int, device: str = "auto") -> float | None:
+def measured_rate(
+    model: str, conditions: int, device: str = "auto", method: str = "dior"
+) -> float | None:
     """Pictures a second that a model embedded here lately, or ``None`` if it was not measured.
 
     Args:
@@ -82,6 +89,7 @@ def measured_rate(model: str, conditions: int, device: str = "auto") -> float | 
         conditions: how many are asked in one go.
         device: as for ``--device``: ``cpu``, ``cuda:1``, ``cuda:0,cuda:1``; ``auto`` for the
             newest of any.
+        method: that the model is used with.
     """
     try:
         name = find(model).name
@@ -90,7 +98,7 @@ def measured_rate(model: str, conditions: int, device: str = "auto") -> float | 
     kinds = [name.partition(":")[0] for name in device.split(",")]
     kind = kinds[0] if len(kinds) == 1 else f"{len(kinds)} {kinds[0]}"
     for speed in measured_speeds():
-        asked = (speed.model, speed.conditions) == (name, conditions)
+        asked = (speed.method, speed.model, speed.conditions) == (method, name, conditions)
         if asked and kind in ("auto", speed.device):
             return speed.pictures_per_second
     return None
@@ -114,6 +122,7 @@ def remember_speed(encoder: Encoder) -> None:
             round(timing.pictures / timing.seconds, 3),
             timing.pictures,
             now,
+            spec.method,
         )
         for conditions, timing in encoder.timings.items()
         if timing.pictures >= MIN_PICTURES and timing.seconds > 0

@@ -17,7 +17,7 @@ from ingest.commit import commit
 from ingest.embedding import Embedded, embed
 from ingest.encoders.base import Encoder
 from ingest.images import Picture
-from ingest.inventory import Inventory
+from ingest.inventory import Inventory, Share
 from ingest.readers import AHEAD_BYTES, Taken
 
 #: Most pictures embedded at once, and the seconds a batch should take: how long nothing moves on
@@ -39,16 +39,18 @@ class Stored:
     """What one commit made durable.
 
     Attributes:
-        files: how many there were.
+        files: how many were dealt with, whether they are recorded now or wait for another maker.
         failed: records of those that could not be read, or that the encoder gave no vector for.
-        embedded: pictures with new vectors.
+        embedded: pictures with new vectors of this maker.
+        fresh: of these, pictures that no other maker embedded in this run.
         known: files of pictures that were there before.
     """
 
     files: int
     failed: Sequence[FileRecord]
-    embedded: int
-    known: int
+    embedded: int = 0
+    fresh: int = 0
+    known: int = 0
 
 
 @dataclass
@@ -58,6 +60,9 @@ class _Batch:
     parts: list[Embedded] = field(default_factory=list)
     files: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
+    seen: int = 0
+    embedded: int = 0
+    fresh: int = 0
     known: int = 0
     since: float = field(default_factory=time.monotonic)
 
@@ -69,25 +74,31 @@ class Flow:
         self,
         writer: Writer,
         inventory: Inventory,
+        share: Share,
         encoder: Callable[[], Encoder],
         stored: Callable[[Stored], None],
+        settled: set[str] | None = None,
     ):
         """Start nothing yet.
 
         Args:
             writer: of the gallery.
             inventory: of the same gallery; kept up to date with what is embedded.
+            share: the part of it that the encoder fills.
             encoder: loads the encoder; called once something is to be embedded.
             stored: told, by the caller's thread, what has become durable.
+            settled: gets the paths of files that are recorded, because no other maker has to see
+                them; the others are left to those.
         """
         self._writer = writer
         self._inventory = inventory
+        self._share = share
+        self._settled = settled
         self._encoder = encoder
         self._stored = stored
         self._pictures: dict[str, Picture] = {}
         self._picture_bytes = 0
-        self._files: list[FileRecord] = []
-        self._known = 0
+        self._files: list[tuple[FileRecord, bool]] = []
         self._batch = min(FIRST_BATCH, BATCH)
         self._waiting = _Batch()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -104,13 +115,13 @@ class Flow:
             CiesError: from the encoder or the gallery.
         """
         key = taken.record.key
-        self._files.append(taken.record)
+        known = False
         if taken.record.status == "done":
-            if taken.picture is None or key in self._pictures:
-                self._known += 1
-            else:
+            known = taken.picture is None or key in self._pictures
+            if taken.picture is not None and not known:
                 self._pictures[key] = taken.picture
                 self._picture_bytes += taken.bytes
+        self._files.append((taken.record, known))
         enough = len(self._pictures) >= self._batch or self._picture_bytes >= AHEAD_BYTES // 2
         if enough or (not self._pictures and len(self._files) >= COMMIT_FILES):
             self._encode()
@@ -126,7 +137,6 @@ class Flow:
         """After an error or Ctrl-C: store what was embedded, and nothing more."""
         self._pictures.clear()
         self._files.clear()
-        self._known = 0
         self._write()
         self._collect()
         self._executor.shutdown()
@@ -135,7 +145,6 @@ class Flow:
         """Embed the pictures in hand."""
         waiting = self._waiting
         pictures, files = self._pictures, self._files
-        refused: dict[str, str] = {}
         if pictures:
             encoder = self._encoder()  # loaded here, so that loading is not taken for embedding
             started = time.monotonic()
@@ -146,27 +155,39 @@ class Flow:
             grown = min(BATCH, 4 * len(pictures), round(rate * BATCH_SECONDS))
             self._batch = max(1, grown)
             for part in parts:
-                refused.update(part.refused)
-                self._inventory.add(part)
+                waiting.fresh += self._inventory.add(part)
+                waiting.embedded += len(part.keys) if part.tables else 0
             waiting.parts += parts
-        for record in files:
-            if record.key in refused and record.status == "done":
-                failed = replace(record, status="embed_error", reason=refused[record.key])
-                waiting.failed.append(failed)
-                # Under the conditions it is embedded under, it is still found.
-                waiting.files.append(record if self._inventory.known(record.key) else failed)
-            else:
-                waiting.files.append(record)
-                if record.status != "done":
-                    waiting.failed.append(record)
-        waiting.known += self._known
+        for record, known in files:
+            self._file(record, known)
         self._pictures, self._files = {}, []
-        self._picture_bytes = self._known = 0
+        self._picture_bytes = 0
         due = time.monotonic() - waiting.since >= COMMIT_SECONDS
-        if due or len(waiting.files) >= COMMIT_FILES:
+        if due or waiting.seen >= COMMIT_FILES:
             self._write()
         elif self._writing is not None and self._writing.done():
             self._collect()
+
+    def _file(self, record: FileRecord, known: bool) -> None:
+        """Record a file, unless another maker has to see its picture before it counts."""
+        waiting, inventory = self._waiting, self._inventory
+        waiting.seen += 1
+        done = record.status == "done"
+        if done and inventory.waits(record.key):
+            return
+        if self._settled is not None:
+            self._settled.add(record.path)
+        waiting.known += known
+        refused = inventory.refused(record.key) if done else ""
+        if refused:
+            failed = replace(record, status="embed_error", reason=refused)
+            waiting.failed.append(failed)
+            # Under the conditions it is embedded under, it is still found.
+            waiting.files.append(record if inventory.known(record.key) else failed)
+        else:
+            waiting.files.append(record)
+            if not done:
+                waiting.failed.append(record)
 
     def _groups(
         self, pictures: Mapping[str, Picture]
@@ -174,7 +195,7 @@ class Flow:
         """Pictures by the conditions they lack, so that each is asked about those only."""
         groups: dict[tuple[str, ...], tuple[tuple[VectorTable, ...], dict[str, Picture]]] = {}
         for key, picture in pictures.items():
-            tables = self._inventory.missing(key)
+            tables = self._share.missing(key)
             names = tuple(table.table for table in tables)
             groups.setdefault(names, (tables, {}))[1][key] = picture
         return list(groups.values())
@@ -183,14 +204,13 @@ class Flow:
         """Hand what was embedded to the writing thread, which is first done with the last."""
         self._collect()
         waiting, self._waiting = self._waiting, _Batch()
-        if waiting.files or waiting.parts:
+        if waiting.seen or waiting.parts:
             self._writing = self._executor.submit(self._commit, waiting)
 
     def _commit(self, batch: _Batch) -> Stored:
         commit(self._writer, batch.parts, batch.files)
         self.note = self._writer.maintain() or self.note
-        embedded = {key for part in batch.parts if part.tables for key in part.keys}
-        return Stored(len(batch.files), batch.failed, len(embedded), batch.known)
+        return Stored(batch.seen, batch.failed, batch.embedded, batch.fresh, batch.known)
 
     def _collect(self) -> None:
         """Wait for the commit under way and tell of it."""

@@ -170,6 +170,17 @@ class KnownKeys:
             self._numbers[mask] = open_
         return self._numbers[mask]
 
+    def count_new(self, keys: Iterable[str]) -> int:
+        """How many of these were not counted before; from now on they are."""
+        # The bit after those of the conditions, so that it takes no memory of its own.
+        bit, mask, count = 1 << self._count, self._mask, 0
+        for key in keys:
+            short = bytes.fromhex(key[:32])
+            before = mask.get(short, 0)
+            count += not before & bit
+            mask[short] = before | bit
+        return count
+
     def known(self, key: str) -> bool:
         """Whether a picture is embedded under any condition."""
         return bytes.fromhex(key[:32]) in self._mask

@@ -39,13 +39,18 @@ class Maker:
     @property
     def conditional(self) -> bool:
         """Whether its vectors differ from condition to condition."""
-        return self.spec.method != BASE
+        return conditional(self.spec.method)
 
     def table(self, condition: str) -> VectorTable | None:
         """Its table of a condition, if it has one; color finds colour."""
         exact = [table for table in self.tables if table.name == condition]
         alike = [table for table in self.tables if same_name(table.name, condition)]
         return next(iter([*exact, *alike]), None)
+
+
+def conditional(method: str) -> bool:
+    """Whether a stored method's vectors differ from condition to condition."""
+    return method != BASE
 
 
 def makers(gallery: Gallery) -> list[Maker]:

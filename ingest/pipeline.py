@@ -7,24 +7,25 @@ embeds just what is missing.
 
 from __future__ import annotations
 
+import gc
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
-from indexes.errors import CiesError, GalleryMismatch, UsageError
+from indexes.errors import CiesError
 from indexes.gallery import Gallery
 from indexes.geometry import Statistics
-from indexes.records import FileRecord, VectorTable
+from indexes.records import FileRecord
 from indexes.writer import Writer
-from ingest.conditions import Condition, new_conditions
-from ingest.embedding import condition_of
+from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.options import DiorOptions
 from ingest.flow import Flow, Stored
-from ingest.inventory import Inventory
+from ingest.inventory import Inventory, Share
+from ingest.makers import Maker
 from ingest.plan import Plan, Unreachable
+from ingest.preparation import LoadEncoder, prepare
 from ingest.readers import Readers
 from ingest.sources.base import Found, SourceOptions
 from ingest.sources.factory import Opened
@@ -32,8 +33,6 @@ from ingest.survey import open_all, survey
 
 #: File records in one commit, where nothing is embedded.
 _RECORDS = 20_000
-
-LoadEncoder = Callable[[EncoderSpec | None], Encoder]
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,36 @@ class Progress:
     Attributes:
         done: files dealt with.
         total: files found.
-        embedded: pictures embedded by this run so far.
+        embedded: pictures embedded so far.
         failed: files that could not be read.
+        stage: where several encoders have something to do, one after the other, which of them is
+            at work, such as ``1 of 2, clip by tiny-clip``; the other figures are of its stage.
     """
 
     done: int
     total: int
     embedded: int
     failed: int
+    stage: str = ""
+
+
+@dataclass
+class MakerReport:
+    """What one encoder did in a run.
+
+    Attributes:
+        method: of the maker.
+        model: of the maker.
+        conditions: that it keeps up.
+        embedded: pictures it embedded.
+        seconds: it took for that.
+    """
+
+    method: str
+    model: str
+    conditions: list[str]
+    embedded: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -61,13 +82,14 @@ class IngestReport:
         found: files looked at.
         unchanged: files the gallery already had, untouched since.
         known: new names of pictures the gallery already had, and files that are back.
-        embedded: pictures embedded.
+        embedded: pictures embedded, by one encoder or several.
         gone: files of earlier scans that are not there now.
         relabelled: files of which the user's tables say something new.
         out_of_reach: pictures that lack a condition and cannot be read now.
         unreachable: sources of which nothing is left; nothing of theirs counts as gone.
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
+        makers: what each method and model did, in the order in which they were at work.
         seconds: wall clock.
         embedding_seconds: of these, spent on embedding.
         notes: what else there is to tell, such as maintenance that was put off.
@@ -83,6 +105,7 @@ class IngestReport:
     unreachable: list[Unreachable] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
+    makers: list[MakerReport] = field(default_factory=list)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -97,45 +120,35 @@ class _Run:
         writer: Writer,
         load: LoadEncoder,
         progress: Callable[[Progress], None],
+        finished: Callable[[Encoder], None],
     ):
         self.gallery = gallery
         self.writer = writer
         self.report = IngestReport()
         self._load = load
         self._progress = progress
+        self._finished = finished
         self._encoder: Encoder | None = None
-        self._tables: list[tuple[Condition, VectorTable]] = []
+        self._makers: list[Maker] = []
         self._inventory: Inventory | None = None
         self._done = 0
         self._total = 0
+        self._embedded = 0
+        self._stage = ""
 
     # -- conditions ------------------------------------------------------------------------
 
-    def prepare(self, wanted: Sequence[Condition]) -> None:
-        """Settle conditions and tables.
-
-        Raises:
-            UsageError: if there is no condition at all.
-            ModelError: if the model refuses a condition.
-        """
-        old = self.gallery.conditions()
-        self._tables = [(condition_of(table), table) for table in old]
-        for table in old:
-            self.writer.ensure(table)
-        new = new_conditions(wanted, [table.name for table in old])
-        if not old and not new:
-            raise UsageError("No condition was named; add one, such as `--condition color`.")
-        if new:
-            spec = EncoderSpec.from_made_by(old[0].made_by) if old else None
-            self._encoder = self._load(spec)
-            self._encoder.check(new)
-            for number, condition in enumerate(new, start=len(old)):
-                made_by = self._encoder.spec.made_by(condition)
-                table = VectorTable(condition.name, self._encoder.dimension, made_by)
-                self.writer.declare(table, order=number)
-                self._tables.append((condition, table))
-        self._inventory = Inventory(self.gallery, [table for _, table in self._tables])
-        self.report.conditions = [condition.name for condition, _ in self._tables]
+    def prepare(self, wanted: Sequence[Condition], chosen: EncoderSpec | None, new: bool) -> None:
+        """Settle makers, conditions and tables; see :func:`ingest.preparation.prepare`."""
+        ready = prepare(self.gallery, self.writer, self._load, wanted, chosen, new)
+        self._makers, self._encoder = ready.makers, ready.encoder
+        tables = [table for table in self.gallery.conditions() if table.kept_up]
+        self._inventory = Inventory(self.gallery, tables)
+        self.report.conditions = list(dict.fromkeys(table.name for table in tables))
+        self.report.makers = [
+            MakerReport(m.spec.method, m.spec.model, [table.name for table in m.tables])
+            for m in self._makers
+        ]
 
     @property
     def inventory(self) -> Inventory:
@@ -146,33 +159,71 @@ class _Run:
     # -- files -----------------------------------------------------------------------------
 
     def take(self, plan: Plan) -> None:
-        """Read and embed what a plan says is to be done."""
+        """Read and embed what a plan says is to be done, with one encoder after the other."""
         report = self.report
         report.found, report.unchanged, report.known = plan.found, plan.unchanged, plan.returned
         report.failed.extend(plan.failed)
         report.out_of_reach, report.unreachable = plan.out_of_reach, plan.unreachable
-        self._done = plan.unchanged + plan.returned + len(plan.failed)
-        self._total = self._done + len(plan.todo)
+        dealt_with = plan.unchanged + plan.returned + len(plan.failed)
         self.put_files(plan.settled)
-        self._tell()
-        self._flow(plan)
+        shares = [self.inventory.share(maker.tables) for maker in self._makers]
+        settled: set[str] | None = set() if len(shares) > 1 else None
+        at_work = [any(True for _ in _todo(plan, share, settled)) for share in shares]
+        number = 0
+        for maker, share, own, busy in zip(
+            self._makers, shares, report.makers, at_work, strict=True
+        ):
+            todo = list(_todo(plan, share, settled)) if settled is not None else plan.todo
+            if busy and todo:
+                number += 1
+                self._done, self._total = dealt_with, dealt_with + len(todo)
+                self._embedded = 0
+                if sum(at_work) > 1:
+                    by = f"{maker.spec.method} by {maker.spec.model}"
+                    self._stage = f"{number} of {sum(at_work)}, {by}"
+                self._tell()
+                self._flow(maker, share, plan, todo, settled, own)
+            self._release()
+        if not number:
+            self._done = self._total = dealt_with
+            self._tell()
+        if settled is not None:
+            left = sum(f.path not in plan.kept and f.path not in settled for f in plan.todo)
+            if left:
+                report.notes.append(
+                    f"{left} files changed while they were read; run this again to take them in"
+                )
 
     def put_files(self, records: Sequence[FileRecord]) -> None:
         """Record files that need no reading."""
         for start in range(0, len(records), _RECORDS):
             self.writer.put_files(records[start : start + _RECORDS])
 
-    def _flow(self, plan: Plan) -> None:
+    def _flow(
+        self,
+        maker: Maker,
+        share: Share,
+        plan: Plan,
+        todo: Sequence[Found],
+        settled: set[str] | None,
+        own: MakerReport,
+    ) -> None:
         """Read, embed and store; what was embedded is stored even if something goes wrong."""
-        spec = EncoderSpec.from_made_by(self._tables[0][1].made_by)
-        readers: Readers[Found] = Readers(self.inventory.needed, spec.max_side)
-        flow = Flow(self.writer, self.inventory, self._ready, self._stored)
+        readers: Readers[Found] = Readers(share.needed, maker.spec.max_side)
+
+        def stored(what: Stored) -> None:
+            own.embedded += what.embedded
+            self._stored(what)
+
+        flow = Flow(self.writer, self.inventory, share, lambda: self._ready(maker), stored, settled)
         try:
-            with closing(readers.ahead(plan.todo)) as ahead:
+            with closing(readers.ahead(todo)) as ahead:
                 for taken in ahead:
                     if taken.record.status != "done" and taken.record.path in plan.kept:
                         # What is known of it stays.
-                        self._stored(Stored(1, [taken.record], 0, 0))
+                        if settled is not None:
+                            settled.add(taken.record.path)
+                        self._stored(Stored(1, [taken.record]))
                     else:
                         flow.add(taken)
             flow.finish()
@@ -185,8 +236,9 @@ class _Run:
             flow.rescue()
             raise
         finally:
-            self.report.embedding_seconds = flow.seconds
-            if flow.note:
+            own.seconds = flow.seconds
+            self.report.embedding_seconds += flow.seconds
+            if flow.note and flow.note not in self.report.notes:
                 self.report.notes.append(flow.note)
 
     def _stored(self, stored: Stored) -> None:
@@ -194,77 +246,46 @@ class _Run:
         self.report.failed += stored.failed
         self._done += stored.files
         self.report.known += stored.known
-        self.report.embedded += stored.embedded
+        self.report.embedded += stored.fresh
+        self._embedded += stored.embedded
         self._tell()
 
     def summarize(self) -> None:
-        """Take the statistics of every condition anew."""
-        for _, table in self._tables:
-            parts = self.gallery.vector_parts(table)
-            self.writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
+        """Take the statistics anew where something was embedded, and call whole what is filled."""
+        for maker, own in zip(self._makers, self.report.makers, strict=True):
+            for table in maker.tables:
+                if own.embedded:
+                    parts = self.gallery.vector_parts(table)
+                    self.writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
+                if table.partial:
+                    self.writer.declare(replace(table, partial=False, filling=False))
 
-    def _ready(self) -> Encoder:
-        """The encoder, loaded when first needed: a run that finds nothing new needs no model."""
+    def _ready(self, maker: Maker) -> Encoder:
+        """A maker's encoder, loaded when first needed: a run that finds nothing new needs none."""
         if self._encoder is None:
-            self._encoder = self._load(EncoderSpec.from_made_by(self._tables[0][1].made_by))
+            self._encoder = self._load(maker.spec)
         return self._encoder
 
+    def _release(self) -> None:
+        """Let an encoder go before the next is loaded: two large ones may not fit in memory."""
+        if self._encoder is not None:
+            self._finished(self._encoder)
+            self._encoder = None
+            gc.collect()
+
     def _tell(self) -> None:
-        report = self.report
-        embedded, failed = report.embedded, len(report.failed)
-        self._progress(Progress(self._done, self._total, embedded, failed))
+        failed = len(self.report.failed)
+        self._progress(Progress(self._done, self._total, self._embedded, failed, self._stage))
 
 
-def check_same_model(gallery: Gallery, method: str, model: str) -> None:
-    """Refuse to fill a gallery with another model's vectors.
-
-    Args:
-        gallery: what is to be filled.
-        method: the method asked for.
-        model: the model asked for, resolved, without revision.
-
-    Raises:
-        GalleryMismatch: naming both.
-    """
-    for table in gallery.conditions():
-        spec = EncoderSpec.from_made_by(table.made_by)
-        if (spec.method, spec.model) != (method, model):
-            raise GalleryMismatch(
-                f"The gallery at {gallery.path} was built with {spec.method} by {spec.model}, "
-                f"not {method} by {model}; leave --model and --method out, or make another "
-                "gallery with --gallery."
-            )
-
-
-def check_same_choices(
-    gallery: Gallery, prompt: str | None, dtype: str, options: DiorOptions | None
-) -> None:
-    """Refuse to fill a gallery with vectors made in another way than its own.
-
-    Args:
-        gallery: what is to be filled.
-        prompt: the template asked for; ``None`` for the gallery's own.
-        dtype: asked for; ``auto`` for the gallery's own.
-        options: asked for; ``None`` for the gallery's own.
-
-    Raises:
-        GalleryMismatch: naming what differs.
-    """
-    asked: dict[str, Any] = asdict(options) if options is not None else {}
-    if prompt is not None:
-        asked["prompt"] = prompt
-    if dtype != "auto":
-        asked["dtype"] = dtype
-    for table in gallery.conditions():
-        settings = EncoderSpec.from_made_by(table.made_by).settings
-        own = {**asdict(DiorOptions.from_settings(settings)), **settings}
-        for name, value in asked.items():
-            if own.get(name) != value:
-                raise GalleryMismatch(
-                    f"The gallery at {gallery.path} was built with {name} {own.get(name)}, not "
-                    f"{value}; leave --prompt, --dtype and the other choices of the encoder out, "
-                    "or make another gallery with --gallery."
-                )
+def _todo(plan: Plan, share: Share, settled: set[str] | None) -> Iterator[Found]:
+    """The files that a maker must look at, and nobody has recorded yet."""
+    for found in plan.todo:
+        if settled is not None and found.path in settled:
+            continue
+        key = plan.kept.get(found.path)
+        if key is None or share.needed(key):
+            yield found
 
 
 def ingest(
@@ -275,33 +296,44 @@ def ingest(
     progress: Callable[[Progress], None] = lambda state: None,
     options: SourceOptions | None = None,
     retry_failed: bool = False,
+    maker: EncoderSpec | None = None,
+    new_maker: bool = False,
+    finished: Callable[[Encoder], None] = lambda encoder: None,
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery.
 
-    New pictures are embedded under all the gallery's conditions; what lacks a condition, in any
-    source, gets it. What is there already is not embedded again. Files of an earlier scan of the
-    same source that are not there now are marked as gone and kept.
+    New pictures are embedded by every method and model of the gallery under all its conditions;
+    what lacks a condition, in any source, gets it. What is there already is not embedded again,
+    and partial tables are completed only if their condition is asked for or they were marked for
+    it. Files of an earlier scan of the same source that are not there now are marked as gone and
+    kept. One encoder is loaded at a time; a file counts as done when all have seen its picture.
 
     Args:
         gallery: where to.
         sources: folders, files, patterns, tables, shards and addresses, or opened ones; none for
             all those the gallery remembers.
-        conditions: wanted; those the gallery has are kept anyway.
-        load: gives the encoder, of a given spec or, for an empty gallery, of the user's choice.
+        conditions: wanted; those the gallery has are kept anyway. A method that knows none of
+            them has one table, under ``unconditional``, whatever is wanted.
+        load: gives the encoder of a given spec or, for ``None``, of the user's choice.
         progress: told after every batch.
         options: how the sources are read.
         retry_failed: whether to try again what could not be read and has not changed.
+        maker: whose conditions are wanted; the gallery's main maker by default.
+        new_maker: whether the user's choice is to be added to the gallery's makers; for an empty
+            gallery it is in any case.
+        finished: told of each encoder when it has done its part.
 
     Raises:
         UsageError: if a source is not there or cannot be used, or no condition is known.
         GalleryLocked: if another process is writing.
+        GalleryMismatch: if the gallery has vectors by the same model made in another way.
         ModelError: if the model cannot be had or refuses a condition.
     """
     started = time.monotonic()
     with gallery.writer() as writer:
         opened = open_all(gallery, sources, options or SourceOptions())
-        run = _Run(gallery, writer, load, progress)
-        run.prepare(conditions)
+        run = _Run(gallery, writer, load, progress, finished)
+        run.prepare(conditions, maker, new_maker)
         found = survey(gallery, opened, run.inventory.needed, writer, retry_failed)
         run.take(found.plan)
         for records in found.planner.gone_records():
@@ -309,8 +341,7 @@ def ingest(
             run.report.gone += len(records)
         writer.forget_files(found.plan.outdated)
         run.report.relabelled = found.relabelled
-        if run.report.embedded:
-            run.summarize()
+        run.summarize()
         note = writer.maintain(due_only=False)
         if note:
             run.report.notes.append(note)

@@ -222,7 +222,12 @@ def test_models_lists_what_is_built_in() -> None:
         ("export -g {gallery} -c color -c shape -o x.parquet", 2, "takes one condition"),
         ("search {image} -g {gallery} -c color --copy-to {images}/00001.jpg", 1, "--copy-to"),
         ("ingest {images} -g new -c color --model ./none", 5, "no such folder"),
-        ("ingest {images} -g {gallery} --model other/model", 4, "built with dior by tiny-lvlm"),
+        ("ingest {images} -g {gallery} --model other/model", 5, "other/model"),
+        (
+            "ingest {images} -g {gallery} --model tiny-lvlm --prompt shortly",
+            4,
+            "built with prompt describe, not shortly",
+        ),
         ("ingest {images} -g {world} -c color", 4, "holds other files"),
         ("eval {gallery} --labels no.csv", 2, "no such file"),
         ("search", 2, "Missing option"),

@@ -17,7 +17,7 @@ from indexes.errors import GalleryError, GalleryLocked, GalleryMismatch, Gallery
 from indexes.gallery import Gallery
 from indexes.records import VectorTable
 from ingest.conditions import Condition
-from ingest.pipeline import IngestReport, Progress, check_same_model, ingest
+from ingest.pipeline import IngestReport, Progress, ingest
 
 
 def fill(
@@ -188,13 +188,6 @@ def test_one_writer_and_free_readers(gallery: Gallery, folder: Path) -> None:
         with pytest.raises(GalleryLocked, match="Another process is writing"):
             fill(Gallery.open(gallery.path), folder, "color", StandIn())
         assert len(Gallery.open(gallery.path).keys(gallery.conditions()[0])) == 10
-
-
-def test_another_model_is_refused(gallery: Gallery, folder: Path) -> None:
-    fill(gallery, folder, "color", StandIn())
-    check_same_model(gallery, "dior", "stand-in")
-    with pytest.raises(GalleryMismatch, match=r"stand-in.*tiny-lvlm.*--gallery"):
-        check_same_model(gallery, "dior", "tiny-lvlm")
 
 
 def test_no_condition_and_no_source(gallery: Gallery, folder: Path) -> None:

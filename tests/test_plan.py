@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from kinds import fill, png, put, tar
 
-from cies.api import default_conditions
 from cies.cli import main
 from cies.plans import amount, duration, make_plan
 from eval.world.factors import FACTORS
 from indexes.gallery import Gallery
+from ingest.choosing import choose, default_conditions
 from ingest.conditions import Condition
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
@@ -36,7 +36,7 @@ def digest(folder: Path) -> dict[str, str]:
 def plan(gallery: Gallery, *sources: object, names: str = "color", **more: object) -> dict:
     opened = open_sources([str(s) for s in sources], SourceOptions(), gallery.root)
     wanted = [Condition.parse(name) for name in names.split()]
-    return make_plan(gallery, gallery.path, opened, wanted, "tiny-lvlm", **more)
+    return make_plan(gallery, gallery.path, opened, wanted, choose(gallery), **more)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
     tar(tmp_path / "s.tar", [("a.png", png(5)), ("b.png", png(102))])
     sources = folder, tmp_path / "s.tar"
     rates = {3: 2.0, 1: 8.0}
-    told = plan(gallery, *sources, names="style", rate=lambda name, count: rates[count])
-    half = plan(gallery, *sources, names="style", rate=lambda _, n: 8.0 if n == 1 else None)
+    told = plan(gallery, *sources, names="style", rate=lambda _, name, count: rates[count])
+    half = plan(gallery, *sources, names="style", rate=lambda _, name, n: 8.0 if n == 1 else None)
     assert half["seconds"] is None
     report, passes = fill(gallery, *sources, names="style")
     files = told["files"]
@@ -126,8 +126,8 @@ def test_figures_for_people() -> None:
 
 
 def test_default_conditions() -> None:
-    assert [c.name for c in default_conditions(None)][:2] == ["color", "shape"]
-    assert default_conditions("some/model") == []
+    assert [c.name for c in default_conditions(choose(None))][:2] == ["color", "shape"]
+    assert default_conditions(choose(None, None, "some/model")) == []
 
 
 # -- at the shell ------------------------------------------------------------------------------
