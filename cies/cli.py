@@ -17,6 +17,7 @@ from cies.cli_completion import condition_names
 from cies.cli_conditions import conditions
 from cies.cli_config import config, defaults
 from cies.cli_index import index
+from cies.cli_methods import list_methods
 from cies.cli_search import search
 from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
@@ -235,6 +236,7 @@ def status(
 for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):
     app.command()(command)
 app.command("gallery")(make_gallery)
+app.command("methods")(list_methods)
 
 
 @app.command()

@@ -79,6 +79,34 @@ def bench_quality(
     run_bench_quality(model, clip, pictures, seed, as_json)
 
 
+@bench.command("methods")
+def bench_methods(
+    model: Annotated[str, typer.Option(help="The LVLM, as for ingest.")] = "tiny-lvlm",
+    clip: Annotated[str, typer.Option(help="The CLIP, as for ingest.")] = "tiny-clip",
+    pictures: Annotated[
+        int, typer.Option("-n", help="How many rendered pictures; 0 for none.", min=0)
+    ] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the pictures; not that of a school.")] = 4711,
+    triplets: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="CSV as for `cies eval`, pictures in images/ beside it; repeatable."),
+    ] = None,
+    renamed: Annotated[
+        Optional[list[str]],
+        typer.Option("--as", help="CONDITION=ASKED: ask for a condition of these by that name."),
+    ] = None,
+    write: Annotated[Optional[Path], typer.Option(help="Write the tables as Markdown.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure every method by condition, what it costs, and remember it for `cies methods`.
+
+    Example: cies bench methods -n 500 --write methods.md
+    """
+    from cies.bench_methods import run_bench_methods
+
+    run_bench_methods(model, clip, pictures, seed, triplets or [], renamed or [], write, as_json)
+
+
 @bench.command("start")
 def bench_starting(
     rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 5,
@@ -121,3 +149,26 @@ def bench_searching(
     from cies.bench_search import run_bench_search
 
     run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)
+
+
+@bench.command("view")
+def bench_viewing(
+    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 100_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+    ] = None,
+    method: Annotated[
+        Optional[list[str]],
+        typer.Option("--method", "-m", help="Measure this view; may be repeated; all by default."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a condition takes that a gallery of base vectors never heard of.
+
+    Example: cies bench view --vectors 100000 --dim 512
+    """
+    from cies.bench_view import run_bench_view
+
+    run_bench_view(vectors, dimension, seed, folder, method or [], as_json)

@@ -135,14 +135,18 @@ def remember_speed(encoder: Encoder) -> None:
 
 
 def _write(speeds: list[Speed]) -> None:
-    """Replace the file in one step, so that nobody ever reads half of it."""
-    path = speeds_file()
+    write_whole(speeds_file(), {"speeds": [asdict(speed) for speed in speeds]})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file of measurements in one step, so that nobody ever reads half of it.
+
+    Raises:
+        OSError: if it cannot be written; what was there is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    document: dict[str, Any] = {
-        "schema_version": _VERSION,
-        "speeds": [asdict(speed) for speed in speeds],
-    }
-    descriptor, name = tempfile.mkstemp(prefix=".speeds-", dir=path.parent)
+    document: dict[str, Any] = {"schema_version": _VERSION, **content}
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=2)

@@ -15,6 +15,7 @@ from indexes.records import VectorColumn, VectorTable
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models import find, name_of
+from ingest.makers import makers
 from ingest.pipeline import Progress
 from ingest.some import embed_some, mark_for_filling
 from ingest.unkept import embed_unkept
@@ -122,7 +123,11 @@ class Second:
             load: gives the encoder of a spec; not called if nothing is missing.
             paths: of the gallery, content key to stored paths.
         """
-        table = VectorTable(condition.name, dimension, spec.made_by(condition), partial=True)
+        own = next((maker for maker in makers(gallery) if maker.spec == spec), None)
+        table = own.table(condition.name) if own else None
+        if table is None:
+            made_by = spec.made_by(condition)
+            table = VectorTable(condition.name, dimension, made_by, partial=True)
         self.serving = Serving(table, table)
         self.notes: list[str] = []
         self._gallery = gallery

@@ -66,7 +66,9 @@ def table_of(dimension: int) -> VectorTable:
     return VectorTable("generated", dimension, made_by)
 
 
-def write_generated(folder: Path, size: int, dimension: int, seed: int) -> Gallery:
+def write_generated(
+    folder: Path, size: int, dimension: int, seed: int, table: VectorTable | None = None
+) -> Gallery:
     """A gallery of generated vectors, each with a picture and a file in the record.
 
     Args:
@@ -74,12 +76,13 @@ def write_generated(folder: Path, size: int, dimension: int, seed: int) -> Galle
         size: how many.
         dimension: of each.
         seed: of the drawing.
+        table: what they are stored as; by default :func:`table_of` says it.
 
     Raises:
         GalleryError: if the disk is full.
     """
     gallery = Gallery.create(folder)
-    table = table_of(dimension)
+    table = table or table_of(dimension)
     with gallery.writer() as writer:
         writer.declare(table, 0)
         for start in range(0, size, ROWS):

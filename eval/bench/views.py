@@ -1,0 +1,206 @@
+"""How long a condition takes that a gallery of base vectors never heard of."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval.bench.search_vectors import write_generated
+from indexes.geometry import Statistics
+from indexes.records import VectorTable
+from indexes.vectors import unit
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.views import VIEWS
+from ingest.makers import BASE
+from query.engine import Engine
+
+#: Conditions that are asked for, with lists of words of different lengths.
+CONDITIONS = ("color", "mood", "weather", "animal", "texture")
+
+#: The text side of CLIP ViT-B/32: tokens it reads at most, vocabulary, width, layers, heads.
+_TOKENS, _VOCABULARY, _WIDTH, _LAYERS, _HEADS = 77, 49_408, 512, 12, 8
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How long one method takes, in milliseconds: medians over conditions, and the worst.
+
+    Attributes:
+        method: the view.
+        words_ms: the text side embeds a condition's words; part of the next.
+        first_ms: first results of a new condition: words embedded, view worked out, all vectors
+            moved and kept, ten hits found.
+        first_worst_ms: of the slowest condition.
+        again_ms: another question under it.
+        opened_ms: first results in an engine that was opened anew, with the view kept.
+        opened_worst_ms: of the slowest condition.
+    """
+
+    method: str
+    words_ms: float
+    first_ms: float
+    first_worst_ms: float
+    again_ms: float
+    opened_ms: float
+    opened_worst_ms: float
+
+
+class RandomText(Encoder):
+    """The text side of CLIP ViT-B/32, with weights drawn at random and no picture side.
+
+    It costs what the real one costs; what it says of a text means nothing.
+    """
+
+    def __init__(self, dimension: int):
+        """Draw the weights.
+
+        Args:
+            dimension: of its vectors.
+        """
+        import torch
+        from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+        torch.manual_seed(0)
+        self._dimension = dimension
+        self._model: Any = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                vocab_size=_VOCABULARY,
+                hidden_size=_WIDTH,
+                intermediate_size=4 * _WIDTH,
+                projection_dim=dimension,
+                num_hidden_layers=_LAYERS,
+                num_attention_heads=_HEADS,
+                max_position_embeddings=_TOKENS,
+            )
+        ).eval()
+        self.seconds: list[float] = []
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """See :class:`Encoder`."""
+        return EncoderSpec(BASE, "random", "", {"dimension": self._dimension})
+
+    @property
+    def dimension(self) -> int:
+        """See :class:`Encoder`."""
+        return self._dimension
+
+    @property
+    def description(self) -> str:
+        """See :class:`Encoder`."""
+        return "a text side of CLIP ViT-B/32's size with random weights"
+
+    def check(self, conditions: Sequence[Condition]) -> None:
+        """See :class:`Encoder`."""
+
+    def read(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
+        """It has no picture side.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError
+
+    def read_text(
+        self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
+    ) -> Reading:
+        """See :class:`Encoder`; a token a word, as CLIP has for most."""
+        import torch
+
+        began = time.perf_counter()
+        # One token a word, and one before and after.
+        rows = [[hash(word) % (_VOCABULARY - 2) for word in text.split()] for text in texts]
+        longest = max(map(len, rows)) + 2
+        tokens = torch.full((len(rows), longest), _VOCABULARY - 1)
+        for number, row in enumerate(rows):
+            tokens[number, 0] = _VOCABULARY - 2
+            tokens[number, 1 : len(row) + 1] = torch.tensor(row)
+        with torch.inference_mode():
+            vectors = unit(self._model(input_ids=tokens).text_embeds.numpy())
+        self.seconds.append(time.perf_counter() - began)
+        shape = len(texts), len(conditions)
+        repeated = np.repeat(vectors[:, None], len(conditions), axis=1)
+        return Reading(repeated, [[""] * shape[1]] * shape[0], np.zeros(shape, dtype=np.float32))
+
+
+def bench_views(
+    size: int,
+    dimension: int,
+    seed: int,
+    folder: Path,
+    methods: Sequence[str] = VIEWS,
+    conditions: Sequence[str] = CONDITIONS,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Taken]:
+    """Measure every view on a gallery of generated base vectors.
+
+    The engine is open, has answered by the base vectors themselves, and the text side is loaded
+    and has read a text: what is measured is what a new condition adds.
+
+    Args:
+        size: how many vectors.
+        dimension: of each.
+        seed: of the drawing.
+        folder: where the gallery is written.
+        methods: the views that are measured.
+        conditions: those that are asked for, with shipped lists of words.
+        progress: told what is being done.
+
+    Raises:
+        GalleryError: if the disk is full.
+    """
+    encoder = RandomText(dimension)
+    plain = Condition.parse(UNCONDITIONAL)
+    table = VectorTable(UNCONDITIONAL, dimension, encoder.spec.made_by(plain))
+    progress(f"Writing a gallery of {size} vectors of {dimension}")
+    gallery = write_generated(folder, size, dimension, seed, table)
+    with gallery.writer() as writer:
+        parts = gallery.vector_parts(table)
+        writer.put_statistics(table, Statistics.of_parts(parts, dimension))
+    engine = Engine(gallery, lambda spec: encoder)
+    keys = engine.opened(UNCONDITIONAL).keys
+    random = np.random.default_rng(seed)
+
+    def asked(engine: Engine, condition: str, method: str) -> float:
+        key = keys[int(random.integers(len(keys)))]
+        began = time.perf_counter()
+        engine.search(key, condition, 10, method=method)
+        return 1000 * (time.perf_counter() - began)
+
+    asked(engine, UNCONDITIONAL, BASE)
+    encoder.encode_text(["a text"], [plain])
+    found = []
+    for method in methods:
+        progress(f"Measuring {method}")
+        encoder.seconds.clear()
+        first = [asked(engine, condition, method) for condition in conditions]
+        words = [1000 * seconds for seconds in encoder.seconds]
+        again = [asked(engine, condition, method) for condition in conditions for _ in range(5)]
+        opened = []
+        for condition in conditions:
+            fresh = Engine(gallery, lambda spec: encoder)
+            asked(fresh, UNCONDITIONAL, BASE)
+            opened.append(asked(fresh, condition, method))
+        median = statistics.median
+        found.append(
+            Taken(
+                method,
+                median(words),
+                median(first),
+                max(first),
+                median(again),
+                median(opened),
+                max(opened),
+            )
+        )
+    return found
