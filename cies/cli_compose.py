@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from cies.cli_bench import bench
+from cies.words import JsonOption
+
 if TYPE_CHECKING:
     from query.composers.base import ModifyOptions
 
@@ -122,3 +125,27 @@ def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:
     if not given:
         return None
     return tuple(text for text in given if text.strip())
+
+
+@bench.command("compose")
+def bench_composing(
+    lvlm: Annotated[str, typer.Option(help="Writes captions, and embeds by dior.")] = "tiny-lvlm",
+    clip: Annotated[str, typer.Option(help="Makes the base vectors.")] = "tiny-clip",
+    pictures: Annotated[int, typer.Option(help="Of the gallery.", min=1)] = 1800,
+    queries: Annotated[int, typer.Option(help="Changes that are asked for.", min=1)] = 240,
+    seed: Annotated[int, typer.Option(help="Of both.", min=0)] = 20261,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Pictures differ in what does not count as well.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the tables of docs/compose.md.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure all composers of search --modify on rendered changes with every right answer known.
+
+    Example: cies bench compose --busy --markdown
+    """
+    from cies.bench_compose import run_bench_compose
+
+    run_bench_compose(lvlm, clip, pictures, queries, seed, busy, markdown, as_json)

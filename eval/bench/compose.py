@@ -14,6 +14,7 @@ from PIL import Image
 
 from eval.metrics import average_precision_at, true_recall_at
 from eval.ranked import Ranked, rank
+from eval.statistics import interval, paired_test
 from eval.world.edits import VARIED, Edits, make_edits
 from eval.world.factors import FACTORS
 from eval.world.render import render
@@ -25,8 +26,8 @@ from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.dual import DualEncoder
 from ingest.encoders.speaker import Speaker
 from query.arithmetic import Mixture, Term, common_rows
-from query.composers.base import Asked, Modification, Writer
-from query.composers.dior import read_changed
+from query.composers.base import Asked, Modification, Writer, settings
+from query.composers.dior import read_changed, spoken_of
 from query.composers.factory import COMPOSERS, compose
 from query.composers.writers import LvlmWriter
 
@@ -35,9 +36,6 @@ CUTS = (5, 10, 25, 50)
 
 #: Side of the pictures in pixels.
 SIZE = 160
-
-#: Times the questions are drawn anew for an interval.
-_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Row:
         return {
             "composer": self.name,
             "map": {str(k): float(self.precision[k].mean()) for k in CUTS},
-            "map_interval": {str(k): list(interval(self.precision[k])) for k in CUTS},
+            "map_interval": {str(k): _ends(self.precision[k]) for k in CUTS},
             "recall": {str(k): float(self.recall[k].mean()) for k in CUTS},
             "seconds": self.seconds,
         }
@@ -93,39 +91,22 @@ class Comparison:
         """How much better one composer is than another in mAP@10, question by question."""
         found = []
         for first, second in pairs:
-            gain = self.row(first).precision[10] - self.row(second).precision[10]
-            low, high = interval(gain)
+            test = paired_test(self.row(first).precision[10], self.row(second).precision[10])
             found.append(
                 {
                     "better": first,
                     "worse": second,
-                    "difference": float(gain.mean()),
-                    "interval": [low, high],
-                    "p": randomization(gain),
+                    "difference": test.difference,
+                    "interval": [test.interval.low, test.interval.high],
+                    "p_value": test.p_value,
                 }
             )
         return found
 
 
-def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """The middle 95 % of the mean when the questions are drawn anew, with replacement."""
-    random = np.random.default_rng(seed)
-    count = len(values)
-    means = [
-        values[random.integers(0, count, (500, count))].mean(axis=1) for _ in range(_DRAWS // 500)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def randomization(gain: NDArray[np.float64], seed: int = 0) -> float:
-    """How often random signs give a mean as far from zero: a paired test, two-sided."""
-    random = np.random.default_rng(seed)
-    seen, extreme = abs(float(gain.mean())), 0
-    for _ in range(_DRAWS // 500):
-        signs = random.integers(0, 2, (500, len(gain))) * 2 - 1
-        extreme += int((np.abs((signs * gain).mean(axis=1)) >= seen - 1e-12).sum())
-    return (extreme + 1) / (_DRAWS + 1)
+def _ends(values: NDArray[np.float64]) -> list[float]:
+    found = interval(values)
+    return [found.low, found.high]
 
 
 class _Tools:
@@ -160,6 +141,7 @@ def compare(
     pictures: int,
     queries: int,
     seed: int,
+    busy: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Comparison:
@@ -171,6 +153,7 @@ def compare(
         pictures: of the gallery.
         queries: questions.
         seed: of both; not that of a school.
+        busy: whether the gallery's pictures differ in what does not count as well.
         progress: told what comes next.
         weights: of composers, where their own shall not hold.
 
@@ -181,7 +164,7 @@ def compare(
     dior = DiorEncoder.load(lvlm, force=True)
     speaker = Speaker(dior)
     tools = _Tools(dual, LvlmWriter(speaker))
-    edits = make_edits(pictures, queries, seed)
+    edits = make_edits(pictures, queries, seed, busy)
     progress(f"rendering {pictures} pictures")
     drawn = [render(scene, SIZE) for scene in edits.scenes]
     progress("embedding them")
@@ -198,7 +181,7 @@ def compare(
         progress(f"composing by {name}")
         rows.append(_composed(name, asked, tools, captions, (weights or {}).get(name, {})))
     progress("composing by dior")
-    rows += _by_dior(asked, dior, states)
+    rows += _by_conditions(asked, dior, states, dual)
     right = float(np.mean([len(query.relevant) for query in edits.queries]))
     return Comparison(tuple(rows), edits.factors, pictures, right, captions_seconds)
 
@@ -224,6 +207,48 @@ class _Asked:
             kept.append(np.delete(scores(place), self.numbers[place]))
             gains.append(np.delete(right, self.numbers[place]))
         return rank(kept, gains)
+
+
+#: Which is to be better than which: what docs/compose.md says of them rests on these.
+PAIRS = (
+    ("sum", "image"),
+    ("sum", "text"),
+    ("cirevl", "sum"),
+    ("pdv", "cirevl"),
+    ("dior-split", "dior"),
+    ("dior-split", "sum"),
+    ("dior-split -c", "sum"),
+    ("text -c", "sum"),
+)
+
+
+def as_markdown(found: Comparison) -> str:
+    """The tables of docs/compose.md."""
+    cuts = [f"mAP@{k}" for k in CUTS] + [f"recall@{k}" for k in CUTS]
+    lines = [["composer", *cuts, "mAP@10 between", "ms"], ["---"] * (len(cuts) + 3)]
+    for row in found.rows:
+        low, high = _ends(row.precision[10])
+        figures = [row.precision[k].mean() for k in CUTS] + [row.recall[k].mean() for k in CUTS]
+        numbers = [f"{figure:.3f}" for figure in figures]
+        lines.append([row.name, *numbers, f"{low:.3f}, {high:.3f}", f"{row.seconds * 1000:.0f}"])
+    factors = np.array(found.factors)
+    by = [["mAP@10 where it changes", *VARIED], ["---"] * (len(VARIED) + 1)]
+    for row in found.rows[1:]:
+        means = [f"{row.precision[10][factors == name].mean():.3f}" for name in VARIED]
+        by.append([row.name, *means])
+    tests = [["mAP@10", "better by", "between", "p"], ["---"] * 4]
+    for one in found.differences(PAIRS):
+        low, high = one["interval"]
+        tests.append(
+            [
+                f"{one['better']} over {one['worse']}",
+                f"{one['difference']:+.3f}",
+                f"{low:+.3f}, {high:+.3f}",
+                f"{one['p_value']:.4f}",
+            ]
+        )
+    tables = ("\n".join("| " + " | ".join(line) + " |" for line in t) for t in (lines, by, tests))
+    return "\n\n".join(tables)
 
 
 def _row(name: str, ranked: Ranked, seconds: float = 0.0) -> Row:
@@ -259,56 +284,75 @@ def _composed(
     return _row(name, asked.ranked(scores), seconds)
 
 
-def _by_dior(asked: _Asked, dior: DiorEncoder, states: Vectors) -> list[Row]:
-    """DIOR's own composer, told nothing and told which conditions count; beside the picture."""
+def _by_conditions(
+    asked: _Asked, dior: DiorEncoder, states: Vectors, dual: DualEncoder
+) -> list[Row]:
+    """The composers of DIOR's space, told nothing and told by -c which conditions count.
+
+    What is told is what a person knows who asks: which respects of the picture shall be kept. For
+    ``text`` it is those, without the one that changes; then its words are read by the CLIP.
+    """
     names = list(FACTORS)
-    keys = [f"{number:05d}" for number in range(len(states))]
-    empty = [""] * len(keys)
-    tables = [
-        OpenTable(
-            VectorTable(name, states.shape[2], {"phrase": name}),
-            VectorColumn(keys, states[:, at], empty, np.zeros(len(keys), dtype=np.float32)),
-        )
-        for at, name in enumerate(names)
-    ]
     conditions = [Condition.parse(name) for name in names]
+    queries = asked.edits.queries
     started = time.perf_counter()
-    changed = np.concatenate(
-        [
-            read_changed(dior, asked.drawn[number], query.text, conditions).vectors
-            for query, number in zip(asked.edits.queries, asked.numbers, strict=True)
-        ]
-    )
-    seconds = (time.perf_counter() - started) / len(changed)
-    rows = []
-    own = states[asked.numbers]
-    told = [names.index(name) for name in VARIED]
-    everything = list(range(len(names)))
-    for name, vectors, columns in (
-        ("dior, the picture unchanged", own, told),
-        ("dior, all conditions", changed, everything),
-        ("dior", changed, told),
-    ):
-        mixture = Mixture([Term(tables[at], 1.0) for at in columns], _rows(tables, columns))
+    told = [
+        read_changed(dior, asked.drawn[number], query.text, conditions)
+        for query, number in zip(queries, asked.numbers, strict=True)
+    ]
+    told_seconds = (time.perf_counter() - started) / len(queries)
+    started = time.perf_counter()
+    read = [dior.read_text([query.text], conditions) for query in queries]
+    read_seconds = (time.perf_counter() - started) / len(queries)
+    changed = np.concatenate([reading.vectors for reading in told])
+    split, imagined = states[asked.numbers].copy(), 0
+    for place, query in enumerate(queries):
 
-        def scores(
-            place: int,
-            mixture: Mixture = mixture,
-            vectors: Vectors = vectors,
-            columns: list[int] = columns,
-        ) -> NDArray[np.float32]:
-            return mixture.total([states[:, at] @ vectors[place, at] for at in columns])
+        def imagine(place: int = place) -> Sequence[str]:
+            nonlocal imagined
+            imagined += 1
+            return told[place].words[0]
 
-        rows.append(_row(name, asked.ranked(scores), seconds if vectors is changed else 0.0))
-    return rows
+        spoken = spoken_of(query.text, names, read[place].words[0], imagine)
+        split[place, spoken] = read[place].vectors[0, spoken]
+        if not spoken:
+            split[place], imagined = changed[place], imagined + 1
+    split_seconds = read_seconds + told_seconds * imagined / len(queries)
+    four = [names.index(name) for name in VARIED]
+    texts = dual.encode_texts([query.text for query in queries])
+    tables = [_table(name, states[:, at]) for at, name in enumerate(names)]
+    base = _table("base", asked.base)
+    mixtures: dict[tuple[int, ...], Mixture] = {}
+
+    def kept(place: int) -> NDArray[np.float32]:
+        others = tuple(at for at in four if names[at] != asked.edits.factors[place])
+        if others not in mixtures:
+            every = [Term(base, 1.0), *(Term(tables[at], 1.0) for at in others)]
+            mixtures[others] = Mixture(every, common_rows([term.table for term in every]))
+        own = states[asked.numbers[place]]
+        cosines = [asked.base @ texts[place], *(states[:, at] @ own[at] for at in others)]
+        return mixtures[others].total(cosines)
+
+    def mean(vectors: Vectors, columns: Sequence[int]) -> Callable[[int], NDArray[np.float32]]:
+        # The mean cosine, as query.composers.search has it; the sum has the same order.
+        return lambda place: np.einsum("nad,ad->n", states[:, columns], vectors[place, columns])
+
+    everything = range(len(names))
+    return [
+        _row("dior", asked.ranked(mean(changed, everything)), told_seconds),
+        _row("dior-split", asked.ranked(mean(split, everything)), split_seconds),
+        _row("dior -c", asked.ranked(mean(changed, four)), told_seconds),
+        _row("dior-split -c", asked.ranked(mean(split, four)), split_seconds),
+        _row("text -c", asked.ranked(kept)),
+    ]
 
 
-def _rows(tables: Sequence[OpenTable], columns: Sequence[int]) -> NDArray[np.int64]:
-    return common_rows([tables[at] for at in columns])
+def _table(name: str, vectors: Vectors) -> OpenTable:
+    keys = [f"{number:05d}" for number in range(len(vectors))]
+    column = VectorColumn(keys, vectors, [""] * len(keys), np.zeros(len(keys), dtype=np.float32))
+    return OpenTable(VectorTable(name, vectors.shape[1], {"phrase": name}), column)
 
 
 def _describe(speaker: Speaker) -> str:
-    from query.composers.base import settings
-
     kind = "schooled" if speaker.schooled else "general"
     return str(settings()["prompts"][kind]["describe"])

@@ -1,9 +1,10 @@
 """Changes asked of rendered pictures, with every right answer known.
 
-A world in which few factors vary, all others being as plain as can be, so that a gallery holds
-several pictures of each combination. A question is a picture and a change to one of its factors;
-right is every picture that has the new value and agrees in all other factors. Published benchmarks
-know a part of their right answers (CIRCO 4.5 of them on average, CIRR one); here none is missing.
+A world in which few factors vary, so that a gallery holds several pictures of each combination. A
+question is a picture and a change to one of these factors; right is every picture that has the new
+value and agrees in the others of them. All else is as plain as can be, or, in a busy world, differs
+from picture to picture and is of no account. Published benchmarks know a part of their right
+answers (CIRCO 4.5 of them on average, CIRR one); here none is missing.
 """
 
 from __future__ import annotations
@@ -65,13 +66,14 @@ def picture_id(number: int) -> str:
     return f"{number:05d}"
 
 
-def make_edits(pictures: int, queries: int, seed: int) -> Edits:
+def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Edits:
     """Draw a world and its questions.
 
     Args:
         pictures: of the gallery.
         queries: as many for each factor of :data:`VARIED`, as far as they can be dealt evenly.
         seed: equal seeds give equal worlds and questions.
+        busy: whether the other factors are drawn as well, in place of :data:`FIXED`.
 
     Raises:
         ValueError: if so few pictures leave a question without right answers.
@@ -80,7 +82,8 @@ def make_edits(pictures: int, queries: int, seed: int) -> Edits:
     scenes = []
     for scene in sample_scenes(pictures, seed):
         drawn = {name: str(random.choice(values)) for name, values in VARIED.items()}
-        scenes.append(Scene({**FIXED, **drawn}, scene.seed))
+        others = scene.labels if busy else FIXED
+        scenes.append(Scene({**others, **drawn}, scene.seed))
     kinds: dict[tuple[str, ...], list[int]] = {}
     for number, scene in enumerate(scenes):
         kinds.setdefault(_kind(scene.labels), []).append(number)
@@ -92,8 +95,8 @@ def make_edits(pictures: int, queries: int, seed: int) -> Edits:
             break
         number = int(random.integers(pictures))
         labels, factor = scenes[number].labels, names[len(asked) % len(names)]
-        others = [value for value in VARIED[factor] if value != labels[factor]]
-        wanted = change(factor, str(random.choice(others)), random)
+        values = [value for value in VARIED[factor] if value != labels[factor]]
+        wanted = change(factor, str(random.choice(values)), random)
         right = kinds.get(_kind(wanted.applied(labels)), [])
         if len(right) < LEAST_RIGHT:
             continue

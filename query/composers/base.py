@@ -372,7 +372,7 @@ def published(composer: str, model: str) -> dict[str, float]:
 
 
 def direction(vector: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A vector at unit length, worked out with 53 bits so that a unit vector stays as it is.
+    """A vector at unit length; one that is of that length stays as it is, to the bit.
 
     Raises:
         UsageError: if nothing is left of it, as of a text taken from itself.
@@ -383,4 +383,6 @@ def direction(vector: NDArray[np.floating]) -> NDArray[np.float32]:
         raise UsageError(
             "With these weights nothing is left to look for; change --weight, or leave it out."
         )
+    if abs(length - 1) < 1e-6:
+        return wide.astype(np.float32)
     return (wide / length).astype(np.float32)
