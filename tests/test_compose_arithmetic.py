@@ -158,7 +158,7 @@ def test_what_is_given_is_not_asked_for() -> None:
 def test_a_text_that_is_cut_is_told() -> None:
     _, understood, _ = asked("cirevl", caption="one two three four five six")
     (note,) = understood.notes
-    assert "'one two three four five'" in note
+    assert "no more than 'one two three four five'" in note
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,10 @@ def test_the_built_in_model_describes_and_imagines(
         speaker.vote(pictures[:1], "Is it red?")
     with pytest.raises(UsageError, match="<image>"):
         writer.changed(pictures[0], "<image>")
-    with pytest.raises(UsageError, match="too long"):
+    with pytest.raises(ModelError, match="no token"):
         writer.changed(pictures[0], "x" * 490)
+    with pytest.raises(UsageError, match="too long"):
+        writer.changed(pictures[0], "red " * 500)
 
 
 def test_votes_are_the_models_own_probabilities(
@@ -282,6 +284,8 @@ def test_a_text_is_cut_where_the_clip_stops_reading() -> None:
     dual = DualEncoder.load("tiny-clip")
     short, long = "a red heart", "red " * 80 + "heart"
     assert dual.cut(short) == short
+    assert dual.cut(f"a \U0001f642 heart {'x' * 200}") == "a heart"
+    assert dual.cut("\U0001f642") == ""
     read = dual.cut(long)
     assert long.startswith(read) and len(read.split()) < 48
     assert (dual.encode_texts([read]) == dual.encode_texts([long])).all()

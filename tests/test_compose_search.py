@@ -127,7 +127,9 @@ def test_pdv_at_zero_finds_what_the_picture_or_the_text_finds(g: Any, red: str) 
     zero = found(composer="pdv", weights={"alpha_i": 0, "beta": 0})
     assert zero == found(composer="image")
     whole = found(composer="pdv", weights={"alpha_t": 1, "beta": 1})
-    assert whole == found(composer="cirevl")
+    other = found(composer="cirevl")
+    assert [key for key, _ in whole] == [key for key, _ in other]
+    assert [score for _, score in whole] == pytest.approx([score for _, score in other], abs=1e-6)
 
 
 def test_weimo_counts_the_gallerys_captions(g: Any, red: str, gallery: Path) -> None:
@@ -192,9 +194,9 @@ def test_filters_and_geometry_go_with_a_change(gallery: Path, red: str) -> None:
 
 
 def test_what_is_said_can_be_said_again_otherwise(g: Any, red: str) -> None:
-    hits = g.search(red, modify="in green", composer="cotmr")
+    hits = g.search(red, modify="make it green", composer="cotmr")
     said = hits.query.composed
-    assert said["must"] == ["green"] and said["must_not"] == ["red"]
+    assert "green" in " ".join(said["must"]) and "red" in " ".join(said["must_not"])
     again = g.search(
         red,
         modify=Modification(
@@ -219,7 +221,9 @@ def test_what_is_said_can_be_said_again_otherwise(g: Any, red: str) -> None:
         ({"modify": "x", "composer": "nothing"}, "There is no composer 'nothing'"),
         ({"modify": "<image> in green"}, "<image>"),
         ({"modify": "<image> in green", "composer": "cirevl"}, "<image>"),
-        ({"modify": "x" * 495, "composer": "dior"}, "too long"),
+        ({"modify": "x" * 495, "composer": "dior"}, "no token"),
+        ({"modify": "x" * 495, "composer": "sum"}, "no token"),
+        ({"modify": "x" * 495, "composer": "cirevl"}, "no token"),
         ({"modify": "x", "composer": "dior", "caption": "y"}, "searches by no text"),
         ({"modify": "x", "composer": "dior", "weights": {"a": 1}}, "no weights"),
         ({"modify": "x", "composer": "sum", "weights": {"a": 1}}, "no weight 'a'"),
@@ -289,12 +293,13 @@ def test_the_command_tells_what_was_understood(
     gallery: Path, red: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
-    words = ["search", red, "-g", str(gallery), "--modify", "in green", "--composer", "cotmr"]
+    words = ["search", red, "-g", str(gallery), "--modify", "make it green", "--composer", "cotmr"]
     app([*words, "--weight", "must=1", "--json", "--html", str(page)], standalone_mode=False)
     printed = capsys.readouterr()
     composed = json.loads(printed.out)["query"]["composed"]
-    assert composed["must"] == ["green"] and composed["weights"] == {"must": 1.0, "must_not": 0.5}
-    assert "must: green" in printed.err and "must: green" in page.read_text()
+    assert "green" in composed["must"][0] and composed["weights"] == {"must": 1.0, "must_not": 0.5}
+    line = f"must: {', '.join(composed['must'])}"
+    assert line in printed.err and line in page.read_text()
     app([*words, "--must", "", "--must-not", "black", "-q", "-k", "2"], standalone_mode=False)
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 2

@@ -275,7 +275,7 @@ class DiorEncoder(Encoder):
         for text in texts:
             check_text(text)
             self.check_marks("text", text)
-            self._check_words(text)
+            self.check_words(text)
         prepared = (self._prepared_text(text, conditions) for text in texts)
         return self._run(prepared, (len(texts), len(conditions)), words, 1)
 
@@ -383,7 +383,7 @@ class DiorEncoder(Encoder):
                 "for words; leave it out."
             )
 
-    def _check_words(self, text: str) -> None:
+    def check_words(self, text: str) -> None:
         """Refuse words of which the tokenizer would keep nothing."""
         tokenizer = self._loaded.processor.tokenizer
         for word in text.split():

@@ -128,6 +128,7 @@ class Speaker:
 
     def _check(self, text: str) -> None:
         self._encoder.check_marks("question", text)
+        self._encoder.check_words(text)
 
     def _said(self, prepared: Sequence[Prepared], most: int) -> list[str]:
         answers = [""] * len(prepared)

@@ -59,6 +59,7 @@ def read_changed(
     plain = " ".join(change.replace("{", "(").replace("}", ")").split()).rstrip(". ")
     check_text(plain)
     encoder.check_marks("modification", plain)
+    encoder.check_words(plain)
     form = settings()["prompts"]["dior"]["changed"]
     told = encoder.changed(lambda question: form.format(change=plain, question=question))
     told.check_length([image], conditions)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from indexes.errors import UsageError
+from indexes.errors import ModelError, UsageError
 from query.composers.arithmetic import ARITHMETIC, with_objects
 from query.composers.base import Asked, Composed, Composer, Tools
 from query.composers.language import LANGUAGE
+from query.question import shortened
 
 #: The composers that work in the gallery's own conditions, in :mod:`query.composers.dior`.
 OF_CONDITIONS: Mapping[str, str] = MappingProxyType(
@@ -64,9 +65,13 @@ def _with_cuts(composed: Composed, tools: Tools) -> Composed:
     notes = list(found.notes)
     for text in (found.target, *found.must, *found.must_not):
         read = tools.cut(text) if text else text
+        if not read:
+            raise ModelError(
+                f"{tools.base_model} has no token for anything in {shortened(text)}; say it in "
+                "other words."
+            )
         if read != text:
             notes.append(
-                f"{tools.base_model} reads no more than '{read}' of a text, and nothing of the "
-                "rest."
+                f"{tools.base_model} reads no more than {shortened(read)} of {shortened(text)}."
             )
     return replace(composed, understood=replace(found, notes=tuple(notes)))
