@@ -82,7 +82,7 @@ def choose(gallery: Gallery | None, method: str | None = None, model: str | None
 
 
 def _default(method: str, view: str = "") -> Choice:
-    return Choice(method, DEFAULT_MODEL if conditional(method) else DEFAULT_BASE, None, view)
+    return Choice(method, DEFAULT_BASE if method == BASE else DEFAULT_MODEL, None, view)
 
 
 def default_conditions(choice: Choice, gallery: Gallery | None = None) -> list[Condition]:
@@ -143,9 +143,12 @@ def notes_on(choice: Choice, asked: bool) -> list[str]:
             "for every condition"
         )
     if asked and not choice.conditional:
+        what = ""
+        if choice.method == BASE:
+            what = ": those named with -c, and any other, can be searched at once"
         notes.append(
             f"{choice.method} stores one vector a picture whatever the condition, so that none was "
-            "added: those named with -c, and any other, can be searched at once"
+            f"added{what}"
         )
     return notes
 

@@ -13,7 +13,7 @@ from indexes.paths import Paths
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
-from ingest.makers import Maker, makers
+from ingest.makers import CAPTIONS, Maker, makers
 from query.answer import Places
 from query.composers.base import Modification, Writer
 from query.composers.endpoint import Endpoint
@@ -24,9 +24,6 @@ from query.serving import Servings
 
 if TYPE_CHECKING:
     from ingest.encoders.speaker import Speaker
-
-#: The method whose tables hold captions of pictures, as vectors of their texts.
-CAPTIONS = "captions"
 
 #: The LVLM of a gallery that has none, where one is needed and none is named.
 _BUILTIN = "tiny-lvlm"
