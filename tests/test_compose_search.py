@@ -18,10 +18,10 @@ from eval.world.factors import Scene
 from eval.world.render import render
 from indexes.errors import CiesError, ModelError, UsageError
 from indexes.gallery import Gallery
-from indexes.records import VectorTable
 from indexes.vectors import unit
+from indexes.verify import verify
+from indexes.writer import COPY
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.factory import make_encoder
 from ingest.pipeline import ingest
@@ -31,25 +31,6 @@ from query.composers.verifying import verified
 COLORS, SHAPES, GROUNDS = ("red", "green", "blue"), ("heart", "star", "circle"), ("white", "black")
 NAMES = ("color", "shape", "background")
 WHOLE = [Condition.parse(UNCONDITIONAL)]
-
-
-def add(gallery: Gallery, encoder: Encoder, keys: list[str], images: list[Image.Image]) -> None:
-    """A table of vectors that know no condition, as an ingest by that method would write it."""
-    reading = encoder.read(images, WHOLE)
-    table = VectorTable(UNCONDITIONAL, encoder.dimension, encoder.spec.made_by(WHOLE[0]))
-    words = [row[0] for row in reading.words]
-    with gallery.writer() as writer:
-        writer.declare(table, len(gallery.conditions()))
-        sure = reading.word_probabilities[:, 0]
-        writer.put_vectors(table, keys, reading.vectors[:, 0], words, sure)
-
-
-def stocked(gallery: Gallery, *methods: str) -> None:
-    paths = gallery.paths()
-    keys = sorted(paths)
-    images = [Image.open(gallery.location(paths[key][0])).convert("RGB") for key in keys]
-    for method in methods:
-        add(gallery, make_encoder(method), keys, images)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +53,8 @@ def gallery(folder: Path, builtin: DiorEncoder) -> Path:
     """All of them by dior, clip and captions."""
     made = Gallery.create(folder.parent / "gallery")
     ingest(made, [folder], [Condition.parse(name) for name in NAMES], lambda spec: builtin)
-    stocked(made, "clip", "captions")
+    for method in ("clip", "captions"):
+        cies.ingest(made, method=method)
     return made.path
 
 
@@ -179,6 +161,15 @@ def test_a_file_a_key_and_a_picture_in_memory_ask_the_same(g: Any, red: str) -> 
             assert found[0] == names(by_path)[0]
 
 
+def test_captions_are_kept_like_any_vectors(gallery: Path) -> None:
+    opened = Gallery.open(gallery)
+    assert not [finding for finding in verify(gallery, COPY) if finding.damage]
+    (table,) = (t for t in opened.conditions() if t.made_by["method"] == "captions")
+    assert table.made_by["settings"]["sentences"] == "tiny-clip"
+    words = opened.column(table).words
+    assert len(words) == 18 and all(word.startswith("a photo of ") for word in words)
+
+
 def test_filters_and_geometry_go_with_a_change(gallery: Path, red: str) -> None:
     centred = cies.open(gallery, geometry="centred")
     plain = cies.open(gallery)
@@ -255,7 +246,7 @@ def test_a_gallery_that_lacks_something_says_how_to_get_it(
     ingest(bare, [folder], [Condition.parse("color")], lambda spec: builtin)
     with pytest.raises(UsageError, match="cies ingest --method clip"):
         cies.open(bare.path).search(red, modify="in green", composer="sum")
-    stocked(bare, "clip")
+    cies.ingest(bare, method="clip")
     with pytest.raises(UsageError, match="cies ingest --method captions"):
         cies.open(bare.path).search(red, modify="in green", composer="weimo")
 
