@@ -64,7 +64,9 @@ def _with_cuts(composed: Composed, tools: Tools) -> Composed:
     found = composed.understood
     notes = list(found.notes)
     for text in (found.target, *found.must, *found.must_not):
-        read = tools.cut(text) if text else text
+        if not text:
+            continue
+        read = tools.cut(text)
         if not read:
             raise ModelError(
                 f"{tools.base_model} has no token for anything in {shortened(text)}; say it in "
