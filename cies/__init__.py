@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from indexes.gallery import Gallery
     from ingest.conditions import Condition
+    from query.composers.base import Modification
     from query.engine import Engine
     from query.hits import Hit, Hits
 
@@ -70,6 +71,7 @@ _HOMES = {
     "Hit": "query.hits",
     "Hits": "query.hits",
     "ModelError": "indexes.errors",
+    "Modification": "query.composers.base",
     "UnknownCondition": "indexes.errors",
     "UsageError": "indexes.errors",
     "create": "cies.api",
@@ -91,6 +93,7 @@ __all__ = [
     "Hit",
     "Hits",
     "ModelError",
+    "Modification",
     "UnknownCondition",
     "UsageError",
     "create",

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Callable, Optional
 import typer
 
 from cies.cli_completion import condition_names
+from cies.cli_compose import (
+    CaptionOption,
+    ComposerOption,
+    LvlmOption,
+    ModifyOption,
+    MustNotOption,
+    MustOption,
+    RewriterModelOption,
+    RewriterOption,
+    RewriterTimeoutOption,
+    VerifyOption,
+    WeightOption,
+    changes,
+)
 from cies.cli_output import (
     CopyToOption,
     HtmlOption,
@@ -33,14 +47,14 @@ _SHOWN = "How it is shown"
 
 def search(
     condition: Annotated[
-        list[str],
+        Optional[list[str]],
         typer.Option(
             "--condition",
             "-c",
             help="The respect in which to be alike; several weigh as -c color=2 -c shape.",
             autocompletion=condition_names,
         ),
-    ],
+    ] = None,
     image: Annotated[
         Optional[list[str]],
         typer.Argument(help="Picture files, or paths or keys in the gallery; - for stdin."),
@@ -111,6 +125,17 @@ def search(
             rich_help_panel=_BY,
         ),
     ] = False,
+    modify: ModifyOption = None,
+    composer: ComposerOption = None,
+    caption: CaptionOption = "",
+    must: MustOption = None,
+    must_not: MustNotOption = None,
+    weight: WeightOption = None,
+    verify: VerifyOption = 0,
+    lvlm: LvlmOption = "",
+    rewriter: RewriterOption = "",
+    rewriter_model: RewriterModelOption = "",
+    rewriter_timeout: RewriterTimeoutOption = 30.0,
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     where: Annotated[
@@ -180,6 +205,21 @@ def search(
     output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
     if bool(image) == (text is not None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
+    if not condition and modify is None:
+        raise UsageError("Name a respect, such as `--condition color`, or a change by --modify.")
+    change = changes(
+        modify,
+        composer,
+        caption,
+        must,
+        must_not,
+        weight,
+        verify,
+        lvlm,
+        rewriter,
+        rewriter_model,
+        rewriter_timeout,
+    )
     options = Options(
         unlike=unlike or (),
         combine=combine,
@@ -195,16 +235,18 @@ def search(
         rerank=rerank,
         rerank_model=rerank_model,
         fill=fill,
+        **change,
     )
     engine = api.open(find_gallery(gallery), device, index, gone=gone)
-    say_model(engine.table(next(iter(weighted(condition))), method[0] if method else None))
+    if condition:
+        say_model(engine.table(next(iter(weighted(condition))), method[0] if method else None))
     with ExitStack() as closing:
         engine.progress = _when_needed(closing)
         if text is not None:
-            hits = engine.search_text(text, condition, k, **options)
+            hits = engine.search_text(text, condition or (), k, **options)
         else:
             examples = examples_of([_stdin() if name == "-" else name for name in image or ()])
-            hits = engine.ask(Question.of(examples, condition, k, **options))
+            hits = engine.ask(Question.of(examples, condition or (), k, **options))
     if hits.query.reranked:
         for encoder in engine.encoders.loaded:
             remember_speed(encoder)
@@ -247,6 +289,11 @@ def _stdin() -> bytes:
 def _say_notes(hits: Hits) -> None:
     from cies.console import say
 
+    if hits.query.composed:
+        from query.composers.base import Understood
+
+        for line in Understood(**hits.query.composed).lines():
+            say(line)
     for note in hits.notes:
         say(f"Note: {note}")
     if hits.nothing_alike:

@@ -93,7 +93,13 @@ def write_sheet(path: Path, hits: Hits) -> None:
     image, condition = hits.query.image, hits.query.condition
     rows = [Row(condition, f"{len(hits)} nearest", hits)]
     shown = image if Path(image).is_file() else ""
-    page = render_page(f"Alike in {condition}", f"Query: {image or hits.query.text}", shown, rows)
+    title, asked = f"Alike in {condition}", f"Query: {image or hits.query.text}"
+    if hits.query.composed:
+        from query.composers.base import Understood
+
+        title = f"{image}, but: {hits.query.composed['modification']}"
+        asked = "; ".join(Understood(**hits.query.composed).lines())
+    page = render_page(title, asked, shown, rows)
     write_page(path, page)
     say(f"Contact sheet written to {path}.")
 

@@ -44,6 +44,11 @@ ADVICE = {
         "five prompts a picture",
         "when what matters is a small part of the picture",
     ),
+    "captions": Advice(
+        "an LVLM and a CLIP",
+        "nothing: it makes no difference",
+        "for the composer weimo of `cies search --modify`, and to read what pictures show",
+    ),
     "clip": Advice(
         "a CLIP or SigLIP",
         "nothing: it makes no difference",

@@ -121,14 +121,19 @@ def _print_table(hits: Hits, pictures: bool | None) -> None:
     word = f" ({hits.query.word})" if hits.query.word else ""
     asked = hits.query.image or hits.query.text
     title = f"{asked}{word} under '{hits.query.condition}'"
+    columns, numbers = COLUMNS, NUMBERS
+    if any(hit.verified is not None for hit in hits):
+        columns, numbers = [*COLUMNS, "verified"], [*NUMBERS, "verified"]
+        sure = ["" if hit.verified is None else f"{hit.verified:.2f}" for hit in hits]
+        rows = [[*row, yes] for row, yes in zip(rows, sure, strict=True)]
     shape = _terminal(pictures)
     if shape is None or not hits:
-        print_table(COLUMNS, rows, title=title, numbers=NUMBERS)
+        print_table(columns, rows, title=title, numbers=numbers)
         return
     from query.thumbnails import thumbnail
 
     shown = [thumbnail(hit.path, hit.key) for hit in hits]
-    print_pictures(shape, COLUMNS, rows, shown, title=title, numbers=NUMBERS)
+    print_pictures(shape, columns, rows, shown, title=title, numbers=numbers)
 
 
 def _terminal(pictures: bool | None) -> Any:

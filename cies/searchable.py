@@ -60,7 +60,7 @@ class Searchable(Engine):
         Raises:
             CiesError: see :meth:`query.engine.Engine.ask`.
         """
-        if question.rerank is not None:
+        if question.rerank is not None or question.modification is not None:
             return super().ask(question)
         count, note = usual(self, question)
         hits = super().ask(replace(question, rerank=count))

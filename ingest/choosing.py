@@ -145,9 +145,12 @@ def notes_on(choice: Choice, asked: bool) -> list[str]:
             "for every condition"
         )
     if asked and not choice.conditional:
+        what = ""
+        if choice.method == BASE:
+            what = ": those named with -c, and any other, can be searched at once"
         notes.append(
             f"{choice.method} stores one vector a picture whatever the condition, so that none was "
-            "added: those named with -c, and any other, can be searched at once"
+            f"added{what}"
         )
     return notes
 

@@ -18,6 +18,9 @@ CONDITIONAL = ("dior", "generative", "regional")
 #: The method whose one table of base vectors is the ground that views stand on.
 BASE = "clip"
 
+#: The method whose one table holds captions, as vectors of their texts (`cies search --modify`).
+CAPTIONS = "captions"
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -50,7 +53,7 @@ class Maker:
 
 def conditional(method: str) -> bool:
     """Whether a stored method's vectors differ from condition to condition."""
-    return method != BASE
+    return method not in (BASE, CAPTIONS)
 
 
 def makers(gallery: Gallery) -> list[Maker]:

@@ -58,12 +58,15 @@ class Mixture:
         left_out: pictures of the first table that are not embedded under all conditions.
     """
 
-    def __init__(self, terms: Sequence[Term], rows: NDArray[np.int64]):
+    def __init__(self, terms: Sequence[Term], rows: NDArray[np.int64], standardised: bool = True):
         """Learn how alike the pairs of the gallery are.
 
         Args:
             terms: see above.
             rows: of :func:`common_rows` of their tables.
+            standardised: whether z is taken; else the cosines themselves, so that a condition
+                under which a gallery hardly differs counts for little, which composed queries
+                want (:mod:`query.composers.dior`).
         """
         self.terms = tuple(terms)
         self.rows = rows
@@ -73,6 +76,8 @@ class Mixture:
         deviations = [float(cosines.std()) if len(cosines) else 0.0 for cosines in pairs]
         self._means = [float(cosines.mean()) if len(cosines) else 0.0 for cosines in pairs]
         self._deviations = [d if d > _LEAST_DEVIATION else 1.0 for d in deviations]
+        if not standardised:
+            self._means, self._deviations = [0.0] * len(pairs), [1.0] * len(pairs)
         self._totals = np.sort(self.total(pairs))
 
     def __len__(self) -> int:

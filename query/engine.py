@@ -21,6 +21,8 @@ from ingest.encoders.base import Encoder, EncoderSpec, check_text
 from ingest.pipeline import Progress
 from query.answer import Answer, Asked, query_of
 from query.arithmetic import Mixture, Term, common_rows
+from query.composers.search import ComposedSearch
+from query.composers.tools import Parts
 from query.encoders import Encoders
 from query.examples import Example, Examples
 from query.filters import Filters
@@ -75,6 +77,8 @@ class Engine:
         self.progress: Callable[[Progress], None] = lambda state: None
         self.encoders = Encoders(load)
         self._gone = gone
+        self._index = index
+        self._geometry = geometry or gallery.geometry
         self._servings = Servings(
             gallery, self.encoders.of, index, geometry or gallery.geometry, gone, method
         )
@@ -161,11 +165,11 @@ class Engine:
     def search(
         self,
         image: Picture | Sequence[Picture],
-        condition: Conditions,
+        condition: Conditions = (),
         k: int = 10,
         **more: Unpack[Options],
     ) -> Hits:
-        """The pictures most like one, in one respect or several.
+        """The pictures most like one, in one respect or several, or after a change.
 
         A picture of the gallery is recognised by its path, its key or its bytes; then its stored
         vector is used, no model is loaded, and the picture itself is not among the hits.
@@ -176,7 +180,8 @@ class Engine:
             condition: one the gallery was embedded under, or where it has base vectors any other;
                 several, ``["color", "shape"]``; or several with weights, ``{"color": 2, "shape":
                 1}`` or ``["color=2", "shape"]``. One of weight 0 costs nothing. See
-                :mod:`query.arithmetic` for the formula.
+                :mod:`query.arithmetic` for the formula. With ``modify`` it is what of the picture
+                shall be kept, and may be left out.
             k: how many hits, at least 1.
             more: see :class:`query.question.Options`.
 
@@ -218,6 +223,8 @@ class Engine:
             UsageError: if an example cannot be read or a filter is wrong.
             ModelError: if an example must be embedded and the model cannot be had.
         """
+        if question.modification is not None:
+            return ComposedSearch(self._parts, question, question.modification).hits()
         asked = self._asked(question)
         opened = [Opened(one.serving, one.term.table) for own in asked for one in own]
         notes = _of_tables([one.serving for one in opened])
@@ -277,6 +284,18 @@ class Engine:
         by = f"{second.serving.method}:{second.serving.model}" if reranked.reranked else ""
         query = replace(query, reranked=reranked.reranked, reranked_by=by)
         return replace(hits, query=query, notes=(*hits.notes, *second.notes))
+
+    @cached_property
+    def _parts(self) -> Parts:
+        """What composed questions need."""
+        base = self._servings
+        if self._geometry != "raw":
+            # Texts lie apart from pictures; moved by the pictures' mean they would lie nowhere.
+            of = self.encoders.of
+            base = Servings(self.gallery, of, self._index, "raw", self._gone, None)
+        return Parts(
+            self, self.gallery, self._servings, base, self.encoders, self._paths, self._filters
+        )
 
     @cached_property
     def _filters(self) -> Filters:

@@ -103,6 +103,54 @@ class Examples:
         content = self._content(shown, key)
         return self._of_content(shown, content, Path(shown).suffix.lower(), region, tables)
 
+    def image(self, given: Picture, region: Region | None) -> Image.Image:
+        """A picture itself, or the part of it that is meant, for models that look at it.
+
+        Raises:
+            UsageError: if the picture cannot be read.
+        """
+        if isinstance(given, np.ndarray):
+            given = as_image(given)
+        if isinstance(given, Image.Image):
+            whole = given.convert("RGB")
+        else:
+            shown = "image" if isinstance(given, bytes) else str(given)
+            if isinstance(given, bytes):
+                data, suffix = given, ""
+            else:
+                data = self._content(shown, self._known_key(shown)).data
+                suffix = Path(shown).suffix.lower()
+            try:
+                whole = decode(data, None, suffix).image
+            except UnreadableImage as error:
+                raise _unreadable(shown, error) from error
+        return region.of(whole) if region else whole
+
+    def otherwise(
+        self,
+        given: Picture,
+        region: Region | None,
+        tables: Sequence[Opened],
+        read: Callable[[Encoder, Image.Image, list[Condition]], Reading],
+    ) -> Example:
+        """A picture as an example, embedded otherwise than a gallery's pictures are.
+
+        Args:
+            given: as of :meth:`picture`.
+            region: as of :meth:`picture`.
+            tables: as of :meth:`picture`.
+            read: embeds it by a table's encoder.
+
+        Raises:
+            UsageError: if the picture cannot be read.
+            ModelError: if the model cannot be had.
+        """
+        memory = isinstance(given, (bytes, Image.Image, np.ndarray))
+        shown = "image" if memory else str(given)
+        key = "" if memory else self._known_key(shown) or ""
+        image = self.image(given, region)
+        return self._read(shown, key, tables, lambda encoder, asked: read(encoder, image, asked))
+
     def _known_key(self, name: str) -> str | None:
         """The key of a picture named by key or by path, as long as the file is unchanged."""
         if _KEY.fullmatch(name) and name in self._paths:

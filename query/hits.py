@@ -52,6 +52,8 @@ class Hit:
         word_probability: how sure the model was of the word, 0 to 1.
         parts: under several conditions, what each says; else empty.
         duplicates: paths of near-duplicates folded into this hit.
+        verified: how likely an LVLM says that it shows what a change asks for, 0 to 1; ``None``
+            where it was not asked.
     """
 
     rank: int
@@ -63,6 +65,7 @@ class Hit:
     word_probability: float
     parts: tuple[Part, ...] = ()
     duplicates: tuple[str, ...] = ()
+    verified: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ class Query:
         view: whether they were worked out from base vectors by the words of the condition.
         reranked: how many of the best were put in another model's order; the first hits.
         reranked_by: that method and model, ``METHOD:MODEL``, or empty.
+        composed: of a change that was asked for, what was understood: composer, modification,
+            caption, target, must, must_not, conditions, weights
+            (:class:`query.composers.base.Understood`); else empty.
     """
 
     image: str
@@ -117,6 +123,7 @@ class Query:
     view: bool = False
     reranked: int = 0
     reranked_by: str = ""
+    composed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ class Hits(Sequence[Hit]):
         kinds = {
             "int": pa.int64(),
             "float": number,
+            "float | None": number,
             "str": text,
             "tuple[str, ...]": pa.list_(text),
             "tuple[Part, ...]": pa.list_(pa.struct(part)),

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
+from query.composers.base import Modification, ModifyOptions, modification_of
 
 #: A picture to ask with: a file or a path or key of the gallery, a file's content, or a picture
 #: in memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
@@ -138,8 +139,8 @@ class Region:
         return ",".join(f"{n:g}" for n in (self.x, self.y, self.width, self.height))
 
 
-class Options(TypedDict, total=False):
-    """What may be said beside examples, conditions and ``k``.
+class Options(ModifyOptions, total=False):
+    """What may be said beside examples, conditions and ``k``; a change asked for among it.
 
     Attributes:
         unlike: respects in which hits shall differ from the examples, given as conditions are.
@@ -207,6 +208,7 @@ class Question:
             nothing was said, which the engine takes for 0.
         rerank_model: the model that does it, or empty for the gallery's own.
         fill: whether the next ingest shall embed the whole gallery under the condition.
+        modification: a change to the picture that is asked for; conditions may then be left out.
     """
 
     pictures: tuple[Picture, ...]
@@ -227,6 +229,7 @@ class Question:
     rerank: int | None = None
     rerank_model: str = ""
     fill: bool = False
+    modification: Modification | None = None
 
     @classmethod
     def of(
@@ -248,6 +251,7 @@ class Question:
         region = Region.parse(crop) if crop is not None else None
         method = plain.pop("method", None) or ()
         plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
+        plain["modification"] = modification_of(plain)
         plain["rerank_model"] = plain.get("rerank_model") or ""
         return cls(pictures, weighted(condition), text, unlike, k, region=region, **plain)
 
@@ -259,7 +263,7 @@ class Question:
         """
         if self.k < 1:
             raise UsageError(f"-k must be at least 1, not {self.k}.")
-        if not any(self.conditions.values()):
+        if not any(self.conditions.values()) and self.modification is None:
             raise UsageError(
                 "No condition has a weight above 0; name one, such as `--condition color`."
             )

@@ -29,6 +29,7 @@ from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
 from ingest.encoders.factory import METHODS, make_encoder
 from ingest.encoders.views import VIEWS, View, fit_view
+from ingest.makers import CAPTIONS
 from ingest.vocabularies import vocabulary_of
 
 #: Where the words of a view come from: the lists of configs, or the world itself.
@@ -175,7 +176,8 @@ class Way:
 def ways(lvlm: str, clip: str) -> Iterator[tuple[str, str]]:
     """Stored methods, with the model each is given: those of DIOR's kind the LVLM."""
     for method, info in METHODS.items():
-        if info.kind == "stored":
+        # Captions are no answer to a condition.
+        if info.kind == "stored" and method != CAPTIONS:
             yield method, clip if method == "clip" else lvlm
 
 

@@ -12,7 +12,7 @@ import copy
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Mapping, Self, Sequence
 
@@ -218,7 +218,7 @@ class DiorEncoder(Encoder):
         """
         for condition in conditions:
             self._template.text(condition)
-            self._check_marks("condition", condition.phrase)
+            self.check_marks("condition", condition.phrase)
         schooled = self._source.schooled_on()
         if schooled is None or self._force:
             return
@@ -274,10 +274,25 @@ class DiorEncoder(Encoder):
         self.check(conditions)
         for text in texts:
             check_text(text)
-            self._check_marks("text", text)
-            self._check_words(text)
+            self.check_marks("text", text)
+            self.check_words(text)
         prepared = (self._prepared_text(text, conditions) for text in texts)
         return self._run(prepared, (len(texts), len(conditions)), words, 1)
+
+    def changed(self, before: Callable[[str], str]) -> DiorEncoder:
+        """The same model, asked otherwise: for composed queries, never for a gallery.
+
+        Args:
+            before: makes the question of the one that the gallery was asked.
+        """
+        other = copy.copy(self)
+        own = self._template
+        other._template = PromptTemplate(
+            f"changed {own.name}", before(own.conditional), before(own.unconditional)
+        )
+        other._ways = other.ways(other._template)
+        other._timings = {}
+        return other
 
     def _writer(self, conditions: Sequence[Condition], text: str | None = None) -> PromptWriter:
         """What writes the prompts of some conditions, about pictures or one text."""
@@ -335,17 +350,31 @@ class DiorEncoder(Encoder):
 
     def _prepared_text(self, text: str, conditions: Sequence[Condition]) -> Prepared:
         prepared = self._writer(conditions, text).prepare_text()
+        self._check_length("text", prepared)
+        return prepared
+
+    def check_length(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> None:
+        """Refuse questions that are longer, with their pictures, than the model can read.
+
+        Raises:
+            UsageError: if there is one.
+        """
+        writer = self._writer(conditions)
+        for image in images:
+            self._check_length("question", writer.prepare(self._reduced(image)))
+
+    def _check_length(self, what: str, prepared: Prepared) -> None:
         settings = self._loaded.model.config.get_text_config()
         most = getattr(settings, "max_position_embeddings", None)
         longest = max(map(len, prepared.prompts)) + self._lvlm.said_tokens
         if most is not None and longest > most:
+            beside = "with the question" if what == "text" else "with the picture"
             raise UsageError(
-                f"The text is too long for {self._source.name}: with the question it comes to "
+                f"The {what} is too long for {self._source.name}: {beside} it comes to "
                 f"{longest} tokens, and {most} can be read; shorten it."
             )
-        return prepared
 
-    def _check_marks(self, what: str, text: str) -> None:
+    def check_marks(self, what: str, text: str) -> None:
         """Refuse what the tokenizer would take for something else than words."""
         mark = next((mark for mark in self._marks if mark in text), None)
         if mark is not None:
@@ -354,7 +383,7 @@ class DiorEncoder(Encoder):
                 "for words; leave it out."
             )
 
-    def _check_words(self, text: str) -> None:
+    def check_words(self, text: str) -> None:
         """Refuse words of which the tokenizer would keep nothing."""
         tokenizer = self._loaded.processor.tokenizer
         for word in text.split():

@@ -144,6 +144,27 @@ class DualEncoder:
         """
         return self._embed(texts, self._towers.tokens, self._towers.read)
 
+    def cut(self, text: str) -> str:
+        """A text as far as the model reads it; the text itself if it reads all of it.
+
+        Words for which it has no token are not read, nor is what comes after the longest text
+        that it takes.
+        """
+
+        def tokens(words: Sequence[str]) -> list[list[int]]:
+            found: list[list[int]] = self._towers.tokens([" ".join(words)])["input_ids"].tolist()
+            return found
+
+        # What nobody writes has no token, unless bytes have.
+        unknown = tokens(["\ue000"])
+        words = text.split()
+        read = [word for word in words if tokens([word]) != unknown]
+        whole = tokens(read)
+        # What is not read makes no difference when it is left out.
+        while len(read) > 1 and tokens(read[:-1]) == whole:
+            read = read[:-1]
+        return text if read == words else " ".join(read)
+
     def _embed(
         self,
         items: Sequence[Any],

@@ -52,6 +52,11 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
             "stored",
             DEFAULT_MODEL,
         ),
+        "captions": MethodInfo(
+            "a caption by that model, through a CLIP's text side; for `cies search --modify`",
+            "stored",
+            DEFAULT_MODEL,
+        ),
         "clip": MethodInfo(
             "a CLIP's or SigLIP's vector, the same under every condition", "stored", DEFAULT_CLIP
         ),
@@ -117,11 +122,17 @@ def make_encoder(
         from ingest.encoders.viewed import ViewEncoder
 
         return ViewEncoder(base, method, words)
+    from ingest.encoders.captions import CaptionsEncoder
     from ingest.encoders.dior import DiorEncoder
     from ingest.encoders.generative import GenerativeEncoder
     from ingest.encoders.regional import RegionalEncoder
 
-    kinds: tuple[type[DiorEncoder], ...] = (DiorEncoder, GenerativeEncoder, RegionalEncoder)
+    kinds: tuple[type[DiorEncoder], ...] = (
+        DiorEncoder,
+        GenerativeEncoder,
+        RegionalEncoder,
+        CaptionsEncoder,
+    )
     kind = next(kind for kind in kinds if method == kind.METHOD)
     return kind.load(name, prompt, dtype, device, force, options, device_map)
 

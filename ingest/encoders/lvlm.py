@@ -87,7 +87,8 @@ class Lvlm:
         self.hints = Hints(model)
         self._stops = stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
-        self._lock = threading.Lock()
+        #: Held while the model runs.
+        self.lock = threading.Lock()
 
     @property
     def device(self) -> torch.device:
@@ -123,13 +124,8 @@ class Lvlm:
         """
         tails = tails or [1] * len(prompts)
         words = words and self.options.speaks
-        device = self.device
-        moved = {name: value.to(device) for name, value in features.items()}
-        moved = {
-            name: value.to(self.model.dtype) if value.is_floating_point() else value
-            for name, value in moved.items()
-        }
-        with self._lock, torch.inference_mode():
+        moved = self.moved(features)
+        with self.lock, torch.inference_mode():
             if self.options.compat == "reference":
                 return self._reference(moved, prompts, count)
             if self.packs:
@@ -137,6 +133,14 @@ class Lvlm:
                 if self.hints.can_share(packed, self.said_tokens):
                     return self._packed(moved, packed, prompts, count, words, tails)
             return self._plain(moved, prompts, count, words, tails)
+
+    def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors where the model takes them, numbers with a fraction in its own kind."""
+        moved = {name: value.to(self.device) for name, value in features.items()}
+        return {
+            name: value.to(self.model.dtype) if value.is_floating_point() else value
+            for name, value in moved.items()
+        }
 
     @property
     def _after_saying(self) -> bool:

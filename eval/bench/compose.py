@@ -1,0 +1,358 @@
+"""All composers on the rendered world: changes with every right answer known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eval.metrics import average_precision_at, true_recall_at
+from eval.ranked import Ranked, rank
+from eval.statistics import interval, paired_test
+from eval.world.edits import VARIED, Edits, make_edits
+from eval.world.factors import FACTORS
+from eval.world.render import render
+from indexes.open_table import OpenTable
+from indexes.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
+from ingest.conditions import Condition
+from ingest.encoders.dior import DiorEncoder
+from ingest.encoders.dual import DualEncoder
+from ingest.encoders.speaker import Speaker
+from query.arithmetic import Mixture, Term, common_rows
+from query.composers.base import Asked, Modification, Writer, settings
+from query.composers.dior import read_changed, spoken_of
+from query.composers.factory import COMPOSERS, compose
+from query.composers.writers import LvlmWriter
+
+#: Where lists are cut.
+CUTS = (5, 10, 25, 50)
+
+#: Side of the pictures in pixels.
+SIZE = 160
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one composer.
+
+    Attributes:
+        name: of the composer, with what it was told.
+        precision: cut to float64 [queries], the truncated average precision of each question.
+        recall: cut to float64 [queries], the share of all right answers found.
+        seconds: to compose one question, in the mean.
+    """
+
+    name: str
+    precision: Mapping[int, NDArray[np.float64]]
+    recall: Mapping[int, NDArray[np.float64]]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For documents."""
+        return {
+            "composer": self.name,
+            "map": {str(k): float(self.precision[k].mean()) for k in CUTS},
+            "map_interval": {str(k): _ends(self.precision[k]) for k in CUTS},
+            "recall": {str(k): float(self.recall[k].mean()) for k in CUTS},
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All composers beside one another.
+
+    Attributes:
+        rows: chance first.
+        factors: what each question changes.
+        pictures: of the gallery.
+        right: right answers of a question, in the mean.
+        captions_seconds: for the gallery's captions, which weimo needs.
+    """
+
+    rows: tuple[Row, ...]
+    factors: tuple[str, ...]
+    pictures: int
+    right: float
+    captions_seconds: float
+
+    def row(self, name: str) -> Row:
+        """A composer's figures."""
+        return next(row for row in self.rows if row.name == name)
+
+    def differences(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """How much better one composer is than another in mAP@10, question by question."""
+        found = []
+        for first, second in pairs:
+            test = paired_test(self.row(first).precision[10], self.row(second).precision[10])
+            found.append(
+                {
+                    "better": first,
+                    "worse": second,
+                    "difference": test.difference,
+                    "interval": [test.interval.low, test.interval.high],
+                    "p_value": test.p_value,
+                }
+            )
+        return found
+
+
+def _ends(values: NDArray[np.float64]) -> list[float]:
+    found = interval(values)
+    return [found.low, found.high]
+
+
+class _Tools:
+    """What composers work with, over vectors in memory."""
+
+    def __init__(self, dual: DualEncoder, writer: Writer):
+        self._dual = dual
+        self._writer = writer
+
+    @property
+    def base_model(self) -> str:
+        return self._dual.source.name
+
+    @cached_property
+    def writer(self) -> Writer:
+        return self._writer
+
+    @property
+    def has_captions(self) -> bool:
+        return True
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        return self._dual.encode_texts(texts)
+
+    def cut(self, text: str) -> str:
+        return self._dual.cut(text)
+
+
+def compare(
+    lvlm: str,
+    clip: str,
+    pictures: int,
+    queries: int,
+    seed: int,
+    busy: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> Comparison:
+    """Measure every composer on the same changes of the same pictures.
+
+    Args:
+        lvlm: an LVLM's name, as ``--model`` takes it: writes captions, and embeds for dior.
+        clip: a dual encoder's name.
+        pictures: of the gallery.
+        queries: questions.
+        seed: of both; not that of a school.
+        busy: whether the gallery's pictures differ in what does not count as well.
+        progress: told what comes next.
+        weights: of composers, where their own shall not hold.
+
+    Raises:
+        ModelError: if a model cannot be had.
+    """
+    dual = DualEncoder.load(clip)
+    dior = DiorEncoder.load(lvlm, force=True)
+    speaker = Speaker(dior)
+    tools = _Tools(dual, LvlmWriter(speaker))
+    edits = make_edits(pictures, queries, seed, busy)
+    progress(f"rendering {pictures} pictures")
+    drawn = [render(scene, SIZE) for scene in edits.scenes]
+    progress("embedding them")
+    base = dual.encode_images(drawn)
+    states = dior.encode(drawn, [Condition.parse(name) for name in FACTORS])
+    progress("writing their captions")
+    started = time.perf_counter()
+    said = speaker.say(drawn, _describe(speaker))
+    captions = dual.encode_texts(said)
+    captions_seconds = time.perf_counter() - started
+    asked = _Asked(edits, drawn, base)
+    rows = [_chance(asked)]
+    for name in COMPOSERS:
+        progress(f"composing by {name}")
+        rows.append(_composed(name, asked, tools, captions, (weights or {}).get(name, {})))
+    progress("composing by dior")
+    rows += _by_conditions(asked, dior, states, dual)
+    right = float(np.mean([len(query.relevant) for query in edits.queries]))
+    return Comparison(tuple(rows), edits.factors, pictures, right, captions_seconds)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The questions with their pictures and answers."""
+
+    edits: Edits
+    drawn: Sequence[Image.Image]
+    base: Vectors
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        return [int(query.image) for query in self.edits.queries]
+
+    def ranked(self, scores: Callable[[int], NDArray[np.float32]]) -> Ranked:
+        """Rank the gallery for each question, its own picture left out."""
+        kept, gains = [], []
+        for place, query in enumerate(self.edits.queries):
+            right = np.zeros(len(self.drawn))
+            right[[int(one) for one in query.relevant]] = 1.0
+            kept.append(np.delete(scores(place), self.numbers[place]))
+            gains.append(np.delete(right, self.numbers[place]))
+        return rank(kept, gains)
+
+
+#: Which is to be better than which: what docs/compose.md says of them rests on these.
+PAIRS = (
+    ("sum", "image"),
+    ("sum", "text"),
+    ("cirevl", "sum"),
+    ("pdv", "cirevl"),
+    ("dior-split", "dior"),
+    ("dior-split", "sum"),
+    ("dior-split -c", "sum"),
+    ("text -c", "sum"),
+)
+
+
+def as_markdown(found: Comparison) -> str:
+    """The tables of docs/compose.md."""
+    cuts = [f"mAP@{k}" for k in CUTS] + [f"recall@{k}" for k in CUTS]
+    lines = [["composer", *cuts, "mAP@10 between", "ms"], ["---"] * (len(cuts) + 3)]
+    for row in found.rows:
+        low, high = _ends(row.precision[10])
+        figures = [row.precision[k].mean() for k in CUTS] + [row.recall[k].mean() for k in CUTS]
+        numbers = [f"{figure:.3f}" for figure in figures]
+        lines.append([row.name, *numbers, f"{low:.3f}, {high:.3f}", f"{row.seconds * 1000:.0f}"])
+    factors = np.array(found.factors)
+    by = [["mAP@10 where it changes", *VARIED], ["---"] * (len(VARIED) + 1)]
+    for row in found.rows[1:]:
+        means = [f"{row.precision[10][factors == name].mean():.3f}" for name in VARIED]
+        by.append([row.name, *means])
+    tests = [["mAP@10", "better by", "between", "p"], ["---"] * 4]
+    for one in found.differences(PAIRS):
+        low, high = one["interval"]
+        tests.append(
+            [
+                f"{one['better']} over {one['worse']}",
+                f"{one['difference']:+.3f}",
+                f"{low:+.3f}, {high:+.3f}",
+                f"{one['p_value']:.4f}",
+            ]
+        )
+    tables = ("\n".join("| " + " | ".join(line) + " |" for line in t) for t in (lines, by, tests))
+    return "\n\n".join(tables)
+
+
+def _row(name: str, ranked: Ranked, seconds: float = 0.0) -> Row:
+    return Row(
+        name,
+        {k: average_precision_at(ranked, k) for k in CUTS},
+        {k: true_recall_at(ranked, k) for k in CUTS},
+        seconds,
+    )
+
+
+def _chance(asked: _Asked) -> Row:
+    ranked = asked.ranked(lambda place: np.zeros(len(asked.drawn), dtype=np.float32))
+    return _row("chance", ranked.by_chance())
+
+
+def _composed(
+    name: str, asked: _Asked, tools: _Tools, captions: Vectors, weights: Mapping[str, float]
+) -> Row:
+    started = time.perf_counter()
+    found = []
+    for query, number in zip(asked.edits.queries, asked.numbers, strict=True):
+        change = Modification(query.text, name, weights=weights)
+        question = Asked(change, asked.base[number], partial(asked.drawn.__getitem__, number))
+        found.append(compose(name, question, tools))
+    seconds = (time.perf_counter() - started) / len(found)
+
+    def scores(place: int) -> NDArray[np.float32]:
+        one = found[place]
+        both = (1 - one.captions) * asked.base + one.captions * captions
+        return np.asarray(both @ one.vector, dtype=np.float32)
+
+    return _row(name, asked.ranked(scores), seconds)
+
+
+def _by_conditions(
+    asked: _Asked, dior: DiorEncoder, states: Vectors, dual: DualEncoder
+) -> list[Row]:
+    """The composers of DIOR's space, told nothing and told by -c which conditions count.
+
+    What is told is what a person knows who asks: which respects of the picture shall be kept. For
+    ``text`` it is those, without the one that changes; then its words are read by the CLIP.
+    """
+    names = list(FACTORS)
+    conditions = [Condition.parse(name) for name in names]
+    queries = asked.edits.queries
+    started = time.perf_counter()
+    told = [
+        read_changed(dior, asked.drawn[number], query.text, conditions)
+        for query, number in zip(queries, asked.numbers, strict=True)
+    ]
+    told_seconds = (time.perf_counter() - started) / len(queries)
+    started = time.perf_counter()
+    read = [dior.read_text([query.text], conditions) for query in queries]
+    read_seconds = (time.perf_counter() - started) / len(queries)
+    changed = np.concatenate([reading.vectors for reading in told])
+    split, imagined = states[asked.numbers].copy(), 0
+    for place, query in enumerate(queries):
+
+        def imagine(place: int = place) -> Sequence[str]:
+            nonlocal imagined
+            imagined += 1
+            return told[place].words[0]
+
+        spoken = spoken_of(query.text, names, read[place].words[0], imagine)
+        split[place, spoken] = read[place].vectors[0, spoken]
+        if not spoken:
+            split[place], imagined = changed[place], imagined + 1
+    split_seconds = read_seconds + told_seconds * imagined / len(queries)
+    four = [names.index(name) for name in VARIED]
+    texts = dual.encode_texts([query.text for query in queries])
+    tables = [_table(name, states[:, at]) for at, name in enumerate(names)]
+    base = _table("base", asked.base)
+    mixtures: dict[tuple[int, ...], Mixture] = {}
+
+    def kept(place: int) -> NDArray[np.float32]:
+        others = tuple(at for at in four if names[at] != asked.edits.factors[place])
+        if others not in mixtures:
+            every = [Term(base, 1.0), *(Term(tables[at], 1.0) for at in others)]
+            mixtures[others] = Mixture(every, common_rows([term.table for term in every]))
+        own = states[asked.numbers[place]]
+        cosines = [asked.base @ texts[place], *(states[:, at] @ own[at] for at in others)]
+        return mixtures[others].total(cosines)
+
+    def mean(vectors: Vectors, columns: Sequence[int]) -> Callable[[int], NDArray[np.float32]]:
+        # The mean cosine, as query.composers.search has it; the sum has the same order.
+        return lambda place: np.einsum("nad,ad->n", states[:, columns], vectors[place, columns])
+
+    everything = range(len(names))
+    return [
+        _row("dior", asked.ranked(mean(changed, everything)), told_seconds),
+        _row("dior-split", asked.ranked(mean(split, everything)), split_seconds),
+        _row("dior -c", asked.ranked(mean(changed, four)), told_seconds),
+        _row("dior-split -c", asked.ranked(mean(split, four)), split_seconds),
+        _row("text -c", asked.ranked(kept)),
+    ]
+
+
+def _table(name: str, vectors: Vectors) -> OpenTable:
+    keys = [f"{number:05d}" for number in range(len(vectors))]
+    column = VectorColumn(keys, vectors, [""] * len(keys), np.zeros(len(keys), dtype=np.float32))
+    return OpenTable(VectorTable(name, vectors.shape[1], {"phrase": name}), column)
+
+
+def _describe(speaker: Speaker) -> str:
+    kind = "schooled" if speaker.schooled else "general"
+    return str(settings()["prompts"][kind]["describe"])

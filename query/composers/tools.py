@@ -1,0 +1,139 @@
+"""What composers work with, of one gallery: its base vectors' model, its captions, an LVLM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from indexes.errors import ModelError, UsageError
+from indexes.gallery import Gallery
+from indexes.paths import Paths
+from indexes.vectors import Vectors
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.base import Encoder
+from ingest.makers import CAPTIONS, Maker, makers
+from query.answer import Places
+from query.composers.base import Modification, Writer
+from query.composers.endpoint import Endpoint
+from query.composers.writers import LvlmWriter
+from query.encoders import Encoders
+from query.filters import Filters
+from query.serving import Servings
+
+if TYPE_CHECKING:
+    from ingest.encoders.speaker import Speaker
+
+#: The LVLM of a gallery that has none, where one is needed and none is named.
+_BUILTIN = "tiny-lvlm"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an engine is made of, as composing needs it.
+
+    Attributes:
+        places: knows where pictures lie.
+        gallery: what is searched.
+        servings: opens tables in the gallery's geometry.
+        base: opens base vectors as they were stored.
+        encoders: loads models.
+        paths: content key to files.
+        filters: of rows.
+    """
+
+    places: Places
+    gallery: Gallery
+    servings: Servings
+    base: Servings
+    encoders: Encoders
+    paths: Paths
+    filters: Filters
+
+
+class GalleryTools:
+    """What composers work with, of one gallery."""
+
+    def __init__(self, parts: Parts, base: Maker, change: Modification):
+        self._parts = parts
+        self._base = base
+        self._change = change
+
+    @property
+    def base_model(self) -> str:
+        """See :class:`query.composers.base.Tools`."""
+        return self._base.spec.model
+
+    @cached_property
+    def writer(self) -> Writer:
+        """See :class:`query.composers.base.Tools`."""
+        return writer_of(self._parts, self._change)
+
+    @property
+    def has_captions(self) -> bool:
+        """See :class:`query.composers.base.Tools`."""
+        return captions_of(self._parts.gallery, self._base) is not None
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._parts.encoders.of(self._base.spec)
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """See :class:`query.composers.base.Tools`."""
+        return self._encoder.encode_text(list(texts), [Condition.parse(UNCONDITIONAL)])[:, 0]
+
+    def cut(self, text: str) -> str:
+        """See :class:`query.composers.base.Tools`."""
+        from ingest.encoders.clip import ClipEncoder
+
+        return self._encoder.dual.cut(text) if isinstance(self._encoder, ClipEncoder) else text
+
+
+def captions_of(gallery: Gallery, base: Maker) -> Maker | None:
+    """Who wrote the captions of a gallery that were embedded by the model of its base vectors."""
+    for maker in makers(gallery):
+        settings = maker.spec.settings
+        read_by = settings.get("sentences"), settings.get("sentences_revision")
+        same = read_by == (base.spec.model, base.spec.revision)
+        if maker.spec.method == CAPTIONS and maker.tables and same:
+            return maker
+    return None
+
+
+def speaker_of(parts: Parts, change: Modification) -> Speaker:
+    """The LVLM that writes and verifies: the one named, the gallery's own, or the built-in one.
+
+    Raises:
+        ModelError: if it cannot be had.
+    """
+    from ingest.encoders.dior import DiorEncoder
+    from ingest.encoders.speaker import Speaker
+
+    own = [maker for maker in parts.servings.lvlms() if maker.spec.method == "dior"]
+    if change.lvlm:
+        own = [maker for maker in own if maker.spec.model == change.lvlm]
+    if own:
+        encoder = parts.encoders.of(own[0].spec)
+    else:
+        encoder = parts.encoders.named(change.lvlm or _BUILTIN)
+    if not isinstance(encoder, DiorEncoder):
+        raise ModelError(
+            f"{encoder.spec.model} cannot be asked questions; name another model by --lvlm."
+        )
+    return Speaker(encoder)
+
+
+def writer_of(parts: Parts, change: Modification) -> Writer:
+    """What puts pictures and changes into words.
+
+    Raises:
+        UsageError: if the rewriter's address is none.
+        ModelError: if the LVLM cannot be had.
+    """
+    endpoint = None
+    if change.rewriter:
+        endpoint = Endpoint(change.rewriter, change.rewriter_model, change.rewriter_timeout)
+    elif change.rewriter_model:
+        raise UsageError("--rewriter-model needs --rewriter, the address of the API.")
+    return LvlmWriter(speaker_of(parts, change), endpoint)
