@@ -121,3 +121,19 @@ def bench_searching(
     from cies.bench_search import run_bench_search
 
     run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)
+
+
+@bench.command("list")
+def bench_listing(
+    name: Annotated[
+        Optional[str], typer.Argument(help="One benchmark, to see all it needs.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the published benchmarks: what they ask, where their data are, on what terms.
+
+    Example: cies bench list cub200
+    """
+    from cies.bench_list import run_bench_list
+
+    run_bench_list(name, as_json)

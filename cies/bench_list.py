@@ -1,0 +1,45 @@
+"""``cies bench list``: the published benchmarks that can be run, and what each needs."""
+
+from __future__ import annotations
+
+from cies.console import print_json, print_table
+from eval.protocols.registry import PROTOCOLS, listing, protocol_of
+
+
+def run_bench_list(name: str | None, as_json: bool) -> None:
+    """Print all benchmarks, or all about one.
+
+    Args:
+        name: of one benchmark.
+        as_json: whether to print a document in place of a table.
+
+    Raises:
+        UsageError: if there is no such benchmark.
+    """
+    chosen = [protocol_of(name)] if name else list(PROTOCOLS.values())
+    if as_json:
+        print_json(listing(chosen))
+        return
+    if not name:
+        rows = [[protocol.name, protocol.about, protocol.source.licence] for protocol in chosen]
+        print_table(["benchmark", "what it asks", "licence"], rows)
+        return
+    (protocol,) = chosen
+    source = protocol.source
+    rows = [
+        ["benchmark", f"{protocol.name}: {protocol.about}"],
+        ["published as", source.title],
+        ["get it at", source.link + (f" ({source.note})" if source.note else "")],
+        ["licence", source.licence],
+        *(["file", file] for file in protocol.files),
+        *([f"there are {count:,}", what] for what, count in protocol.expected.counts.items()),
+        *(
+            [f"option {option.name}", option.about + _values(option.values)]
+            for option in protocol.options
+        ),
+    ]
+    print_table(["", protocol.name], rows)
+
+
+def _values(values: tuple[str, ...]) -> str:
+    return f": {', '.join(values)} (the first if not said)" if values else ""
