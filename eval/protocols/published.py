@@ -71,8 +71,6 @@ class Published:
         Raises:
             DataError: if there is none, naming the first and the folder.
         """
-        if not self.folder.is_dir():
-            raise self.wrong(f"there is no folder {self.folder}")
         for path in paths:
             if (self.folder / path).exists():
                 return self.folder / path
