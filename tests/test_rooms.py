@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": ("indexes/tables.py", "indexes/lance_index.py", "eval/bench/"),
-    "faiss": ("indexes/faiss_index.py", "eval/bench/"),
+    "faiss": ("indexes/faiss_index.py", "eval/clustering.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "tokenizers": ("eval/school/", "eval/bench/"),
