@@ -349,3 +349,17 @@ def test_the_page_has_every_benchmark_with_its_options_and_counts() -> None:
         for what, count in protocol.expected.counts.items():
             if not what.startswith("values of") and count > 1:
                 assert f"{count:,}" in page, (name, what)
+
+
+REAL = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="real labelled pictures are not here")
+@pytest.mark.parametrize("name", ["clothes", "emoji", "icons", "produce"])
+def test_real_labelled_folders_are_read(name: str) -> None:
+    task = labelled(protocol_of("labels").load(REAL / name))
+    assert len(task.images) > 500 and len(task.labels) >= 3
+    triplets = asked(protocol_of("triplets").load(REAL / name))
+    # Every triplet stands twice with the roles swapped, so that parts come in pairs of one size.
+    sizes = [len(part.queries) for part in triplets.parts]
+    assert sizes[::2] == sizes[1::2] and min(sizes) > 50
