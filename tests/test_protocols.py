@@ -168,7 +168,9 @@ def test_a_labelled_folder_is_asked_by_its_columns(tmp_path: Path) -> None:
     assert list(task.labels) == ["main colour", "thing"]
     assert task.labels["main colour"] == {"images/1.png": ("red",), "images/2.png": ("red",)}
     assert task.notes == ("Column 'where' has no value for two pictures; left out.",)
+    published.picture(tmp_path / "images" / "more" / "4.png")
     chosen = protocol_of("labels").load(tmp_path, conditions="main_colour=hue", leave_out="thing")
+    assert "1 other pictures of the folder are not in labels.csv." in chosen.notes
     assert list(labelled(chosen).labels) == ["hue"]
     assert labelled(chosen).views["images/3.png"] == "hat"
     assert chosen.name.endswith("-labels-without-thing")
