@@ -16,9 +16,9 @@ from eval.tasks import Part, Query, QueryTask
 from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
-#: Vectors of the pictures and of the texts of some questions, each float32 [n, dim], unit rows,
-#: to the queries' vectors.
-Composer = Callable[[Vectors, Vectors], Vectors]
+#: Some questions, with the vectors of their pictures and of their texts, each float32 [n, dim],
+#: unit rows, to the vectors that are searched with.
+Composer = Callable[[Sequence[Query], Vectors, Vectors], Vectors]
 
 #: Names of composers, beside :data:`eval.runs.run.IMAGE`.
 TEXT, SUM, CONDITION = "text", "sum", "condition"
@@ -80,7 +80,7 @@ class Answers:
         return answers
 
 
-def sum_of(images: Vectors, texts: Vectors) -> Vectors:
+def sum_of(queries: Sequence[Query], images: Vectors, texts: Vectors) -> Vectors:
     """The sum of both unit vectors, as unit vectors."""
     return unit(images + texts)
 
@@ -169,7 +169,7 @@ def _asked(
     said = table.vectors(UNCONDITIONAL, texts, TEXTS)
     if composer == TEXT:
         return said
-    return compose(table.vectors(UNCONDITIONAL, images), said)
+    return compose(queries, table.vectors(UNCONDITIONAL, images), said)
 
 
 def _by_condition(part: Part, table: Table | Seeded, composer: str, compose: Composer) -> _Scored:

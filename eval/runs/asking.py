@@ -75,8 +75,9 @@ def ask(
         ModelError: if a model cannot be had or cannot serve a condition.
         CiesError: if a picture cannot be read.
     """
-    for name in run.tasks:
-        _answer(run, name, System(RANDOM, "", _composer_of_images(run.tasks[name]), True))
+    for name, task in run.tasks.items():
+        if not _only_wordings(task):
+            _answer(run, name, System(RANDOM, "", _composer_of_images(task), True))
     histogram = Asked(HISTOGRAM, {"method": HISTOGRAM}, ColorHistogram, baseline=True)
     for one in (histogram, *encoders):
         _embed(run, one, tell, note)
@@ -89,6 +90,11 @@ def ask(
 
 def _composer_of_images(task: Task) -> str:
     return IMAGE if isinstance(task, QueryTask) else ""
+
+
+def _only_wordings(task: Task) -> bool:
+    """Whether a task has nothing to ask of what knows no conditions."""
+    return isinstance(task, LabelTask) and not task.crossed
 
 
 def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> None:
@@ -108,7 +114,7 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
             f"{run.path} was begun with another version of {one.name}'s model or settings; name "
             "another folder with -o."
         )
-    conditional = bool(getattr(encoder, "conditional", True))
+    conditional = encoder.conditional
     needs, notes = _needs(run, encoder, conditional, one.name)
     for line in notes:
         note(line)
@@ -156,12 +162,15 @@ def _needs(
         if isinstance(task, LabelTask):
             ids = list(dict.fromkeys((*(task.queries or task.images), *(task.gallery or ()))))
             ids = list(task.images) if task.gallery is None else ids
-            for condition in task.labels if conditional else ():
+            refused = _refused(encoder, task) if conditional and _only_wordings(task) else ""
+            if refused:
+                notes.append(f"{name} is not asked {task.name}: {refused}")
+            for condition in task.labels if conditional and not refused else ():
                 needs.want(condition, ids)
-            if not plain:
+            if not plain and not _only_wordings(task):
                 needs.want(UNCONDITIONAL, ids)
             continue
-        if conditional and _own_galleries(task):
+        if conditional and task.conditions:
             for part, query in queries_of(task):
                 own = part.gallery if query.gallery is None else query.gallery
                 needs.want(query.text, (query.image, *own))
@@ -185,6 +194,11 @@ def _serves(encoder: Encoder, condition: str) -> str:
     return ""
 
 
+def _refused(encoder: Encoder, task: LabelTask) -> str:
+    """Why an encoder cannot serve one of a task's conditions, or an empty text."""
+    return next(filter(None, (_serves(encoder, name) for name in task.labels)), "")
+
+
 def _reads(encoder: Encoder) -> str:
     """Why an encoder cannot embed a text, or an empty text."""
     try:
@@ -192,11 +206,6 @@ def _reads(encoder: Encoder) -> str:
     except (UsageError, ModelError) as error:
         return str(error)
     return ""
-
-
-def _own_galleries(task: QueryTask) -> bool:
-    """Whether each question is a condition over a few candidates of its own, as in GeneCIS."""
-    return all(q.image and q.text and q.gallery is not None for _, q in queries_of(task))
 
 
 def _pictures_of(task: QueryTask) -> list[str]:
@@ -213,8 +222,12 @@ def _systems(
 ) -> list[tuple[System, Composer]]:
     """The ways an encoder answers a task."""
     entry = run.document["encoders"][one.name]
-    plain = UNCONDITIONAL in _conditions(run, entry)
+    there = _conditions(run, entry)
+    plain = UNCONDITIONAL in there
     if isinstance(task, LabelTask):
+        if _only_wordings(task):
+            served = entry["conditional"] and set(task.labels) <= there
+            return [(System(one.name, one.name), sum_of)] if served else []
         found = [(System(one.name, one.name, "", one.baseline), sum_of)]
         if entry["conditional"] and plain:
             found.append((System(f"{one.name} image only", one.name, IMAGE, True), sum_of))
@@ -229,7 +242,7 @@ def _systems(
         names.append((TEXT, sum_of))
     if pictures and texts and plain:
         names += [(SUM, sum_of), *composers.items()]
-    if entry["conditional"] and _own_galleries(task):
+    if entry["conditional"] and task.conditions:
         names.append((CONDITION, sum_of))
     shown = {IMAGE: "image only", TEXT: "text only"}
     return [

@@ -30,13 +30,15 @@ class ColorHistogram(Encoder):
     that Pillow counts them as red.
     """
 
-    #: The same vector under every condition.
-    conditional = False
-
     @property
     def spec(self) -> EncoderSpec:
         """Bins and the size of the picture."""
         return EncoderSpec("histogram", "hsv", "1", {"bins": list(BINS), "side": _SIDE})
+
+    @property
+    def conditional(self) -> bool:
+        """No condition makes a difference."""
+        return False
 
     @property
     def dimension(self) -> int:
