@@ -1,9 +1,13 @@
-"""``cies bench list``: the published benchmarks that can be run, and what each needs."""
+"""``cies bench list`` and ``check``: benchmarks that can be run, and files to be handed in."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cies.console import print_json, print_table
 from eval.protocols.registry import PROTOCOLS, listing, protocol_of
+from eval.protocols.submission import check_submission
+from eval.tasks import QueryTask
 
 
 def run_bench_list(name: str | None, as_json: bool) -> None:
@@ -43,3 +47,22 @@ def run_bench_list(name: str | None, as_json: bool) -> None:
 
 def _values(values: tuple[str, ...]) -> str:
     return f": {', '.join(values)} (the first if not said)" if values else ""
+
+
+def run_bench_check(file: Path, data: Path | None) -> None:
+    """Check a file that is to be handed in, and print what it is.
+
+    Args:
+        file: of CIRCO's or CIRR's form.
+        data: the benchmark's folder, to check every picture against.
+
+    Raises:
+        DataError: saying what the server would refuse.
+    """
+    line = check_submission(file)
+    if data is not None:
+        name, split = ("circo", "test") if line.startswith("CIRCO") else ("cirr", "test1")
+        task = protocol_of(name).load(data, split=split)
+        assert isinstance(task, QueryTask)
+        line = f"{check_submission(file, task)}, all in the gallery"
+    print(line)

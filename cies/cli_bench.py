@@ -137,3 +137,19 @@ def bench_listing(
     from cies.bench_list import run_bench_list
 
     run_bench_list(name, as_json)
+
+
+@bench.command("check")
+def bench_checking(
+    file: Annotated[Path, typer.Argument(help="A file to be handed in, of CIRCO or CIRR.")],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The benchmark's folder, to check every picture too.")
+    ] = None,
+) -> None:
+    """Check a file that a test split is handed in by, before the server refuses it.
+
+    Example: cies bench check circo-test.json --data ~/CIRCO
+    """
+    from cies.bench_list import run_bench_check
+
+    run_bench_check(file, data)

@@ -8,16 +8,11 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.blocks import by_value, itself, itself_and_alike, judge_all
 from eval.labels import Labels, Triplet, match_files
-from eval.metrics import (
-    chance_hit_rate_at,
-    chance_map_at_r,
-    chance_precision_at_1,
-    hit_rate_at,
-    map_at_r,
-    precision_at_1,
-    triplet_accuracy,
-)
+from eval.metric_names import metric
+from eval.metrics import Measure as Measure  # its home until lately; others import it here
+from eval.metrics import balanced_mean, triplet_accuracy
 from indexes.errors import UsageError
 from indexes.records import VectorColumn
 from indexes.vectors import Vectors
@@ -29,30 +24,7 @@ SCHEMA_VERSION = 1
 #: What is measured, in this order.
 METRICS = ("P@1", "recall@10", "MAP@R", "balanced MAP@R")
 
-#: Queries ranked at once.
-_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A mean over queries beside what chance gives.
-
-    Attributes:
-        value: 0 to 1.
-        chance: expectation under a random ranking, 0 to 1.
-    """
-
-    value: float
-    chance: float
-
-    @property
-    def corrected(self) -> float:
-        """(value - chance) / (1 - chance): 0 is chance, 1 is perfect."""
-        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
-
-    def to_json(self) -> dict[str, float]:
-        """For documents."""
-        return {"value": self.value, "chance": self.chance, "corrected": self.corrected}
+_MEASURED = {"P@1": "P@1", "recall@10": "recall@10 (hit)", "MAP@R": "MAP@R"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +84,7 @@ class Matrix:
                 "MAP@R": "mean over queries of (1/R) sum of P(i) rel(i) for i up to R",
                 "mean": "over queries; balanced: over the label's values",
                 "chance": "expectation under a random ranking",
+                "ties": "in expectation over all orders of equal scores",
             },
             "pictures": self.pictures,
             "unmatched": self.unmatched,
@@ -128,17 +101,12 @@ class Matrix:
         }
 
 
-def _order(vectors: Vectors, queries: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All rows by falling cosine with each query, ties by row: int64 [queries, rows]."""
-    return np.argsort(-(vectors[queries] @ vectors.T), axis=1, kind="stable")
-
-
 def judge(
     vectors: Vectors,
     labels: Mapping[str, NDArray[np.int64]],
     classes: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[int, dict[str, Measure]]]:
-    """Measure one condition's vectors by some labels.
+    """Measure one condition's vectors by some labels, ties in expectation.
 
     Args:
         vectors: float32 [n, dim], unit rows.
@@ -149,58 +117,24 @@ def judge(
     Returns:
         For each label the number of queries that had something to find, and the measures.
     """
-    rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
-    asked_of: dict[str, list[NDArray[np.int64]]] = {name: [] for name in labels}
-    for start in range(0, len(vectors), _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, len(vectors)))
-        order = _order(vectors, block)
-        skip = order == block[:, None]
-        if classes is not None:
-            skip |= (classes[order] == classes[block][:, None]) & (classes[order] >= 0)
-        # Those left out go to the end, where they are never relevant.
-        kept_first = np.argsort(skip, axis=1, kind="stable")
-        order = np.take_along_axis(order, kept_first, axis=1)
-        kept = ~np.take_along_axis(skip, kept_first, axis=1)
-        others = kept.sum(axis=1)
-        for name, values in labels.items():
-            hits = (values[order] == values[block][:, None]) & kept
-            relevant = hits.sum(axis=1)
-            asked = relevant > 0
-            if asked.any():
-                rows[name].append(_measure(hits[asked], relevant[asked], others[asked]))
-                asked_of[name].append(values[block][asked])
+    right = {name: by_value(values) for name, values in labels.items()}
+    left_out = itself if classes is None else itself_and_alike(classes)
+    measured = [metric(name) for name in _MEASURED.values()]
     judged = {}
-    for name, blocks in rows.items():
-        if blocks:
-            joined = np.concatenate(blocks)
-            means = _means(joined, np.concatenate(asked_of[name]))
+    for name, found in judge_all(vectors, vectors, right, measured, left_out).items():
+        if len(found.queries):
+            value, chance = found.values, found.chance
             measures = {
-                metric: Measure(float(means[i, 0]), float(means[i, 1]))
-                for i, metric in enumerate(METRICS)
+                shown: Measure(float(value[one].mean()), float(chance[one].mean()))
+                for shown, one in _MEASURED.items()
             }
-            judged[name] = (len(joined), measures)
+            # A mean over the label's values, each of equal weight however common.
+            of = labels[name][found.queries]
+            measures["balanced MAP@R"] = Measure(
+                balanced_mean(value["MAP@R"], of), balanced_mean(chance["MAP@R"], of)
+            )
+            judged[name] = (len(found.queries), measures)
     return judged
-
-
-def _measure(
-    hits: NDArray[np.bool_], relevant: NDArray[np.int64], others: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Value and chance of the metrics of single queries: float64 [queries, 3, 2]."""
-    pairs = [
-        (precision_at_1(hits), chance_precision_at_1(relevant, others)),
-        (hit_rate_at(hits, 10), chance_hit_rate_at(relevant, others, 10)),
-        (map_at_r(hits, relevant), chance_map_at_r(relevant, others)),
-    ]
-    return np.stack([np.stack(pair, axis=1) for pair in pairs], axis=1)
-
-
-def _means(rows: NDArray[np.float64], values: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Value and chance of each of :data:`METRICS`: float64 [metrics, 2].
-
-    The last is MAP@R as a mean over the label's values, each of equal weight however common.
-    """
-    balanced = np.mean([rows[values == value, 2].mean(axis=0) for value in np.unique(values)], 0)
-    return np.concatenate([rows.mean(axis=0), balanced[None]])
 
 
 def _select(column: VectorColumn, keys: Sequence[str]) -> Vectors:

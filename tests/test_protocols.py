@@ -8,6 +8,7 @@ import published
 import pytest
 
 from cies.cli import app
+from eval.protocols.lanz import color_name
 from eval.protocols.published import Expected
 from eval.protocols.registry import PROTOCOLS, listing, protocol_of
 from eval.tasks import LabelTask, QueryTask, Task
@@ -216,3 +217,123 @@ def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
     published.write_csv(folder / "triplets.csv", columns, rows)
     with pytest.raises(DataError, match="line 3 names one picture twice"):
         protocol_of("triplets").load(folder)
+
+
+def test_uned_leaves_each_out_or_asks_the_index(tmp_path: Path) -> None:
+    folder = published.uned(tmp_path / "cars", "cars", indexed=False)
+    task = labelled(protocol_of("uned-cars").load(folder, expected=ANY))
+    assert task.queries is None and task.gallery is None
+    assert (task.headline, task.metrics) == ("R@1", ("mMP@5",))
+    # Equal file names in two folders are two pictures, and a picture may be of two classes.
+    assert task.labels["car model"] == {
+        "images/cars/a/1.jpg": ("3",),
+        "images/cars/b/1.jpg": ("3", "5"),
+        "images/cars/a/2.jpg": ("5",),
+        "images/cars/b/2.jpg": ("7",),
+    }
+    folder = published.uned(tmp_path / "met", "met", indexed=True)
+    task = labelled(protocol_of("uned-met").load(folder, expected=ANY))
+    assert task.queries == ("images/met/a/1.jpg", "images/met/b/1.jpg")
+    assert task.gallery == ("images/met/a/2.jpg", "images/met/b/2.jpg")
+    as_dior = labelled(protocol_of("uned-met").load(folder, expected=ANY, gallery="test"))
+    assert as_dior.name == "uned-met-against-test"
+    assert as_dior.gallery is None and len(as_dior.images) == 2
+    with pytest.raises(DataError, match="has 2 test pictures in place of 1,003"):
+        protocol_of("uned-met").load(folder)
+    with pytest.raises(UsageError, match="no gallery 'train'; name one of index, test"):
+        protocol_of("uned-met").load(folder, gallery="train")
+
+
+def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
+    folder = published.uned(tmp_path, "met", indexed=True)
+    lists = folder / "info_files" / "met"
+    protocol = protocol_of("uned-met")
+    for entries, sentence in (
+        ([{"path": "met/a/1.jpg", "class_id": 3}] * 2, "has the path met/a/1.jpg twice"),
+        ([{"path": "met/a/1.jpg"}], "entry 0 has no 'class_id'"),
+        ([{"path": "met/a/1.jpg", "class_id": []}], "entry 0 has no label"),
+        ([{"path": "../x.jpg", "class_id": 3}], r"names '\.\./x\.jpg', which is not below"),
+        ([{"path": "met/a/1.jpg", "class_id": 99}], "no label of test.json is in index.json"),
+        ({"path": "met/a/1.jpg"}, "must be a list of entries"),
+    ):
+        published.write_json(lists / "test.json", entries)
+        with pytest.raises(DataError, match=sentence):
+            protocol.load(folder, expected=ANY)
+
+
+def test_names_beyond_ascii_are_found_as_some_archives_write_them(tmp_path: Path) -> None:
+    entries = [{"path": f"rp2k/{name}.jpg", "class_id": 1} for name in ("茶", "café")]
+    published.write_json(tmp_path / "info_files" / "rp2k" / "test.json", entries)
+    published.picture(tmp_path / "images" / "rp2k" / "#U8336.jpg")
+    published.picture(tmp_path / "images" / "rp2k" / "café.jpg")
+    task = labelled(protocol_of("uned-rp2k").load(tmp_path, expected=ANY))
+    assert task.images["images/rp2k/茶.jpg"].name == "#U8336.jpg"
+
+
+def test_cars196_is_unseen_models_by_map_at_r(tmp_path: Path) -> None:
+    folder = published.uned(tmp_path, "cars", indexed=False)
+    task = labelled(protocol_of("cars196").load(folder, expected=ANY))
+    assert (task.headline, task.metrics, list(task.labels)) == ("MAP@R", ("P@1",), ["car model"])
+    with pytest.raises(DataError, match="has 4 test pictures in place of 8,131"):
+        protocol_of("cars196").load(folder)
+
+
+def test_posters_keep_the_unknown_as_a_label_unless_told(tmp_path: Path) -> None:
+    folder = published.movie_posters(tmp_path)
+    task = labelled(protocol_of("movie_posters").load(folder, expected=ANY))
+    assert list(task.labels["movie genre"].values()) == [("Drama",), ("Drama",), ("N/A",)]
+    known = labelled(protocol_of("movie_posters").load(folder, expected=ANY, unknown="left-out"))
+    assert known.name == "movie_posters-without-unknown"
+    assert len(known.labels["movie genre"]) == 2 and len(known.images) == 3
+    assert [path.name for path in known.images.values()] == ["tt1.jpg", "tt2.jpg", "tt3.jpg"]
+    with pytest.raises(DataError, match="is not the published file"):
+        protocol_of("movie_posters").load(folder)
+
+
+def test_one_hot_classes_are_read_from_flat_or_nested_files(tmp_path: Path) -> None:
+    folder = published.deepfashion(tmp_path)
+    task = labelled(protocol_of("deepfashion").load(folder, expected=ANY))
+    assert {c: list(v.values()) for c, v in task.labels.items()} == {
+        "clothing category": [("41",), ("16",)],
+        "texture type": [("1",), ("3",)],
+        "fabric type": [("2",), ("2",)],
+        "fit type": [("1",), ("2",)],
+    }
+    assert list(task.images) == [
+        "img/Red_Dress/img_00000001.jpg",
+        "images/Off-img_Tee-img_00000002.jpg",
+    ]
+    path = folder / "deepfashon_metadata.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("1 0 0 ,0 1 ", "1 0 1 ,0 1 "), encoding="utf-8")
+    with pytest.raises(DataError, match="has '1 0 1' in 'texture', which is not one of several"):
+        protocol_of("deepfashion").load(folder, expected=ANY)
+    path.write_text(text + "only-img_1.jpg,3\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 4 has not the 5 values of the first line"):
+        protocol_of("deepfashion").load(folder, expected=ANY)
+
+
+def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_path: Path) -> None:
+    folder = published.synthetic_cars(tmp_path)
+    task = labelled(protocol_of("synthetic_cars").load(folder, expected=ANY))
+    assert task.labels["car model"] == {"cars/2.png": ("suv",), "cars/10.png": ("van",)}
+    # Hue a half turned is red, halved it is 127, 63, 63: nearest to maroon of 128, 0, 0.
+    assert task.labels["car color"]["cars/2.png"] == ("maroon",)
+    assert task.labels["car color"]["cars/10.png"] == ("gray",)
+    assert task.labels["background color"]["cars/2.png"] == ("black",)
+
+
+@pytest.mark.parametrize(
+    ("hsv", "name"),
+    [
+        # 105, 105, 105 is a color of CSS 3, and published code names it so.
+        ((0.0, 0.0, 210.5 / 255), "dimgray"),
+        # 64 is as near to 0 as to 128: of black and gray and all between, the last is teal.
+        ((0.0, 0.0, 128.5 / 255), "teal"),
+        ((0.0, 0.0, 127.5 / 255), "black"),
+    ],
+)
+def test_colors_at_the_edges_of_the_published_rule(
+    hsv: tuple[float, float, float], name: str
+) -> None:
+    assert color_name(*hsv) == name

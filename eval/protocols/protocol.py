@@ -88,4 +88,6 @@ class Protocol:
         data = Published(
             self.name, self.source, Path(folder), expected or self.expected, partial=partial
         )
+        if not data.folder.is_dir():
+            raise data.wrong(f"there is no folder {data.folder}")
         return self.reader(data, chosen)

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eval.tasks import Source
@@ -71,12 +71,21 @@ class Published:
         Raises:
             DataError: if there is none, naming the first and the folder.
         """
-        if not self.folder.is_dir():
-            raise self.wrong(f"there is no folder {self.folder}")
         for path in paths:
             if (self.folder / path).exists():
                 return self.folder / path
         raise self.wrong(f"{paths[0]} is not in {self.folder}")
+
+    def place(self, root: Path, path: str, where: Path) -> Path:
+        """A picture's place below a root, as an annotation file names it.
+
+        Raises:
+            DataError: if it leads out of the root.
+        """
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+            raise self.wrong(f"{where} names '{path}', which is not below {root}")
+        return root / parts
 
     def id_of(self, path: Path) -> str:
         """A file's id: its path below the folder, with forward slashes."""
@@ -146,14 +155,18 @@ class Published:
         return found
 
     def rows(
-        self, path: Path, columns: Sequence[str], delimiter: str = ","
+        self,
+        path: Path,
+        columns: Sequence[str],
+        delimiter: str = ",",
+        published: str | None = None,
     ) -> list[dict[str, str]]:
         """Read a CSV or TSV file that has some columns.
 
         Raises:
             DataError: if it cannot be read, lacks a column, or a line has too few or many values.
         """
-        reader = csv.DictReader(io.StringIO(self.read(path)), delimiter=delimiter)
+        reader = csv.DictReader(io.StringIO(self.read(path, published)), delimiter=delimiter)
         try:
             there = reader.fieldnames or []
             for name in columns:
@@ -171,13 +184,18 @@ class Published:
             raise self.wrong(f"{path}, line {reader.line_num} is damaged ({error})") from error
         return rows
 
-    def count(self, what: str, found: int) -> None:
+    def count(self, what: str, found: int, usual: int | None = None) -> None:
         """Compare a count with the published one; a subset may have fewer, and it is noted.
+
+        Args:
+            what: is counted.
+            found: how many.
+            usual: how many there must be where nothing is published.
 
         Raises:
             DataError: if it differs, and a subset will not do.
         """
-        wanted = self.expected.counts.get(what)
+        wanted = self.expected.counts.get(what, usual)
         if wanted is not None and wanted != found:
             self._differs(f"{self.folder} has {found:,} {what} in place of {wanted:,}")
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from eval.protocols import clevr4, cub200, folder
+from eval.protocols import (
+    circo,
+    cirr,
+    clevr4,
+    cub200,
+    fashioniq,
+    folder,
+    genecis,
+    inquire,
+    lanz,
+    sorce,
+    uned,
+)
 from eval.protocols.protocol import Protocol
 from indexes.errors import UsageError
 
@@ -13,7 +25,21 @@ SCHEMA_VERSION = 1
 
 #: Name to protocol, in the order they are listed.
 PROTOCOLS: Mapping[str, Protocol] = {
-    protocol.name: protocol for family in (folder, clevr4, cub200) for protocol in family.PROTOCOLS
+    protocol.name: protocol
+    for family in (
+        folder,
+        clevr4,
+        cub200,
+        lanz,
+        uned,
+        genecis,
+        circo,
+        cirr,
+        fashioniq,
+        inquire,
+        sorce,
+    )
+    for protocol in family.PROTOCOLS
 }
 
 
