@@ -2,22 +2,31 @@
 
 Conditional Representation Learning, NeurIPS 2025 (arXiv 2510.04564): R = N(v T^T), the profile of
 a picture's vector v over the vectors T of the words. No training.
+
+The method as published knows pictures only. Texts lie apart from pictures and nearer to the words,
+so that their profiles are flatter; to be compared with pictures', a text's vector is moved by the
+difference of the two means first (:func:`ingest.encoders.views.fit_view`).
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from indexes.vectors import Vectors
 
 
-def offset(texts: Vectors, image_mean: Vectors) -> Vectors:
-    """What is added to the profile of a text to compare it with pictures': float32 [texts].
+def fit(texts: Vectors) -> Vectors:
+    """A condition's map: float32 [min(texts, dim), dim].
 
-    Texts lie apart from pictures, nearer to the words, so that their profiles are flatter. They
-    are moved by the difference of the two means. The method as published knows pictures only.
+    The words' vectors themselves. Where there are more of them than dimensions, the profile turned
+    into fewer: with T = Q R and columns of Q at right angles, v T^T and v R^T have the same
+    products and lengths.
 
     Args:
-        texts: float32 [texts, dim], the words' vectors.
-        image_mean: float32 [dim], the mean of pictures' vectors.
+        texts: float32 [texts, dim], unit rows, one a value of the condition.
     """
-    moved: Vectors = texts @ (image_mean - texts.mean(0))
-    return moved
+    if texts.shape[0] <= texts.shape[1]:
+        return texts
+    _, turned = np.linalg.qr(texts.astype(np.float64))
+    result: Vectors = turned.astype(np.float32)
+    return result

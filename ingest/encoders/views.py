@@ -183,9 +183,9 @@ def fit_view(
     elif method == "indirect":
         seen = read = indirect.fit(texts)
     else:
-        seen = read = texts
+        seen = read = crl.fit(texts)
     offset = np.zeros(len(seen), dtype=np.float32)
     if method == "crl" and image_mean is not None:
-        offset = crl.offset(texts, np.asarray(image_mean, dtype=np.float32))
+        offset = seen @ (np.asarray(image_mean, dtype=np.float32) - texts.mean(0))
     arrays = {"images": seen, "texts": read, "offset": offset, "words": texts}
     return View(method, tuple(words), {name: np.ascontiguousarray(a) for name, a in arrays.items()})
