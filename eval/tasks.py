@@ -48,6 +48,8 @@ class LabelTask:
             views of the query's thing are not ranked. Empty where the protocol leaves out none.
         notes: what a reader of results must know, a sentence each.
         files: annotation files that were read, below the data's folder, to their SHA-256.
+        crossed: whether every condition is judged by every label, and not by its own alone, as
+            where conditions are other words for one another.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LabelTask:
     views: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    crossed: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ class QueryTask:
         submission: name of the form that a held-back split is handed in by, or empty.
         notes: what a reader of results must know, a sentence each.
         files: annotation files that were read, below the data's folder, to their SHA-256.
+        conditions: whether the texts are conditions, under which reference and candidates are to
+            be alike, and not changes or descriptions.
     """
 
     name: str
@@ -142,6 +147,7 @@ class QueryTask:
     submission: str = ""
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    conditions: bool = False
 
 
 Task = LabelTask | QueryTask
