@@ -153,3 +153,17 @@ def bench_checking(
     from cies.bench_list import run_bench_check
 
     run_bench_check(file, data)
+
+
+@bench.command("submit")
+def bench_submitting(
+    run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
+) -> None:
+    """Write what CIRCO's or CIRR's server takes of a run, and check it.
+
+    Example: cies bench submit runs/circo:"clip sum" -o handed-in
+    """
+    from cies.bench_list import run_bench_submit
+
+    run_bench_submit(run, output)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import published
 import pytest
 from PIL import Image
@@ -16,6 +17,8 @@ from eval.protocols.genecis import crop_box
 from eval.protocols.published import Expected
 from eval.protocols.registry import protocol_of
 from eval.protocols.submission import check_submission, write_submission
+from eval.runs.asking import ask
+from eval.runs.run import Run, Seeded
 from eval.tasks import Cut, QueryTask
 from indexes.errors import DataError, UsageError
 
@@ -480,3 +483,41 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     published.write_json(path, {**document, **{str(n): pictures for n in range(4147)}})
     with pytest.raises(DataError, match="has 4,147 pairs in place of 4,148"):
         app(["bench", "check", str(path)], standalone_mode=False)
+
+
+def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
+    run = Run.begin(tmp_path / "run", "cirr", {"split": "test1"}, (task,), seed=3)
+    ask(run, [])
+    # With the baselines alone, one must be named.
+    with pytest.raises(UsageError, match="name one as RUN:NAME, of random, "):
+        app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
+    out = tmp_path / "out"
+    words = ["bench", "submit", f"{tmp_path / 'run'}:random", "-o", str(out)]
+    app(words, standalone_mode=False)
+    whole, group = (Path(line) for line in capsys.readouterr().out.splitlines())
+    (query,) = task.parts[0].queries
+    names = json.loads(whole.read_text())[query.id]
+    # Random directions, in the order of their cosines with the question's own.
+    keys = [key for key in task.parts[0].gallery if key != query.image]
+    seeded = Seeded(3)
+    asked = seeded.vectors("", [query.id], "questions")[0]
+    order = np.argsort(-(seeded.vectors("", keys) @ asked))
+    assert names == [Path(keys[at]).stem for at in order[:50]]
+    inside = [
+        name
+        for name in (Path(keys[at]).stem for at in order)
+        if name in set(map(stem, query.group))
+    ]
+    assert json.loads(group.read_text())[query.id] == inside[:3]
+
+
+def test_a_run_with_public_answers_has_nothing_to_hand_in(tmp_path: Path) -> None:
+    task = load("cirr", published.cirr(tmp_path))
+    Run.begin(tmp_path / "run", "cirr", {}, (task,))
+    with pytest.raises(UsageError, match="has nothing to hand in, its answers are public"):
+        app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
+
+
+def stem(key: str) -> str:
+    return Path(key).stem
