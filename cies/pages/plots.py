@@ -109,7 +109,9 @@ def bars(rows: Sequence[str], series: Sequence[Sequence[Bar | None]], about: str
     return _svg(width, height, about, parts)
 
 
-def heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], about: str) -> str:
+def heat(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], about: str
+) -> str:
     """A matrix of figures from 0 (chance) to 1: the diagonal should be dark, all else light.
 
     Args:

@@ -134,7 +134,10 @@ def measured(run: Run, missing_ok: bool = False) -> list[Figure]:
     if not path.exists() and missing_ok:
         return []
     try:
-        return [Figure(**{k: v for k, v in f.items() if k != "corrected"}) for f in read_json(path)["figures"]]
+        return [
+            Figure(**{k: v for k, v in f.items() if k != "corrected"})
+            for f in read_json(path)["figures"]
+        ]
     except (KeyError, TypeError) as error:
         raise CiesError(
             f"{path} is damaged; measure anew with `cies bench measure {run.path} --again`."
@@ -294,7 +297,11 @@ def _judged(
         for judge in judges
     }
     found = judge_all(
-        both[: len(queries)], both[len(queries) :], right, metrics, _left_out(task, queries, gallery)
+        both[: len(queries)],
+        both[len(queries) :],
+        right,
+        metrics,
+        _left_out(task, queries, gallery),
     )
     for judge, judged in found.items():
         if not len(judged.queries):
@@ -328,9 +335,7 @@ def _left_out(task: LabelTask, queries: Sequence[str], gallery: Sequence[str]) -
     return rows
 
 
-def _of_queries(
-    task: QueryTask, answers: Answers
-) -> Iterator[tuple[tuple[str, str, str], Single]]:
+def _of_queries(task: QueryTask, answers: Answers) -> Iterator[tuple[tuple[str, str, str], Single]]:
     """Every part by every metric, over the questions whose answers are published."""
     names = list(task.images)
     place = {key: number for number, key in enumerate(names)}
