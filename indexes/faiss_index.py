@@ -64,6 +64,30 @@ def installed() -> bool:
     return find_spec("faiss") is not None
 
 
+def products_at(
+    queries: Vectors, vectors: Vectors, rows: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Inner products of each query with rows of its own, several times faster than by NumPy,
+    which gathers the rows first.
+
+    Args:
+        queries: float32 [n, dim].
+        vectors: float32 [size, dim].
+        rows: int64 [n, m], each a row of ``vectors``.
+
+    Returns:
+        float32 [n, m], or ``None`` if FAISS is not installed.
+    """
+    if not installed():
+        return None
+    faiss = _faiss()
+    found = np.empty(rows.shape, dtype=np.float32)
+    given = [np.ascontiguousarray(array) for array in (queries, vectors, rows)]
+    pointers = [faiss.swig_ptr(array) for array in (found, *given)]
+    faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+    return found
+
+
 def factory_of(kind: str, count: int, dimension: int) -> str:
     """The factory string of a kind by name; one that is no name is a factory string itself.
 

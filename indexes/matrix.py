@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.base_rows import Base, row_hashes
+from indexes.faiss_index import products_at
 from indexes.vectors import Vectors
 
 #: Rows of fp16 made fp32 at once, so that they stay in the processor's cache.
 _BLOCK = 4096
+
+#: Compared rows, as a share of those there are, from which on they are better all in fp32.
+_MANY = 0.5
 
 #: Numbers of one block of gathered vectors.
 _GATHERED = 8 * 2**20
@@ -144,6 +148,17 @@ class Matrix:
             np.matmul(queries, self._fresh.T, out=found[:, self._split :])
         return found
 
+    def _whole(self, rows: NDArray[np.int64]) -> Vectors | None:
+        """All vectors in fp32, if these rows are among them and it pays to have them so."""
+        if self._base is None:
+            return self._fresh
+        if not rows.size or int(rows.max()) >= self._split:
+            return None
+        if self._wide is None and rows.size >= _MANY * self._split and self._fits():
+            for _ in self._blocks():
+                pass
+        return self._wide
+
     def scores_of(self, queries: Vectors, rows: NDArray[np.int64]) -> Vectors:
         """Cosines of each query with rows of its own.
 
@@ -154,6 +169,11 @@ class Matrix:
         Returns:
             float32 [n, m].
         """
+        whole = self._whole(rows)
+        if whole is not None:
+            products = products_at(queries, whole, rows)
+            if products is not None:
+                return products
         count = rows.shape[1]
         found = np.empty(rows.shape, dtype=np.float32)
         step = max(1, _GATHERED // max(1, count * self.dimension))

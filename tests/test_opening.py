@@ -353,6 +353,32 @@ def test_search_against_brute_force(
     assert allowed[found].all() and found.shape == (3, wanted)
 
 
+@pytest.mark.parametrize("faiss_there", [True, False])
+@pytest.mark.parametrize("queries", [1, 40])
+def test_rows_of_its_own_against_brute_force(
+    queries: int,
+    faiss_there: bool,
+    plain: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few rows are gathered from fp16, many are compared in fp32, with FAISS or without."""
+    if not faiss_there:
+        monkeypatch.setattr("indexes.faiss_index.installed", lambda: False)
+    gallery = copied(plain, tmp_path)
+    opener(gallery).open("exact")  # now cached
+    matrix = opener(gallery).open("exact")._matrix
+    random = np.random.default_rng(4)
+    asked = clustered(queries, 32, 5)
+    rows = random.integers(0, len(matrix), (queries, 100))
+    found = matrix.scores_of(asked, rows)
+    assert matrix._base is not None
+    assert (matrix._wide is not None) == (queries == 40)
+    every = matrix.rows(np.arange(len(matrix)))
+    truth = np.einsum("nd,nmd->nm", asked, every[rows])
+    assert np.abs(found - truth).max() < 1e-6
+
+
 @given(st.integers(0, 99), st.integers(0, 255), st.integers(1, 255))
 def test_a_hash_sees_every_change_of_a_byte(row: int, byte: int, change: int) -> None:
     halves = np.random.default_rng(0).normal(size=(100, 128)).astype(np.float16)

@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": ("indexes/tables.py", "indexes/lance_index.py", "eval/bench/"),
-    "faiss": ("indexes/faiss_index.py", "eval/bench/"),
+    "faiss": ("indexes/faiss_index.py", "eval/clustering.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
     "tokenizers": ("eval/school/", "eval/bench/"),
@@ -30,6 +30,8 @@ OWNERS = {
     "rich": ("cies/console.py",),
     "textual_image": ("cies/console.py",),
     "pandas": ("query/hits.py",),
+    "mteb": ("eval/adapters/mteb_",),
+    "datasets": ("eval/adapters/mteb_",),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 

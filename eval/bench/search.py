@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.bench.search_plain import Ask, K, faiss_flat, lancedb_scan, numpy_search
 from eval.bench.search_vectors import mixture
 from indexes.base import ExactIndex
 from indexes.errors import CiesError, UsageError
@@ -28,8 +28,8 @@ from query.engine import Engine
 #: The kinds measured, each beside the others in one run.
 KINDS = ("exact", "faiss", "ivf", "hnsw", "pq", "lance")
 
-#: Hits asked for.
-K = 10
+#: What ours is compared with.
+PLAIN = (("numpy", numpy_search), ("faiss-flat", faiss_flat), ("lancedb", lancedb_scan))
 
 #: Shares of the gallery that filters let through.
 SHARES = (0.01, 0.1, 0.5)
@@ -41,6 +41,9 @@ BATCHES = (100, 1000)
 #: Seconds spent on one figure, at most, once it was taken three times.
 _SECONDS = 5.0
 
+#: Seconds after which not even three calls are waited for.
+_PATIENCE = 30.0
+
 #: New processes started for one figure.
 _COLD_RUNS = 3
 
@@ -48,8 +51,6 @@ _COLD_RUNS = 3
 _PERTURBED = 0.3
 
 _TIE = 1e-5
-
-Ask = Callable[[Vectors], tuple[NDArray[np.int64], Vectors]]
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def _theirs(
         place = Path(made)
         asked = place / "query.npy"
         np.save(asked, queries[:1])
-        for way, make in (("numpy", _numpy), ("faiss-flat", _faiss_flat), ("lancedb", _lancedb)):
+        for way, make in PLAIN:
             progress(f"Measuring {way}")
             try:
                 began = time.perf_counter()
@@ -244,63 +245,6 @@ def _theirs(
             lines.append(Line(way, version, seconds, size / 1e6, recall, p50, p95, batches, cold))
             del ask
     return lines
-
-
-def _numpy(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    file = place / "vectors.npy"
-    np.save(file, vectors)
-
-    def ask(queries: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-        found = [
-            _ten(queries[start : start + 64] @ vectors.T) for start in range(0, len(queries), 64)
-        ]
-        rows = np.concatenate(found)
-        return rows, np.zeros(rows.shape, dtype=np.float32)
-
-    return ask, file, f"numpy {np.__version__}"
-
-
-def _ten(scores: Vectors) -> NDArray[np.int64]:
-    rows = np.argpartition(scores, -K, axis=1)[:, -K:]
-    order = np.argsort(-np.take_along_axis(scores, rows, 1), axis=1)
-    return np.take_along_axis(rows, order, 1)
-
-
-def _faiss_flat(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    file = place / "flat.faiss"
-    faiss.write_index(index, str(file))
-
-    def ask(queries: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-        scores, rows = index.search(queries, K)
-        return rows, scores
-
-    return ask, file, f"faiss {faiss.__version__} Flat"
-
-
-def _lancedb(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    import lancedb
-    import pyarrow as pa
-
-    flat = pa.array(vectors.astype(np.float16).reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    rows = pa.table({"row": pa.array(np.arange(len(vectors))), "vector": column})
-    file = place / "lance"
-    table = lancedb.connect(str(file)).create_table("plain", rows)
-
-    def ask(queries: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-        asked: Any = table.search(queries if len(queries) > 1 else queries[0])
-        found = asked.distance_type("dot").limit(K).select(["row", "_distance"]).to_arrow()
-        numbers = found.column("row").to_numpy()
-        if len(queries) > 1:
-            numbers = numbers[np.argsort(found.column("query_index").to_numpy(), kind="stable")]
-        kept = numbers.reshape(len(queries), K)
-        return kept, np.zeros(kept.shape, dtype=np.float32)
-
-    return ask, file, f"lancedb {lancedb.__version__} without an index"
 
 
 def _asked(
@@ -335,10 +279,16 @@ def _asked(
 
 
 def _timed(work: Callable[[int], object], most: int) -> list[float]:
-    """Seconds of each call: as many as asked for, or as fit in the time, and three at least."""
+    """Seconds of each call: as many as asked for, or as fit in the time, and three at least.
+
+    A call that alone takes several times as long is made once.
+    """
     times: list[float] = []
     began = time.perf_counter()
-    while len(times) < most and (len(times) < 3 or time.perf_counter() - began < _SECONDS):
+    while len(times) < most:
+        spent = time.perf_counter() - began
+        if spent >= (_SECONDS if len(times) >= 3 else _PATIENCE):
+            break
         start = time.perf_counter()
         work(len(times))
         times.append(time.perf_counter() - start)

@@ -1,0 +1,1 @@
+"""Rankings and encoders in the forms that other evaluators take."""

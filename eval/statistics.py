@@ -1,0 +1,222 @@
+"""How sure a figure is: intervals over queries, and tests of one run against another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Values = NDArray[np.float64]
+
+#: Random numbers drawn at once.
+_DRAWN = 4_000_000
+
+#: Differences other than 0 up to which every choice of signs is tried.
+EXACT = 16
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Of a mean over queries, by the percentile bootstrap.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        level: share of resamples inside, such as 0.95.
+        resamples: how many.
+        seed: of the drawing.
+    """
+
+    low: float
+    high: float
+    level: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Of two runs that answered the same queries.
+
+    Attributes:
+        difference: mean of the first less that of the second.
+        interval: of the difference.
+        p_value: two-sided: share of all choices of signs of the differences whose mean is at
+            least as far from 0.
+        exact: whether all choices were tried; else ``rounds`` were drawn.
+        rounds: drawn, 0 if exact.
+        queries: how many.
+        unequal: on how many the two runs differ.
+    """
+
+    difference: float
+    interval: Interval
+    p_value: float
+    exact: bool
+    rounds: int
+    queries: int
+    unequal: int
+
+
+def interval(
+    values: ArrayLike,
+    strata: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap interval of a mean over queries.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. It speaks of other
+    queries on the same gallery, not of other galleries; leave-one-out queries share candidates,
+    for which it does not account.
+
+    Args:
+        values: [queries].
+        strata: [queries], what each belongs to, where the figure is the plain mean of means, as
+            over classes or over a task's parts; queries are then drawn within each. A stratum of
+            a single query adds no width.
+        level: share of resamples that the interval holds.
+        resamples: how many.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: if there are no values, or the level is not between 0 and 1.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if not len(given):
+        raise ValueError("an interval of no values")
+    if not 0 < level < 1:
+        raise ValueError(f"a level of {level} is not between 0 and 1")
+    means = resampled_means(given, strata, resamples, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, resamples, seed)
+
+
+def resampled_means(
+    values: Values, strata: ArrayLike | None, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Means of queries drawn with replacement: float64 [resamples]; arguments as above."""
+    random = np.random.default_rng(seed)
+    if strata is None:
+        parts = [values]
+    else:
+        number = np.unique(np.asarray(strata), return_inverse=True)[1].reshape(-1)
+        order = np.argsort(number, kind="stable")
+        parts = np.split(values[order], np.cumsum(np.bincount(number))[:-1])
+    means = np.zeros(resamples)
+    for part in parts:
+        means += _means_of(part, resamples, random) / len(parts)
+    return means
+
+
+def _means_of(values: Values, resamples: int, random: np.random.Generator) -> NDArray[np.float64]:
+    distinct, counts = np.unique(values, return_counts=True)
+    means = np.empty(resamples)
+    # Few distinct values, as of hits: how often each is drawn is multinomial.
+    few = len(distinct) * 8 <= len(values)
+    for part in _parts(resamples, len(distinct) if few else len(values)):
+        size = part.stop - part.start
+        if few:
+            drawn = random.multinomial(len(values), counts / len(values), size)
+            means[part] = drawn @ distinct / len(values)
+        else:
+            means[part] = values[random.integers(0, len(values), (size, len(values)))].mean(axis=1)
+    return means
+
+
+def _parts(rounds: int, width: int) -> Iterator[slice]:
+    step = max(1, _DRAWN // max(1, width))
+    return (slice(start, min(start + step, rounds)) for start in range(0, rounds, step))
+
+
+def paired_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    strata: ArrayLike | None = None,
+    rounds: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> PairedTest:
+    """Permutation test of two runs' figures on the same queries, by flipping signs.
+
+    If the runs were alike, each query's difference could as well have the other sign (Fisher
+    1935; for retrieval: Smucker, Allan and Carterette, CIKM 2007). All choices of signs are tried
+    where at most :data:`EXACT` differences are not 0; else ``rounds`` are drawn, and the observed
+    one counts among them.
+
+    Args:
+        first: [queries].
+        second: [queries], in the same order.
+        strata: as for :func:`interval`; differences are then weighted as the figure weights them.
+        rounds: choices of signs drawn.
+        seed: of the drawing.
+        level: of the interval of the difference.
+        resamples: for that interval.
+
+    Raises:
+        ValueError: if the two do not have the same queries, or none.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"the runs have {a.shape} and {b.shape} queries, they must be the same")
+    differences = a - b
+    weights = _weights(len(a), strata)
+    weighted = differences * weights
+    parts = np.abs(weighted[weighted != 0])
+    observed = abs(float(weighted.sum()))
+    # Equal sums in another order of addition are equal.
+    bar = observed - 1e-12 * (float(parts.sum()) + np.finfo(float).tiny)
+    exact = len(parts) <= EXACT
+    if exact:
+        signs = 1 - 2 * ((np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts))) & 1)
+        p_value = float(np.mean(np.abs(signs @ parts) >= bar))
+    else:
+        sums = np.abs(_signed_sums(parts, rounds, np.random.default_rng(seed)))
+        p_value = float((np.count_nonzero(sums >= bar) + 1) / (rounds + 1))
+    return PairedTest(
+        float(weighted.sum()),
+        interval(differences, strata, level, resamples, seed),
+        p_value,
+        exact,
+        0 if exact else rounds,
+        len(a),
+        len(parts),
+    )
+
+
+def _weights(queries: int, strata: ArrayLike | None) -> Values:
+    if strata is None:
+        return np.full(queries, 1 / queries)
+    number = np.unique(np.asarray(strata), return_inverse=True)[1].reshape(-1)
+    counts = np.bincount(number)
+    weights: Values = 1 / (len(counts) * counts[number])
+    return weights
+
+
+def _signed_sums(parts: Values, rounds: int, random: np.random.Generator) -> Values:
+    """Sums of ``parts`` with random signs: float64 [rounds]."""
+    distinct, counts = np.unique(parts, return_counts=True)
+    sums = np.empty(rounds)
+    for part in _parts(rounds, len(distinct)):
+        # Of n equal parts, those with a plus are binomial.
+        plus = random.binomial(counts, 0.5, (part.stop - part.start, len(distinct)))
+        sums[part] = (2 * plus - counts) @ distinct
+    return sums
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for how many comparisons were made, in the order given.
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: the i-th smallest of m is
+    multiplied by m - i + 1, and none is below a smaller one's.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    steps = given[order] * np.arange(len(given), 0, -1)
+    adjusted = np.empty(len(given))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return [float(value) for value in adjusted]
