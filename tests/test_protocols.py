@@ -168,7 +168,9 @@ def test_a_labelled_folder_is_asked_by_its_columns(tmp_path: Path) -> None:
     assert list(task.labels) == ["main colour", "thing"]
     assert task.labels["main colour"] == {"images/1.png": ("red",), "images/2.png": ("red",)}
     assert task.notes == ("Column 'where' has no value for two pictures; left out.",)
+    published.picture(tmp_path / "images" / "more" / "4.png")
     chosen = protocol_of("labels").load(tmp_path, conditions="main_colour=hue", leave_out="thing")
+    assert "1 other pictures of the folder are not in labels.csv." in chosen.notes
     assert list(labelled(chosen).labels) == ["hue"]
     assert labelled(chosen).views["images/3.png"] == "hat"
     assert chosen.name.endswith("-labels-without-thing")
@@ -337,3 +339,29 @@ def test_colors_at_the_edges_of_the_published_rule(
     hsv: tuple[float, float, float], name: str
 ) -> None:
     assert color_name(*hsv) == name
+
+
+def test_the_page_has_every_benchmark_with_its_options_and_counts() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name, protocol in PROTOCOLS.items():
+        assert f"`{name}`" in page or f"`-{name.removeprefix('uned-')}`" in page, name
+        for option in protocol.options:
+            assert option.name in page
+        assert protocol.source.link.rstrip("/") in page or "docs/" in protocol.source.link, name
+        for what, count in protocol.expected.counts.items():
+            if not what.startswith("values of") and count > 1:
+                assert f"{count:,}" in page, (name, what)
+
+
+REAL = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="real labelled pictures are not here")
+@pytest.mark.parametrize("name", ["clothes", "emoji", "icons", "produce"])
+def test_real_labelled_folders_are_read(name: str) -> None:
+    task = labelled(protocol_of("labels").load(REAL / name))
+    assert len(task.images) > 500 and len(task.labels) >= 3
+    triplets = asked(protocol_of("triplets").load(REAL / name))
+    # Every triplet stands twice with the roles swapped, so that parts come in pairs of one size.
+    sizes = [len(part.queries) for part in triplets.parts]
+    assert sizes[::2] == sizes[1::2] and min(sizes) > 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
 
 SOURCE = Source(
     title="a folder of your own",
-    link="docs/benchmarks.md (what the file must hold)",
+    link="docs/benchmarks.md",
     licence="your own",
+    note="what the file must hold",
 )
 
 _WORDS = Option(
@@ -38,18 +40,29 @@ def _words(data: Published, text: str, columns: tuple[str, ...]) -> dict[str, st
     return words
 
 
-def _pictures(data: Published, names: Mapping[str, None]) -> dict[str, Path]:
+def _pictures(data: Published, names: Mapping[str, None], where: Path) -> dict[str, Path]:
     """Name in the file to the picture, below ``images/`` or beside the file."""
+    from ingest.images import SUFFIXES
+
     below = data.folder / "images"
     root = below if below.is_dir() else data.folder
-    return data.pictures({name: root / name for name in names})
+    found = data.pictures({name: data.place(root, name, where) for name in names})
+    used = set(found.values())
+    others = sum(
+        path.suffix.lower() in SUFFIXES and path not in used
+        for folder, _, files in os.walk(root)
+        for path in map(Path(folder).joinpath, files)
+    )
+    if others:
+        data.notes.append(f"{others:,} other pictures of the folder are not in {where.name}.")
+    return found
 
 
 def _read_labels(data: Published, options: Mapping[str, str]) -> Task:
     path = data.find("labels.csv")
     data.read(path)
     found = read_labels(path)
-    pictures = _pictures(data, dict.fromkeys(found.values))
+    pictures = _pictures(data, dict.fromkeys(found.values), path)
     data.count("pictures", len(pictures))
     ids = {name: data.id_of(picture) for name, picture in pictures.items()}
     left_out = options["leave_out"]
@@ -92,7 +105,7 @@ def _read_triplets(data: Published, options: Mapping[str, str]) -> Task:
     words = _words(data, options["conditions"] or ",".join(columns), columns)
     asked = [t for t in triplets if t.condition in words]
     names = dict.fromkeys(name for t in asked for name in (t.query, t.positive, t.negative))
-    pictures = _pictures(data, names)
+    pictures = _pictures(data, names, path)
     ids = {name: data.id_of(picture) for name, picture in pictures.items()}
     parts: dict[str, list[Query]] = {}
     for number, triplet in enumerate(triplets, start=2):

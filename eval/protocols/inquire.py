@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from eval.protocols.protocol import Option, Protocol
@@ -27,6 +28,25 @@ RERANK = Source(
 _WRITTEN = "pictures"
 
 
+class _Below(Mapping[str, Path]):
+    """Pictures below a folder: millions of ids, and a path only when one is asked for."""
+
+    def __init__(self, folder: Path, ids: Iterable[str]) -> None:
+        self._folder = folder
+        self._ids = dict.fromkeys(ids)
+
+    def __getitem__(self, key: str) -> Path:
+        if key not in self._ids:
+            raise KeyError(key)
+        return self._folder / key
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
 def _read_full(data: Published, options: Mapping[str, str]) -> Task:
     split = options["split"]
     name = f"inquire_queries_{split}.csv"
@@ -39,12 +59,16 @@ def _read_full(data: Published, options: Mapping[str, str]) -> Task:
     for row in data.rows(answers_path, ("query_id", "image_path")):
         place = data.place(train.parent, row["image_path"], answers_path)
         right.setdefault(row["query_id"], []).append(place)
-    pictures = {
-        data.id_of(file): file
-        for folder in sorted(train.iterdir())
-        if folder.is_dir()
-        for file in sorted(folder.iterdir())
-    }
+    root = data.id_of(train)
+    pictures = _Below(
+        data.folder,
+        (
+            f"{root}/{folder.name}/{name}"
+            for folder in sorted(train.iterdir())
+            if folder.is_dir()
+            for name in sorted(os.listdir(folder))  # noqa: PTH208 - 5,000,000 of them
+        ),
+    )
     data.count("pictures", len(pictures))
     queries = []
     for row in rows:

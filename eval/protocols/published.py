@@ -59,11 +59,10 @@ class Published:
         return (text or self.protocol) + ("-partial" if self.differs else "")
 
     def wrong(self, sentence: str, way_out: str = "") -> DataError:
-        """An error that ends with where the data are to be had."""
+        """An error that ends with where the data are to be had, or what they must look like."""
         note = f" ({self.source.note})" if self.source.note else ""
-        return DataError(
-            f"{self.protocol}: {sentence}; get the data at {self.source.link}{note}{way_out}."
-        )
+        where = "get the data at" if self.source.link.startswith("http") else "see"
+        return DataError(f"{self.protocol}: {sentence}; {where} {self.source.link}{note}{way_out}.")
 
     def find(self, *paths: str) -> Path:
         """The first of some places below the folder that exists.

@@ -100,7 +100,11 @@ def _protocol(domain: str) -> Protocol:
     return Protocol(
         name=f"uned-{domain}",
         about=f"{condition} in {counts['test pictures']:,} pictures"
-        + (f", found among {counts['index pictures']:,} others" if indexed else ", each left out"),
+        + (
+            f", found among {counts['index pictures']:,} others"
+            if indexed
+            else ", each among the others"
+        ),
         source=SOURCE,
         files=tuple(files),
         reader=partial(_read, domain),
