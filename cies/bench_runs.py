@@ -11,7 +11,7 @@ from typing import Any
 
 from cies.console import counter, print_json, print_table, say
 from eval.runs.asking import Asked, ask
-from eval.runs.benchmarks import FOLDER, WORLD, WORLD_METHODS, tasks_of
+from eval.runs.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.runs.compare import Comparison, Side, compare
 from eval.runs.files import write_bytes
 from eval.runs.markdown import as_markdown, headline_rows

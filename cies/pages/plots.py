@@ -126,12 +126,14 @@ def heat(
     for number, column in enumerate(columns):
         x, y = left + side * (number + 0.5), top - 8
         parts.append(
-            f'<text x="{_x(x)}" y="{y}" transform="rotate(-40 {_x(x)} {y})">{text(column[:18])}</text>'
+            f'<text x="{_x(x)}" y="{y}" transform="rotate(-40 {_x(x)} {y})">'
+            f"{text(column[:18])}</text>"
         )
     for i, row in enumerate(rows):
         y = top + side * i
         parts.append(
-            f'<text x="{left - 8}" y="{_x(y + side / 2 + 4)}" text-anchor="end">{text(row[:20])}</text>'
+            f'<text x="{left - 8}" y="{_x(y + side / 2 + 4)}" text-anchor="end">'
+            f"{text(row[:20])}</text>"
         )
         for j, column in enumerate(columns):
             value = cells[i][j]

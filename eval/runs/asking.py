@@ -233,7 +233,9 @@ def _systems(
         if _only_wordings(task):
             served = entry["conditional"] and set(task.labels) <= there
             return [(System(one.name, one.name), sum_of)] if served else []
-        found = [(System(one.name, one.name, "", one.baseline), sum_of)]
+        found: list[tuple[System, Composer]] = [
+            (System(one.name, one.name, "", one.baseline), sum_of)
+        ]
         if entry["conditional"] and plain:
             found.append((System(f"{one.name} image only", one.name, IMAGE, True), sum_of))
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from eval.protocols.registry import PROTOCOLS, protocol_of
 from eval.tasks import Task
@@ -69,7 +70,8 @@ def tasks_of(
             else "folder needs a folder; name one that has a labels.csv with --data."
         )
     if name != FOLDER:
-        return (protocol_of(name).load(data, partial=partial, **options),)
+        given: dict[str, Any] = dict(options)
+        return (protocol_of(name).load(data, partial=partial, **given),)
     files = {"labels": "labels.csv", "triplets": "triplets.csv"}
     found = [form for form, file in files.items() if (data / file).is_file()]
     if not found:
@@ -80,7 +82,7 @@ def tasks_of(
     for form in found:
         protocol = protocol_of(form)
         known = {option.name for option in protocol.options}
-        mine = {key: value for key, value in options.items() if key in known}
+        mine: dict[str, Any] = {key: value for key, value in options.items() if key in known}
         tasks.append(protocol.load(data, partial=partial, **mine))
     return tuple(tasks)
 

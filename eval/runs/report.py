@@ -16,7 +16,7 @@ from eval.runs.published import Published, published_for
 from eval.runs.run import Run, System
 from eval.runs.special import SHARED, SURENESS
 from eval.runs.worst import Worst, worst_queries
-from eval.tasks import LabelTask, QueryTask, Task
+from eval.tasks import LabelTask, Task
 from indexes.errors import UsageError
 
 SCHEMA_VERSION = 1

@@ -151,7 +151,7 @@ class Run:
         run = cls(path, document, {})
         try:
             digests = dict(document["tasks"])
-            document["systems"], document["encoders"], document["seed"]  # noqa: B018
+            dict(document["systems"]), dict(document["encoders"]), int(document["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(about) from error
         for name, digest in digests.items():

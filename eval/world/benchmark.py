@@ -211,7 +211,7 @@ def _focus(
     questions: int,
     random: np.random.Generator,
 ) -> QueryTask:
-    """Find the one picture with the reference's value; all others share some other value with it."""
+    """Find the one picture with the reference's value; the others share some other value."""
     pool = _Pool(of, random)
     parts: list[Part] = []
     for factor in FACTORS:
