@@ -32,6 +32,7 @@ from cies.encoder_words import (
     ModelOption,
     OtherGeometryOption,
     PromptOption,
+    SentencesOption,
     TokenOption,
 )
 from cies.words import (
@@ -105,6 +106,7 @@ def ingest(
     max_side: MaxSideOption = None,
     attention: AttentionOption = None,
     compat: CompatOption = None,
+    sentences: SentencesOption = None,
     geometry: GeometryOption = None,
     device: DeviceOption = "auto",
     device_map: DeviceMapOption = None,
@@ -144,7 +146,12 @@ def ingest(
         run_plan(existing(place), *asked, device, geometry)
         return
     options = _options(
-        layer=layer, token=token, max_side=max_side, attention=attention, compat=compat
+        layer=layer,
+        token=token,
+        max_side=max_side,
+        attention=attention,
+        compat=compat,
+        sentences=sentences,
     )
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:

@@ -7,10 +7,21 @@ from typing import Annotated, Optional
 
 import typer
 
+from cies.cli_runs import BenchGroup, bench_compare, bench_measure, bench_report, bench_run
 from cies.encoder_words import DeviceOption
 from cies.words import JsonOption
 
-bench = typer.Typer(help="Measure speed and quality, each claim beside what it is compared with.")
+bench = typer.Typer(
+    cls=BenchGroup,
+    help="Measure speed and quality, each claim beside what it is compared with.",
+    epilog="A benchmark's name is a command too: `cies bench world`, `cies bench folder --data "
+    "PHOTOS`, `cies bench circo --data ~/CIRCO`; `cies bench list` has them all.",
+)
+
+bench.command("run")(bench_run)
+bench.command("measure")(bench_measure)
+bench.command("compare")(bench_compare)
+bench.command("report")(bench_report)
 
 
 @bench.command("embed")

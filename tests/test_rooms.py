@@ -30,6 +30,8 @@ OWNERS = {
     "rich": ("cies/console.py",),
     "textual_image": ("cies/console.py",),
     "pandas": ("query/hits.py",),
+    "mteb": ("eval/adapters/mteb_",),
+    "datasets": ("eval/adapters/mteb_",),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 

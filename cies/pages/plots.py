@@ -109,7 +109,9 @@ def bars(rows: Sequence[str], series: Sequence[Sequence[Bar | None]], about: str
     return _svg(width, height, about, parts)
 
 
-def heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], about: str) -> str:
+def heat(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], about: str
+) -> str:
     """A matrix of figures from 0 (chance) to 1: the diagonal should be dark, all else light.
 
     Args:
@@ -124,12 +126,14 @@ def heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[f
     for number, column in enumerate(columns):
         x, y = left + side * (number + 0.5), top - 8
         parts.append(
-            f'<text x="{_x(x)}" y="{y}" transform="rotate(-40 {_x(x)} {y})">{text(column[:18])}</text>'
+            f'<text x="{_x(x)}" y="{y}" transform="rotate(-40 {_x(x)} {y})">'
+            f"{text(column[:18])}</text>"
         )
     for i, row in enumerate(rows):
         y = top + side * i
         parts.append(
-            f'<text x="{left - 8}" y="{_x(y + side / 2 + 4)}" text-anchor="end">{text(row[:20])}</text>'
+            f'<text x="{left - 8}" y="{_x(y + side / 2 + 4)}" text-anchor="end">'
+            f"{text(row[:20])}</text>"
         )
         for j, column in enumerate(columns):
             value = cells[i][j]

@@ -142,6 +142,7 @@ def _read_triplets(data: Published, options: Mapping[str, str]) -> Task:
         ("R@1",),
         notes=tuple(data.notes),
         files=data.files,
+        conditions=True,
     )
 
 

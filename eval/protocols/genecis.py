@@ -199,6 +199,7 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
         cuts={key: cut for key, cut in pictures.cuts.items() if key in used},
         notes=tuple(data.notes),
         files=data.files,
+        conditions=True,
     )
 
 

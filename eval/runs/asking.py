@@ -33,12 +33,15 @@ class Asked:
         wanted: method, model and options as the user gave them, as JSON values.
         make: loads it; only called if something is left to embed.
         baseline: whether it is there to be beaten.
+        plain: whether it is asked without a condition too; a view needs not be where its CLIP is
+            asked itself.
     """
 
     name: str
     wanted: Mapping[str, Any]
     make: Callable[[], Encoder]
     baseline: bool = False
+    plain: bool = True
 
 
 @dataclass
@@ -115,7 +118,7 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
             "another folder with -o."
         )
     conditional = encoder.conditional
-    needs, notes = _needs(run, encoder, conditional, one.name)
+    needs, notes = _needs(run, encoder, one)
     for line in notes:
         note(line)
     jobs = jobs_of(made, needs.pictures)
@@ -150,31 +153,31 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
     run.save()
 
 
-def _needs(
-    run: Run, encoder: Encoder, conditional: bool, name: str
-) -> tuple[_Needs, list[str]]:
+def _needs(run: Run, encoder: Encoder, one: Asked) -> tuple[_Needs, list[str]]:
     """What to embed, and what cannot be."""
     needs, notes = _Needs(), []
-    plain = _serves(encoder, UNCONDITIONAL) if conditional else ""
-    if plain:
-        notes.append(f"{name} without a condition is left out: {plain}")
+    name, conditional = one.name, encoder.conditional
+    refused = _serves(encoder, UNCONDITIONAL) if conditional else ""
+    plain = one.plain and not refused
+    if refused:
+        notes.append(f"{name} without a condition is left out: {refused}")
     for task in run.tasks.values():
         if isinstance(task, LabelTask):
             ids = list(dict.fromkeys((*(task.queries or task.images), *(task.gallery or ()))))
             ids = list(task.images) if task.gallery is None else ids
-            refused = _refused(encoder, task) if conditional and _only_wordings(task) else ""
-            if refused:
-                notes.append(f"{name} is not asked {task.name}: {refused}")
-            for condition in task.labels if conditional and not refused else ():
+            why = _refused(encoder, task) if conditional and _only_wordings(task) else ""
+            if why:
+                notes.append(f"{name} is not asked {task.name}: {why}")
+            for condition in task.labels if conditional and not why else ():
                 needs.want(condition, ids)
-            if not plain and not _only_wordings(task):
+            if plain and not _only_wordings(task):
                 needs.want(UNCONDITIONAL, ids)
             continue
         if conditional and task.conditions:
             for part, query in queries_of(task):
                 own = part.gallery if query.gallery is None else query.gallery
                 needs.want(query.text, (query.image, *own))
-        if not plain:
+        if plain:
             needs.want(UNCONDITIONAL, _pictures_of(task))
             needs.texts += [query.text for _, query in queries_of(task) if query.text]
     if needs.texts:
@@ -213,7 +216,9 @@ def _pictures_of(task: QueryTask) -> list[str]:
     for part in task.parts:
         found |= dict.fromkeys(part.gallery)
         for query in part.queries:
-            found |= dict.fromkeys((*((query.image,) if query.image else ()), *(query.gallery or ())))
+            found |= dict.fromkeys(
+                (*((query.image,) if query.image else ()), *(query.gallery or ()))
+            )
     return list(found)
 
 
@@ -228,7 +233,9 @@ def _systems(
         if _only_wordings(task):
             served = entry["conditional"] and set(task.labels) <= there
             return [(System(one.name, one.name), sum_of)] if served else []
-        found = [(System(one.name, one.name, "", one.baseline), sum_of)]
+        found: list[tuple[System, Composer]] = [
+            (System(one.name, one.name, "", one.baseline), sum_of)
+        ]
         if entry["conditional"] and plain:
             found.append((System(f"{one.name} image only", one.name, IMAGE, True), sum_of))
         return found
@@ -248,7 +255,9 @@ def _systems(
     return [
         (
             System(
-                one.name if one.baseline and name == IMAGE else f"{one.name} {shown.get(name, name)}",
+                one.name
+                if one.baseline and name == IMAGE
+                else f"{one.name} {shown.get(name, name)}",
                 one.name,
                 name,
                 one.baseline or name in shown,

@@ -75,9 +75,7 @@ class Comparison:
         return {
             "schema_version": SCHEMA_VERSION,
             "runs": list(self.names),
-            "settings": [
-                {"name": name, "first": a, "second": b} for name, a, b in self.settings
-            ],
+            "settings": [{"name": name, "first": a, "second": b} for name, a, b in self.settings],
             "systems": [{"task": t, "first": a, "second": b} for t, a, b in self.pairs],
             "figures": [vars(d) | {"difference": d.difference} for d in self.differences],
         }
@@ -195,9 +193,7 @@ def compare(first: Side, second: Side) -> Comparison:
                     )
                 )
     adjusted = holm([one.p for one in differences])
-    differences = [
-        replace(one, p_adjusted=p) for one, p in zip(differences, adjusted, strict=True)
-    ]
+    differences = [replace(one, p_adjusted=p) for one, p in zip(differences, adjusted, strict=True)]
     settings = _settings(first, second, pairs)
     named = [(task, a.name, b.name) for task, a, b in pairs]
     return Comparison((first.name, second.name), settings, named, differences)
@@ -219,7 +215,16 @@ def _difference(
     means = [
         float(v.mean()) if classes is None else balanced_mean(v, classes) for v in (one, other)
     ]
-    return Difference(task, *cell, means[0], means[1], test.interval.low, test.interval.high, test.p_value, len(common))
+    return Difference(
+        task,
+        *cell,
+        means[0],
+        means[1],
+        test.interval.low,
+        test.interval.high,
+        test.p_value,
+        len(common),
+    )
 
 
 def _settings(

@@ -24,7 +24,9 @@ def means_of_resamples(values: NDArray[np.float64], seed: int) -> NDArray[np.flo
     """Means of :data:`RESAMPLES` drawings of as many queries with replacement: float64 [1000]."""
     if len(values) > _MOST:
         return resampled_means(values, None, RESAMPLES, seed)
-    return np.asarray(_counts(len(values), seed) @ values.astype(np.float32), np.float64) / len(values)
+    return np.asarray(_counts(len(values), seed) @ values.astype(np.float32), np.float64) / len(
+        values
+    )
 
 
 def bounds(

@@ -90,7 +90,12 @@ def headline_rows(section: Section, name: str) -> tuple[list[str], list[list[str
         cells = [number(figures[r].value) if r in figures else "" for r in section.rows]
         leak = section.leakage(column)
         rows.append(
-            [column.name, *cells, around(mean), *([number(leak) if leak is not None else ""] * leaks)]
+            [
+                column.name,
+                *cells,
+                around(mean),
+                *([number(leak) if leak is not None else ""] * leaks),
+            ]
         )
         if not chance and len(figures) == len(section.rows):
             levels = [number(figures[r].chance) for r in section.rows]

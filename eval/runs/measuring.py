@@ -17,9 +17,9 @@ from eval.metrics import balanced_mean
 from eval.ranked import by_position, rank
 from eval.runs.answers import Answers, queries_of
 from eval.runs.files import read_arrays, read_json, write_arrays, write_json
-from eval.runs.special import SHARED, SURENESS, shared_neighbours, sureness
 from eval.runs.intervals import bounds
 from eval.runs.run import IMAGE, Run, Seeded, System
+from eval.runs.special import SHARED, SURENESS, shared_neighbours, sureness
 from eval.runs.vectors import Table
 from eval.tasks import LabelTask, QueryTask
 from indexes.errors import CiesError
@@ -134,7 +134,10 @@ def measured(run: Run, missing_ok: bool = False) -> list[Figure]:
     if not path.exists() and missing_ok:
         return []
     try:
-        return [Figure(**{k: v for k, v in f.items() if k != "corrected"}) for f in read_json(path)["figures"]]
+        return [
+            Figure(**{k: v for k, v in f.items() if k != "corrected"})
+            for f in read_json(path)["figures"]
+        ]
     except (KeyError, TypeError) as error:
         raise CiesError(
             f"{path} is damaged; measure anew with `cies bench measure {run.path} --again`."
@@ -294,7 +297,11 @@ def _judged(
         for judge in judges
     }
     found = judge_all(
-        both[: len(queries)], both[len(queries) :], right, metrics, _left_out(task, queries, gallery)
+        both[: len(queries)],
+        both[len(queries) :],
+        right,
+        metrics,
+        _left_out(task, queries, gallery),
     )
     for judge, judged in found.items():
         if not len(judged.queries):
@@ -328,9 +335,7 @@ def _left_out(task: LabelTask, queries: Sequence[str], gallery: Sequence[str]) -
     return rows
 
 
-def _of_queries(
-    task: QueryTask, answers: Answers
-) -> Iterator[tuple[tuple[str, str, str], Single]]:
+def _of_queries(task: QueryTask, answers: Answers) -> Iterator[tuple[tuple[str, str, str], Single]]:
     """Every part by every metric, over the questions whose answers are published."""
     names = list(task.images)
     place = {key: number for number, key in enumerate(names)}
@@ -342,18 +347,19 @@ def _of_queries(
             if not query.relevant:
                 continue
             found, scores, head = answers.of(number)
-            if task.ties == "position":
-                scores = by_position(scores)
+            ranked_by = by_position(scores) if task.ties == "position" else scores
             gain = {place[key]: value for key, value in query.relevant.items()}
             gains = np.array([gain.get(int(key), 0.0) for key in found])
             every = list(query.relevant.values())
             count = int(answers.candidates[number])
-            rows[False].append((number, scores[:head], gains[:head], every, count))
+            rows[False].append((number, ranked_by[:head], gains[:head], every, count))
             if query.group:
                 group = {place[key] for key in query.group} - {place.get(query.image, -1)}
                 inside = np.array([int(key) in group for key in found], dtype=bool)
                 ours = gains[inside]
-                rows[True].append((number, scores[inside], ours, ours[ours > 0], int(inside.sum())))
+                rows[True].append(
+                    (number, ranked_by[inside], ours, ours[ours > 0], int(inside.sum()))
+                )
         fewest = min((row[4] for row in rows[False]), default=0)
         curve = (f"R@{k}" for k in CURVE if k <= fewest)
         for name in dict.fromkeys((*task.metrics, *curve)):

@@ -21,7 +21,9 @@ def cut_out(image: Image.Image, cut: Cut) -> Image.Image:
         cut: what is meant; pixels outside the picture are left out.
     """
     left, upper, right, lower = cut.box
-    part = image.crop((max(0, left), max(0, upper), min(image.width, right), min(image.height, lower)))
+    part = image.crop(
+        (max(0, left), max(0, upper), min(image.width, right), min(image.height, lower))
+    )
     if not cut.square:
         return part
     side = max(part.size)

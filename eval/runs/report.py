@@ -16,7 +16,7 @@ from eval.runs.published import Published, published_for
 from eval.runs.run import Run, System
 from eval.runs.special import SHARED, SURENESS
 from eval.runs.worst import Worst, worst_queries
-from eval.tasks import LabelTask, QueryTask, Task
+from eval.tasks import LabelTask, Task
 from indexes.errors import UsageError
 
 SCHEMA_VERSION = 1
@@ -247,7 +247,7 @@ def _section(task: Task, columns: Sequence[Column], sheets: bool) -> Section:
     if isinstance(task, LabelTask):
         kinds = {f.metric for c in columns for f in c.figures}
         if task.headline == SURENESS:
-            metrics = tuple(sorted(kinds, reverse=True))
+            metrics = tuple(sorted(kinds))
         else:
             wanted = dict.fromkeys((task.headline, *task.metrics, "P@1", "balanced MAP@R"))
             metrics = tuple(name for name in wanted if name in kinds)

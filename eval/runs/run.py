@@ -1,10 +1,10 @@
 """A run: one benchmark's tasks, what was asked of them, and with what, in one folder.
 
-    run.json        what was run, with what, when
-    tasks/          the questions, so that a run is measured without its data
-    vectors/        every vector, chunk by chunk
-    answers/        of query tasks: ids and scores of the first ones
-    measured/       figures of single queries and in the mean, made from the above at any time
+run.json        what was run, with what, when
+tasks/          the questions, so that a run is measured without its data
+vectors/        every vector, chunk by chunk
+answers/        of query tasks: ids and scores of the first ones
+measured/       figures of single queries and in the mean, made from the above at any time
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Run:
         run = cls(path, document, {})
         try:
             digests = dict(document["tasks"])
-            document["systems"], document["encoders"], document["seed"]  # noqa: B018
+            dict(document["systems"]), dict(document["encoders"]), int(document["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(about) from error
         for name, digest in digests.items():

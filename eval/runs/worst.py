@@ -70,9 +70,7 @@ def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[W
         chosen.append((float(one.values[at]), figure, int(one.numbers[at])))
     chosen.sort(key=lambda entry: entry[0])
     if isinstance(task, LabelTask):
-        return [
-            _of_labels(run, task, system, f.row, f.judge, n, v) for v, f, n in chosen[:QUERIES]
-        ]
+        return [_of_labels(run, task, system, f.row, f.judge, n, v) for v, f, n in chosen[:QUERIES]]
     answers = Answers.load(run.answers_path(task.name, system), len(queries_of(task)))
     return [_of_queries(task, answers, f.row, n, v) for v, f, n in chosen[:QUERIES]]
 

@@ -162,13 +162,9 @@ def _labels(
     return LabelTask(name, SOURCE, images, labels, metrics=metrics, crossed=crossed)
 
 
-def _abstention(
-    images: Mapping[str, Path], of: Mapping[str, Mapping[str, str]]
-) -> LabelTask:
+def _abstention(images: Mapping[str, Path], of: Mapping[str, Mapping[str, str]]) -> LabelTask:
     """Things drawn in lines have no material."""
-    labels = {
-        key: (APPLIES if values["material"] else ABSENT,) for key, values in of.items()
-    }
+    labels = {key: (APPLIES if values["material"] else ABSENT,) for key, values in of.items()}
     return LabelTask(
         "world-abstention",
         SOURCE,
@@ -215,7 +211,7 @@ def _focus(
     questions: int,
     random: np.random.Generator,
 ) -> QueryTask:
-    """Find the one picture with the reference's value; all others share some other value with it."""
+    """Find the one picture with the reference's value; the others share some other value."""
     pool = _Pool(of, random)
     parts: list[Part] = []
     for factor in FACTORS:
@@ -254,9 +250,7 @@ def _template(
     pool: _Pool,
     gallery: Sequence[str],
 ) -> Query:
-    return Query(
-        f"{part}-{len(before)}", reference, text, {target[0]: 1.0}, pool.order(gallery)
-    )
+    return Query(f"{part}-{len(before)}", reference, text, {target[0]: 1.0}, pool.order(gallery))
 
 
 def _change(

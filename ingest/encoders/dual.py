@@ -214,11 +214,12 @@ class _TransformersTowers:
         return given
 
     def tokens(self, texts: Sequence[str]) -> Given:
-        # SigLIP was trained on texts in small letters, padded to the full length, and unmasked.
+        # SigLIP was trained on texts in small letters, filled up on the right, and unmasked.
         read = [text.lower() for text in texts] if self._siglip else list(texts)
         given = self._tokenizer(
             read,
             padding="max_length" if self._siglip else True,
+            padding_side="right" if self._siglip else None,
             truncation=True,
             max_length=self._longest,
             return_tensors="pt",
