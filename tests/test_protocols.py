@@ -256,7 +256,7 @@ def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
         ([{"path": "met/a/1.jpg", "class_id": []}], "entry 0 has no label"),
         ([{"path": "../x.jpg", "class_id": 3}], r"names '\.\./x\.jpg', which is not below"),
         ([{"path": "met/a/1.jpg", "class_id": 99}], "no label of test.json is in index.json"),
-        ({"path": "met/a/1.jpg"}, "must be a list of entries"),
+        ({"path": "met/a/1.jpg"}, "must be a list of objects"),
     ):
         published.write_json(lists / "test.json", entries)
         with pytest.raises(DataError, match=sentence):

@@ -135,11 +135,15 @@ def test_questions_without_their_pictures_are_left_out_of_a_partial_task(tmp_pat
 @pytest.mark.parametrize(
     ("task", "edit", "sentence"),
     [
-        ("focus_object", lambda t: [{**t[0], "gallery": 3}], "its gallery is not a list"),
+        (
+            "focus_object",
+            lambda t: [{**t[0], "gallery": 3}],
+            "entry 0: 'gallery' is 3 in place of a list of objects",
+        ),
         (
             "focus_object",
             lambda t: [{**t[0], "reference": {}}],
-            "template 0 has a picture without val_image_id",
+            "entry 0: 'reference' is {} in place of an object with 'val_image_id'",
         ),
         (
             "focus_object",
@@ -247,6 +251,7 @@ def test_cirr_leaves_the_reference_out_and_has_groups(tmp_path: Path) -> None:
     [
         (lambda e: {**e, "target_hard": "dev-50-0-img0"}, "target_hard .* is not in its group"),
         (lambda e: {**e, "img_set": {"members": ["a"]}}, "has no group of six pictures"),
+        (lambda e: {**e, "img_set": 3}, "'img_set' is 3 in place of an object with 'members'"),
         (lambda e: {**e, "target_hard": e["reference"]}, "is its own answer"),
         (
             lambda e: {
@@ -301,7 +306,7 @@ def test_fashioniq_whose_lists_do_not_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has the picture shirt2 twice"):
         load("fashioniq", folder)
     change(folder / "captions" / "cap.dress.val.json", lambda e: [{**e[0], "captions": ["x"]}])
-    with pytest.raises(DataError, match="entry 0 has not two captions"):
+    with pytest.raises(DataError, match=r"entry 0: 'captions' is .* in place of a list of 2 texts"):
         load("fashioniq", folder)
 
 
