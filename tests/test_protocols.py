@@ -325,6 +325,14 @@ def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_pat
     assert task.labels["background color"]["cars/2.png"] == ("black",)
 
 
+@pytest.mark.parametrize("frame", ["nan", "inf", "one", ""])
+def test_a_frame_that_is_no_number_is_told(tmp_path: Path, frame: str) -> None:
+    path = published.synthetic_cars(tmp_path) / "cars.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("1001,", f"{frame},"))
+    with pytest.raises(DataError, match=f"has '{frame}' for a number in 'frame'"):
+        protocol_of("synthetic_cars").load(tmp_path, expected=ANY)
+
+
 @pytest.mark.parametrize(
     ("hsv", "name"),
     [

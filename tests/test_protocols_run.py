@@ -1,9 +1,12 @@
-"""Every kind of benchmark, from its published files to its figures: asked, stored, measured."""
+"""Every kind of benchmark: from its published files to its figures, and with damaged files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import published
 import pytest
@@ -14,6 +17,7 @@ from eval.runs.asking import ask
 from eval.runs.measuring import measure
 from eval.runs.run import RANDOM, Run
 from eval.tasks import LabelTask
+from indexes.errors import DataError
 
 Build = Callable[[Path], Path]
 
@@ -79,3 +83,76 @@ def test_held_back_answers_give_no_figures(
     run = Run.begin(tmp_path / "run", name, {"split": split}, (task,))
     ask(run, [])
     assert measure(run) == []
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where every value inside a JSON value is."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, one in inner:
+        yield (*path, key)
+        if isinstance(one, dict | list):
+            yield from _places(one, (*path, key))
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("clevr4", published.clevr4),
+        ("uned-met", lambda folder: published.uned(folder, "met", True)),
+        ("genecis", published.genecis),
+        ("circo", published.circo),
+        ("cirr", published.cirr),
+        ("fashioniq", published.fashioniq),
+    ],
+)
+def test_whatever_stands_in_a_json_file_is_read_or_told(
+    name: str, build: Build, tmp_path: Path
+) -> None:
+    folder = build(tmp_path)
+    random = Random(0)
+    told = 0
+    for file in sorted(folder.rglob("*.json")):
+        text = file.read_text(encoding="utf-8")
+        places = list(_places(json.loads(text)))
+        for path in random.sample(places, min(12, len(places))):
+            content = json.loads(text)
+            inner = content
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = random.choice([None, 5, -1.5, "x", "", [], {}, [1], True])
+            file.write_text(json.dumps(content), encoding="utf-8")
+            try:
+                protocol_of(name).load(folder, expected=Expected(), partial=random.random() < 0.5)
+            except DataError:
+                told += 1
+        file.write_text(text, encoding="utf-8")
+    assert told > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("movie_posters", published.movie_posters),
+        ("deepfashion", published.deepfashion),
+        ("synthetic_cars", published.synthetic_cars),
+        ("inquire", published.inquire),
+        ("inquire-rerank", published.inquire_rerank),
+        ("sorce", published.sorce),
+    ],
+)
+def test_a_table_cut_anywhere_is_read_or_told(name: str, build: Build, tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    random = Random(0)
+    told = 0
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
+            continue
+        whole = file.read_bytes()
+        for _ in range(15):
+            file.write_bytes(whole[: random.randrange(len(whole))])
+            try:
+                protocol_of(name).load(folder, expected=Expected())
+            except DataError:
+                told += 1
+        file.write_bytes(whole)
+    assert told > 5
