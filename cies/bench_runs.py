@@ -213,7 +213,7 @@ def run_report(paths: Sequence[Path], output: Path | None, title: str | None) ->
     heading = title or f"Benchmark: {', '.join(names)}"
     found = report(runs)
     place = output or paths[0] / "report"
-    document = json.dumps(found.to_json(), indent=1, allow_nan=False)
+    document = json.dumps(found.to_json(), allow_nan=False)
     forms = {
         "report.json": document + "\n",
         "report.md": as_markdown(found, heading),

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from cies.pages.style import text
 
 #: Classes of series, in order; :data:`STYLE` has their colors.
-SERIES = 8
+SERIES = 12
 
 STYLE = """
 :root { --s0: #1f5fbf; --s1: #b3541e; --s2: #1a7f4b; --s3: #8a3ea8; --s4: #a3323f; --s5: #4f6b7a;
-  --s6: #8a6d00; --s7: #0b7285; --cool: #1f5fbf; --hot: #b3541e; --on: #fff; }
+  --s6: #8a6d00; --s7: #0b7285;
+  --s8: #d6336c; --s9: #5c940d; --s10: #6741d9; --s11: #868e96;
+  --cool: #1f5fbf; --hot: #b3541e; --on: #fff; }
 @media (prefers-color-scheme: dark) { :root { --s0: #7fb0ff; --s1: #f0a06a; --s2: #5fd39a;
-  --s3: #d49cf0; --s4: #f08a96; --s5: #a9c3d2; --s6: #e0c04a; --s7: #66d1e0; --cool: #3f7fdf;
+  --s3: #d49cf0; --s4: #f08a96; --s5: #a9c3d2; --s6: #e0c04a; --s7: #66d1e0;
+  --s8: #faa2c1; --s9: #a9e34b; --s10: #b197fc; --s11: #ced4da;
+  --cool: #3f7fdf;
   --hot: #d9773a; --on: #fff; } }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--text); }
@@ -47,6 +51,11 @@ class Bar:
 
 def _x(value: float) -> str:
     return f"{value:.1f}"
+
+
+def _short(value: float) -> str:
+    """Two places, and no sign before a zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def key(names: Sequence[str]) -> str:
@@ -146,7 +155,7 @@ def heat(
                 f'<g><rect x="{left + side * j}" y="{y}" width="{side - 2}" height="{side - 2}" '
                 f'rx="4" style="fill:var(--{color});fill-opacity:{0.05 + 0.95 * shade:.2f}"/>'
                 f'<text x="{_x(left + side * (j + 0.5) - 1)}" y="{_x(y + side / 2 + 3)}" '
-                f'text-anchor="middle"{dark}>{value:.2f}</text>'
+                f'text-anchor="middle"{dark}>{_short(value)}</text>'
                 f"<title>{text(row)} judged by {text(column)}: {value:.3f} over chance</title></g>"
             )
     return _svg(width, height, about, parts)

@@ -19,6 +19,9 @@ FOLDER = "folder"
 #: Pictures of the world by default.
 WORLD_PICTURES = 2000
 
+#: Their side in pixels.
+WORLD_SIZE = 256
+
 #: Methods asked by default of the world; regional takes many times as long as all others, and its
 #: five vectors a picture are not compared by plain cosines.
 WORLD_METHODS = ("dior", "generative", "clip", "indirect", "crl", "clay")
@@ -57,7 +60,7 @@ def tasks_of(
         if unknown:
             raise UsageError(f"world has no option '{min(unknown)}'; it has: pictures.")
         count = _number(options.get("pictures", str(WORLD_PICTURES)))
-        return world_tasks(data or place, count, seed, progress=progress)
+        return world_tasks(data or place, count, seed, WORLD_SIZE, progress=progress)
     if name != FOLDER and name not in PROTOCOLS:
         raise UsageError(
             f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, {', '.join(PROTOCOLS)}."

@@ -116,8 +116,8 @@ class Side:
             )
         return side
 
-    def systems(self) -> dict[tuple[str, str], System]:
-        """Task and a name within it to a system.
+    def systems(self) -> dict[tuple[str, str | None], System]:
+        """Task and composer, or ``None`` for the one system chosen by its name, to a system.
 
         Raises:
             UsageError: if the run has several encoders and none is chosen.
@@ -125,7 +125,7 @@ class Side:
         every = [(task, s) for task in self.run.tasks for s in self.run.systems(task)]
         encoders = list(self.run.document["encoders"])
         if self.chosen and self.chosen not in encoders:
-            return {(task, ""): s for task, s in every if s.name == self.chosen}
+            return {(task, None): s for task, s in every if s.name == self.chosen}
         mine = [
             name
             for name in encoders
@@ -168,7 +168,7 @@ def compare(first: Side, second: Side) -> Comparison:
     one, other = first.systems(), second.systems()
     pairs = []
     for task, key in one:
-        there = [b for (t, k), b in other.items() if t == task and (k == key or "" in (k, key))]
+        there = [b for (t, k), b in other.items() if t == task and (k == key or None in (k, key))]
         if task in same and len(there) == 1:
             pairs.append((task, one[task, key], there[0]))
     if not pairs or (first.run.path == second.run.path and all(a == b for _, a, b in pairs)):

@@ -206,6 +206,14 @@ def _matrices(section: Section) -> list[str]:
         rows = []
         for row in section.rows:
             cells = [column.cell(row, judge, "MAP@R") for judge in section.rows]
-            rows.append([row, *("" if c is None else f"{c.corrected:.2f}" for c in cells)])
+            rows.append(
+                [
+                    row,
+                    *(
+                        "" if c is None else f"{c.corrected:.2f}".replace("-0.00", "0.00")
+                        for c in cells
+                    ),
+                ]
+            )
         lines += table(["condition", *section.rows], rows)
     return lines

@@ -216,7 +216,8 @@ class Run:
     def _job(self, name: str, made: Mapping[str, Any]) -> Job:
         path = self.path / "vectors" / name / "job.json"
         about = read_json(path)
-        job = Job(about["kind"], made, tuple(about["ids"]), tuple(about["conditions"]))
+        ids, conditions = tuple(about["ids"]), tuple(about["conditions"])
+        job = Job(about["kind"], made, ids, conditions, about["chunk"])
         if job.name != name:
             raise damaged(path)
         return job

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,26 @@ class Job:
         made_by: method, model, revision and settings of the encoder.
         ids: of the pictures, or the texts themselves.
         conditions: as typed.
+        chunk: pictures or texts in a file.
     """
 
     kind: str
     made_by: Mapping[str, Any]
     ids: tuple[str, ...]
     conditions: tuple[str, ...]
+    chunk: int = field(default_factory=lambda: CHUNK)
 
     @property
     def name(self) -> str:
         """The job's folder: a digest of all that it is."""
-        every = [self.kind, dict(self.made_by), self.ids, self.conditions]
+        every = [self.kind, dict(self.made_by), self.ids, self.conditions, self.chunk]
         whole = json.dumps(every, sort_keys=True).encode()
         return f"{self.made_by['method']}-{hashlib.sha256(whole).hexdigest()[:16]}"
 
     @property
     def chunks(self) -> int:
         """How many files it makes."""
-        return -(-len(self.ids) // CHUNK)
+        return -(-len(self.ids) // self.chunk)
 
 
 def made_by(encoder: Encoder) -> dict[str, Any]:
@@ -131,13 +133,13 @@ class VectorStore:
         conditions = [Condition.parse(name) for name in job.conditions]
         for number in todo:
             started = time.monotonic()
-            ids = job.ids[number * CHUNK : (number + 1) * CHUNK]
+            ids = job.ids[number * job.chunk : (number + 1) * job.chunk]
             if job.kind == TEXTS:
                 reading = encoder.read_text(ids, conditions, words=False)
             else:
                 reading = encoder.read(load(ids), conditions)
             self._write(job, number, reading, time.monotonic() - started)
-            tell(min(len(job.ids), (number + 1) * CHUNK), len(job.ids))
+            tell(min(len(job.ids), (number + 1) * job.chunk), len(job.ids))
 
     def _begin(self, place: Path, job: Job, encoder: Encoder) -> None:
         """Note what the job is, or check that it goes on as it was begun."""
@@ -158,6 +160,7 @@ class VectorStore:
                 "kind": job.kind,
                 "made_by": dict(job.made_by),
                 "conditions": list(job.conditions),
+                "chunk": job.chunk,
                 "device": encoder.device,
                 "threads": encoder.threads,
                 "versions": versions(),
@@ -189,7 +192,7 @@ class VectorStore:
         """
         path = self._path(job, number)
         arrays = read_arrays(path)
-        count = min(CHUNK, len(job.ids) - number * CHUNK)
+        count = min(job.chunk, len(job.ids) - number * job.chunk)
         if arrays.get("vectors", np.empty(0)).shape[:2] != (count, len(job.conditions)):
             raise damaged(path)
         return arrays
@@ -268,7 +271,7 @@ class Table:
                 continue
             column = job.conditions.index(condition)
             for number in range(job.chunks):
-                ids = job.ids[number * CHUNK : (number + 1) * CHUNK]
+                ids = job.ids[number * job.chunk : (number + 1) * job.chunk]
                 here = [(row, key) for row, key in enumerate(ids) if key in left]
                 if here:
                     arrays = self._store.chunk(job, number)
