@@ -169,6 +169,7 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
             True,
         ),
         ("cies models --json", "models --json", {"hub[].runs_on", "families"}, True),
+        ("cies bench list --json", "bench list --json", {"protocols[].options[].about"}, True),
     ],
 )
 def test_a_document_is_as_the_page_says(
