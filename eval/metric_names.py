@@ -15,6 +15,7 @@ from eval.metrics import (
     average_precision_at_r,
     capped_recall_at,
     hit_rate,
+    modified_precision_at,
     ndcg,
     precision_at,
     r_precision,
@@ -145,7 +146,11 @@ _FAMILIES: Mapping[
         hit_rate,
         _k,
     ),
-    "mMP@k": ("Right answers among the first k, over min(k, R) (UnED).", capped_recall_at, _k),
+    "mMP@k": (
+        "P(min(k, R)): right answers among the first min(k, R), over as many (UnED).",
+        modified_precision_at,
+        lambda ranked, k: np.minimum(k, ranked.relevant),
+    ),
     "R-precision": ("P(R).", lambda ranked, k: r_precision(ranked), _r),
     "MAP@R": (
         "Sum of P(i) rel(i) for i up to R, over R.",

@@ -50,11 +50,18 @@ def true_recall_at(ranked: Ranked, k: int) -> Scores:
 
 
 def capped_recall_at(ranked: Ranked, k: int) -> Scores:
-    """Capped recall@k: right answers among the first ``k``, divided by min(k, R).
-
-    With k = 5 this is UnED's mMP@5.
-    """
+    """Capped recall@k: right answers among the first ``k``, divided by min(k, R)."""
     return hits_at(ranked, k) / np.minimum(k, ranked.relevant)
+
+
+def modified_precision_at(ranked: Ranked, k: int) -> Scores:
+    """Modified precision@k: P(min(k, R)). With k = 5 its mean is UnED's mMP@5.
+
+    UnED's code looks no further than R places where a query has fewer than ``k`` right answers;
+    capped recall looks at ``k``, and is never lower.
+    """
+    places = np.minimum(k, ranked.relevant)
+    return hits_at(ranked, places) / places
 
 
 def r_precision(ranked: Ranked) -> Scores:

@@ -61,7 +61,7 @@ SLOW = {
     "recall@3 (true)": lambda g: hits(g, 3) / relevant(g),
     "recall@3 (capped)": lambda g: hits(g, 3) / min(3, relevant(g)),
     "subset recall@2": lambda g: float(hits(g, 2) > 0),
-    "mMP@5": lambda g: hits(g, 5) / min(5, relevant(g)),
+    "mMP@5": lambda g: hits(g, min(5, relevant(g))) / min(5, relevant(g)),
     "R-precision": lambda g: hits(g, relevant(g)) / relevant(g),
     "MAP@R": lambda g: ap_sum(g, relevant(g)) / relevant(g),
     "MAP": lambda g: ap_sum(g, len(g)) / relevant(g),
@@ -154,7 +154,8 @@ def test_chance_equals_the_closed_forms() -> None:
         hit = chance_hit_rate_at(right, others, k)
         assert np.allclose(metric(f"recall@{k} (hit)").chance(ranked), hit, rtol=1e-12), k
         capped = np.minimum(k, others) * right / others / np.minimum(k, right)
-        assert np.allclose(metric(f"mMP@{k}").chance(ranked), capped, rtol=1e-12), k
+        assert np.allclose(metric(f"recall@{k} (capped)").chance(ranked), capped, rtol=1e-12), k
+        assert np.allclose(metric(f"mMP@{k}").chance(ranked), right / others, rtol=1e-12), k
     harmonic = np.array([np.sum(1 / np.arange(1, m + 1)) for m in others])
     full = (harmonic + (others - harmonic) * (right - 1) / (others - 1)) / others
     assert np.allclose(metric("MAP").chance(ranked), full, rtol=1e-12)
