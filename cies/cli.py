@@ -14,6 +14,7 @@ import typer
 from cies.cli_bench import bench
 from cies.cli_care import prune, repair, verify
 from cies.cli_completion import condition_names
+from cies.cli_conditions import conditions
 from cies.cli_config import config, defaults
 from cies.cli_index import index
 from cies.cli_search import search
@@ -31,6 +32,7 @@ from cies.encoder_words import (
     ModelOption,
     OtherGeometryOption,
     PromptOption,
+    SentencesOption,
     TokenOption,
 )
 from cies.words import (
@@ -64,6 +66,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench", no_args_is_help=True)
+app.add_typer(conditions, name="conditions")
 
 
 def _version(wanted: bool) -> None:
@@ -103,6 +106,7 @@ def ingest(
     max_side: MaxSideOption = None,
     attention: AttentionOption = None,
     compat: CompatOption = None,
+    sentences: SentencesOption = None,
     geometry: GeometryOption = None,
     device: DeviceOption = "auto",
     device_map: DeviceMapOption = None,
@@ -142,7 +146,12 @@ def ingest(
         run_plan(existing(place), *asked, device, geometry)
         return
     options = _options(
-        layer=layer, token=token, max_side=max_side, attention=attention, compat=compat
+        layer=layer,
+        token=token,
+        max_side=max_side,
+        attention=attention,
+        compat=compat,
+        sentences=sentences,
     )
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
@@ -223,22 +232,6 @@ def status(
         print_gone(document)
     else:
         print_status(document)
-
-
-@app.command()
-def conditions(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
-    """List the gallery's conditions."""
-    from cies.commands import gallery_status, print_conditions
-    from cies.console import print_json
-    from cies.settings import find_gallery
-    from indexes.gallery import Gallery
-
-    document = gallery_status(Gallery.open(find_gallery(gallery)))
-    if as_json:
-        kept = ("schema_version", "gallery", "conditions")
-        print_json({name: document[name] for name in kept})
-    else:
-        print_conditions(document)
 
 
 for command in (search, facets, outliers, dupes, prune, verify, repair, index, config):

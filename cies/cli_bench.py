@@ -7,10 +7,21 @@ from typing import Annotated, Optional
 
 import typer
 
+from cies.cli_runs import BenchGroup, bench_compare, bench_measure, bench_report, bench_run
 from cies.encoder_words import DeviceOption
 from cies.words import JsonOption
 
-bench = typer.Typer(help="Measure speed and quality, each claim beside what it is compared with.")
+bench = typer.Typer(
+    cls=BenchGroup,
+    help="Measure speed and quality, each claim beside what it is compared with.",
+    epilog="A benchmark's name is a command too: `cies bench world`, `cies bench folder --data "
+    "PHOTOS`, `cies bench circo --data ~/CIRCO`; `cies bench list` has them all.",
+)
+
+bench.command("run")(bench_run)
+bench.command("measure")(bench_measure)
+bench.command("compare")(bench_compare)
+bench.command("report")(bench_report)
 
 
 @bench.command("embed")
@@ -138,3 +149,49 @@ def bench_searching(
     from cies.bench_search import run_bench_search
 
     run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)
+
+
+@bench.command("list")
+def bench_listing(
+    name: Annotated[
+        Optional[str], typer.Argument(help="One benchmark, to see all it needs.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the published benchmarks: what they ask, where their data are, on what terms.
+
+    Example: cies bench list cub200
+    """
+    from cies.bench_list import run_bench_list
+
+    run_bench_list(name, as_json)
+
+
+@bench.command("check")
+def bench_checking(
+    file: Annotated[Path, typer.Argument(help="A file to be handed in, of CIRCO or CIRR.")],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The benchmark's folder, to check every picture too.")
+    ] = None,
+) -> None:
+    """Check a file that a test split is handed in by, before the server refuses it.
+
+    Example: cies bench check circo-test.json --data ~/CIRCO
+    """
+    from cies.bench_list import run_bench_check
+
+    run_bench_check(file, data)
+
+
+@bench.command("submit")
+def bench_submitting(
+    run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
+) -> None:
+    """Write what CIRCO's or CIRR's server takes of a run, and check it.
+
+    Example: cies bench submit runs/circo:"clip sum" -o handed-in
+    """
+    from cies.bench_list import run_bench_submit
+
+    run_bench_submit(run, output)

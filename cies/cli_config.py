@@ -29,6 +29,10 @@ def commands(app: typer.Typer, above: str = "") -> Iterator[tuple[str, Callable[
             yield f"{above} {one.name or one.callback.__name__}".strip(), one.callback
     for group in app.registered_groups:
         if group.typer_instance is not None:
+            # A group that does something by itself is a command, too.
+            own = group.typer_instance.registered_callback
+            if own is not None and own.callback is not None:
+                yield f"{above} {group.name}".strip(), own.callback
             yield from commands(group.typer_instance, f"{above} {group.name}".strip())
 
 

@@ -14,7 +14,6 @@ from indexes.errors import UsageError
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder as Method
 from ingest.encoders.factory import make_encoder
-from ingest.encoders.models import DEFAULT_MODEL
 from ingest.encoders.options import DiorOptions
 from ingest.images import UnreadableImage, decode, flattened
 from ingest.sources.factory import located
@@ -43,7 +42,7 @@ class Encoder:
     @classmethod
     def load(
         cls,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         *,
         method: str = "dior",
         prompt: str = "describe",
@@ -56,9 +55,12 @@ class Encoder:
         """Load a model.
 
         Args:
-            model: a built-in name, ``ORG/NAME[@REVISION]`` of the hub, or a folder.
-            method: how it embeds: ``dior``.
-            prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``.
+            model: a built-in name, ``ORG/NAME[@REVISION]`` of the hub, or a folder; for methods
+                that stand on a CLIP also ``open_clip:ARCH/WEIGHTS``. The method's built-in one
+                by default.
+            method: how it embeds: one of ``cies methods``, such as ``dior`` or ``clay``.
+            prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``, for
+                methods that ask an LVLM.
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``cuda:0,cuda:1`` for a copy on each.
             device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
@@ -66,8 +68,9 @@ class Encoder:
             options: what else may be chosen about the vectors.
 
         Raises:
-            UsageError: if there is no such method, prompt, layer or device.
-            ModelError: if the model cannot be had.
+            UsageError: if there is no such method, prompt, layer or device, or an option does
+                not apply to the method.
+            ModelError: if the model cannot be had, or is of another kind.
         """
         chosen = options or DiorOptions()
         return cls(make_encoder(method, model, prompt, dtype, device, force, chosen, device_map))

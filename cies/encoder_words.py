@@ -10,7 +10,9 @@ ModelOption = Annotated[
     Optional[str],
     typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
 ]
-MethodOption = Annotated[Optional[str], typer.Option(help="How to embed: dior.")]
+MethodOption = Annotated[
+    Optional[str], typer.Option(help="How to embed: dior, or another of `cies methods`.")
+]
 PromptOption = Annotated[
     Optional[str],
     typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
@@ -30,6 +32,10 @@ AttentionOption = Annotated[
 ]
 CompatOption = Annotated[
     Optional[str], typer.Option(help="reference, for the published code's vectors.")
+]
+SentencesOption = Annotated[
+    Optional[str],
+    typer.Option(help="What embeds the answers of --method generative; tiny-clip."),
 ]
 GeometryOption = Annotated[
     Optional[str],

@@ -43,6 +43,13 @@ class LabelTask:
         queries: ids that are asked with; ``None`` for all.
         gallery: ids that are ranked; ``None`` for all. A picture is never ranked for itself.
         headline: the metric the protocol is known by, such as ``MAP@R``.
+        metrics: what else the protocol publishes, such as ``P@1``.
+        views: picture's id to the thing it shows, where several pictures show one thing; other
+            views of the query's thing are not ranked. Empty where the protocol leaves out none.
+        notes: what a reader of results must know, a sentence each.
+        files: annotation files that were read, below the data's folder, to their SHA-256.
+        crossed: whether every condition is judged by every label, and not by its own alone, as
+            where conditions are other words for one another.
     """
 
     name: str
@@ -52,6 +59,11 @@ class LabelTask:
     queries: tuple[str, ...] | None = None
     gallery: tuple[str, ...] | None = None
     headline: str = "MAP@R"
+    metrics: tuple[str, ...] = ("P@1",)
+    views: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    crossed: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,10 @@ class QueryTask:
         metrics: names of what is measured, the headline first, such as ``mAP@5``.
         ties: how equal scores count; ``expected`` unless a protocol says otherwise.
         submission: name of the form that a held-back split is handed in by, or empty.
+        notes: what a reader of results must know, a sentence each.
+        files: annotation files that were read, below the data's folder, to their SHA-256.
+        conditions: whether the texts are conditions, under which reference and candidates are to
+            be alike, and not changes or descriptions.
     """
 
     name: str
@@ -129,6 +145,9 @@ class QueryTask:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     ties: str = "expected"
     submission: str = ""
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    conditions: bool = False
 
 
 Task = LabelTask | QueryTask

@@ -8,6 +8,7 @@
     |  |- GalleryLocked
     |  |- GalleryMismatch
     |- ModelError             5   a model cannot be had, or cannot do what is asked
+    |- DataError              5   a data set is missing, incomplete, or not as published
 
 Each message is one sentence that names the file or option and the way out. The command line
 prints it and leaves with the code; nothing below the command line ever exits.
@@ -52,5 +53,11 @@ class GalleryMismatch(GalleryError):
 
 class ModelError(CiesError):
     """A model cannot be had, or cannot do what is asked of it."""
+
+    exit_code = 5
+
+
+class DataError(CiesError):
+    """A benchmark's data are missing, incomplete, or not as published."""
 
     exit_code = 5

@@ -1,7 +1,8 @@
 """The gallery: a folder of Lance tables that remembers what it holds and how it was made.
 
 ==========  ==================================================================================
-manifest    key, value (JSON): format version and geometry, and one entry a vector table
+manifest    key, value (JSON): format version and geometry, one entry a vector table, one a
+            source, and one a condition whose list of words is its own
 files       path -> content key, size, time, and what became of it
 images      content key -> what is known of the picture
 listings    path -> the user's table that lists it, and the columns that table brought
@@ -224,6 +225,12 @@ class Gallery:
     def sources(self) -> dict[str, dict[str, Any]]:
         """What was ingested before, by its stored path, with the options it was scanned by."""
         prefix = "source:"
+        entries = sorted(self._manifest().items())
+        return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
+
+    def words(self) -> dict[str, dict[str, Any]]:
+        """The lists of words that were made or edited for this gallery, by condition."""
+        prefix = "words:"
         entries = sorted(self._manifest().items())
         return {k.removeprefix(prefix): v for k, v in entries if k.startswith(prefix)}
 

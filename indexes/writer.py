@@ -153,6 +153,16 @@ class Writer:
         self._table("manifest").delete([f"source:{source}"])
         write_copy(self._database)
 
+    def put_words(self, condition: str, entry: Mapping[str, Any]) -> None:
+        """Remember a condition's list of words, in place of the one there was."""
+        self._table("manifest").upsert(manifest_row(f"words:{condition}", entry))
+        write_copy(self._database)
+
+    def forget_words(self, condition: str) -> None:
+        """Forget a condition's list of words."""
+        self._table("manifest").delete([f"words:{condition}"])
+        write_copy(self._database)
+
     def put_listings(self, rows: pa.Table) -> None:
         """Store what the user's tables say of files.
 

@@ -61,7 +61,7 @@ def same_name(first: str, second: str) -> bool:
     """Whether two names differ at most in case, spelling (color, colour), separators, and how
     Unicode writes an accent.
     """
-    return _folded(first) == _folded(second)
+    return folded(first) == folded(second)
 
 
 def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Condition]:
@@ -75,7 +75,8 @@ def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Co
     return new
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as :func:`same_name` compares it."""
     plain = unicodedata.normalize("NFC", name).casefold()
     words = plain.replace("_", " ").replace("-", " ").split()
     return " ".join(_SPELLINGS.get(word, word) for word in words)

@@ -283,3 +283,12 @@ def load(path: Path) -> Picture:
         UnreadableImage: with the reason.
     """
     return decode(read_bytes(path).data)
+
+
+def reduced(image: Image.Image, side: int) -> Image.Image:
+    """A picture at most so long, in pixels; the picture itself where it is."""
+    if max(image.size) <= side:
+        return image
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small

@@ -13,13 +13,12 @@ from eval.school.model import make_clip, make_clip_processor
 from indexes.errors import ModelError
 from indexes.vectors import unit
 from ingest.encoders.dual import DualEncoder
-from ingest.encoders.indirect import COMPONENTS, PATIENCE, RATE, SPREAD, fit, project
+from ingest.encoders.indirect import COMPONENTS, PATIENCE, RATE, first_map, fit, project
 
 
 def independent_fit(texts: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, float]:
     """The same descent in float64, gradient and Adam written out by hand."""
-    first = torch.randn(components, texts.shape[1], generator=torch.Generator().manual_seed(seed))
-    u = SPREAD * first.double().numpy()
+    u = first_map(components, texts.shape[1], seed).astype(np.float64)
     x = texts.astype(np.float64)
     mean, square = np.zeros_like(u), np.zeros_like(u)
     best, kept, since, step = np.inf, u.copy(), 0, 0

@@ -127,6 +127,18 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
         ),
         ("cies status --json", "status -g {gallery} --failed --json", {"failed_by_status"}, False),
         ("cies status --json", "conditions -g {gallery} --json", {"conditions[].name"}, False),
+        (
+            "cies conditions words --json",
+            "conditions words -g {gallery} --json",
+            {"lists[].aliases[]", "lists[].words[]"},
+            True,
+        ),
+        (
+            "cies conditions edit --json",
+            "conditions edit hue -g {gallery} --words red,blue --json",
+            {"words[]", "aliases[]"},
+            True,
+        ),
         ("cies facets --json", "facets -g {gallery} -c color --json", {"facets[].word"}, True),
         (
             "cies gallery --json",
@@ -157,6 +169,7 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
             True,
         ),
         ("cies models --json", "models --json", {"hub[].runs_on", "families"}, True),
+        ("cies bench list --json", "bench list --json", {"protocols[].options[].about"}, True),
     ],
 )
 def test_a_document_is_as_the_page_says(

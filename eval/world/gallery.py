@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Mapping
 
 from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.render import render
@@ -55,20 +55,49 @@ def write_world(
     scenes = sample_scenes(count, seed)
     names = [f"{number:05d}.jpg" for number in range(1, count + 1)]
     images, labels = folder / "images", folder / "labels.csv"
+    draw(images, dict(zip(names, scenes, strict=True)), size, workers, progress)
     try:
-        images.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            drawn = pool.map(_Draw(images, size), zip(names, scenes, strict=True), chunksize=16)
-            for number, _ in enumerate(drawn, start=1):
-                progress(number, count)
         with labels.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file", *FACTORS])
             for name, scene in zip(names, scenes, strict=True):
                 writer.writerow([name, *(scene.labels[factor] for factor in FACTORS)])
     except OSError as error:
-        raise CiesError(
-            f"Cannot write to {folder}: {(error.strerror or str(error)).lower()}; "
-            "choose another folder."
-        ) from error
+        raise _unwritable(folder, error) from error
     return labels
+
+
+def draw(
+    folder: Path,
+    scenes: Mapping[str, Scene],
+    size: int,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Render scenes to files.
+
+    Args:
+        folder: made if need be; files of the same name are replaced.
+        scenes: file name to what it shows.
+        size: side in pixels.
+        workers: processes to draw with; one a core by default.
+        progress: called with pictures drawn and to draw.
+
+    Raises:
+        CiesError: if the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            drawn = pool.map(_Draw(folder, size), scenes.items(), chunksize=16)
+            for number, _ in enumerate(drawn, start=1):
+                progress(number, len(scenes))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> CiesError:
+    return CiesError(
+        f"Cannot write to {folder}: {(error.strerror or str(error)).lower()}; choose another "
+        "folder."
+    )

@@ -127,6 +127,13 @@ class Encoder(ABC):
         """One line for people: what this is."""
 
     @property
+    def conditional(self) -> bool:
+        """Whether the condition makes a difference to a vector. Where it makes none, the vectors
+        without a condition are all there is to store.
+        """
+        return True
+
+    @property
     def device(self) -> str:
         """Kind of device it runs on, such as ``cpu`` or ``2 cuda``; empty if nobody knows."""
         return ""

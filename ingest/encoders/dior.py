@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Self, Sequence
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from ingest.conditions import Condition, PromptTemplate, prompt_template, same_n
 from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
 from ingest.encoders.devices import devices
 from ingest.encoders.layers import layer_count
-from ingest.encoders.lvlm import MAX_WORD_TOKENS, Lvlm
+from ingest.encoders.lvlm import Lvlm
 from ingest.encoders.models import BUILTIN, LoadedModel, ModelSource, find, load
 from ingest.encoders.options import DiorOptions
 from ingest.encoders.processors import ChatProcessor, Prepared, PromptWriter
 from ingest.encoders.runner import Runner
+from ingest.images import reduced
 
 #: Pictures in one forward pass: for small models, and for those of more than half a billion
 #: parameters.
@@ -47,6 +48,12 @@ class DiorEncoder(Encoder):
     """DIOR over any image-text-to-text model that transformers loads."""
 
     METHOD = "dior"
+
+    #: What may be chosen, of the fields of :class:`DiorOptions`.
+    CHOICES: tuple[str, ...] = ("layer", "token", "max_side", "attention", "compat")
+
+    #: How many tokens of an answer are wanted; ``None`` for its first word.
+    ANSWER_TOKENS: int | None = None
 
     def __init__(
         self,
@@ -68,15 +75,18 @@ class DiorEncoder(Encoder):
             copies: the same model on more devices; batches are dealt out to all of them.
 
         Raises:
-            UsageError: if there is no such template or layer.
+            UsageError: if there is no such template or layer, or the method lacks an option.
         """
+        options.check_for(self.METHOD, self.CHOICES)
         self._source = source
         self._loaded = loaded
         self._template = prompt_template(prompt)
+        self._ways = self.ways(self._template)
         self._force = force
         self._options = options.for_layers(layer_count(loaded.model))
         self._lvlms = [
-            Lvlm(each.model, each.processor.tokenizer, self._options) for each in (loaded, *copies)
+            Lvlm(each.model, each.processor.tokenizer, self._options, self.ANSWER_TOKENS)
+            for each in (loaded, *copies)
         ]
         self._lvlm = self._lvlms[0]
         tokenizer = loaded.processor.tokenizer
@@ -103,7 +113,7 @@ class DiorEncoder(Encoder):
         force: bool = False,
         options: DiorOptions = _DEFAULT,
         device_map: str | None = None,
-    ) -> DiorEncoder:
+    ) -> Self:
         """Load a model by name.
 
         Args:
@@ -121,12 +131,23 @@ class DiorEncoder(Encoder):
             ModelError: if the model cannot be had.
             UsageError: if there is no such template, layer or device.
         """
-        prompt_template(prompt)  # Before minutes of loading.
+        # Before minutes of loading.
+        cls.ways(prompt_template(prompt))
+        options.check_for(cls.METHOD, cls.CHOICES)
         source = find(model)
         loaded, *copies = [
             load(source, dtype, each, options.attention, device_map) for each in devices(device)
         ]
         return cls(source, loaded, prompt, force, options, copies)
+
+    @classmethod
+    def ways(cls, template: PromptTemplate) -> tuple[PromptTemplate, ...]:
+        """The questions put about a picture under each condition, in their order.
+
+        Raises:
+            UsageError: if the template has no such form.
+        """
+        return (template,)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -226,7 +247,7 @@ class DiorEncoder(Encoder):
         if len(images) > 1:
             most = 2 * self.runner.batch_size * len(self._lvlms)
             prepared = ahead(self._preparers, prepare, images, most)
-        reading = self._run(prepared, (len(images), len(conditions)), words)
+        reading = self._run(prepared, (len(images), len(conditions)), words, len(self._ways))
         before = self._timings.get(len(conditions), Timing(0, 0.0))
         spent = time.monotonic() - started
         timing = Timing(before.pictures + len(images), before.seconds + spent)
@@ -256,24 +277,36 @@ class DiorEncoder(Encoder):
             self._check_marks("text", text)
             self._check_words(text)
         prepared = (self._prepared_text(text, conditions) for text in texts)
-        return self._run(prepared, (len(texts), len(conditions)), words)
+        return self._run(prepared, (len(texts), len(conditions)), words, 1)
 
     def _writer(self, conditions: Sequence[Condition], text: str | None = None) -> PromptWriter:
         """What writes the prompts of some conditions, about pictures or one text."""
+        # A text has no parts to be asked about.
+        ways = self._ways if text is None else self._ways[:1]
+        asked = [(way, condition) for condition in conditions for way in ways]
         mean = self._options.token == "mean"
         return PromptWriter(
             self._loaded.processor,
-            [self._template.text(condition) for condition in conditions],
+            [way.text(condition) for way, condition in asked],
             self._options.compat is not None,
-            [self._template.begin(condition) for condition in conditions] if mean else None,
+            [way.begin(condition) for way, condition in asked] if mean else None,
             text,
         )
 
-    def _run(self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool) -> Reading:
-        """Read what is prepared: so many pictures or texts under so many conditions."""
-        vectors = np.empty((*shape, self.dimension), dtype=np.float32)
+    def _run(
+        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
+    ) -> Reading:
+        """Read what is prepared: so many pictures or texts under so many conditions, with so many
+        questions under each.
+        """
+        return self._asked(prepared, (shape[0], shape[1] * ways), words)
+
+    def _asked(self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool) -> Reading:
+        """Run what is prepared: so many pictures or texts with so many questions each."""
+        vectors = np.empty((*shape, self._lvlm.dimension), dtype=np.float32)
         chances = np.zeros(shape, dtype=np.float32)
         said = [[""] * shape[1] for _ in range(shape[0])]
+        understood = self._lvlm.word if self.ANSWER_TOKENS is None else self._lvlm.answer
         for rows, last in self.runner.run(prepared, words):
             vectors[rows] = last.states.numpy()
             if not (words and self._options.speaks):
@@ -281,9 +314,9 @@ class DiorEncoder(Encoder):
             tokens, sure = last.tokens.tolist(), last.probabilities.tolist()
             for place, row in enumerate(rows):
                 for k in range(shape[1]):
-                    word = self._lvlm.word(tokens[place][k], sure[place][k])
+                    word = understood(tokens[place][k], sure[place][k])
                     said[row][k], chances[row, k] = word
-        flat = unit(vectors.reshape(-1, self.dimension))
+        flat = unit(vectors.reshape(-1, vectors.shape[-1]))
         return Reading(flat.reshape(vectors.shape), said, chances)
 
     # -- pictures --------------------------------------------------------------------------
@@ -296,12 +329,7 @@ class DiorEncoder(Encoder):
         return own
 
     def _reduced(self, image: Image.Image) -> Image.Image:
-        side = self._options.max_side
-        if max(image.size) <= side:
-            return image
-        small = image.copy()
-        small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return small
+        return reduced(image, self._options.max_side)
 
     # -- texts -----------------------------------------------------------------------------
 
@@ -309,7 +337,7 @@ class DiorEncoder(Encoder):
         prepared = self._writer(conditions, text).prepare_text()
         settings = self._loaded.model.config.get_text_config()
         most = getattr(settings, "max_position_embeddings", None)
-        longest = max(map(len, prepared.prompts)) + MAX_WORD_TOKENS
+        longest = max(map(len, prepared.prompts)) + self._lvlm.said_tokens
         if most is not None and longest > most:
             raise UsageError(
                 f"The text is too long for {self._source.name}: with the question it comes to "

@@ -31,6 +31,9 @@ _DEFAULT = DiorOptions()
 
 _WORD = re.compile(r"\w[\w'’-]*")
 
+#: What stands around an answer, since the prompt ends in an opening quotation mark.
+_AROUND = " .\"'“”‘’"
+
 
 @dataclass(frozen=True)
 class LastStates:
@@ -51,14 +54,23 @@ class LastStates:
 class Lvlm:
     """A loaded model with its ways of running."""
 
-    def __init__(self, model: Any, tokenizer: Any, options: DiorOptions = _DEFAULT):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        options: DiorOptions = _DEFAULT,
+        answer_tokens: int | None = None,
+    ):
         """Settle how a model is run.
 
         Args:
             model: of transformers, in evaluation mode.
             tokenizer: the model's.
             options: which state is read; ``layer`` is -1 or less than the number of layers.
+            answer_tokens: how many tokens are said at most where the whole answer is wanted;
+                ``None`` for its first word.
         """
+        self._answer_tokens = answer_tokens
         self.model = model
         self.tokenizer = tokenizer
         self.options = options
@@ -73,7 +85,7 @@ class Lvlm:
         deeper = options.token == "first_generated" and options.layer != -1
         self.packs = self.family.mode == "packed" and options.compat is None and not deeper
         self.hints = Hints(model)
-        self._stops = _stop_tokens(model, tokenizer)
+        self._stops = stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
         self._lock = threading.Lock()
 
@@ -81,6 +93,11 @@ class Lvlm:
     def device(self) -> torch.device:
         """Where inputs go."""
         return input_device(self.model)
+
+    @property
+    def said_tokens(self) -> int:
+        """How many tokens are said at most."""
+        return self._answer_tokens or MAX_WORD_TOKENS
 
     @property
     def dimension(self) -> int:
@@ -117,7 +134,7 @@ class Lvlm:
                 return self._reference(moved, prompts, count)
             if self.packs:
                 packed = pack(prompts)
-                if self.hints.can_share(packed, MAX_WORD_TOKENS):
+                if self.hints.can_share(packed, self.said_tokens):
                     return self._packed(moved, packed, prompts, count, words, tails)
             return self._plain(moved, prompts, count, words, tails)
 
@@ -128,7 +145,7 @@ class Lvlm:
     def _steps(self, words: bool) -> int:
         """How many tokens are said at most."""
         if words:
-            return MAX_WORD_TOKENS
+            return self.said_tokens
         return 2 if self._after_saying else 1
 
     # -- reference -------------------------------------------------------------------------
@@ -280,9 +297,11 @@ class Lvlm:
         return all(self._ended(row) for row in tokens.flatten(0, 1).tolist())
 
     def _ended(self, tokens: Sequence[int]) -> bool:
-        """Whether the first word of what is said is complete."""
-        if tokens[-1] in self._stops:
+        """Whether what is wanted of what is said is complete: its first word, or all."""
+        if not self._stops.isdisjoint(tokens):
             return True
+        if self._answer_tokens is not None:
+            return False
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         found = _WORD.search(text)
         return bool(found and found.end() < len(text))
@@ -294,10 +313,7 @@ class Lvlm:
             tokens: what the model says, greedily.
             probabilities: of each of these tokens.
         """
-        for place, token in enumerate(tokens):
-            if token in self._stops:
-                tokens = tokens[:place]
-                break
+        tokens = self._until_stop(tokens)
         found = _WORD.search(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
         if found is None:
             return "", 0.0
@@ -310,8 +326,28 @@ class Lvlm:
                 break
         return word, probability
 
+    def answer(self, tokens: Sequence[int], probabilities: Sequence[float]) -> tuple[str, float]:
+        """All that is said, without the quotation marks around it, and its probability.
 
-def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+        Args:
+            tokens: what the model says, greedily; none of the prompt.
+            probabilities: of each of these tokens.
+        """
+        said = self._until_stop(tokens)
+        text = self.tokenizer.decode(list(said), skip_special_tokens=True)
+        probability = 1.0
+        for sure in probabilities[: len(said)]:
+            probability *= sure
+        plain = " ".join(text.split()).strip(_AROUND)
+        return plain, probability if plain else 0.0
+
+    def _until_stop(self, tokens: Sequence[int]) -> Sequence[int]:
+        ends = (place for place, token in enumerate(tokens) if token in self._stops)
+        return tokens[: next(ends, len(tokens))]
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end what a model says."""
     stops = model.generation_config.eos_token_id
     listed = stops if isinstance(stops, list) else [stops]
     return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)

@@ -23,11 +23,15 @@ BUILTIN = {
         "use --model with a large LVLM for photographs"
     ),
     "tiny-clip": (
-        "the built-in CLIP that DIOR is compared with; it answers no questions, so that --model "
-        "takes tiny-lvlm"
+        "the built-in CLIP, schooled on the same pictures; for --method clip and the views, since "
+        "it answers no questions"
     ),
 }
 DEFAULT_MODEL = "tiny-lvlm"
+DEFAULT_CLIP = "tiny-clip"
+
+#: What names of models begin with that open_clip loads.
+OPEN_CLIP = "open_clip:"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -151,7 +155,7 @@ def load(
             raise ModelError(
                 f"{source.name} is of type '{config.model_type}', which does not answer "
                 "questions about pictures; name an image-text-to-text model such as "
-                "Qwen/Qwen2.5-VL-3B-Instruct."
+                "Qwen/Qwen2.5-VL-3B-Instruct, or give --method clip if it is a CLIP."
             )
         own: Any = torch.float32 if dtype == "float32" else "auto"
         if device_map is not None:

@@ -1,4 +1,7 @@
-"""What a researcher may choose about DIOR's vectors, checked before anything heavy is loaded."""
+"""What a researcher may choose about an encoder's vectors, checked before anything heavy is loaded.
+
+Most of it is about DIOR; :meth:`DiorOptions.check_for` refuses what another method does not have.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,8 @@ class DiorOptions:
             picture at a time: a pass for each condition, token positions counted along one axis
             even where the model has three, the processor as it comes, tiles included. They are
             scaled to unit length, as all vectors here, and words come out empty.
+        sentences: what embeds the answers of ``generative``: a dual encoder or a model of
+            sentence-transformers, by built-in name, ``ORG/NAME[@REVISION]``, or folder.
 
     Raises:
         UsageError: naming the option and what it may be.
@@ -55,6 +60,7 @@ class DiorOptions:
     max_side: int = 700
     attention: str = "sdpa"
     compat: str | None = None
+    sentences: str = "tiny-clip"
 
     def __post_init__(self) -> None:
         if not _whole(self.layer) or self.layer < -1:
@@ -87,6 +93,23 @@ class DiorOptions:
         """Whether words come with the vectors."""
         return self.layer == -1 and self.compat is None
 
+    def check_for(self, method: str, names: Iterable[str]) -> None:
+        """Refuse choices that a method does not have.
+
+        Args:
+            method: its name.
+            names: of the choices it has.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        for name, value in asdict(self).items():
+            if value != getattr(_DEFAULT, name) and name not in names:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} {value} does not apply to the method {method}; "
+                    "leave it out."
+                )
+
     def for_layers(self, count: int) -> DiorOptions:
         """The same choices for a model of so many layers, the last one called -1.
 
@@ -107,7 +130,7 @@ class DiorOptions:
         before are still recognised.
         """
         kept = asdict(self)
-        for name in ("attention", "compat"):
+        for name in ("attention", "compat", "sentences"):
             if kept[name] == getattr(_DEFAULT, name):
                 del kept[name]
         return kept

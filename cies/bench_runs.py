@@ -1,0 +1,224 @@
+"""``cies bench NAME`` and what is made of its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cies.console import counter, print_json, print_table, say
+from eval.runs.asking import Asked, ask
+from eval.runs.benchmarks import WORLD, WORLD_METHODS, tasks_of
+from eval.runs.compare import Comparison, Side, compare
+from eval.runs.files import write_bytes
+from eval.runs.markdown import as_markdown, headline_rows
+from eval.runs.measuring import measure
+from eval.runs.report import Report, report
+from eval.runs.run import Run
+from indexes.errors import UsageError
+from ingest.encoders.base import Encoder
+from ingest.pipeline import Progress
+
+
+def run_benchmark(
+    name: str,
+    data: Path | None,
+    output: Path | None,
+    methods: Sequence[str],
+    model: str | None,
+    options: Sequence[str],
+    partial: bool,
+    how: Mapping[str, Any],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Ask, store, measure, and print the headlines.
+
+    Raises:
+        UsageError: if something asked for does not exist or does not fit the run folder.
+        DataError: if the data are not as published.
+        ModelError: if a model cannot be had or cannot serve a condition.
+        CiesError: if a picture cannot be read or the run is damaged.
+    """
+    given = dict(_option(text) for text in options)
+    place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
+    asked = _asked(methods or _default(name), model, dict(how) | _forced(name, how))
+    with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
+        tasks = tasks_of(
+            name,
+            data,
+            given,
+            partial,
+            seed,
+            place / "pictures",
+            lambda done, total: show(Progress(done, total, done, 0)),
+        )
+    run = Run.begin(place, name, given, tasks, seed)
+    with counter("Embedding") as show:
+
+        def tell(what: str, done: int, total: int) -> None:
+            show(Progress(done, total, done, 0))
+
+        ask(run, asked, tell=tell, note=say)
+    measure(run, lambda line: say(f"  {line}"))
+    _print(report([run], sheets=False), as_json)
+    say(f"Stored in {place}; `cies bench report {place}` writes a page of it.")
+
+
+def _forced(name: str, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The world asks in other words too, which shows what a model makes of them."""
+    return {"force": True} if name == WORLD else {}
+
+
+def _default(name: str) -> Sequence[str]:
+    return WORLD_METHODS if name == WORLD else ("dior",)
+
+
+def _last(data: Path) -> str:
+    return data.resolve().name
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise UsageError(f"--option {text}: write it as NAME=VALUE, such as gallery=split.")
+    return name.strip(), value.strip()
+
+
+def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[Asked]:
+    """Encoders to be asked.
+
+    Raises:
+        UsageError: if there is no such method, or one model is given to several.
+    """
+    from ingest.encoders.factory import METHODS
+
+    if model is not None and len(methods) > 1:
+        raise UsageError(
+            "--model is given, and several methods; write each as METHOD:MODEL instead."
+        )
+    found: dict[str, Asked] = {}
+    for text in methods:
+        method, _, own = text.partition(":")
+        chosen = own or model
+        if method not in METHODS:
+            raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
+        name = method if chosen is None else f"{method} {chosen}"
+        wanted = {"method": method, "model": chosen or METHODS[method].model}
+        wanted |= {key: value for key, value in how.items() if key != "device"}
+        found[name] = Asked(name, wanted, _maker(method, chosen, how))
+    clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
+    return [
+        replace(one, plain=METHODS[one.wanted["method"]].kind == "stored" or model not in clips)
+        for one in found.values()
+        for model in [one.wanted["model"]]
+    ]
+
+
+def _maker(method: str, model: str | None, how: Mapping[str, Any]) -> Callable[[], Encoder]:
+    def make() -> Encoder:
+        from ingest.encoders.factory import make_encoder
+
+        return make_encoder(method, model, **how)
+
+    return make
+
+
+def run_measure(path: Path, again: bool, as_json: bool) -> None:
+    """Measure a run and print the headlines.
+
+    Raises:
+        UsageError: if the folder is no run.
+        CiesError: if it is damaged.
+    """
+    run = Run.open(path)
+    measure(run, lambda line: say(f"  {line}"), again)
+    _print(report([run], sheets=False), as_json)
+
+
+def _print(found: Report, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_json())
+        return
+    for section in found.sections:
+        head, rows = headline_rows(section, section.headline)
+        print_table(head, rows, f"{section.task.name}: {section.headline}", head[1:])
+
+
+def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
+    """Print what differs.
+
+    Raises:
+        UsageError: if the two have nothing to compare.
+        CiesError: if one is damaged.
+    """
+    sides = Side.of(first), Side.of(second)
+    found = compare(*sides)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if found.settings:
+        print_table(["setting", first, second], found.settings, "What is not the same")
+    else:
+        say("Both were made in the same way.")
+    shown = [d for d in found.differences if every or _headline(sides[0].run, d.task) == d.metric]
+    shown = [d for d in shown if every or d.judge in ("", d.row)]
+    rows = [
+        [
+            d.task,
+            d.row,
+            *([d.judge] if every else []),
+            d.metric,
+            f"{d.first:.3f}",
+            f"{d.second:.3f}",
+            f"{d.difference:+.3f}",
+            f"[{d.low:+.3f}, {d.high:+.3f}]",
+            f"{d.p:.4f}",
+            f"{d.p_adjusted:.4f}",
+            str(d.queries),
+        ]
+        for d in shown
+    ]
+    judge = ["judged by"] if every else []
+    head = ["task", "row", *judge, "metric", "first", "second", "difference", "95 %", "p"]
+    print_table([*head, "p (Holm)", "queries"], rows, _pairs(found))
+
+
+def _pairs(found: Comparison) -> str:
+    named = dict.fromkeys(f"{a} and {b}" for _, a, b in found.pairs)
+    return "; ".join(named)
+
+
+def _headline(run: Run, task: str) -> str:
+    from eval.tasks import LabelTask
+
+    of = run.tasks[task]
+    return of.headline if isinstance(of, LabelTask) else of.metrics[0]
+
+
+def run_report(paths: Sequence[Path], output: Path | None, title: str | None) -> None:
+    """Write a report in three forms.
+
+    Raises:
+        UsageError: if a folder is no run.
+        CiesError: if one is damaged, or the report cannot be written.
+    """
+    from cies.pages.report import report_page
+
+    runs = [Run.open(path) for path in paths]
+    names = list(dict.fromkeys(run.document["benchmark"] for run in runs))
+    heading = title or f"Benchmark: {', '.join(names)}"
+    found = report(runs)
+    place = output or paths[0] / "report"
+    document = json.dumps(found.to_json(), allow_nan=False)
+    forms = {
+        "report.json": document + "\n",
+        "report.md": as_markdown(found, heading),
+        "report.html": report_page(found, heading),
+    }
+    for name, content in forms.items():
+        write_bytes(place / name, content.encode("utf-8", "replace"))
+        print(os.fspath(place / name))

@@ -1,0 +1,159 @@
+"""FashionIQ: change a garment by two sentences; three categories, two galleries, named joinings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from eval.protocols.kinds import NAME, TEXT, several
+from eval.protocols.protocol import Option, Protocol
+from eval.protocols.published import Expected, Published
+from eval.protocols.questions import asked_in
+from eval.tasks import Part, Query, QueryTask, Source, Task
+
+SOURCE = Source(
+    title="FashionIQ (CVPR 2021), validation",
+    link="https://github.com/XiaoxiaoGuo/fashion-iq",
+    licence="annotations CDLA (as the repository says); pictures of products on Amazon",
+    note="pictures by their addresses in hongwang600/fashion-iq-metadata, some of them dead",
+)
+
+_CATEGORIES = ("dress", "shirt", "toptee")
+
+
+def _joined(first: str, second: str) -> str:
+    """Two sentences by "and"; where one is empty, the other alone."""
+    return " and ".join(sentence for sentence in (first, second) if sentence)
+
+
+#: How the two annotators' sentences become one question.
+CAPTIONS: Mapping[str, Callable[[str, str], str]] = {
+    "and": _joined,
+    "reversed": lambda first, second: _joined(second, first),
+    "capitalized": lambda first, second: _joined(first[:1].upper() + first[1:], second),
+    "first": lambda first, second: first or second,
+    "second": lambda first, second: second or first,
+}
+
+
+def _read_category(
+    data: Published,
+    category: str,
+    options: Mapping[str, str],
+    find: Callable[[str], Path],
+) -> tuple[Part, dict[str, Path]]:
+    path = data.find(f"captions/cap.{category}.val.json")
+    two = several(TEXT, 2)
+    entries = data.records(path, {"target": NAME, "candidate": NAME, "captions": two})
+    data.count(f"{category} questions", len(entries))
+    list_path = data.find(f"image_splits/split.{category}.val.json")
+    listed = data.json(list_path, several(NAME))
+    data.unique("picture", listed, list_path)
+    data.count(f"{category} pictures of the split", len(listed))
+    used = dict.fromkeys(entry[role] for entry in entries for role in ("candidate", "target"))
+    data.count(f"{category} pictures asked about", len(used))
+    missing = [name for name in used if name not in set(listed)]
+    if missing:
+        raise data.wrong(f"{path} names the picture {missing[0]}, which is not in {list_path}")
+    files = {name: find(name) for name in (listed if options["gallery"] == "split" else used)}
+    ids = {name: data.id_of(file) for name, file in files.items()}
+    join = CAPTIONS[options["captions"]]
+    queries = []
+    for number, entry in enumerate(entries):
+        first, second = (caption.strip(" .?,") for caption in entry["captions"])
+        queries.append(
+            Query(
+                id=str(number),
+                image=ids[entry["candidate"]],
+                text=join(first, second),
+                relevant={ids[entry["target"]]: 1.0},
+            )
+        )
+    there = data.pictures({ids[name]: file for name, file in files.items()})
+    return asked_in(data, path, category, queries, tuple(ids.values()), there), there
+
+
+def _read(data: Published, options: Mapping[str, str]) -> Task:
+    names: dict[str, Path] = {}
+    for folder in ("images", "resized_images"):
+        if (data.folder / folder).is_dir():
+            for file in sorted((data.folder / folder).iterdir()):
+                if file.suffix in (".jpg", ".png"):
+                    names.setdefault(file.stem, file)
+
+    def find(name: str) -> Path:
+        return names.get(name, data.folder / "images" / f"{name}.jpg")
+
+    parts, images = [], {}
+    for category in _CATEGORIES:
+        part, there = _read_category(data, category, options, find)
+        parts.append(part)
+        images.update(there)
+    return QueryTask(
+        data.name(f"fashioniq-val-{options['gallery']}-{options['captions']}"),
+        data.source,
+        images,
+        tuple(parts),
+        ("R@10", "R@50"),
+        notes=tuple(data.notes),
+        files=data.files,
+    )
+
+
+PROTOCOLS = (
+    Protocol(
+        name="fashioniq",
+        about="a garment and two sentences of change; mean over dress, shirt and toptee",
+        source=SOURCE,
+        files=(
+            "captions/cap.{dress,shirt,toptee}.val.json",
+            "image_splits/split.{dress,shirt,toptee}.val.json",
+            "images/ID.jpg or ID.png",
+        ),
+        reader=_read,
+        options=(
+            Option(
+                "gallery",
+                "all pictures of the split, as zero-shot papers have it, or the union of those "
+                "asked about",
+                ("split", "union"),
+            ),
+            Option("captions", "how two sentences become one", tuple(CAPTIONS)),
+        ),
+        expected=Expected(
+            {
+                f"{category} {what}": count
+                for category, counts in (
+                    ("dress", (2017, 3817, 2628)),
+                    ("shirt", (2038, 6346, 3089)),
+                    ("toptee", (1961, 5373, 2902)),
+                )
+                for what, count in zip(
+                    ("questions", "pictures of the split", "pictures asked about"),
+                    counts,
+                    strict=True,
+                )
+            },
+            {
+                "captions/cap.dress.val.json": (
+                    "5e5117d45695df9c3ca91fac3e0bc49e6422ae9c8b3793f0ac9b3ab83adb7de9"
+                ),
+                "captions/cap.shirt.val.json": (
+                    "7b7ca3797b85dddfd83e74cdb4454cb63e3e7c09acef2590155efbacea6d7feb"
+                ),
+                "captions/cap.toptee.val.json": (
+                    "b4e09f428e6c255cc4b4ec46e77908305ab83075d82840c960be81af15cdc5eb"
+                ),
+                "image_splits/split.dress.val.json": (
+                    "21ff91d53c23859da91bfd49f3acc139b7f3a3dc944fc4e4a80194468cf14bab"
+                ),
+                "image_splits/split.shirt.val.json": (
+                    "b82effbf7352a6f828b38c45eb32e53d726bd4d6fd81d6290c81eeb2c68e3234"
+                ),
+                "image_splits/split.toptee.val.json": (
+                    "ee42b2505275dd7a19b11ddb88c9264aab2d77f4e59b075fb1c7c3095d02f412"
+                ),
+            },
+        ),
+    ),
+)

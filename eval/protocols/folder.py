@@ -1,0 +1,173 @@
+"""Any labelled folder: pictures beside a ``labels.csv`` or a ``triplets.csv``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from eval.labels import read_labels, read_triplets
+from eval.protocols.protocol import Option, Protocol
+from eval.protocols.published import Published
+from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
+
+SOURCE = Source(
+    title="a folder of your own",
+    link="docs/benchmarks.md",
+    licence="your own",
+    note="what the file must hold",
+)
+
+_WORDS = Option(
+    "conditions",
+    "columns to judge by, with the words to ask for them where they differ: "
+    "'color, weight=line weight of the drawing'; by default every column that has a value twice",
+)
+
+
+def _words(data: Published, text: str, columns: tuple[str, ...]) -> dict[str, str]:
+    """Columns to the conditions they are asked for as."""
+    words = {}
+    for part in text.split(","):
+        column, _, phrase = part.partition("=")
+        if column.strip() not in columns:
+            raise data.wrong(
+                f"there is no column '{column.strip()}' to judge by (there are "
+                f"{', '.join(columns)})"
+            )
+        words[column.strip()] = phrase.strip() or column.strip().replace("_", " ")
+    return words
+
+
+def _pictures(data: Published, names: Mapping[str, None], where: Path) -> dict[str, Path]:
+    """Name in the file to the picture, below ``images/`` or beside the file."""
+    from ingest.images import SUFFIXES
+
+    below = data.folder / "images"
+    root = below if below.is_dir() else data.folder
+    found = data.pictures({name: data.place(root, name, where) for name in names})
+    used = set(found.values())
+    others = sum(
+        path.suffix.lower() in SUFFIXES and path not in used
+        for folder, _, files in os.walk(root)
+        for path in map(Path(folder).joinpath, files)
+    )
+    if others:
+        data.notes.append(f"{others:,} other pictures of the folder are not in {where.name}.")
+    return found
+
+
+def _read_labels(data: Published, options: Mapping[str, str]) -> Task:
+    path = data.find("labels.csv")
+    data.read(path)
+    found = read_labels(path)
+    pictures = _pictures(data, dict.fromkeys(found.values), path)
+    data.count("pictures", len(pictures))
+    ids = {name: data.id_of(picture) for name, picture in pictures.items()}
+    left_out = options["leave_out"]
+    if left_out and left_out not in found.columns:
+        raise data.wrong(
+            f"{path} has no column '{left_out}' to leave out (it has {', '.join(found.columns)})"
+        )
+    columns = tuple(name for name in found.columns if name != left_out)
+    words = _words(data, options["conditions"] or ",".join(columns), columns)
+    labels = {}
+    for column, condition in words.items():
+        values = {ids[n]: found.values[n][column] for n in ids if found.values[n][column]}
+        if max(Counter(values.values()).values(), default=0) < 2:
+            if options["conditions"]:
+                raise data.wrong(f"{path} has no value of '{column}' for two pictures")
+            data.notes.append(f"Column '{column}' has no value for two pictures; left out.")
+            continue
+        labels[condition] = {key: (value,) for key, value in values.items()}
+    if not labels:
+        raise data.wrong(f"{path} has no column with a value for two pictures")
+    views = {ids[n]: found.values[n][left_out] for n in ids} if left_out else {}
+    return LabelTask(
+        data.name(
+            f"{data.folder.resolve().name}-labels" + (f"-without-{left_out}" if left_out else "")
+        ),
+        data.source,
+        {ids[name]: picture for name, picture in pictures.items()},
+        labels,
+        views={key: value for key, value in views.items() if value},
+        notes=tuple(data.notes),
+        files=data.files,
+    )
+
+
+def _read_triplets(data: Published, options: Mapping[str, str]) -> Task:
+    path = data.find("triplets.csv")
+    data.read(path)
+    triplets = read_triplets(path)
+    columns = tuple(dict.fromkeys(triplet.condition for triplet in triplets))
+    words = _words(data, options["conditions"] or ",".join(columns), columns)
+    asked = [t for t in triplets if t.condition in words]
+    names = dict.fromkeys(name for t in asked for name in (t.query, t.positive, t.negative))
+    pictures = _pictures(data, names, path)
+    ids = {name: data.id_of(picture) for name, picture in pictures.items()}
+    parts: dict[str, list[Query]] = {}
+    for number, triplet in enumerate(triplets, start=2):
+        if triplet.condition not in words:
+            continue
+        three = (triplet.query, triplet.positive, triplet.negative)
+        if len(set(three)) < 3:
+            raise data.wrong(f"{path}, line {number} names one picture twice")
+        if not all(name in ids for name in three):
+            continue
+        query, positive, negative = (ids[name] for name in three)
+        parts.setdefault(f"{triplet.pair}: {triplet.condition}", []).append(
+            Query(
+                id=str(number),
+                image=query,
+                text=words[triplet.condition],
+                relevant={positive: 1.0},
+                gallery=(positive, negative),
+            )
+        )
+    data.count("triplets", sum(len(queries) for queries in parts.values()))
+    data.notes.append(
+        "Each question has two candidates, so that R@1 with ties in expectation is the share of "
+        "triplets told rightly; chance is one half."
+    )
+    return QueryTask(
+        data.name(f"{data.folder.resolve().name}-triplets"),
+        data.source,
+        {ids[name]: picture for name, picture in pictures.items()},
+        tuple(
+            Part(name, tuple(queries), tuple(sorted({k for q in queries for k in q.gallery or ()})))
+            for name, queries in parts.items()
+        ),
+        ("R@1",),
+        notes=tuple(data.notes),
+        files=data.files,
+        conditions=True,
+    )
+
+
+PROTOCOLS = (
+    Protocol(
+        name="labels",
+        about="any folder with labels.csv: a column 'file', then one column a label",
+        source=SOURCE,
+        files=("labels.csv", "images/ (or the pictures beside it)"),
+        reader=_read_labels,
+        options=(
+            _WORDS,
+            Option(
+                "leave_out",
+                "a column; others with the query's value of it are not ranked, because they are "
+                "views of one thing",
+            ),
+        ),
+    ),
+    Protocol(
+        name="triplets",
+        about="any folder with triplets.csv: under a condition, which of two is more alike",
+        source=SOURCE,
+        files=("triplets.csv", "images/ (or the pictures beside it)"),
+        reader=_read_triplets,
+        options=(_WORDS,),
+    ),
+)

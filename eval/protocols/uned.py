@@ -1,0 +1,125 @@
+"""The eight domains of UnED (Universal Image Embeddings, ICCV 2023), as DIOR lists them too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from eval.protocols.kinds import LABEL, NAME, either, several
+from eval.protocols.protocol import Option, Protocol
+from eval.protocols.published import Expected, Published
+from eval.tasks import LabelTask, Source, Task
+
+SOURCE = Source(
+    title="UnED, Towards Universal Image Embeddings (ICCV 2023)",
+    link="https://cmp.felk.cvut.cz/univ_emb/",
+    licence="none for the repository; pictures under the terms of eight data sets, mostly "
+    "research only",
+    note="info_files.zip for the lists; pictures from each data set's own site",
+)
+
+#: Domain to what its labels are, in words, and to its counts. UnED names no condition: these are
+#: ours, except ``car model``, which is DIOR's.
+_DOMAINS: Mapping[str, tuple[str, dict[str, int]]] = {
+    "cars": ("car model", {"test pictures": 8_131}),
+    "sop": ("product", {"test pictures": 60_502}),
+    "inshop": ("clothing item", {"test pictures": 14_218, "index pictures": 12_612}),
+    "inat": ("species", {"test pictures": 136_093}),
+    "met": ("artwork", {"test pictures": 1_003, "index pictures": 397_121}),
+    "gldv2": ("landmark", {"test pictures": 1_129, "index pictures": 761_757}),
+    "food2k": ("dish", {"test pictures": 9_979}),
+    "rp2k": ("product", {"test pictures": 10_931}),
+}
+
+
+def read_list(data: Published, domain: str, split: str) -> dict[str, tuple[Path, tuple[str, ...]]]:
+    """One of UnED's lists: picture's id to its file and its labels.
+
+    Raises:
+        DataError: if the list is missing, damaged, or not as published.
+    """
+    path = data.find(f"info_files/{domain}/{split}.json", f"{domain}/{split}.json")
+    classes = either(LABEL, several(LABEL))
+    entries = data.records(path, {"path": NAME, "class_id": classes})
+    data.unique("path", (entry["path"] for entry in entries), path)
+    data.count(f"{split} pictures", len(entries))
+    found = {}
+    for number, entry in enumerate(entries):
+        labels = entry["class_id"] if isinstance(entry["class_id"], list) else [entry["class_id"]]
+        if not labels:
+            raise data.wrong(f"{path}, entry {number} has no label")
+        place = data.place(data.folder / "images", entry["path"], path)
+        key = data.id_of(place)
+        found[key] = (_as_unpacked(place, key), tuple(str(label) for label in labels))
+    return found
+
+
+def _as_unpacked(path: Path, key: str) -> Path:
+    """The file, or where it is not there, its name as some archives of RP2K unpack it.
+
+    Characters beyond ASCII are then written as ``#U`` and their number.
+    """
+    if key.isascii() or path.exists():
+        return path
+    written = "".join(c if c.isascii() else f"#U{ord(c):04x}" for c in path.name)
+    return path.with_name(written) if path.with_name(written).exists() else path
+
+
+def _read(domain: str, data: Published, options: Mapping[str, str]) -> Task:
+    condition, _ = _DOMAINS[domain]
+    queries = read_list(data, domain, "test")
+    indexed = options.get("gallery", "test") == "index"
+    gallery = read_list(data, domain, "index") if indexed else queries
+    both = {**gallery, **queries}
+    there = data.pictures({key: path for key, (path, _) in both.items()})
+    if indexed and not {label for key in gallery for label in gallery[key][1]} & {
+        label for key in queries for label in queries[key][1]
+    }:
+        raise data.wrong("no label of test.json is in index.json")
+    name = f"uned-{domain}"
+    return LabelTask(
+        data.name(name if indexed or not options else f"{name}-against-test"),
+        data.source,
+        there,
+        {condition: {key: both[key][1] for key in there}},
+        queries=tuple(key for key in queries if key in there) if indexed else None,
+        gallery=tuple(key for key in gallery if key in there) if indexed else None,
+        headline="R@1",
+        metrics=("mMP@5",),
+        notes=tuple(data.notes),
+        files=data.files,
+    )
+
+
+def _protocol(domain: str) -> Protocol:
+    condition, counts = _DOMAINS[domain]
+    indexed = "index pictures" in counts
+    files = [f"info_files/{domain}/test.json", "images/PATH as the lists name them"]
+    if indexed:
+        files.insert(1, f"info_files/{domain}/index.json")
+    return Protocol(
+        name=f"uned-{domain}",
+        about=f"{condition} in {counts['test pictures']:,} pictures"
+        + (
+            f", found among {counts['index pictures']:,} others"
+            if indexed
+            else ", each among the others"
+        ),
+        source=SOURCE,
+        files=tuple(files),
+        reader=partial(_read, domain),
+        options=(
+            Option(
+                "gallery",
+                "index as UnED says, or test: the test list against itself, as DIOR's code has it",
+                ("index", "test"),
+            ),
+        )
+        if indexed
+        else (),
+        expected=Expected(counts),
+    )
+
+
+PROTOCOLS = tuple(_protocol(domain) for domain in _DOMAINS)

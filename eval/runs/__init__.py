@@ -1,0 +1,1 @@
+"""Runs of benchmarks: answers are stored first, measured, compared and reported later."""
