@@ -1,4 +1,4 @@
-"""``cies bench list`` and ``check``: benchmarks that can be run, and files to be handed in."""
+"""``cies bench list``, ``submit`` and ``check``: what can be run, and what is handed in of it."""
 
 from __future__ import annotations
 
@@ -66,3 +66,22 @@ def run_bench_check(file: Path, data: Path | None) -> None:
         assert isinstance(task, QueryTask)
         line = f"{check_submission(file, task)}, all in the gallery"
     print(line)
+
+
+def run_bench_submit(run: str, output: Path) -> None:
+    """Write what a server takes of a run's answers, and print the files.
+
+    Args:
+        run: a run's folder, or ``RUN:NAME`` of one of its systems.
+        output: folder of the files.
+
+    Raises:
+        UsageError: if there is no such run or system, or nothing to hand in.
+        CiesError: if the run is damaged.
+    """
+    from eval.runs.compare import Side
+    from eval.runs.handing_in import hand_in
+
+    side = Side.of(run)
+    for path in hand_in(side.run, side.chosen, output):
+        print(path)

@@ -73,6 +73,23 @@ def bench_ingesting(
     run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
 
 
+@bench.command("metrics")
+def bench_measuring(
+    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 60_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+    labels: Annotated[int, typer.Option(help="Distinct random ones.", min=2)] = 11_000,
+    seed: Annotated[int, typer.Option(help="Of vectors and labels.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure MAP@R and its kin of a whole gallery against itself: seconds and memory.
+
+    Example: cies bench metrics --vectors 60000 --dim 512
+    """
+    from cies.bench_metrics import run_bench_metrics
+
+    run_bench_metrics(vectors, dimension, labels, seed, as_json)
+
+
 @bench.command("quality")
 def bench_quality(
     model: Annotated[str, typer.Option(help="The LVLM, as for ingest.")] = "tiny-lvlm",
@@ -164,3 +181,17 @@ def bench_checking(
     from cies.bench_list import run_bench_check
 
     run_bench_check(file, data)
+
+
+@bench.command("submit")
+def bench_submitting(
+    run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
+) -> None:
+    """Write what CIRCO's or CIRR's server takes of a run, and check it.
+
+    Example: cies bench submit runs/circo:"clip sum" -o handed-in
+    """
+    from cies.bench_list import run_bench_submit
+
+    run_bench_submit(run, output)

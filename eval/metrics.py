@@ -153,8 +153,8 @@ def _of_groups(ranked: Ranked, of_queries: ArrayLike) -> Counts:
 
 def _first_groups(ranked: Ranked) -> tuple[Counts, Counts]:
     """Queries that have found something, and each one's first group."""
-    queries, groups = np.unique(ranked.query, return_index=True)
-    return queries, groups
+    groups = np.flatnonzero(np.diff(ranked.query, prepend=-1))
+    return ranked.query[groups], groups
 
 
 def _nothing_drawn(size: Counts, right: Counts, drawn: Counts) -> Scores:

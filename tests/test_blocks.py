@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import eval.blocks
+from eval.bench.metrics import measure_metrics
 from eval.blocks import by_labels, by_value, chance_of, itself, itself_and_alike, judge_all
 from eval.matrix import judge
 from eval.metric_names import metric
@@ -134,3 +138,14 @@ def test_the_chance_table_for_country_of_films() -> None:
     assert p1 < 59.25 and map_at_r < 44.65
     # MAP@R is never above P@1 by chance, so that the rest may add no more than it adds there.
     assert 44.55 - map_at_r < 59.25 - p1
+
+
+def test_the_bench_tells_what_it_took() -> None:
+    found = measure_metrics(400, 16, 20, seed=1)
+    assert found.values["P@1"] == pytest.approx(found.chance["P@1"], abs=0.06)
+    assert found.matrix_megabytes == pytest.approx(400 * 399 * 8 / 1e6)
+    assert found.seconds > 0 and found.cpu_seconds > 0 and found.peak_megabytes > 20
+    documented = Path(__file__).parent.parent / "docs" / "json.md"
+    section = documented.read_text(encoding="utf-8").split("## cies bench metrics --json")[1]
+    for field in fields(found):
+        assert f"`{field.name}`" in section.split("##")[0], field.name

@@ -256,7 +256,7 @@ def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
         ([{"path": "met/a/1.jpg", "class_id": []}], "entry 0 has no label"),
         ([{"path": "../x.jpg", "class_id": 3}], r"names '\.\./x\.jpg', which is not below"),
         ([{"path": "met/a/1.jpg", "class_id": 99}], "no label of test.json is in index.json"),
-        ({"path": "met/a/1.jpg"}, "must be a list of entries"),
+        ({"path": "met/a/1.jpg"}, "must be a list of objects"),
     ):
         published.write_json(lists / "test.json", entries)
         with pytest.raises(DataError, match=sentence):
@@ -323,6 +323,14 @@ def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_pat
     assert task.labels["car color"]["cars/2.png"] == ("maroon",)
     assert task.labels["car color"]["cars/10.png"] == ("gray",)
     assert task.labels["background color"]["cars/2.png"] == ("black",)
+
+
+@pytest.mark.parametrize("frame", ["nan", "inf", "one", ""])
+def test_a_frame_that_is_no_number_is_told(tmp_path: Path, frame: str) -> None:
+    path = published.synthetic_cars(tmp_path) / "cars.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("1001,", f"{frame},"))
+    with pytest.raises(DataError, match=f"has '{frame}' for a number in 'frame'"):
+        protocol_of("synthetic_cars").load(tmp_path, expected=ANY)
 
 
 @pytest.mark.parametrize(

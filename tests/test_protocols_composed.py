@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import published
 import pytest
 from PIL import Image
@@ -16,6 +17,8 @@ from eval.protocols.genecis import crop_box
 from eval.protocols.published import Expected
 from eval.protocols.registry import protocol_of
 from eval.protocols.submission import check_submission, write_submission
+from eval.runs.asking import ask
+from eval.runs.run import Run, Seeded
 from eval.tasks import Cut, QueryTask
 from indexes.errors import DataError, UsageError
 
@@ -132,11 +135,15 @@ def test_questions_without_their_pictures_are_left_out_of_a_partial_task(tmp_pat
 @pytest.mark.parametrize(
     ("task", "edit", "sentence"),
     [
-        ("focus_object", lambda t: [{**t[0], "gallery": 3}], "its gallery is not a list"),
+        (
+            "focus_object",
+            lambda t: [{**t[0], "gallery": 3}],
+            "entry 0: 'gallery' is 3 in place of a list of objects",
+        ),
         (
             "focus_object",
             lambda t: [{**t[0], "reference": {}}],
-            "template 0 has a picture without val_image_id",
+            "entry 0: 'reference' is {} in place of an object with 'val_image_id'",
         ),
         (
             "focus_object",
@@ -244,6 +251,7 @@ def test_cirr_leaves_the_reference_out_and_has_groups(tmp_path: Path) -> None:
     [
         (lambda e: {**e, "target_hard": "dev-50-0-img0"}, "target_hard .* is not in its group"),
         (lambda e: {**e, "img_set": {"members": ["a"]}}, "has no group of six pictures"),
+        (lambda e: {**e, "img_set": 3}, "'img_set' is 3 in place of an object with 'members'"),
         (lambda e: {**e, "target_hard": e["reference"]}, "is its own answer"),
         (
             lambda e: {
@@ -298,7 +306,7 @@ def test_fashioniq_whose_lists_do_not_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has the picture shirt2 twice"):
         load("fashioniq", folder)
     change(folder / "captions" / "cap.dress.val.json", lambda e: [{**e[0], "captions": ["x"]}])
-    with pytest.raises(DataError, match="entry 0 has not two captions"):
+    with pytest.raises(DataError, match=r"entry 0: 'captions' is .* in place of a list of 2 texts"):
         load("fashioniq", folder)
 
 
@@ -480,3 +488,41 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     published.write_json(path, {**document, **{str(n): pictures for n in range(4147)}})
     with pytest.raises(DataError, match="has 4,147 pairs in place of 4,148"):
         app(["bench", "check", str(path)], standalone_mode=False)
+
+
+def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
+    run = Run.begin(tmp_path / "run", "cirr", {"split": "test1"}, (task,), seed=3)
+    ask(run, [])
+    # With the baselines alone, one must be named.
+    with pytest.raises(UsageError, match="name one as RUN:NAME, of random, "):
+        app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
+    out = tmp_path / "out"
+    words = ["bench", "submit", f"{tmp_path / 'run'}:random", "-o", str(out)]
+    app(words, standalone_mode=False)
+    whole, group = (Path(line) for line in capsys.readouterr().out.splitlines())
+    (query,) = task.parts[0].queries
+    names = json.loads(whole.read_text())[query.id]
+    # Random directions, in the order of their cosines with the question's own.
+    keys = [key for key in task.parts[0].gallery if key != query.image]
+    seeded = Seeded(3)
+    asked = seeded.vectors("", [query.id], "questions")[0]
+    order = np.argsort(-(seeded.vectors("", keys) @ asked))
+    assert names == [Path(keys[at]).stem for at in order[:50]]
+    inside = [
+        name
+        for name in (Path(keys[at]).stem for at in order)
+        if name in set(map(stem, query.group))
+    ]
+    assert json.loads(group.read_text())[query.id] == inside[:3]
+
+
+def test_a_run_with_public_answers_has_nothing_to_hand_in(tmp_path: Path) -> None:
+    task = load("cirr", published.cirr(tmp_path))
+    Run.begin(tmp_path / "run", "cirr", {}, (task,))
+    with pytest.raises(UsageError, match="has nothing to hand in, its answers are public"):
+        app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
+
+
+def stem(key: str) -> str:
+    return Path(key).stem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_every_metric_is_enumerated() -> None:
     assert families == tested
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0, 0, 1, 1, 1, 3]), st.integers(0, 2)), min_size=1, max_size=6
@@ -232,3 +233,9 @@ def test_balanced_mean_and_correction() -> None:
     values, classes = np.array([1.0, 1.0, 1.0, 0.0]), np.array(["a", "a", "a", "b"])
     assert balanced_mean(values, classes) == pytest.approx(0.5)
     assert Measure(0.6, 0.2).corrected == pytest.approx(0.5)
+
+
+def test_the_page_names_every_metric() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name in names():
+        assert f"`{name}`" in page, name

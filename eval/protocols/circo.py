@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from eval.protocols.kinds import NAME, NUMBER, TEXT, having, several
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.protocols.questions import asked_in
@@ -30,7 +31,13 @@ ASPECTS = (
 )
 
 _RANKS = (5, 10, 25, 50)
-_KNOWN_ONLY = ("target_img_id", "gt_img_ids", "semantic_aspects")
+_FIELDS = {"id": NUMBER, "reference_img_id": NUMBER, "relative_caption": TEXT}
+_VAL_FIELDS = {
+    **_FIELDS,
+    "target_img_id": NUMBER,
+    "gt_img_ids": several(NUMBER),
+    "semantic_aspects": several(TEXT),
+}
 
 
 def _read(data: Published, options: Mapping[str, str]) -> Task:
@@ -39,22 +46,19 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     if test and (answers != "all" or options["parts"] != "one"):
         raise data.wrong("the answers of the test split are held back, so it has one part only")
     path = data.find(f"annotations/{split}.json")
-    fields = ("id", "reference_img_id", "relative_caption", *(() if test else _KNOWN_ONLY))
-    entries = data.records(path, fields)
+    entries = data.records(path, _FIELDS if test else _VAL_FIELDS)
     data.count(f"{split} questions", len(entries))
     info = data.find("COCO2017_unlabeled/annotations/image_info_unlabeled2017.json")
-    listed = data.json(info)
-    images = listed.get("images") if isinstance(listed, dict) else None
-    if not isinstance(images, list) or any(not {"id", "file_name"} <= set(i) for i in images):
-        raise data.wrong(f"{info} has no list 'images' of id and file_name")
+    picture = having(id=NUMBER, file_name=NAME)
+    images = data.json(info, having(images=several(picture)))["images"]
     root = data.folder / "COCO2017_unlabeled" / "unlabeled2017"
-    files = {int(image["id"]): data.place(root, image["file_name"], info) for image in images}
+    files = {image["id"]: data.place(root, image["file_name"], info) for image in images}
     data.unique("picture", (image["id"] for image in images), info)
     data.count("pictures", len(files))
     ids = {number: data.id_of(file) for number, file in files.items()}
 
-    def key(number: object) -> str:
-        if not isinstance(number, int) or number not in ids:
+    def key(number: int) -> str:
+        if number not in ids:
             raise data.wrong(f"{path} names the picture {number}, which is not in {info}")
         return ids[number]
 

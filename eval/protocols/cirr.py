@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from eval.protocols.kinds import NAME, NUMBER, TEXT, having, named, several
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.protocols.questions import asked_in
@@ -16,6 +17,13 @@ SOURCE = Source(
     licence="annotations MIT; pictures under NLVR2's terms",
     note="annotations in the branch cirr_dataset; pictures by NLVR2's request form",
 )
+
+_FIELDS = {
+    "pairid": NUMBER,
+    "reference": NAME,
+    "caption": TEXT,
+    "img_set": having(members=several(NAME)),
+}
 
 
 def _root(folder: Path, inner: str) -> Path:
@@ -29,14 +37,11 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     test = split == "test1"
     name = f"captions/cap.rc2.{split}.json"
     path = data.find(name, f"cirr/{name}")
-    fields = ("pairid", "reference", "caption", "img_set", *(() if test else ("target_hard",)))
-    entries = data.records(path, fields, name)
+    entries = data.records(path, _FIELDS if test else _FIELDS | {"target_hard": NAME}, name)
     data.count(f"{split} questions", len(entries))
     list_name = f"image_splits/split.rc2.{split}.json"
     list_path = data.find(list_name, f"cirr/{list_name}")
-    listed = data.json(list_path, list_name)
-    if not isinstance(listed, dict):
-        raise data.wrong(f"{list_path} must be an object of pictures' names")
+    listed = data.json(list_path, named(NAME), list_name)
     data.count(f"{split} pictures", len(listed))
     root = _root(data.folder, "dev" if split == "val" else split)
     files = {name: data.place(root, place, list_path) for name, place in listed.items()}
@@ -44,15 +49,15 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     data.unique("file", ids.values(), list_path)
     there = data.pictures({ids[name]: file for name, file in files.items()})
 
-    def key(name: object) -> str:
-        if not isinstance(name, str) or name not in ids:
+    def key(name: str) -> str:
+        if name not in ids:
             raise data.wrong(f"{path} names the picture {name}, which is not in {list_path}")
         return ids[name]
 
     queries = []
     for entry in entries:
-        members = entry["img_set"].get("members") if isinstance(entry["img_set"], dict) else None
-        if not isinstance(members, list) or len(set(members)) != 6:
+        members = entry["img_set"]["members"]
+        if len(set(members)) != 6 or len(members) != 6:
             raise data.wrong(f"{path}, pair {entry['pairid']} has no group of six pictures")
         for role in ("reference",) if test else ("reference", "target_hard"):
             if entry[role] not in members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from eval.protocols.kinds import LABEL, having, named
 from eval.protocols.protocol import Protocol
 from eval.protocols.published import Expected, Published
 from eval.tasks import LabelTask, Source, Task
@@ -20,17 +21,15 @@ SOURCE = Source(
 def _read(data: Published, options: Mapping[str, str]) -> Task:
     annotations = data.find("clevr_4_annots.json", "clevr_4_10k_v1/clevr_4_annots.json")
     root = annotations.parent
-    entries = data.json(annotations)
-    if not isinstance(entries, dict):
-        raise data.wrong(f"{annotations} must be an object of pictures' names")
+    entries = data.json(annotations, named(having()))
     wanted = {}
     labels: dict[str, dict[str, tuple[str, ...]]] = {notion: {} for notion in NOTIONS}
     for name, entry in entries.items():
         file = name if name.endswith(".png") else f"{name}.png"
         key = data.id_of(root / "images" / file)
-        wanted[key] = root / "images" / file
+        wanted[key] = data.place(root / "images", file, annotations)
         for notion in NOTIONS:
-            if not isinstance(entry, dict) or notion not in entry:
+            if not LABEL.fits(entry.get(notion)):
                 raise data.wrong(f"{annotations}, picture {name} has no '{notion}'")
             labels[notion][key] = (str(entry[notion]),)
     data.unique("picture", (path.name for path in wanted.values()), annotations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from eval.protocols.kinds import NAME, TEXT, several
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.protocols.questions import asked_in
@@ -42,12 +43,11 @@ def _read_category(
     find: Callable[[str], Path],
 ) -> tuple[Part, dict[str, Path]]:
     path = data.find(f"captions/cap.{category}.val.json")
-    entries = data.records(path, ("target", "candidate", "captions"))
+    two = several(TEXT, 2)
+    entries = data.records(path, {"target": NAME, "candidate": NAME, "captions": two})
     data.count(f"{category} questions", len(entries))
     list_path = data.find(f"image_splits/split.{category}.val.json")
-    listed = data.json(list_path)
-    if not isinstance(listed, list):
-        raise data.wrong(f"{list_path} must be a list of pictures")
+    listed = data.json(list_path, several(NAME))
     data.unique("picture", listed, list_path)
     data.count(f"{category} pictures of the split", len(listed))
     used = dict.fromkeys(entry[role] for entry in entries for role in ("candidate", "target"))
@@ -60,10 +60,7 @@ def _read_category(
     join = CAPTIONS[options["captions"]]
     queries = []
     for number, entry in enumerate(entries):
-        captions = entry["captions"]
-        if not isinstance(captions, list) or len(captions) != 2:
-            raise data.wrong(f"{path}, entry {number} has not two captions")
-        first, second = (str(caption).strip(" .?,") for caption in captions)
+        first, second = (caption.strip(" .?,") for caption in entry["captions"])
         queries.append(
             Query(
                 id=str(number),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.protocols.kinds import BOX, LABEL, NUMBER, TEXT, Kind, having, several
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.protocols.questions import asked_in
@@ -76,7 +77,7 @@ class _Pictures:
     def whole(self, entry: Mapping[str, Any]) -> str:
         """Id of a whole picture of COCO."""
         places = ("val2017", "coco/val2017", "COCO/val2017")
-        file = self._find(f"{int(entry['val_image_id']):012}.jpg", places)
+        file = self._find(f"{entry['val_image_id']:012}.jpg", places)
         key = self._data.id_of(file)
         self.files[key] = file
         return key
@@ -86,7 +87,7 @@ class _Pictures:
         places = ("VG_100K", "VG_100K_2", "VG_All", "visual_genome")
         file = self._find(f"{entry['image_id']}.jpg", places)
         box = [float(edge) for edge in entry["instance_bbox"]]
-        if len(box) != 4 or min(box[2:]) <= 0:
+        if min(box[2:]) <= 0:
             raise self._data.wrong(f"a part of {file} is {entry['instance_bbox']}, which is none")
         key = f"{self._data.id_of(file)}#{','.join(f'{edge:g}' for edge in box)}"
         self.files[key] = file
@@ -127,24 +128,24 @@ class _Pictures:
         return self._sizes[file]
 
 
+def _fields(of_part: bool) -> dict[str, Kind]:
+    """What a template of an attribute task or of an object task has."""
+    whole = having(val_image_id=NUMBER)
+    picture = having(image_id=LABEL, instance_bbox=BOX) if of_part else whole
+    several_of = several(picture)
+    return {"reference": picture, "target": picture, "gallery": several_of, "condition": TEXT}
+
+
 def _read_task(data: Published, task: str, pictures: _Pictures) -> Part:
     path = data.find(f"genecis/{task}.json", f"{task}.json")
     of_part = task.endswith("attribute")
     read = pictures.part if of_part else pictures.whole
-    fields = ("image_id", "instance_bbox") if of_part else ("val_image_id",)
-    entries = data.records(
-        path, ("reference", "target", "gallery", "condition"), f"genecis/{task}.json"
-    )
+    entries = data.records(path, _fields(of_part), f"genecis/{task}.json")
     data.count(f"{task} templates", len(entries))
     data.count(f"{task} conditions", len({str(entry["condition"]) for entry in entries}))
     queries = []
     inside = []
     for number, entry in enumerate(entries):
-        if not isinstance(entry["gallery"], list):
-            raise data.wrong(f"{path}, template {number}: its gallery is not a list")
-        for picture in (entry["reference"], entry["target"], *entry["gallery"]):
-            if not isinstance(picture, dict) or any(name not in picture for name in fields):
-                raise data.wrong(f"{path}, template {number} has a picture without {fields[0]}")
         target = read(entry["target"])
         others = [read(picture) for picture in entry["gallery"]]
         if target in others:

@@ -46,6 +46,9 @@ class _Below(Mapping[str, Path]):
     def __len__(self) -> int:
         return len(self._ids)
 
+    def __deepcopy__(self, memo: object) -> _Below:
+        return self  # it never changes
+
 
 def _read_full(data: Published, options: Mapping[str, str]) -> Task:
     split = options["split"]

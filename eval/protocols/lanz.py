@@ -7,6 +7,7 @@ Every picture is asked with and all others are ranked; labels are never trained 
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -154,9 +155,12 @@ def _read_synthetic_cars(data: Published, options: Mapping[str, str]) -> Task:
 
 def _number(data: Published, path: Path, row: Mapping[str, str], column: str) -> float:
     try:
-        return float(row[column])
-    except ValueError as error:
-        raise data.wrong(f"{path} has '{row[column]}' for a number in '{column}'") from error
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise data.wrong(f"{path} has '{row[column]}' for a number in '{column}'")
+    return value
 
 
 def _read_movie_posters(data: Published, options: Mapping[str, str]) -> Task:

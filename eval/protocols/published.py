@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from eval.protocols.kinds import Kind, having, several
 from eval.tasks import Source
 from indexes.errors import DataError
 
@@ -130,27 +131,37 @@ class Published:
                 f"column {error.colno})"
             ) from error
 
-    def json(self, path: Path, published: str | None = None) -> Any:
-        """Read a JSON file.
+    def json(self, path: Path, kind: Kind, published: str | None = None) -> Any:
+        """Read a JSON file that is one value of a kind.
 
         Raises:
-            DataError: if it cannot be read, is cut short, or is not the one published.
+            DataError: if it cannot be read, is cut short, is not the one published, or is of
+                another kind.
         """
-        return self._parse(self.read(path, published), path)
+        found = self._parse(self.read(path, published), path)
+        if not kind.fits(found):
+            raise self.wrong(f"{path} must be {kind.words}")
+        return found
 
-    def records(self, path: Path, fields: Sequence[str], published: str | None = None) -> Records:
+    def records(
+        self, path: Path, fields: Mapping[str, Kind], published: str | None = None
+    ) -> list[dict[str, Any]]:
         """Read a JSON file that is a list of objects, each with some fields.
 
         Raises:
-            DataError: as :meth:`json`, or if an entry lacks a field.
+            DataError: as :meth:`json`, or naming the entry that lacks a field or has another
+                kind of value in it.
         """
-        found = self.json(path, published)
-        if not isinstance(found, list):
-            raise self.wrong(f"{path} must be a list of entries")
+        found: list[dict[str, Any]] = self.json(path, several(having()), published)
         for number, entry in enumerate(found):
-            for name in fields:
-                if not isinstance(entry, dict) or name not in entry:
+            for name, kind in fields.items():
+                if name not in entry:
                     raise self.wrong(f"{path}, entry {number} has no '{name}'")
+                if not kind.fits(entry[name]):
+                    raise self.wrong(
+                        f"{path}, entry {number}: '{name}' is {_short(entry[name])} in place of "
+                        f"{kind.words}"
+                    )
         return found
 
     def rows(
@@ -245,5 +256,6 @@ class Published:
         return found
 
 
-#: Entries of a JSON file.
-Records = list[dict[str, Any]]
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

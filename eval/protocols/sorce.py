@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from eval.protocols.kinds import NAME, TEXT, having
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.protocols.questions import asked_in
@@ -19,6 +20,8 @@ SOURCE = Source(
 #: Level to its folder.
 LEVELS = {"easy": "zoom_3x", "medium": "zoom_2x", "hard": "full_res"}
 
+_PAIR = having(image=NAME, caption=TEXT)
+
 
 def _read(data: Published, options: Mapping[str, str]) -> Task:
     path = data.find("dataset.jsonl")
@@ -28,12 +31,11 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
             continue
         try:
             pair = json.loads(line)
-            pairs.append((str(pair["image"]), str(pair["caption"])))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise data.wrong(
-                f"{path}, line {number} is cut short or damaged: it is no object with image and "
-                "caption"
-            ) from error
+        except json.JSONDecodeError as error:
+            raise data.wrong(f"{path}, line {number} is cut short or damaged") from error
+        if not _PAIR.fits(pair):
+            raise data.wrong(f"{path}, line {number} must be {_PAIR.words}")
+        pairs.append((pair["image"], pair["caption"]))
     data.count("pairs", len(pairs))
     images = dict.fromkeys(image for image, _ in pairs)
     files = {

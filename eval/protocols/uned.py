@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from eval.protocols.kinds import LABEL, NAME, either, several
 from eval.protocols.protocol import Option, Protocol
 from eval.protocols.published import Expected, Published
 from eval.tasks import LabelTask, Source, Task
@@ -39,13 +40,13 @@ def read_list(data: Published, domain: str, split: str) -> dict[str, tuple[Path,
         DataError: if the list is missing, damaged, or not as published.
     """
     path = data.find(f"info_files/{domain}/{split}.json", f"{domain}/{split}.json")
-    entries = data.records(path, ("path", "class_id"))
+    classes = either(LABEL, several(LABEL))
+    entries = data.records(path, {"path": NAME, "class_id": classes})
     data.unique("path", (entry["path"] for entry in entries), path)
     data.count(f"{split} pictures", len(entries))
     found = {}
     for number, entry in enumerate(entries):
-        classes = entry["class_id"]
-        labels = classes if isinstance(classes, list) else [classes]
+        labels = entry["class_id"] if isinstance(entry["class_id"], list) else [entry["class_id"]]
         if not labels:
             raise data.wrong(f"{path}, entry {number} has no label")
         place = data.place(data.folder / "images", entry["path"], path)

@@ -1,0 +1,86 @@
+"""How long it takes to measure a whole gallery against itself, and in how much memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.bench.search_vectors import mixture
+from eval.blocks import by_value, itself, judge_all
+from eval.metric_names import metric
+
+#: What is measured, of the whole rankings.
+NAMES = ("P@1", "R-precision", "MAP@R", "MAP")
+
+#: Queries of the plain way, which is too slow to be run on all.
+_PLAIN = 64
+
+
+@dataclass(frozen=True)
+class MetricsSpeed:
+    """One run.
+
+    Attributes:
+        vectors: ranked against each other.
+        dimension: of each.
+        labels: distinct ones, drawn at random with equal chances.
+        seconds: for all metrics over all queries.
+        cpu_seconds: of all threads together, which other work on the machine does not stretch.
+        plain_seconds: of one processor that scores and argsort of whole rows alone would take,
+            the plain way, estimated from some queries.
+        peak_megabytes: most resident memory of this process, the vectors included.
+        matrix_megabytes: that the places of all pictures for all queries would take as int64, as
+            evaluators that rank everything at once keep them.
+        values: metric's name to its mean.
+        chance: the same by chance.
+    """
+
+    vectors: int
+    dimension: int
+    labels: int
+    seconds: float
+    cpu_seconds: float
+    plain_seconds: float
+    peak_megabytes: float
+    matrix_megabytes: float
+    values: dict[str, float]
+    chance: dict[str, float]
+
+
+def measure_metrics(vectors: int, dimension: int, labels: int, seed: int) -> MetricsSpeed:
+    """Rank generated vectors against each other and measure, the query left out.
+
+    Args:
+        vectors: how many.
+        dimension: of each.
+        labels: distinct ones.
+        seed: of vectors and labels.
+    """
+    rows = mixture(vectors, dimension, seed)
+    values = np.random.default_rng([13, seed]).integers(0, labels, vectors)
+    measured = [metric(name) for name in NAMES]
+    started, used = time.perf_counter(), time.process_time()
+    judged = judge_all(rows, rows, {"": by_value(values)}, measured, itself)[""]
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    plain = min(_PLAIN, vectors)
+    started = time.process_time()
+    np.argsort(-(rows[:plain] @ rows.T), axis=1)
+    plain_seconds = (time.process_time() - started) * vectors / plain
+    return MetricsSpeed(
+        vectors,
+        dimension,
+        labels,
+        seconds,
+        used,
+        plain_seconds,
+        peak,
+        vectors * (vectors - 1) * 8 / 1e6,
+        {name: float(judged.values[name].mean()) for name in NAMES},
+        {name: float(judged.chance[name].mean()) for name in NAMES},
+    )
