@@ -16,35 +16,37 @@ from typing import Any
 from PIL import Image
 
 from eval.metric_names import metric
-from eval.ranked import rank
+from eval.ranked import by_position, rank
+from eval.runs.pictures import loader
+from eval.runs.special import SHARED, SURENESS
 from eval.tasks import LabelTask, Query, QueryTask, Task
 from indexes.errors import UsageError
-
-#: Ids to pictures, for those that are a part of a file.
-Read = Callable[[Sequence[str]], list[Image.Image]]
 
 _SPLIT = "test"
 _LABEL_METRICS = ("MAP@R", "P@1", "R-precision")
 
 
-def mteb_tasks(task: Task, read: Read | None = None) -> list[Any]:
+def mteb_tasks(task: Task) -> list[Any]:
     """Tasks that ``mteb.evaluate`` takes: ``mteb.abstasks.AbsTaskRetrieval``.
 
     A :class:`LabelTask` makes one for each condition, picture to picture, with the condition as
     the task's prompt. A :class:`QueryTask` makes one, picture and text to picture, with its parts
-    as subsets; questions' own galleries and what they exclude are kept as mteb's candidates.
+    as subsets. What a question does not rank is kept by mteb's lists of candidates. Parts of
+    pictures are kept in memory as PNG.
+
+    A question whose text is a condition is a composed one there, because mteb embeds a candidate
+    once, and not anew under each question's condition.
 
     Args:
         task: with its answers.
-        read: what cuts pictures out, needed only where the task has cuts; they are kept in
-            memory as PNG.
 
     Raises:
-        UsageError: if mteb is missing, answers are held back, or ``read`` is missing.
+        UsageError: if mteb is missing, answers are held back, or mteb's form cannot hold the task.
+        CiesError: if a picture that is to be cut cannot be read.
     """
     if isinstance(task, LabelTask):
         return [_label_task(task, condition) for condition in task.labels]
-    return [_query_task(task, read)]
+    return [_query_task(task)]
 
 
 def run_mteb(model: Any, tasks: Sequence[Any], folder: Path, batch_size: int = 32) -> Any:
@@ -94,11 +96,16 @@ def _task_class() -> Any:
         dataset: Any = None
 
         def __init__(
-            self, data: Callable[[], Any], own: Sequence[str], top: int, itself: bool
+            self,
+            data: Callable[[], Any],
+            own: Sequence[str],
+            top: int,
+            itself: bool = False,
+            first_wins: bool = False,
         ) -> None:
             super().__init__()
             self._data, self._own, self._top_k = data, own, top
-            self.ignore_identical_ids = itself
+            self.ignore_identical_ids, self._first_wins = itself, first_wins
 
         def load_data(self, *args: Any, **kwargs: Any) -> None:
             """Read what the task is made of, unless it is there."""
@@ -115,24 +122,35 @@ def _task_class() -> Any:
         ) -> dict[str, float]:
             """Our metrics, of the same answers."""
             split = self.dataset[hf_subset][hf_split]
-            everything, candidates = len(split["corpus"]), split["top_ranked"]
+            gallery, candidates = list(split["corpus"]["id"]), split["top_ranked"]
+            place = _places(gallery)
             rows, gains, all_gains, others = [], [], [], []
             for query, right in qrels.items():
                 found = dict(results[query])
                 if self.ignore_identical_ids:
                     found.pop(query, None)
+                if self._first_wins:
+                    own = place if candidates is None else _places(candidates[query])
+                    names = sorted(found, key=own.__getitem__)
+                    found = dict(zip(names, by_position([found[n] for n in names]), strict=True))
                 rows.append(list(found.values()))
                 gains.append([right.get(name, 0) for name in found])
                 all_gains.append([gain for gain in right.values() if gain > 0])
-                ranked = everything if candidates is None else len(candidates[query])
-                others.append(ranked - self.ignore_identical_ids)
+                ranked = len(gallery) if candidates is None else len(candidates[query])
+                others.append(ranked - (self.ignore_identical_ids and query in place))
             answers = rank(rows, gains, all_gains, others)
             return {name: float(metric(name)(answers).mean()) for name in self._own}
 
     return CiesTask
 
 
+def _places(names: Sequence[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
 def _label_task(task: LabelTask, condition: str) -> Any:
+    if task.headline == SURENESS:
+        raise UsageError(f"{task.name} is no ranking, which is all that mteb's form can hold.")
     labels = {name: set(own) for name, own in task.labels[condition].items()}
     queries = [name for name in task.queries or task.images if name in labels]
     gallery = [name for name in task.gallery or task.images if name in labels]
@@ -140,43 +158,43 @@ def _label_task(task: LabelTask, condition: str) -> Any:
     for name in gallery:
         for label in labels[name]:
             bearers.setdefault(label, []).append(name)
-    right = {
-        query: {name: 1 for label in labels[query] for name in bearers[label] if name != query}
-        for query in queries
-        if labels[query] & bearers.keys()
-    }
-    right = {query: found for query, found in right.items() if found}
+    views = task.views
+
+    def ranked(query: str, name: str) -> bool:
+        return name != query and (query not in views or views.get(name) != views[query])
+
+    right = {}
+    for query in queries:
+        alike = {name for label in labels[query] for name in bearers.get(label, ())}
+        if found := {name: 1 for name in sorted(alike) if ranked(query, name)}:
+            right[query] = found
     _some(task.name, right)
-    # A gallery that the queries are no part of ranks as it is.
-    itself = not set(queries).isdisjoint(gallery)
-    if itself and not set(queries) <= set(gallery):
-        raise UsageError(
-            f"{task.name}: some queries are in the gallery and some are not, which mteb cannot say."
-        )
+    candidates = None
+    if views:
+        candidates = {q: [name for name in gallery if ranked(q, name)] for q in right}
 
     def data() -> Any:
         split = {
-            "corpus": _dataset(task, gallery, None, {}, None),
-            "queries": _dataset(task, list(right), None, {}, None),
+            "corpus": _dataset(task, gallery, None),
+            "queries": _dataset(task, list(right), None),
             "relevant_docs": right,
-            "top_ranked": None,
+            "top_ranked": candidates,
         }
         return {"default": {_SPLIT: split}}
 
-    most = max(map(len, right.values()))
-    top = min(len(gallery), max(1000, most) + itself)
-    own = [*dict.fromkeys([task.headline, *_LABEL_METRICS])]
+    # Enough places for MAP@R, and one more for the query itself.
+    top = min(len(gallery), max(1000, *map(len, right.values())) + 1)
+    published = [name for name in (task.headline, *task.metrics) if name != SHARED]
+    own = [*dict.fromkeys([*published, *_LABEL_METRICS])]
     about = f"Pictures alike in {condition}, {task.source.title}."
     name = f"{task.name}-{condition}".replace(" ", "_").replace("/", "_")
     made = _metadata(task, name, about, "i2i", condition, ["eng-Latn"], own[0], repr(right))
-    return _made(made, data, own, top, itself)
+    return _made(made, data, own, top, itself=not views)
 
 
-def _query_task(task: QueryTask, read: Read | None) -> Any:
+def _query_task(task: QueryTask) -> Any:
     queries = [query for part in task.parts for query in part.queries]
     _some(task.name, [query for query in queries if query.relevant])
-    if task.cuts and read is None:
-        raise UsageError(f"{task.name} ranks parts of pictures; give what reads them.")
     texts, pictures = any(q.text for q in queries), any(q.image for q in queries)
     if texts and pictures and not all(q.text and q.image for q in queries):
         raise UsageError(f"{task.name} mixes kinds of questions, which mteb cannot say.")
@@ -190,13 +208,11 @@ def _query_task(task: QueryTask, read: Read | None) -> Any:
         if candidates is not None:
             corpus = list(dict.fromkeys(name for own in candidates.values() for name in own))
         return {
-            "corpus": _dataset(task, corpus, None, task.cuts, read),
+            "corpus": _dataset(task, corpus, None),
             "queries": _dataset(
                 task,
                 [query.image for query in asked] if pictures else None,
                 [query.text for query in asked] if texts else None,
-                task.cuts,
-                read,
                 [query.id for query in asked],
             ),
             "relevant_docs": {query.id: _whole(task, query) for query in asked},
@@ -219,7 +235,7 @@ def _query_task(task: QueryTask, read: Read | None) -> Any:
     )
     # Subset figures need galleries that mteb's form has no place for.
     own = [name for name in task.metrics if not name.startswith("subset ")]
-    return _made(made, data, own, max(len(_all_of(task)), 1), False)
+    return _made(made, data, own, len(_all_of(task)), first_wins=task.ties == "position")
 
 
 def _all_of(task: QueryTask) -> set[str]:
@@ -243,9 +259,10 @@ def _some(name: str, right: Sequence[Any] | Mapping[str, Any]) -> None:
         raise UsageError(f"{name} has no right answers here to measure by.")
 
 
-def _made(metadata: Any, data: Any, own: Sequence[str], top: int, itself: bool) -> Any:
+def _made(metadata: Any, data: Any, own: Sequence[str], top: int, **more: bool) -> Any:
     # mteb looks for the metadata on the class.
-    return type("CiesTask", (_task_class(),), {"metadata": metadata})(data, own, top, itself)
+    made = type("CiesTask", (_task_class(),), {"metadata": metadata})
+    return made(data, own, top, **more)
 
 
 def _metadata(
@@ -283,21 +300,20 @@ def _dataset(
     task: Task,
     pictures: Sequence[str] | None,
     texts: Sequence[str] | None,
-    cuts: Mapping[str, Any],
-    read: Read | None,
     ids: Sequence[str] | None = None,
 ) -> Any:
     """A ``datasets.Dataset`` of ids with pictures, texts, or both."""
     import datasets
+
+    cuts = task.cuts if isinstance(task, QueryTask) else {}
+    read = loader(task.images, cuts, None)
 
     features: dict[str, Any] = {"id": datasets.Value("string")}
     columns: dict[str, Any] = {"id": list(ids if ids is not None else pictures or [])}
     if pictures is not None:
         features["image"] = datasets.Image()
         columns["image"] = [
-            {"bytes": _png(read([name])[0])}
-            if name in cuts and read is not None
-            else {"path": str(task.images[name])}
+            {"bytes": _png(read([name])[0])} if name in cuts else {"path": str(task.images[name])}
             for name in pictures
         ]
     if texts is not None:

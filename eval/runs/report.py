@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from eval.metric_names import metric
+from eval.runs.figures import Figure
 from eval.runs.intervals import ends, means_of_resamples
-from eval.runs.measuring import CURVE, OF_CLUSTERS, Figure, measure, single
+from eval.runs.measuring import CURVE, OF_CLUSTERS, measure, single
 from eval.runs.published import Published, published_for
 from eval.runs.run import Run, System
 from eval.runs.special import SHARED, SURENESS
