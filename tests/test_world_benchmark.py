@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browsers import Seen, running
+from test_json import documented, wrong
 from typer.testing import CliRunner
 
 from cies.cli import app
+from eval.labels import read_labels
 from eval.runs import benchmarks
-from eval.runs.run import Run
+from eval.runs.asking import Asked, ask
+from eval.runs.run import Run, System
 from eval.tasks import LabelTask, QueryTask, Task
 from eval.world import benchmark
 from eval.world.benchmark import world_tasks
 from eval.world.factors import FACTORS, sample_scenes
+from ingest.encoders.clip import ClipEncoder
+from ingest.encoders.factory import make_encoder
 
 COUNT, SEED = 260, 5
 
@@ -140,7 +147,9 @@ def test_the_command_stores_measures_and_reports(done: Path) -> None:
     first, second = f"{done}:clip", f"{done}:histogram"
     compared = CliRunner().invoke(app, ["bench", "compare", first, second, "--json"])
     assert compared.exit_code == 0, compared.output
-    assert json.loads(compared.stdout)["figures"]
+    document = json.loads(compared.stdout)
+    assert document["figures"] and document["settings"]
+    assert wrong(document, documented("cies bench compare --json")) == []
     again = CliRunner().invoke(app, ["bench", "measure", str(done), "--json"])
     assert json.loads(again.stdout)["tasks"][0]["name"] == "world"
 
@@ -172,3 +181,36 @@ def test_a_report_in_a_browser(done: Path, width: int, scheme: str) -> None:
 def test_what_cannot_be_is_said_in_a_sentence(words: list[str], message: str) -> None:
     found = CliRunner().invoke(app, ["bench", *words])
     assert found.exit_code != 0 and message in str(found.exception)
+
+
+def test_a_view_is_seen_in_what_its_clip_has_stored(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it had embedded the pictures itself, which it does where its CLIP was not asked."""
+    found = read_labels(world / "labels.csv").values
+    images = {name: world / "images" / name for name in list(found)[:20]}
+    labels = {"color": {name: (found[name]["color"],) for name in images}}
+    task = LabelTask("colors", benchmark.SOURCE, images, labels)
+
+    def run_of(*methods: str) -> Run:
+        run = Run.begin(tmp_path / "-".join(methods), "ours", {}, [task])
+        asked = [Asked(m, {"method": m}, lambda m=m: make_encoder(m)) for m in methods]
+        ask(run, [replace(one, plain=one.name == "clip") for one in asked])
+        return run
+
+    alone = run_of("clay")
+    reads: list[int] = []
+    monkeypatch.setattr(ClipEncoder, "read", _counting(ClipEncoder.read, reads))
+    both = run_of("clip", "clay")
+    assert sum(reads) == len(images)
+    of = System("clay", "clay")
+    one, other = (run.table(of).vectors("color", list(images)) for run in (alone, both))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def _counting(read: Any, counts: list[int]) -> Any:
+    def counted(self: Any, images: Any, *rest: Any, **more: Any) -> Any:
+        counts.append(len(images))
+        return read(self, images, *rest, **more)
+
+    return counted

@@ -16,10 +16,13 @@ from eval.runs.vectors import TEXTS, Job, jobs_of, made_by
 from eval.tasks import Cut, LabelTask, QueryTask, Task
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import Encoder, Reading
 
 #: Told what is done, and how much of it.
 Tell = Callable[[str, int, int], None]
+
+#: Ids of pictures and conditions to what an encoder makes of them.
+Read = Callable[[Sequence[str], Sequence[Condition]], Reading]
 
 HISTOGRAM = "histogram"
 
@@ -138,19 +141,40 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
     }
     run.save()
     images, cuts = _files(run.tasks.values())
-    load = loader(images, cuts, encoder.spec.max_side)
+    read = _from_base(run, encoder) or _from_pictures(encoder, images, cuts)
     total, before = sum(len(job.ids) for job in jobs), 0
     for job in jobs:
         run.store.fill(
             job,
             encoder,
-            load,
+            read,
             lambda done, _, start=before: tell(one.name, start + done, total),  # type: ignore[misc]
         )
         before += len(job.ids)
     seconds = sum(run.store.seconds(job) for job in jobs)
     run.document["encoders"][one.name] |= {"done": True, "seconds": seconds}
     run.save()
+
+
+def _from_pictures(encoder: Encoder, images: Mapping[str, Path], cuts: Mapping[str, Cut]) -> Read:
+    load = loader(images, cuts, encoder.spec.max_side)
+    return lambda ids, conditions: encoder.read(load(ids), conditions)
+
+
+def _from_base(run: Run, encoder: Encoder) -> Read | None:
+    """How a view reads vectors that its CLIP has stored in this run, if it has."""
+    from ingest.encoders.viewed import ViewEncoder
+
+    if not isinstance(encoder, ViewEncoder):
+        return None
+    base = made_by(encoder.base)
+    for name, entry in run.document["encoders"].items():
+        if entry["done"] and entry["made_by"] == base:
+            table = run.table(System(name, name))
+            return lambda ids, conditions: encoder.see(
+                table.vectors(UNCONDITIONAL, ids), conditions
+            )
+    return None
 
 
 def _needs(run: Run, encoder: Encoder, one: Asked) -> tuple[_Needs, list[str]]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import balanced_mean
-from eval.runs.measuring import Single, measure, single
+from eval.runs.figures import Single
+from eval.runs.measuring import OF_CLUSTERS, measure, single
 from eval.runs.run import Run, System
 from eval.statistics import holm, paired_test
 from indexes.errors import UsageError
@@ -182,6 +183,8 @@ def compare(first: Side, second: Side) -> Comparison:
     for task, a, b in pairs:
         theirs = _cells(second.run, task, b)
         for figure in figures:
+            if figure.metric in OF_CLUSTERS:
+                continue
             if (figure.task, figure.system) == (task, a.name) and figure.cell in theirs:
                 differences.append(
                     _difference(

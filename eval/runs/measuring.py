@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.blocks import Rows, by_labels, judge_all
+from eval.clustering import cluster_agreement
 from eval.metric_names import Metric, metric
 from eval.metrics import balanced_mean
 from eval.ranked import by_position, rank
 from eval.runs.answers import Answers, queries_of
+from eval.runs.figures import Figure, Single
 from eval.runs.files import read_arrays, read_json, write_arrays, write_json
 from eval.runs.intervals import bounds
 from eval.runs.run import IMAGE, Run, Seeded, System
@@ -23,6 +26,7 @@ from eval.runs.special import SHARED, SURENESS, shared_neighbours, sureness
 from eval.runs.vectors import Table
 from eval.tasks import LabelTask, QueryTask
 from indexes.errors import CiesError
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
 
 #: What is told of a label task beside what its protocol publishes.
@@ -31,67 +35,14 @@ LABEL_METRICS = ("P@1", "recall@10 (hit)", "R-precision", "MAP@R")
 #: Places at which the recall curves of reports are known.
 CURVE = (1, 2, 3, 5, 10, 20, 50, 100)
 
+#: Of clusters, not of queries: they have no interval, and none is tested.
+OF_CLUSTERS = ("NMI", "AMI")
+
+#: Pictures times clusters up to which clusters are made.
+_MOST_CLUSTERING = 20_000_000
+
 _SUBSET = "subset "
 _BALANCED = "balanced "
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a report.
-
-    Attributes:
-        task: name.
-        system: name.
-        row: the condition searched under, or the part of a query task.
-        judge: the label judged by; of query tasks empty.
-        metric: name.
-        value: 0 to 1, the mean over queries, or of a balanced metric over classes.
-        low: lower end of the 95 % bootstrap interval.
-        high: its upper end.
-        chance: expectation under a random ranking.
-        queries: how many had something to find.
-        own: whether the label is what the condition asks for; of query tasks true.
-    """
-
-    task: str
-    system: str
-    row: str
-    judge: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    chance: float
-    queries: int
-    own: bool = True
-
-    @property
-    def corrected(self) -> float:
-        """(value - chance) / (1 - chance): 0 is chance, 1 is perfect."""
-        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
-
-    @property
-    def cell(self) -> tuple[str, str, str]:
-        """Row, judge and metric: what is compared between systems."""
-        return self.row, self.judge, self.metric
-
-
-@dataclass(frozen=True)
-class Single:
-    """A metric of single queries.
-
-    Attributes:
-        numbers: int64 [n], of the queries in their order: of a label task in the order of those
-            asked, of a query task in its own.
-        values: float64 [n].
-        chance: float64 [n].
-        classes: [n], the label of each query, for balanced means and for resampling.
-    """
-
-    numbers: NDArray[np.int64]
-    values: NDArray[np.float64]
-    chance: NDArray[np.float64]
-    classes: NDArray[np.str_]
 
 
 Tell = Callable[[str], None]
@@ -241,7 +192,7 @@ def _of_labels(
                 yield (condition, condition, name), _single(queries, values, 0.5)
         return
     wanted = dict.fromkeys((task.headline, *task.metrics, *LABEL_METRICS))
-    metrics = [metric(name) for name in wanted if name != SHARED]
+    metrics = [metric(name) for name in wanted if name not in (SHARED, *OF_CLUSTERS)]
     curve = [metric(f"recall@{k} (hit)") for k in CURVE if f"recall@{k} (hit)" not in wanted]
     balanced = [one for one in metrics if one.name == "MAP@R"]
     for condition in task.labels:
@@ -312,10 +263,26 @@ def _judged(
                 continue
             values, chance = judged.values[one.name], judged.chance[one.name]
             yield (row, judge, one.name), Single(judged.queries, values, chance, classes)
+        if judge == row:
+            yield from _of_clusters(task, row, both[: len(queries)], queries)
         for one in balanced if judge == row else ():
             values, chance = judged.values[one.name], judged.chance[one.name]
             name = _BALANCED + one.name
             yield (row, judge, name), Single(judged.queries, values, chance, classes)
+
+
+def _of_clusters(
+    task: LabelTask, row: str, vectors: Vectors, queries: Sequence[str]
+) -> Iterator[tuple[tuple[str, str, str], Single]]:
+    """NMI and AMI of k-means with as many clusters as labels, where that is meant and feasible."""
+    labels = ["|".join(task.labels[row][key]) for key in queries]
+    count = len(set(labels))
+    small = len(queries) * count <= _MOST_CLUSTERING and 1 < count < len(queries)
+    if task.crossed and task.queries is None and small and find_spec("faiss"):
+        found = cluster_agreement(vectors, labels)
+        whole = np.zeros(1, dtype=np.int64)
+        for name, value, chance in (("NMI", found.nmi, found.nmi_chance), ("AMI", found.ami, 0.0)):
+            yield (row, row, name), _single(whole, np.array([value]), chance)
 
 
 def _left_out(task: LabelTask, queries: Sequence[str], gallery: Sequence[str]) -> Rows:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from eval.metric_names import metric
+from eval.runs.figures import Figure
 from eval.runs.intervals import ends, means_of_resamples
-from eval.runs.measuring import CURVE, Figure, measure, single
+from eval.runs.measuring import CURVE, OF_CLUSTERS, measure, single
 from eval.runs.published import Published, published_for
 from eval.runs.run import Run, System
 from eval.runs.special import SHARED, SURENESS
@@ -54,7 +55,7 @@ class Mean:
     Attributes:
         value: 0 to 1.
         low: lower end of the 95 % interval, queries drawn within each condition or part; ``None``
-            for means over classes.
+            for means over classes and of clusters.
         high: its upper end.
         chance: mean of the chance levels.
     """
@@ -97,7 +98,7 @@ class Section:
         value, chance = (
             float(np.mean([getattr(f, of) for f in figures])) for of in ("value", "chance")
         )
-        if name.startswith("balanced "):
+        if name.startswith("balanced ") or name in OF_CLUSTERS:
             return Mean(value, None, None, chance)
         seed = int(column.run.document["seed"])
         means = [
@@ -185,6 +186,12 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 def definition(name: str) -> str:
     """A metric in words."""
+    if name in OF_CLUSTERS:
+        kind = "Normalised" if name == "NMI" else "Adjusted"
+        return (
+            f"{kind} mutual information of the labels and as many k-means clusters (FAISS, 20 "
+            "iterations, a fixed seed); chance by shuffling."
+        )
     if name == SHARED:
         return (
             "Share of the first 10 neighbours that a wording and the condition's first wording "
@@ -249,7 +256,9 @@ def _section(task: Task, columns: Sequence[Column], sheets: bool) -> Section:
         if task.headline == SURENESS:
             metrics = tuple(sorted(kinds))
         else:
-            wanted = dict.fromkeys((task.headline, *task.metrics, "P@1", "balanced MAP@R"))
+            wanted = dict.fromkeys(
+                (task.headline, *task.metrics, "P@1", "balanced MAP@R", *OF_CLUSTERS)
+            )
             metrics = tuple(name for name in wanted if name in kinds)
         rows = tuple(task.labels)
     else:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from eval.runs.environment import versions
 from eval.runs.files import damaged, read_arrays, read_json, write_arrays, write_json
@@ -109,7 +108,7 @@ class VectorStore:
         self,
         job: Job,
         encoder: Encoder,
-        load: Callable[[Sequence[str]], list[Image.Image]],
+        read: Callable[[Sequence[str], Sequence[Condition]], Reading],
         tell: Tell,
     ) -> None:
         """Embed what is not stored yet.
@@ -117,7 +116,8 @@ class VectorStore:
         Args:
             job: what is wanted.
             encoder: that the job was made for.
-            load: ids to RGB pictures; not called for texts.
+            read: ids of pictures and conditions to what the encoder makes of them; not called
+                for texts.
             tell: told after each chunk.
 
         Raises:
@@ -137,7 +137,7 @@ class VectorStore:
             if job.kind == TEXTS:
                 reading = encoder.read_text(ids, conditions, words=False)
             else:
-                reading = encoder.read(load(ids), conditions)
+                reading = read(ids, conditions)
             self._write(job, number, reading, time.monotonic() - started)
             tell(min(len(job.ids), (number + 1) * job.chunk), len(job.ids))
 

@@ -130,7 +130,20 @@ class ViewEncoder(Encoder):
         self.check(conditions)
         seen = self.base.read(images, conditions).vectors
         base = seen[:, 0] if len(conditions) else seen.reshape(len(images), -1)
-        reading = self._blank(len(images), len(conditions))
+        return self.see(base, conditions, words)
+
+    def see(self, base: Vectors, conditions: Sequence[Condition], words: bool = True) -> Reading:
+        """As :meth:`read`, of pictures whose base vectors are known.
+
+        Args:
+            base: float32 [images, dim], unit rows.
+            conditions: under which they are seen.
+            words: whether the nearest words are wanted.
+
+        Raises:
+            UsageError: if a condition has no words.
+        """
+        reading = self._blank(len(base), len(conditions))
         for k, condition in enumerate(conditions):
             view = self.view(condition)
             self._put(reading.vectors, k, base if view is None else view.images(base))
