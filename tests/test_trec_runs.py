@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 from stand_in import StandIn
 
+from cies.bench_trec import run_bench_trec
 from eval.adapters.trec import read_qrels, read_run
 from eval.adapters.trec_runs import export_run
 from eval.runs.asking import Asked, ask
 from eval.runs.measuring import measure
 from eval.runs.run import Run
+from eval.runs.special import SURENESS
 from eval.tasks import LabelTask, Part, Query, QueryTask, Source
 from indexes.vectors import unit
 from ingest.conditions import Condition
@@ -80,14 +82,18 @@ def test_trec_eval_gives_the_figures_of_the_report(
     assert compared >= 6
 
 
-def test_a_run_may_be_cut(tmp_path: Path) -> None:
+def test_a_run_may_be_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {f"{n}.png": tmp_path / f"{n}.png" for n in range(12)}
     for n, path in enumerate(files.values()):
         Image.new("RGB", (5, 5), (20 * n, 0, 0)).save(path)
     task = LabelTask("t", SOURCE, files, {"c": dict.fromkeys(files, ("x",))})
-    run = Run.begin(tmp_path / "run", "test", {}, (task,))
+    sure = replace(task, name="sure", headline=SURENESS)
+    run = Run.begin(tmp_path / "run", "test", {}, (task, sure))
     ask(run, [Asked("ours", {}, WithTexts)])
-    export_run(run, tmp_path / "trec", depth=4)
+    run_bench_trec(tmp_path / "run", tmp_path / "trec", 4)
+    told = capsys.readouterr()
+    assert str(tmp_path / "trec" / "t" / "c.ours.run") in told.out.splitlines()
+    assert "sure is no ranking" in told.err and not (tmp_path / "trec" / "sure").exists()
     answers = read_run(tmp_path / "trec" / "t" / "c.ours.run")
     assert len(answers) == 12 and {len(own) for own in answers.values()} == {4}
     assert all(query not in dict(own) for query, own in answers.items())

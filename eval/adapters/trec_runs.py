@@ -40,9 +40,8 @@ def export_run(run: Run, folder: Path, depth: int = 1000) -> list[Path]:
         UsageError: if a file cannot be written, or a gain is no whole number.
     """
     written = []
-    for name, task in run.tasks.items():
-        if isinstance(task, LabelTask) and task.headline == SURENESS:
-            continue
+    for name in rankings(run):
+        task = run.tasks[name]
         place = folder / quote(name, safe=" ")
         place.mkdir(parents=True, exist_ok=True)
         rows = list(task.labels) if isinstance(task, LabelTask) else [p.name for p in task.parts]
@@ -56,6 +55,15 @@ def export_run(run: Run, folder: Path, depth: int = 1000) -> list[Path]:
                 write_run(path, _answers(run, name, row, system, depth), system.name)
                 written.append(path)
     return written
+
+
+def rankings(run: Run) -> list[str]:
+    """Names of a run's tasks that are rankings, which are those that can be written."""
+    return [
+        name
+        for name, task in run.tasks.items()
+        if isinstance(task, QueryTask) or task.headline != SURENESS
+    ]
 
 
 def _right(task: LabelTask | QueryTask, row: str) -> Iterator[tuple[str, Mapping[str, float]]]:
