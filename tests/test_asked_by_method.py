@@ -388,3 +388,14 @@ def test_moved_vectors_are_kept_beside_a_large_gallery(
     hits = edited.search(key, "style", 9, method="clay")
     assert {hit.word for hit in hits} <= {"flat", "photo", "sketch"}
     assert edited.table("style", "clay").table != table
+
+
+def test_benches_print_documents(filled: Path) -> None:
+    view = ["bench", "view", "--vectors", "300", "--dim", "16", "-m", "clay", "--json"]
+    rerank = ["bench", "rerank", "-g", str(filled), "-c", "color", "--queries", "2", "--json"]
+    for asked, name in ((view, "cies bench view --json"), (rerank, "cies bench rerank --json")):
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 0, done.output
+        assert not wrong(json.loads(done.stdout), documented(name))
+    none = CliRunner().invoke(app, [*view[:-2], "magic"])
+    assert isinstance(none.exception, UsageError)
