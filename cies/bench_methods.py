@@ -9,10 +9,11 @@ from typing import Any
 
 from cies.console import print_json, print_table, say
 from cies.method_costs import remember_costs
-from eval.bench.methods import Comparison, compare_methods
+from eval.bench.methods import Comparison, check_methods, compare_methods
 from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows
 from eval.bench.methods_sets import SetScores, score_sets
 from indexes.errors import UsageError
+from ingest.encoders.factory import METHODS
 from query.hits import SCHEMA_VERSION
 
 
@@ -23,6 +24,7 @@ def run_bench_methods(
     seed: int,
     triplets: Sequence[Path],
     renamed: Sequence[str],
+    methods: Sequence[str],
     write: Path | None,
     as_json: bool,
 ) -> None:
@@ -35,6 +37,7 @@ def run_bench_methods(
         seed: of them.
         triplets: files of sets of the user's own.
         renamed: ``CONDITION=ASKED`` for those.
+        methods: which to measure; none for all.
         write: a page to write.
         as_json: print one document.
 
@@ -51,11 +54,17 @@ def run_bench_methods(
     if write is not None and not write.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {write.absolute().parent} for --write; make it.")
     asked = dict(_pair(text) for text in renamed)
+    methods = methods or tuple(METHODS)
+    check_methods(methods)
+
+    def tell(line: str) -> None:
+        say(f"  {line}")
+
     found = Comparison(0, seed)
     if pictures:
-        found = compare_methods(lvlm, clip, pictures, seed, progress=lambda line: say(f"  {line}"))
+        found = compare_methods(lvlm, clip, pictures, seed, methods=methods, progress=tell)
         remember_costs(found.costs)
-    sets = score_sets(triplets, lvlm, clip, asked, lambda line: say(f"  {line}"))
+    sets = score_sets(triplets, lvlm, clip, asked, methods, tell)
     if write is not None:
         try:
             write.write_text(page(found, sets, lvlm, clip, asked), encoding="utf-8")

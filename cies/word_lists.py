@@ -112,7 +112,7 @@ def run_words(name: str | None, gallery: Path | None, as_json: bool) -> None:
                 one.condition,
                 str(len(one.words)),
                 one.source,
-                ", ".join(one.words[:4]) + ", ...",
+                ", ".join([*one.words[:4], *(["..."] if len(one.words) > 4 else [])]),
                 ", ".join(_aliases(one)),
             ]
             for one in lists

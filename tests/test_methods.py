@@ -22,6 +22,7 @@ from eval.bench.methods import (
     Cost,
     Judged,
     Way,
+    check_methods,
     compare_methods,
     judge_scores,
 )
@@ -206,4 +207,10 @@ def test_wrong_requests_are_refused_before_anything_is_measured(
 ) -> None:
     place = Path(write) if write else None
     with pytest.raises(UsageError, match=message):
-        run_bench_methods("tiny-lvlm", "tiny-clip", pictures, 1, [], renamed, place, False)
+        run_bench_methods("tiny-lvlm", "tiny-clip", pictures, 1, [], renamed, [], place, False)
+
+
+def test_a_method_that_is_none_is_refused_and_a_view_brings_its_clip() -> None:
+    with pytest.raises(UsageError, match="no method 'clop'; choose among dior"):
+        run_bench_methods("tiny-lvlm", "tiny-clip", 100, 1, [], [], ["clop"], None, False)
+    assert check_methods(["dior", "clay", "crl"]) == {"dior", "clip"}

@@ -22,6 +22,7 @@ from eval.metrics import chance_map_at_r, map_at_r
 from eval.world.captions import value_texts
 from eval.world.factors import FACTORS, sample_scenes
 from eval.world.render import render
+from indexes.errors import UsageError
 from indexes.parts import best_of_parts, split
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
@@ -35,6 +36,9 @@ SHIPPED, OWN = "shipped words", "the world's own values"
 
 #: Pictures embedded at once, and those that are timed.
 _CHUNK, _TIMED = 128, 128
+
+#: Prompts asked of a picture at once where they are not timed.
+_PROMPTS = 20
 
 #: Rounds of which the median is taken.
 _ROUNDS = 9
@@ -137,8 +141,18 @@ class Way:
 
     def embed(self, pictures: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
         """Float32 [pictures, conditions, dim]."""
+        # Every part is a prompt of its own, and very many in one pass take longer than in two.
+        step = max(1, _PROMPTS // self.parts)
         rows = [
-            self.encoder.encode(pictures[start : start + _CHUNK], conditions)
+            np.concatenate(
+                [
+                    self.encoder.encode(
+                        pictures[start : start + _CHUNK], conditions[at : at + step]
+                    )
+                    for at in range(0, len(conditions), step)
+                ],
+                axis=1,
+            )
             for start in range(0, len(pictures), _CHUNK)
         ]
         return np.concatenate(rows)
@@ -165,6 +179,18 @@ def ways(lvlm: str, clip: str) -> Iterator[tuple[str, str]]:
             yield method, clip if method == "clip" else lvlm
 
 
+def check_methods(methods: Sequence[str]) -> set[str]:
+    """The stored methods that are needed for some.
+
+    Raises:
+        UsageError: if there is no such method.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise UsageError(f"There is no method '{method}'; choose among {', '.join(METHODS)}.")
+    return {method if METHODS[method].kind == "stored" else "clip" for method in methods}
+
+
 def compare_methods(
     lvlm: str,
     clip: str,
@@ -172,6 +198,7 @@ def compare_methods(
     seed: int,
     size: int = 256,
     names: Sequence[str] = tuple(FACTORS),
+    methods: Sequence[str] = tuple(METHODS),
     progress: Progress = lambda line: None,
 ) -> Comparison:
     """Measure every method under the world's conditions.
@@ -183,13 +210,20 @@ def compare_methods(
         seed: of the pictures; not that of a school.
         size: their side in pixels.
         names: conditions, of the world's factors.
+        methods: which of them; a view brings ``clip`` with it.
         progress: told what comes next.
 
     Raises:
+        UsageError: if there is no such method.
         ModelError: if a model cannot be had.
     """
+    stored = check_methods(methods)
     # All of them first: a wrong name is not to be learned of after minutes of rendering.
-    loaded = [Way(m, make_encoder(m, model, force=True)) for m, model in ways(lvlm, clip)]
+    loaded = [
+        Way(method, make_encoder(method, model, force=True))
+        for method, model in ways(lvlm, clip)
+        if method in stored
+    ]
     progress(f"rendering {count} pictures")
     scenes = sample_scenes(count, seed)
     pictures = [render(scene, size) for scene in scenes]
@@ -207,7 +241,8 @@ def compare_methods(
         }
         found.judged.append(Judged(way.method, "", cells))
         if way.method == "clip":
-            _compare_views(found, way, rows[:, 0], names, values, pictures[0], progress)
+            views = [view for view in VIEWS if view in methods]
+            _compare_views(found, way, rows[:, 0], views, names, values, pictures[0], progress)
     order = list(METHODS)
     found.judged.sort(key=lambda one: order.index(one.method))
     found.costs.sort(key=lambda one: order.index(one.method))
@@ -218,6 +253,7 @@ def _compare_views(
     found: Comparison,
     base: Way,
     rows: Vectors,
+    views: Sequence[str],
     names: Sequence[str],
     values: Values,
     picture: Image.Image,
@@ -225,7 +261,7 @@ def _compare_views(
 ) -> None:
     """Judge and time every view of the base vectors."""
     of_base = found.costs[-1]
-    for method in VIEWS:
+    for method in views:
         progress(f"working out views by {method}")
         for words in (SHIPPED, OWN):
             cells, seconds, view = {}, [], None

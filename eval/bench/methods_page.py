@@ -105,8 +105,8 @@ def page(
     """
     parts = [
         "# What each method is worth, and costs",
-        "Written by `cies bench methods --write docs/methods.md` in one go; what the methods are "
-        "and when to use which is said by `cies methods`. LVLM: "
+        "Written by `cies bench methods --write FILE`; what the methods are and when to use which "
+        "is said by `cies methods`. LVLM: "
         f"{lvlm}; CLIP: {clip}. Stored methods keep vectors for each condition (`clip` once for "
         "all); `indirect`, `crl` and `clay` are views, worked out from those of `clip` and from a "
         "list of words.",
@@ -125,18 +125,11 @@ def _rendered(found: Comparison) -> list[str]:
         "other labels, in the mean. The models were schooled on this world, though on other "
         "pictures of it, so that the figures compare methods, and say nothing of photographs."
     )
-    clip = next(one for one in found.judged if one.method == "clip")
-    best = max(
-        (one for one in found.judged if one.words == SHIPPED),
-        key=lambda one: one.cells["color"]["color"].value,
-    )
-    factor = best.cells["color"]["color"].value / clip.cells["color"]["color"].value
     return [
         "## Rendered pictures",
         about,
         "**A stranger's words**: views are worked out from the lists that come with CIES, which "
-        "were written for the world at large (53 colors, not these twelve). Under color the best "
-        f"view, {best.method}, has {factor:.1f} times the MAP@R of plain CLIP.",
+        "were written for the world at large (53 colors, not these twelve)." + _best_of(found),
         markdown(_without(quality_rows(found, SHIPPED), "words"), 1),
         "**The world's own values**: the same, with the values that occur, in the phrasings the "
         "CLIP was schooled with. That is what a list made for one's own pictures is worth "
@@ -154,14 +147,28 @@ def _rendered(found: Comparison) -> list[str]:
     ]
 
 
+def _best_of(found: Comparison) -> str:
+    """What the best view makes of color, if that was measured."""
+    clip = [one for one in found.judged if one.method == "clip"]
+    views = [one for one in found.judged if one.words == SHIPPED and "color" in one.cells]
+    if not clip or not views:
+        return ""
+    best = max(views, key=lambda one: one.cells["color"]["color"].value)
+    factor = best.cells["color"]["color"].value / clip[0].cells["color"]["color"].value
+    return (
+        f" Under color the best view, {best.method}, has {factor:.1f} times the MAP@R of plain "
+        "CLIP."
+    )
+
+
 def _real(sets: Sequence[SetScores], asked: Mapping[str, str]) -> list[str]:
     names = ", ".join(f"{name} as {how}" for name, how in sorted(asked.items()))
     parts = [
         "## Real pictures",
-        "Triplet accuracy: the share of triplets whose positive, which shares the value of the "
-        "condition with the query and not that of the pair's other one, is nearer than the "
-        "negative, of which the reverse is true. A similarity that ignores the condition has "
-        "0.50. Nothing was trained or tuned on these pictures, and the built-in models were "
+        "By `--triplets`. Triplet accuracy: the share of triplets whose positive, which shares the "
+        "value of the condition with the query and not that of the pair's other one, is nearer "
+        "than the negative, of which the reverse is true. A similarity that ignores the condition "
+        "has 0.50. Nothing was trained or tuned on these pictures, and the built-in models were "
         "schooled on rendered pictures alone. Views by the lists that come with CIES; where there "
         "is none for a condition, no figure."
         + (f" Conditions asked by another name: {names}." if names else ""),

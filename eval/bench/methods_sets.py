@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.bench.methods import SHIPPED, Progress, Way, fitted, ways
+from eval.bench.methods import SHIPPED, Progress, Way, check_methods, fitted, ways
 from eval.labels import Triplet, read_triplets
 from eval.metrics import triplet_accuracy
 from indexes.errors import UsageError
@@ -70,6 +70,7 @@ def score_sets(
     lvlm: str,
     clip: str,
     asked: Mapping[str, str],
+    methods: Sequence[str] = tuple(METHODS),
     progress: Progress = lambda line: None,
 ) -> list[SetScores]:
     """Measure every method on some triplet files.
@@ -80,6 +81,7 @@ def score_sets(
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
         asked: condition of a file to how it is asked for, where that differs.
+        methods: which of them; a view brings ``clip`` with it.
         progress: told what comes next.
 
     Raises:
@@ -90,14 +92,21 @@ def score_sets(
     for file, triplets in sets:
         if not triplets:
             raise UsageError(f"{file} holds no triplet below its first line.")
-    every_way = [Way(m, make_encoder(m, model, force=True)) for m, model in ways(lvlm, clip)]
-    return [_score(file, triplets, every_way, asked, progress) for file, triplets in sets]
+    stored = check_methods(methods)
+    every_way = [
+        Way(method, make_encoder(method, model, force=True))
+        for method, model in ways(lvlm, clip)
+        if method in stored
+    ]
+    views = [view for view in VIEWS if view in methods]
+    return [_score(file, some, every_way, views, asked, progress) for file, some in sets]
 
 
 def _score(
     file: Path,
     triplets: Sequence[Triplet],
     every_way: Sequence[Way],
+    views: Sequence[str],
     asked: Mapping[str, str],
     progress: Progress,
 ) -> SetScores:
@@ -127,7 +136,7 @@ def _score(
             own = rows[:, min(column, len(parsed) - 1)]
             judge(way.method, wording, lambda pairs, own=own, way=way: _alike(way, own, pairs))  # type: ignore[misc]
             if way.method == "clip" and known_vocabulary(wording) is not None:
-                for view in VIEWS:
+                for view in views:
                     moved = fitted(way.encoder, view, wording, own, SHIPPED).images(own)
                     judge(view, wording, lambda pairs, moved=moved: _cosines(moved, pairs))  # type: ignore[misc]
     order = list(METHODS)
