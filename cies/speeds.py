@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import ModelError
 from ingest.encoders.base import Encoder
-from ingest.encoders.models import find
+from ingest.encoders.models import name_of
 
 #: Fewer pictures say too little: the first ones are slower than the rest.
 MIN_PICTURES = 64
@@ -91,10 +90,7 @@ def measured_rate(
             newest of any.
         method: that the model is used with.
     """
-    try:
-        name = find(model).name
-    except ModelError:
-        return None
+    name = name_of(model)
     kinds = [name.partition(":")[0] for name in device.split(",")]
     kind = kinds[0] if len(kinds) == 1 else f"{len(kinds)} {kinds[0]}"
     for speed in measured_speeds():
