@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from cies.cli_bench import bench
+from cies.cli_bench_methods import bench_methods
 from cies.cli_care import prune, repair, verify
 from cies.cli_completion import condition_names
 from cies.cli_conditions import conditions
@@ -69,6 +70,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench", no_args_is_help=True)
 app.add_typer(conditions, name="conditions")
+bench.command("methods")(bench_methods)
 
 
 def _version(wanted: bool) -> None:

@@ -37,7 +37,7 @@ ADVICE = {
     "generative": Advice(
         "an LVLM and a sentence encoder",
         "a pass over all pictures, answers spelled out",
-        "when what was said must be read, filtered or counted; nothing between two words",
+        "when answers are to be read, filtered or counted; two shades of one word are one to it",
     ),
     "regional": Advice(
         "an LVLM, five vectors a picture",

@@ -22,9 +22,6 @@ from indexes.base_rows import (
     HEADER,
     Base,
     DamagedCache,
-    Move,
-    Say,
-    Space,
     base_in_memory,
     moved_parts,
     read_base,
@@ -41,8 +38,9 @@ from indexes.held import Digest, Held
 from indexes.lazy import Keys, Words, positions
 from indexes.matrix import Matrix
 from indexes.open_table import OpenTable, Rows, rows_in_memory
-from indexes.parted import PartedTable, parts_of
+from indexes.parted import PartedTable, parts_of, served_by
 from indexes.records import VectorColumn, VectorTable
+from indexes.space import Move, Say, Space
 from indexes.vectors import Vectors
 
 #: Smaller tables are read as they are, which takes no longer than looking for a cache.
@@ -82,19 +80,19 @@ class Opener:
         Args:
             gallery: whose table it is.
             table: the condition's entry.
-            geometry: one of :data:`indexes.geometry.GEOMETRIES`, or another word for the way in
-                which vectors are compared.
+            geometry: names the way in which vectors are compared, for caches.
             basis: names all else that ``move`` and ``say`` depend on.
             move: takes stored vectors into the space they are compared in.
             gone: whether pictures count of which no file was left at the last scan.
-            stored: the table whose vectors are moved, if ``table`` has none of its own.
-            say: gives words for stored vectors, in place of the stored words.
+            stored: whose vectors are moved, if ``table`` has none of its own.
+            say: gives words for stored vectors, in place of the stored ones.
         """
         self._gallery = gallery
         self._table = table
         self._stored = stored or table
         self._space = Space(move, table.dimension, say)
-        self._kind_of_table = PartedTable if parts_of(table) > 1 else OpenTable
+        self._parted = parts_of(table) > 1
+        self._kind_of_table = PartedTable if self._parted else OpenTable
         self._gone = gone
         #: What has the same label is made for the same purpose; one replaces the other.
         self._label = f"{geometry}_gone" if gone else geometry
@@ -140,9 +138,7 @@ class Opener:
             UsageError: if there is no such index.
         """
         held = Held(self._gallery, self._stored, self._gone)
-        chosen = kind if kind != "auto" else self.choice
-        if parts_of(self._table) > 1:
-            chosen = "exact"
+        chosen = "exact" if self._parted else kind if kind != "auto" else self.choice
         if len(held) < CACHED_FROM and not (self.folder / _CHOICE).is_file():
             return self._in_memory(held, chosen)
         try:
@@ -167,14 +163,10 @@ class Opener:
             UsageError: if there is no such index, there is nothing to index, or the gallery
                 cannot be written to.
         """
-        if parts_of(self._table) > 1 and kind not in ("auto", "exact"):
-            raise UsageError(
-                f"The rows of '{self._table.name}' are compared by the best of their parts, which "
-                "no index serves; choose --kind exact."
-            )
+        kind = served_by(self._table, kind)
         for attempt in range(_TRIES):
             try:
-                built = self._built("exact" if parts_of(self._table) > 1 else kind)
+                built = self._built(kind)
                 break
             except ValueError as error:
                 raise UsageError(
@@ -195,7 +187,7 @@ class Opener:
         if base is None:
             base = self._written(held)
         if not len(base):
-            raise UsageError(f"There is no picture under condition '{self._table.name}' to index.")
+            raise UsageError(f"There is no picture under '{self._table.name}' to index.")
         wanted = self._suited(len(base)) if kind == "auto" else kind
         if wanted == "exact":
             return None
@@ -242,12 +234,11 @@ class Opener:
 
     def _ready(self, kind: str, ready: set[str]) -> str:
         """What a search uses for a kind: on the way to an answer only what takes seconds is
-        built, and nothing for vectors that are worked out of others: theirs are short, and the
-        answer shall come at once.
+        built, and nothing over vectors worked out of others, which are short.
         """
         if kind in ready:
             return kind
-        if self._stored is not self._table or parts_of(self._table) > 1:
+        if self._stored is not self._table or self._parted:
             return "exact"
         return {"ivf": "faiss", "lance": "exact"}.get(kind, kind)
 
@@ -261,7 +252,7 @@ class Opener:
         column = held.column()
         moved = self._space.move(column.keys, column.vectors)
         words, sure = column.words, column.word_probabilities
-        if self._space.say is not None:
+        if self._space.say:
             words, sure = self._space.say(column.vectors)
         column = VectorColumn(column.keys, moved, words, sure)
         return self._kind_of_table(self._table, rows_in_memory(column, kind, held.state))
@@ -278,13 +269,11 @@ class Opener:
     def _exactly(self, held: Held) -> Base | None:
         """The cached rows of this very state."""
         path = self.folder / f"{self._basis}-{held.state}"
-        if not path.is_dir():
-            return None
         try:
-            return read_base(path)
+            return read_base(path) if path.is_dir() else None
         except DamagedCache as error:
             _logger.warning("A cache is damaged and is made anew: %s", error)
-            return None
+        return None
 
     def _base(self, held: Held, kind: str) -> tuple[Base, Digest | None]:
         """Cached rows, and the rows there are now if these are others.

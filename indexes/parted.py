@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from indexes.base import best, query_blocks
 from indexes.base_rows import sample_rows
+from indexes.errors import UsageError
 from indexes.open_table import OpenTable
 from indexes.records import VectorTable
 from indexes.vectors import Vectors
@@ -27,6 +28,22 @@ def parts_of(table: VectorTable) -> int:
     """How many vectors a row of a table holds."""
     settings = table.made_by.get("settings") or {}
     return int(settings.get("parts", 1))
+
+
+def served_by(table: VectorTable, kind: str) -> str:
+    """The kind of index that can be built for a table, when one is asked for.
+
+    Raises:
+        UsageError: if its rows are of several parts, and another kind than ``exact`` is wanted.
+    """
+    if parts_of(table) == 1:
+        return kind
+    if kind not in ("auto", "exact"):
+        raise UsageError(
+            f"The rows of '{table.name}' are compared by the best of their parts, which no index "
+            "serves; choose --kind exact."
+        )
+    return "exact"
 
 
 class PartedTable(OpenTable):

@@ -90,7 +90,7 @@ class Answer:
         percentiles = self._ranking.percentiles(rows, scores)
         # A text's likeness to pictures is lower throughout, and no measure of this was taken.
         nothing = bool(len(rows)) and not question.text
-        nothing = nothing and bool(percentiles[0] < question.alike_above)
+        nothing = nothing and bool(percentiles.max() < question.alike_above)
         words = [self._ranking.word(int(row)) for row in rows]
         found = [
             Hit(
@@ -113,7 +113,7 @@ class Answer:
             notes = (
                 *notes,
                 f"All {len(rows)} hits lie below the percentile {question.min_percentile:g}; the "
-                f"best is at {float(percentiles[0]):.1f}.",
+                f"best is at {float(percentiles.max()):.1f}.",
             )
         hidden = sum(len(hit.duplicates) for hit in found)
         if hidden:

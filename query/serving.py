@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from indexes.base_rows import Move
 from indexes.errors import GalleryError, ModelError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL, Statistics, residual
@@ -18,6 +17,7 @@ from indexes.open_table import OpenTable
 from indexes.opening import Opener
 from indexes.parted import parts_of
 from indexes.records import VectorTable
+from indexes.space import Move
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec

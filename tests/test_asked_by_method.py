@@ -287,6 +287,10 @@ def test_a_mark_has_the_next_ingest_complete_the_table(engine: cies.Engine, worl
     assert any("next `cies ingest` embeds the whole gallery" in note for note in hits.notes)
     (table,) = [t for t in engine.gallery.conditions() if t.name == "style"]
     assert table.partial and table.filling and len(engine.gallery.keys(table)) == 6
+    cies.ingest(engine.gallery, [world / "images"])
+    (table,) = [t for t in engine.gallery.conditions() if t.name == "style"]
+    assert not table.partial and len(engine.gallery.keys(table)) == 60
+    assert cies.open(engine.gallery.path).search(key, "style", 5).query.method == "dior"
 
 
 def test_what_is_usual_hangs_on_the_measured_speed(engine: cies.Engine) -> None:
