@@ -7,7 +7,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli_runs import BenchGroup, bench_compare, bench_measure, bench_report, bench_run
+from cies.cli_runs import (
+    BenchGroup,
+    RunArgument,
+    bench_compare,
+    bench_measure,
+    bench_report,
+    bench_run,
+)
 from cies.encoder_words import DeviceOption
 from cies.words import JsonOption
 
@@ -105,6 +112,21 @@ def bench_quality(
     from cies.bench_quality import run_bench_quality
 
     run_bench_quality(model, clip, pictures, seed, as_json)
+
+
+@bench.command("trec")
+def bench_exporting(
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the files.")],
+    depth: Annotated[int, typer.Option(help="Answers of each question.", min=1)] = 1000,
+) -> None:
+    """Write what a run answered, and what is right, as TREC run and qrels files.
+
+    Example: cies bench trec runs/world -o trec
+    """
+    from cies.bench_trec import run_bench_trec
+
+    run_bench_trec(run, output, depth)
 
 
 @bench.command("start")

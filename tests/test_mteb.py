@@ -42,7 +42,7 @@ class WithTexts(StandIn):
 
 
 class Unlike(WithTexts):
-    """Another vector whenever it is asked, because the pictures of small data sets are all alike."""
+    """Another vector whenever it is asked: the pictures of small data sets are all alike."""
 
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         self.asked = getattr(self, "asked", 0) + 1

@@ -18,10 +18,8 @@ from urllib.parse import quote, unquote
 
 from indexes.errors import UsageError
 
-#: Query to its answers, nearest first, each with its score.
-Run = Mapping[str, Sequence[tuple[str, float]]]
-#: Query to its right answers and their gains.
-Qrels = Mapping[str, Mapping[str, int]]
+#: Answers to a query, nearest first, each with its score.
+Answers = Sequence[tuple[str, float]]
 
 #: Names of files may be bytes that are no UTF-8.
 _ERRORS = "surrogateescape"
@@ -29,29 +27,41 @@ _ERRORS = "surrogateescape"
 _APART = re.compile(r"[\s%\x00-\x1f\x7f]")
 
 
-def write_run(path: Path, run: Run, tag: str) -> None:
+def write_run(
+    path: Path, run: Mapping[str, Answers] | Iterable[tuple[str, Answers]], tag: str
+) -> None:
     """Write rankings; an existing file is replaced at once or not at all.
 
     Args:
         path: of the file.
-        run: rankings, scores falling; a score keeps every digit.
+        run: query to its ranking, scores falling, as a mapping or in pairs made one by one; a
+            score keeps every digit.
         tag: name of the run.
 
     Raises:
         UsageError: if a name is empty, a query names a picture twice, or scores rise or are not
             finite numbers.
     """
-    _write(path, _run_lines(path, run, tag))
+    pairs = run.items() if isinstance(run, Mapping) else run
+    _write(path, _run_lines(path, pairs, tag))
 
 
-def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, float]]) -> None:
+def write_qrels(
+    path: Path,
+    qrels: Mapping[str, Mapping[str, float]] | Iterable[tuple[str, Mapping[str, float]]],
+) -> None:
     """Write right answers; an existing file is replaced at once or not at all.
+
+    Args:
+        path: of the file.
+        qrels: query to picture to gain, as a mapping or in pairs made one by one.
 
     Raises:
         UsageError: if a name is empty, or a gain is no whole number of at least 0, which is all
             that the form can hold.
     """
-    _write(path, _qrels_lines(path, qrels))
+    pairs = qrels.items() if isinstance(qrels, Mapping) else qrels
+    _write(path, _qrels_lines(path, pairs))
 
 
 def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -88,8 +98,8 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def _run_lines(path: Path, run: Run, tag: str) -> Iterator[str]:
-    for query, answers in run.items():
+def _run_lines(path: Path, run: Iterable[tuple[str, Answers]], tag: str) -> Iterator[str]:
+    for query, answers in run:
         last, names = math.inf, set()
         for place, (name, score) in enumerate(answers, 1):
             if name in names:
@@ -107,8 +117,8 @@ def _run_lines(path: Path, run: Run, tag: str) -> Iterator[str]:
             )
 
 
-def _qrels_lines(path: Path, qrels: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    for query, answers in qrels.items():
+def _qrels_lines(path: Path, qrels: Iterable[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
+    for query, answers in qrels:
         for name, gain in answers.items():
             if gain != int(gain) or gain < 0:
                 raise UsageError(
