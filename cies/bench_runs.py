@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,15 @@ def run_benchmark(
             lambda done, total: show(Progress(done, total, done, 0)),
         )
     run = Run.begin(place, name, given, tasks, seed)
-    with counter("Embedding") as show:
+    with ExitStack() as stack:
+        shown: dict[str, Callable[[Progress], None]] = {}
 
         def tell(what: str, done: int, total: int) -> None:
-            show(Progress(done, total, done, 0))
+            if what not in shown:
+                stack.close()
+                shown.clear()
+                shown[what] = stack.enter_context(counter(f"Embedding by {what}"))
+            shown[what](Progress(done, total, done, 0))
 
         ask(run, asked, tell=tell, note=say)
     measure(run, lambda line: say(f"  {line}"))

@@ -22,7 +22,10 @@ from eval.runs.special import SHARED
 from eval.runs.worst import Shown, Worst
 from eval.tasks import QueryTask, Task
 from indexes.errors import CiesError
-from query.thumbnails import THUMBNAIL, as_jpeg
+from query.thumbnails import as_jpeg
+
+#: Longest side in pixels of a picture on a contact sheet.
+_SIDE = 128
 
 _STYLE = """
 .scroll { overflow-x: auto; margin: .6rem 0 1rem; }
@@ -205,7 +208,7 @@ def _addresses(task: Task) -> Callable[[str], str]:
             name = text(key.rsplit("/", 1)[-1])
             try:
                 image = load([key])[0]
-                image.thumbnail((THUMBNAIL, THUMBNAIL))
+                image.thumbnail((_SIDE, _SIDE))
                 data = base64.b64encode(as_jpeg(image)).decode("ascii")
                 known[key] = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
             except CiesError:

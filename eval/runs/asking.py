@@ -183,6 +183,11 @@ def _needs(run: Run, encoder: Encoder, one: Asked) -> tuple[_Needs, list[str]]:
     name, conditional = one.name, encoder.conditional
     refused = _serves(encoder, UNCONDITIONAL) if conditional else ""
     plain = one.plain and not refused
+    if "parts" in encoder.spec.settings:
+        notes.append(
+            f"{name}: the vectors of a picture's parts are compared as one row, by the mean of "
+            "their cosines and not by the best."
+        )
     if refused:
         notes.append(f"{name} without a condition is left out: {refused}")
     for task in run.tasks.values():
