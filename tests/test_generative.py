@@ -247,3 +247,32 @@ def test_sentence_encoders_that_are_not_known(tmp_path: Path) -> None:
         load_sentences(str(folder))
     with pytest.raises(ModelError, match="does not embed pictures and texts alike"):
         make_encoder("generative", options=DiorOptions(sentences="tiny-lvlm"))
+
+
+def test_sentence_encoders_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    commit = "a" * 40
+    for name in ("sentences", "siglip"):
+        kept = cache / f"models--some--{name}"
+        (kept / "refs").mkdir(parents=True)
+        (kept / "refs/main").write_text(commit)
+        if name == "siglip":
+            save_siglip(kept / "snapshots" / commit)
+        else:
+            save_sentences(
+                kept / "snapshots" / commit, {"pooling_mode_mean_tokens": True}, True, "0_T"
+            )
+    found = load_sentences("some/sentences")
+    local = load_sentences(str(cache / "models--some--sentences/snapshots" / commit))
+    assert np.array_equal(found.encode_texts(["red"]), local.encode_texts(["red"]))
+    assert (found.source.name, found.revision) == ("some/sentences", commit)
+    # A dual encoder of the hub, of which nobody knows whether it has a modules.json.
+    assert load_sentences("some/siglip").revision == commit
+    encoder = make_encoder("generative", options=DiorOptions(sentences="some/sentences"))
+    assert encoder.spec.settings["sentences_revision"] == commit
+    assert remake_encoder(encoder.spec).spec == encoder.spec
+    with pytest.raises(ModelError, match="some/none is not in the local cache"):
+        load_sentences("some/none")

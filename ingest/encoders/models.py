@@ -23,8 +23,8 @@ BUILTIN = {
         "use --model with a large LVLM for photographs"
     ),
     "tiny-clip": (
-        "the built-in CLIP, schooled on the same pictures; for --method clip and the views, since "
-        "it answers no questions"
+        "the built-in CLIP: small, schooled on rendered pictures only; for --method clip and the "
+        "views, since it answers no questions"
     ),
 }
 DEFAULT_MODEL = "tiny-lvlm"

@@ -78,6 +78,11 @@ class RegionalEncoder(DiorEncoder):
         """See :class:`ingest.encoders.base.Encoder`: of a row, all parts together."""
         return PARTS * self.lvlm.dimension
 
+    @property
+    def description(self) -> str:
+        """See :class:`ingest.encoders.base.Encoder`."""
+        return f"{super().description}; the whole picture and its four corners"
+
     def _run(
         self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
     ) -> Reading:

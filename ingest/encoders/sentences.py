@@ -20,7 +20,6 @@ from ingest.encoders.dual import DualEncoder
 from ingest.encoders.models import (
     OPEN_CLIP,
     ModelSource,
-    commit_of,
     digest,
     explained,
     find,
@@ -87,7 +86,10 @@ def load_sentences(model: str, device: str = "auto") -> SentenceEncoder:
         described = _file(source, "modules.json")
         if described is None:
             return DualEncoder.load(model, device=device)
-        return _SentenceModel(source, json.loads(described.read_bytes()), device_of(device))
+        # The hub's cache keeps each commit in a folder of its own.
+        revision = digest(described.parent) if source.local else described.parent.name
+        modules = json.loads(described.read_bytes())
+        return _SentenceModel(source, revision, modules, device_of(device))
 
 
 def _file(source: ModelSource, name: str) -> Path | None:
@@ -101,6 +103,8 @@ def _file(source: ModelSource, name: str) -> Path | None:
         source.location,
         name,
         _raise_exceptions_for_missing_entries=False,
+        # Out of reach, what is not in the cache is taken not to be there.
+        _raise_exceptions_for_connection_errors=False,
         **where_of(source),
     )
     return None if found is None else Path(str(found))
@@ -109,8 +113,15 @@ def _file(source: ModelSource, name: str) -> Path | None:
 class _SentenceModel:
     """A model of sentence-transformers, in fp32 or what pays for one of its size."""
 
-    def __init__(self, source: ModelSource, modules: Sequence[Mapping[str, Any]], device: str):
+    def __init__(
+        self,
+        source: ModelSource,
+        revision: str,
+        modules: Sequence[Mapping[str, Any]],
+        device: str,
+    ):
         self.source = source
+        self.revision = revision
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         unknown = set(kinds) - {"Transformer", "Pooling", "Dense", "Normalize"}
         if unknown or kinds[:2] != ["Transformer", "Pooling"]:
@@ -130,7 +141,6 @@ class _SentenceModel:
             for kind, path in zip(kinds, paths, strict=True)
             if kind == "Dense"
         ]
-        self.revision = digest(Path(source.location)) if source.local else commit_of(source)
         if source.local:
             # Its parts lie in folders below, which count as much.
             below = sorted({p for p in paths if p and (Path(source.location) / p).is_dir()})
