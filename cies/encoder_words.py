@@ -11,7 +11,8 @@ ModelOption = Annotated[
     typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
 ]
 MethodOption = Annotated[
-    Optional[str], typer.Option(help="How to embed: dior, or another of `cies methods`.")
+    Optional[str],
+    typer.Option(help="How to embed: one of `cies methods`; added if the gallery has it not."),
 ]
 PromptOption = Annotated[
     Optional[str],

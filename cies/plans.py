@@ -95,8 +95,9 @@ class _Part:
 
     def load(self, rate: Callable[[str, str, int], float | None]) -> Load:
         packed, dimension = _about(self.model)
-        if self.method == "generative":
-            packed, dimension = False, None  # Its answers are embedded by another model.
+        if self.method in ("generative", "regional"):
+            # Answers are embedded by another model, and parts of a picture add to the row.
+            packed, dimension = packed and self.method == "regional", None
         return Load(
             frozenset(self.numbers),
             packed,

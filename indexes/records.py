@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +112,20 @@ class VectorTable:
         """The inverse of :meth:`entry`."""
         more = (bool(entry.get(name, False)) for name in ("partial", "filling"))
         return cls(entry["name"], entry["dimension"], entry["made_by"], *more)
+
+
+def titles(tables: Iterable[VectorTable]) -> dict[str, str]:
+    """Tables' names to what people call them: the condition and, where several methods or models
+    have it, what made each.
+    """
+    every = list(tables)
+    often = {name for name, count in Counter(table.name for table in every).items() if count > 1}
+    return {
+        table.table: f"{table.name} ({table.made_by.get('method')} by {table.made_by.get('model')})"
+        if table.name in often
+        else table.name
+        for table in every
+    }
 
 
 @dataclass(frozen=True)

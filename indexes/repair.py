@@ -19,6 +19,7 @@ from indexes.records import (
     MANIFEST,
     STATISTICS,
     VectorTable,
+    titles,
     vector_schema,
 )
 from indexes.tables import Database
@@ -86,10 +87,12 @@ def repair(folder: Path, dry_run: bool = False, progress: Progress = _silent) ->
     with Gallery(folder, database).lock():
         manifest = _repair_manifest(database, done, progress)
         conditions = conditions_of(manifest)
+        called = titles(conditions.values())
         optional = [name for name in OPTIONAL_TABLES if (folder / f"{name}.lance").is_dir()]
         others = [name for name in OWN_TABLES if name != "manifest"] + optional
         for name in (*others, *sorted(conditions)):
-            _repair_table(database, name, conditions.get(name), done, progress)
+            own = conditions.get(name)
+            _repair_table(database, name, own, done, progress, called.get(name, ""))
         database = Database(folder)
         done.embed_again = _missing(database, conditions)
         _forget_unknown_pictures(database, done)
@@ -123,8 +126,9 @@ def _repair_table(
     condition: VectorTable | None,
     done: Repair,
     progress: Progress,
+    called: str = "",
 ) -> None:
-    title = f"condition '{condition.name}'" if condition else f"table {name}"
+    title = f"condition '{called}'" if condition else f"table {name}"
     folder = database.folder / f"{name}.lance"
     schema = _SCHEMAS[name] if condition is None else vector_schema(condition.dimension)
     state = look_at(database, name, condition, progress) if folder.is_dir() else None
@@ -147,7 +151,11 @@ def _repair_table(
         state = look_at(database, name, condition, progress)
     if state.bad_rows:
         database.open(name).delete_rows(state.bad_rows)
-        done.steps.append(f"{len(state.bad_rows)} damaged rows of {title} were dropped.")
+        again = " They are embedded again when a search needs them."
+        partial = condition is not None and not condition.kept_up
+        done.steps.append(
+            f"{len(state.bad_rows)} damaged rows of {title} were dropped.{again if partial else ''}"
+        )
     ledger = Ledger(database.folder / "checksums" / f"{name}.txt", folder)
     if state.bad_files or ledger.broken_lines:
         # What is left was read whole; from now on it counts as it is.
@@ -187,10 +195,13 @@ def _missing(database: Database, conditions: Mapping[str, VectorTable]) -> dict[
     rows = database.open("files").read(["key", "status"]).to_pylist()
     done = {row["key"] for row in rows if row["status"] == "done"}
     found = {}
+    called = titles(conditions.values())
     for name, table in conditions.items():
+        if not table.kept_up:
+            continue
         have = set(database.open(name).read(["key"]).column("key").to_pylist())
         if done - have:
-            found[table.name] = sorted(done - have)
+            found[called[name]] = sorted(done - have)
     return found
 
 

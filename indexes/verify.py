@@ -19,7 +19,7 @@ import pyarrow as pa
 from indexes.caches import damaged_caches
 from indexes.errors import GalleryError, GalleryMissing
 from indexes.ledger import Ledger
-from indexes.records import VectorTable
+from indexes.records import VectorTable, titles
 from indexes.tables import Database, Table
 from indexes.vectors import checksums, vector_checksums
 
@@ -301,8 +301,8 @@ def verify(folder: Path, copy: str, progress: Progress = _silent) -> list[Findin
 
 
 def _title(name: str, conditions: Mapping[str, VectorTable]) -> str:
-    table = conditions.get(name)
-    return f"Table {name} (condition '{table.name}')" if table else f"Table {name}"
+    called = titles(conditions.values()).get(name)
+    return f"Table {name} (condition '{called}')" if called else f"Table {name}"
 
 
 def _of_state(state: TableState, title: str) -> list[Finding]:
@@ -344,16 +344,18 @@ def _across(
         if done - images:
             text = f"{len(done - images)} pictures have no entry in table images."
             found.append(Finding("images", "lost", text))
+    called = titles(conditions.values())
     for name, table in conditions.items():
         if name not in states or not states[name].opens:
             continue
         embedded = set(states[name].keys)
         lost, orphans = done - embedded, embedded - done
-        # A condition that was added and not filled yet lacks pictures without any damage.
-        if lost:
-            text = f"{len(lost)} pictures are not embedded under '{table.name}'; ingest does it."
+        # A condition that was added and not filled yet lacks pictures without any damage, and one
+        # that is partial is meant to.
+        if lost and table.kept_up:
+            text = f"{len(lost)} pictures are not embedded under '{called[name]}'; ingest does it."
             found.append(Finding(name, "note", text, damage=False))
         if orphans:
-            text = f"{len(orphans)} pictures under '{table.name}' are in no file any more."
+            text = f"{len(orphans)} pictures under '{called[name]}' are in no file any more."
             found.append(Finding(name, "note", text, damage=False))
     return found

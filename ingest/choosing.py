@@ -10,14 +10,11 @@ from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import EncoderSpec
-from ingest.encoders.model_type import OPEN_CLIP, is_dual
-from ingest.encoders.models import DEFAULT_MODEL, find
+from ingest.encoders.factory import METHODS
+from ingest.encoders.model_type import is_dual
+from ingest.encoders.models import DEFAULT_MODEL, OPEN_CLIP, find, name_of
 from ingest.encoders.options import DiorOptions
-from ingest.encoders.views import VIEWS
 from ingest.makers import BASE, Maker, conditional, main_maker, makers
-
-#: The model that base vectors are made by where none is named.
-DEFAULT_BASE = "tiny-clip"
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,19 @@ def choose(gallery: Gallery | None, method: str | None = None, model: str | None
         model: as typed; without it the gallery's, or the method's default.
 
     Raises:
-        UsageError: if the gallery has several models of this method and none is named.
+        UsageError: if there is no such method, or the gallery has several models of it and none
+            is named.
         ModelError: if there is no such model.
     """
     there = makers(gallery) if gallery is not None else []
-    view = method if method in VIEWS else ""
+    if method is not None and method not in METHODS:
+        raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
+    view = method if method is not None and METHODS[method].kind == "view" else ""
     method = BASE if view else method
     if model is not None:
-        name = model if model.startswith(OPEN_CLIP) else find(model).name
+        if not model.startswith(OPEN_CLIP):
+            find(model)  # A name that stands for nothing is told before anything is done.
+        name = name_of(model)
         own = [maker for maker in there if maker.spec.model == name]
         if method is None:
             same = main_maker(own)
@@ -82,7 +84,7 @@ def choose(gallery: Gallery | None, method: str | None = None, model: str | None
 
 
 def _default(method: str, view: str = "") -> Choice:
-    return Choice(method, DEFAULT_BASE if method == BASE else DEFAULT_MODEL, None, view)
+    return Choice(method, METHODS[method].model, None, view)
 
 
 def default_conditions(choice: Choice, gallery: Gallery | None = None) -> list[Condition]:
@@ -171,7 +173,13 @@ def check_same_choices(
 
     Raises:
         GalleryMismatch: naming what differs.
+        UsageError: if there is a prompt and the method asks nothing.
     """
+    if prompt is not None and not maker.conditional:
+        raise UsageError(
+            f"--prompt does not apply to the method {maker.spec.method}, which asks no question; "
+            "leave it out."
+        )
     asked: dict[str, Any] = asdict(options) if options is not None else {}
     if prompt is not None:
         asked["prompt"] = prompt

@@ -2,8 +2,9 @@
 
     python tests/killed.py WORK GALLERY FOLDER
 
-``WORK`` is ingest, compact or index. What is acknowledged goes to ``GALLERY.acknowledged``, what
-is embedded to ``GALLERY.embedded``, both outside of the gallery and with a single write a line.
+``WORK`` is ingest, mixed (with two encoders, one after the other), compact or index. What is
+acknowledged goes to ``GALLERY.acknowledged``, what is embedded to ``GALLERY.embedded``, both
+outside of the gallery and with a single write a line.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ from stand_in import StandIn
 import indexes.tables
 import ingest.flow
 from indexes.gallery import Gallery
+from indexes.records import VectorTable
 from ingest.commit import commit
 from ingest.conditions import Condition
-from ingest.encoders.base import Reading
+from ingest.encoders.base import EncoderSpec, Reading
 from ingest.pipeline import ingest as fill
 
 CONDITIONS = [Condition.parse("color"), Condition.parse("shape")]
+
+#: Of a gallery with two methods.
+BASE = EncoderSpec("clip", "stand-in-clip", "1", {"dtype": "float32"})
+TABLES = [
+    *(VectorTable(c.name, 16, StandIn().spec.made_by(c)) for c in CONDITIONS),
+    VectorTable("unconditional", 16, BASE.made_by(Condition.parse("unconditional"))),
+]
 
 
 def append(path: Path, lines: Sequence[str]) -> None:
@@ -44,9 +53,14 @@ def digest(pixels: bytes) -> str:
 class Logged(StandIn):
     """Writes down what it embeds."""
 
-    def __init__(self, log: Path):
+    def __init__(self, log: Path, spec: EncoderSpec | None = None):
         super().__init__()
         self.log = log
+        self._spec = spec or super().spec
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
 
     def read(self, images, conditions, words=True) -> Reading:  # type: ignore[no-untyped-def]
         names = "+".join(c.name for c in conditions)
@@ -75,7 +89,7 @@ def work(kind: str, place: Path, folder: Path) -> None:
     if (place / "manifest.lance").is_dir() and acknowledged.exists():
         check(place, acknowledged)
     print("START", flush=True)
-    if kind == "ingest":
+    if kind in ("ingest", "mixed"):
         ingest.flow.BATCH = 16
         ingest.flow.COMMIT_SECONDS = 0.05
 
@@ -84,7 +98,13 @@ def work(kind: str, place: Path, folder: Path) -> None:
             append(acknowledged, [record.key for record in files if record.status == "done"])
 
         ingest.flow.commit = told
-        fill(Gallery.create(place), [folder], CONDITIONS, lambda spec: Logged(embedded))
+        gallery = Gallery.create(place)
+        if kind == "mixed":
+            with gallery.writer() as writer:
+                for one in TABLES:
+                    writer.declare(one)
+        wanted = CONDITIONS if kind == "ingest" else []
+        fill(gallery, [folder], wanted, lambda spec: Logged(embedded, spec))
     else:
         gallery = Gallery.open(place)
         names = [table.table for table in gallery.conditions()]

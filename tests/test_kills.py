@@ -120,6 +120,46 @@ def test_kills_during_ingest(folder: Path, tmp_path: Path, soak: bool) -> None:
     assert finished or kills < 40
 
 
+def test_kills_between_two_makers(folder: Path, tmp_path: Path, soak: bool) -> None:
+    """As above, in a gallery of two methods: each embeds just what it had not embedded before."""
+    few = tmp_path / "few"
+    few.mkdir()
+    key_of = {}
+    for path in sorted(folder.iterdir())[: PICTURES // 5]:
+        (few / path.name).write_bytes(path.read_bytes())
+        key_of[digest(Image.open(path).tobytes())] = hashlib.sha256(path.read_bytes()).hexdigest()
+    seed = int(np.random.default_rng().integers(2**32))
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+    place = tmp_path / "gallery"
+    log, acknowledged = place.with_suffix(".embedded"), place.with_suffix(".acknowledged")
+    both, complete, kills = {"color", "shape"}, False, 0
+    while not complete:
+        kills += 1
+        have: list[set[str]] = []
+        if (place / "manifest.lance").is_dir() and lines(acknowledged):
+            check(place, acknowledged)
+        if (place / "gallery.json").is_file():
+            gallery = Gallery.open(place)
+            have = [gallery.keys(table) for table in gallery.conditions()]
+        have += [set()] * (3 - len(have))  # It may have died while it declared them.
+        before = len(lines(log))
+        victim = Victim("mixed", place, few)
+        victim.go()
+        patience = 120 if kills > (40 if soak else 5) else random.uniform(0, 1.5)
+        complete = victim.kill_after(patience, wait=True)
+        for names, known in ((both, have[0] & have[1]), ({"unconditional"}, have[2])):
+            run = [line.partition(":") for line in lines(log)[before:]]
+            embedded = [pixels for pixels, _, under in run if set(under.split("+")) <= names]
+            assert len(embedded) == len(set(embedded))
+            assert not {key_of[pixels] for pixels in embedded} & known
+    check(place, acknowledged)
+    gallery = Gallery.open(place)
+    assert [len(gallery.keys(table)) for table in gallery.conditions()] == [PICTURES // 5] * 3
+    assert len(gallery.paths()) == PICTURES // 5
+    assert [f.text for f in verify(place, COPY) if f.damage] == []
+
+
 def test_a_resumed_run_embeds_exactly_what_is_missing(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "gallery"
     log = place.with_suffix(".embedded")

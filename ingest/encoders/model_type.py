@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 
 from ingest.encoders.catalogue import hub_models
-from ingest.encoders.models import ModelSource, find
-
-#: Models of another library, all of them dual encoders, are named so.
-OPEN_CLIP = "open_clip:"
+from ingest.encoders.models import OPEN_CLIP, ModelSource, find
 
 #: Types of models, as their configuration names them, that embed pictures and texts in one space
 #: and answer no questions.

@@ -102,6 +102,9 @@ def find(model: str) -> ModelSource:
 
 def name_of(model: str) -> str:
     """A model's name as a gallery keeps it, without a look whether there is such a model."""
+    if model.startswith(OPEN_CLIP):
+        folder = Path(model.removeprefix(OPEN_CLIP)).expanduser()
+        return f"{OPEN_CLIP}{folder.absolute()}" if folder.is_dir() else model
     path = Path(model).expanduser()
     if model not in BUILTIN and path.is_dir():
         return str(path.absolute())
