@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from cies.encoder_words import DeviceOption
-from cies.words import JsonOption
+from cies.words import GalleryOption, JsonOption
 
 bench = typer.Typer(help="Measure speed and quality, each claim beside what it is compared with.")
 
@@ -172,3 +172,27 @@ def bench_viewing(
     from cies.bench_view import run_bench_view
 
     run_bench_view(vectors, dimension, seed, folder, method or [], as_json)
+
+
+@bench.command("rerank")
+def bench_re_ranking(
+    gallery: GalleryOption = None,
+    condition: Annotated[
+        Optional[list[str]],
+        typer.Option("--condition", "-c", help="Of this one; all of the gallery's by default."),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "-m", help="The view.")] = "clay",
+    rerank: Annotated[int, typer.Option(help="How many are ranked again.", min=1)] = 200,
+    queries: Annotated[int, typer.Option(help="Pictures that are asked with.", min=1)] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what re-ranking a view's best finds of what a full table gives.
+
+    The gallery has both: tables by a large model, and base vectors by a CLIP.
+
+    Example: cies bench rerank -g photos.cies --rerank 200
+    """
+    from cies.bench_rerank import run_bench_rerank
+    from cies.settings import find_gallery
+
+    run_bench_rerank(find_gallery(gallery), condition or [], method, rerank, queries, as_json)

@@ -227,11 +227,20 @@ class Engine:
             return ComposedSearch(self._parts, question, question.modification).hits()
         asked = self._asked(question)
         opened = [Opened(one.serving, one.term.table) for own in asked for one in own]
+        notes = _of_tables([one.serving for one in opened])
+        second = None
+        if question.rerank or question.fill:
+            second, why = second_of(
+                self.gallery, self._servings, self.encoders, self._paths, question, asked
+            )
+            notes += [why] if why else []
+        if second is not None and question.rerank:
+            others = self._servings.beside(opened[0].serving)
+            opened += [Opened(other, self._servings.opened(other)) for other in others]
         reader = Examples(self.gallery, self._paths, self._servings, self.encoders.of)
         examples = self._examples(reader, question, opened)
         vectors = [np.stack(own) for own in zip(*(e.vectors for e in examples), strict=True)]
         rankings: list[Ranking] = []
-        notes: list[str] = []
         for own in asked:
             rankings.append(self._ranking([one.term for one in own], vectors, question, notes))
             del vectors[: len(own)]
@@ -243,25 +252,22 @@ class Engine:
                     f"{fused.left_out} pictures are not embedded by all of these methods and "
                     "cannot be found."
                 )
-        notes[:0] = _of_tables([one.serving for own in asked for one in own], len(self._paths))
-        second = None
-        if question.rerank or question.fill:
-            second, why = second_of(
-                self.gallery, self._servings, self.encoders, self._paths, question, asked
-            )
-            notes += [why] if why else []
         reranked = None
         if second is not None and question.rerank:
-            keys = [example.key for example in examples if example.key in self._paths]
+            # A picture of the gallery that is asked with is embedded along with its likes.
+            keys = [e.key for e in examples if e.in_gallery]
 
             def again(best: Sequence[str]) -> Ranking | None:
-                table = second.table([*keys, *best], self.progress)
+                table = second.table(keys, best, self.progress)
                 if table is None:
                     return None
                 other = self._examples(reader, question, [Opened(second.serving, table)])
                 return Single(table, np.stack([e.vectors[0] for e in other]), question.combine)
 
-            ranking = reranked = Reranked(ranking, question.rerank, again)
+            pairs = zip(opened[1:], vectors, strict=True)
+            more = [Single(other.table, own, question.combine) for other, own in pairs]
+            candidates = Fused([ranking, *more])
+            ranking = reranked = Reranked(ranking, candidates, question.rerank, again)
         allowed = None
         if question.where is not None or question.exclude_same is not None:
             known = {e.key: e.shown for e in examples if e.key}
@@ -381,7 +387,7 @@ class Engine:
         return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
 
 
-def _of_tables(servings: Sequence[Serving], pictures: int) -> list[str]:
+def _of_tables(servings: Sequence[Serving]) -> list[str]:
     """What people should know of the tables that answer."""
     notes = []
     views = [serving for serving in servings if serving.view is not None]

@@ -1,10 +1,14 @@
 """The best of a view in the order of a large model, which embeds those few and no others.
 
 A view orders the whole gallery at once; a model that is asked about each picture orders it better
-and takes long. So the ``n`` best of the view are embedded under the condition by that model, kept
-in the gallery in a table that is marked as partial, and put in the order of their cosines with the
-query in it; behind them the others follow as the view has them. A later search finds what was
-embedded and embeds only what is missing.
+and takes long. So ``n`` candidates are embedded under the condition by that model, kept in the
+gallery in a table that is marked as partial, and put in the order of their cosines with the query
+in it; behind them the others follow as the view has them. A later search finds what was embedded
+and embeds only what is missing.
+
+The candidates are the best of three rankings fused (:mod:`query.fusion`): by the view, by another
+view of the same words, and by the base vectors themselves. A view keeps what words tell apart, and
+some of what a large model goes by has no words; docs/query.md has what each finds.
 """
 
 from __future__ import annotations
@@ -27,19 +31,25 @@ class Reranked:
     """
 
     def __init__(
-        self, first: Ranking, count: int, again: Callable[[Sequence[str]], Ranking | None]
+        self,
+        first: Ranking,
+        candidates: Ranking,
+        count: int,
+        again: Callable[[Sequence[str]], Ranking | None],
     ):
         """Rank nothing yet.
 
         Args:
             first: of all pictures.
-            count: how many of its best are ranked again.
+            candidates: whose best are ranked again; of the same rows.
+            count: how many.
             again: gives the other ranking, over a table that has as many of these keys as can be
                 had; ``None`` if it cannot be had at all.
         """
         self.table = first.table
         self.reranked = 0
         self._first = first
+        self._candidates = candidates
         self._count = count
         self._again = again
         self._second: Ranking | None = None
@@ -51,9 +61,10 @@ class Reranked:
         self, k: int, allowed: NDArray[np.bool_] | None, own: frozenset[int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See :meth:`Ranking.best`; those that were not ranked again keep their first score."""
-        rows, scores = self._first.best(max(k, self._count), allowed, own)
-        self._scores.update(zip(rows.tolist(), scores.tolist(), strict=True))
-        head = rows[: self._count].tolist()
+        head = self._candidates.best(self._count, allowed, own)[0].tolist()
+        # Those that are ranked again may stand anywhere in the first ranking.
+        rows, scores = self._first.best(len(self.table), allowed, own)
+        self._scores = dict(zip(rows.tolist(), scores.tolist(), strict=True))
         keys = [self.table.keys[row] for row in head]
         if keys and keys != self._asked:
             self._asked, self._second = keys, self._again(keys)
@@ -69,7 +80,8 @@ class Reranked:
         for row, score in zip(found.tolist(), again.tolist(), strict=True):
             self._there[here[row]] = row, score
         self.reranked = len(self._there)
-        order = [*self._there, *(row for row in rows.tolist() if row not in self._there)][:k]
+        rest = (row for row in rows.tolist() if row not in self._there)
+        order = [*self._there, *rest][:k]
         given = [self._there[r][1] if r in self._there else self._scores[r] for r in order]
         return np.array(order, dtype=np.int64), np.array(given, dtype=np.float32)
 

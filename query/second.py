@@ -138,15 +138,30 @@ class Second:
         self._paths = paths
 
     def table(
-        self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
+        self,
+        asked: Sequence[str],
+        best: Sequence[str],
+        progress: Callable[[Progress], None] = lambda state: None,
     ) -> OpenTable | None:
         """A table that holds as many of some pictures as can be had; ``None`` if it cannot be.
 
         Args:
-            keys: of the pictures, and of those that are asked with.
+            asked: keys of the pictures of the gallery that are asked with, all of which it holds.
+            best: keys of those that shall be ranked.
             progress: told how far embedding is.
         """
-        wanted = list(dict.fromkeys(keys))
+        table = self._table(list(dict.fromkeys([*asked, *best])), progress)
+        if table is not None and any(table.row(key) is None for key in asked):
+            self.notes.append(
+                f"Nothing was re-ranked: {self.serving.model} could not embed what was asked with "
+                "(its file may be gone)."
+            )
+            return None
+        return table
+
+    def _table(
+        self, wanted: Sequence[str], progress: Callable[[Progress], None]
+    ) -> OpenTable | None:
         try:
             try:
                 embed_some(

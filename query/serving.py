@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from indexes.base_rows import Move
-from indexes.errors import GalleryError, UnknownCondition, UsageError
+from indexes.errors import GalleryError, ModelError, UnknownCondition, UsageError
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL, Statistics, residual
 from indexes.open_table import OpenTable
@@ -21,11 +21,12 @@ from indexes.records import VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.listing import listing_of
 from ingest.encoders.views import VIEWS, View
 from ingest.makers import BASE, CONDITIONAL, Maker, chosen_maker, main_maker, makers
-from ingest.vocabularies import Vocabulary
+from ingest.vocabularies import Lister, Vocabulary
 from query.question import shortened
-from query.views import DEFAULT_VIEW, Views
+from query.views import DEFAULT_VIEW, QUICK_VIEWS, Views
 
 #: What a table compared by a view, or by the best of its parts, has in place of a geometry.
 _VIEW, _PARTS = "view", "parts"
@@ -110,7 +111,8 @@ class Servings:
         self._geometry = geometry
         self._gone = gone
         self._method = method
-        self._views = Views(gallery, encoder)
+        self._encoder = encoder
+        self._views = Views(gallery, encoder, self._lister)
         self._known: dict[tuple[str, str | None], Serving] = {}
         self._open: dict[tuple[str, str], OpenTable] = {}
         self._statistics: dict[str, Statistics] = {}
@@ -127,7 +129,8 @@ class Servings:
         Raises:
             UnknownCondition: naming those there are.
             UsageError: if there is no such method or no list of words for a view.
-            ModelError: if the texts of a view must be embedded and the model cannot be had.
+            ModelError: if the texts of a view must be embedded and the model cannot be had, or
+                the gallery's large model was asked for the condition's words and lists none.
         """
         method = method or self._method
         # An entry never changes, and reading the manifest takes longer than a search.
@@ -149,10 +152,18 @@ class Servings:
         if _base(there) is not None and not same_name(condition, UNCONDITIONAL):
             try:
                 found.append(self.serving(condition, DEFAULT_VIEW))
-            except UsageError:
+            except (UsageError, ModelError):
                 if not found:
                     raise
         return found or [self.serving(condition)]
+
+    def beside(self, serving: Serving) -> list[Serving]:
+        """What else says which pictures a view may have missed: another view of the same words,
+        and the base vectors themselves.
+        """
+        model = serving.model
+        other = next(name for name in QUICK_VIEWS if name != serving.method)
+        return [self.serving(serving.name, f"{name}:{model}") for name in (other, BASE)]
 
     def names(self, method: str | None = None) -> list[str]:
         """The conditions that a method answers without being told more, in order of declaration.
@@ -182,6 +193,11 @@ class Servings:
         """The makers whose vectors know their condition, the main one first."""
         there = _in_order(makers(self._gallery))
         return [maker for maker in there if maker.spec.method in CONDITIONAL and maker.tables]
+
+    def _lister(self) -> Lister | None:
+        """What lists the words of a condition that has none: the gallery's own LVLM."""
+        there = self.lvlms()
+        return listing_of(there[0].spec, self._encoder) if there else None
 
     def _by_default(self, condition: str) -> Serving:
         there = _in_order(makers(self._gallery))

@@ -23,10 +23,13 @@ from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.views import View, fit_view
-from ingest.vocabularies import Vocabulary, vocabulary_of
+from ingest.vocabularies import Lister, Vocabulary, known_vocabulary, vocabulary_of
 
 #: The view that is taken where none is named; measured in docs/query.md.
 DEFAULT_VIEW = "clay"
+
+#: Those that are worked out in no time.
+QUICK_VIEWS = ("clay", "crl")
 
 _logger = logging.getLogger("cies")
 
@@ -34,15 +37,23 @@ _logger = logging.getLogger("cies")
 class Views:
     """Works out views of a gallery's base vectors, each once, and keeps them."""
 
-    def __init__(self, gallery: Gallery, encoder: Callable[[EncoderSpec], Encoder]):
+    def __init__(
+        self,
+        gallery: Gallery,
+        encoder: Callable[[EncoderSpec], Encoder],
+        lister: Callable[[], Lister | None] = lambda: None,
+    ):
         """Look at nothing yet.
 
         Args:
             gallery: whose base vectors they are of.
             encoder: gives the encoder of a spec; asked for when words were never embedded.
+            lister: gives what makes a list of words for a condition that has none, if anything
+                does.
         """
         self._gallery = gallery
         self._encoder = encoder
+        self._lister = lister
         self._bases: dict[int, str] = {}
 
     def of(
@@ -60,7 +71,9 @@ class Views:
             ModelError: if the words must be embedded and the model cannot be had.
         """
         name = Condition.parse(condition).name
-        vocabulary = vocabulary_of(name, self._gallery)
+        vocabulary = known_vocabulary(name, self._gallery)
+        if vocabulary is None:
+            vocabulary = vocabulary_of(name, self._gallery, self._lister())
         made_by = dict(base.made_by)
         settings = {**dict(made_by.get("settings", {})), "words": vocabulary.digest}
         made_by |= {"method": method, "settings": settings, "phrase": vocabulary.condition}

@@ -75,6 +75,8 @@ def test_the_staircase_test_can_fail(tmp_path: Path) -> None:
         (["search", "--help"], {"torch", "transformers", "lancedb", "faiss", "pyarrow", "numpy"}),
         (["status"], {"torch", "transformers", "faiss"}),
         (["models"], {"torch", "transformers", "faiss", "lancedb"}),
+        (["methods"], {"torch", "transformers", "faiss", "lancedb"}),
+        (["conditions", "words"], {"torch", "transformers", "faiss"}),
     ],
 )
 def test_light_commands_import_nothing_heavy(command: list[str], banned: set[str]) -> None:

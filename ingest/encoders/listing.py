@@ -7,10 +7,11 @@ lines, explanations), and what is no list at all is refused rather than guessed 
 from __future__ import annotations
 
 import re
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from indexes.errors import ModelError
 from ingest.conditions import folded
+from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models import BUILTIN, find
 
 #: How many values are asked for, and fewer than how many of them are taken for no list.
@@ -38,20 +39,21 @@ _ENDS = (".", "!", "?")
 class Listing:
     """Makes lists of words by a model, which is loaded when the first one is asked for."""
 
-    def __init__(self, model: str, dtype: str = "auto", device: str = "auto", most: int = 600):
+    def __init__(
+        self, model: str, load: Callable[[], tuple[Any, Any]] | None = None, most: int = 600
+    ):
         """Remember what to load.
 
         Args:
             model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
-            dtype: as for :func:`ingest.encoders.models.load`.
-            device: as for :func:`ingest.encoders.models.load`.
+            load: gives the model of transformers and its processor, where they may be loaded
+                already; by default they are loaded anew.
             most: tokens an answer may take; a word and its comma are three on average.
         """
-        self._most = most
         self._model = model
-        self._dtype = dtype
-        self._device = device
-        self._loaded: Any = None
+        self._load = load
+        self._most = most
+        self._loaded: tuple[Any, Any] | None = None
 
     @property
     def model(self) -> str:
@@ -64,7 +66,7 @@ class Listing:
         Raises:
             ModelError: if the model cannot be had, is built in, or does not answer with a list.
         """
-        if self._model in BUILTIN or find(self._model).schooled_on() is not None:
+        if not lists(self._model):
             raise ModelError(
                 f"{self._model} says one word of a picture and cannot list the values of "
                 f"'{condition}'; write them with `cies conditions edit \"{condition}\" --words "
@@ -92,12 +94,9 @@ class Listing:
 
         from ingest.encoders.hints import Hints, input_device
         from ingest.encoders.lvlm import stop_tokens
-        from ingest.encoders.models import load
         from ingest.encoders.processors import PromptWriter
 
-        if self._loaded is None:
-            self._loaded = load(find(self._model), self._dtype, self._device)
-        model, processor = self._loaded.model, self._loaded.processor
+        model, processor = self._ready()
         asked = _ASK.format(wanted=WANTED, condition=condition)
         prompt = PromptWriter(processor, [_FORM], text=asked).prepare_text().prompts[0]
         hints = Hints(model)
@@ -119,6 +118,55 @@ class Listing:
         fresh = said[0, len(prompt) :].tolist()
         whole = len(fresh) < self._most or fresh[-1] in stops
         return str(processor.tokenizer.decode(fresh, skip_special_tokens=True)), whole
+
+    def _ready(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            if self._load is not None:
+                self._loaded = self._load()
+            else:
+                from ingest.encoders.models import load
+
+                loaded = load(find(self._model))
+                self._loaded = loaded.model, loaded.processor
+        return self._loaded
+
+
+def lists(model: str) -> bool:
+    """Whether a model may list words: not one that was schooled to say one word of a picture.
+
+    Raises:
+        ModelError: if there can be no such model.
+    """
+    return model not in BUILTIN and find(model).schooled_on() is None
+
+
+def listing_of(spec: EncoderSpec, encoder: Callable[[EncoderSpec], Encoder]) -> Listing | None:
+    """What lists words by the LVLM that a gallery's vectors were made with.
+
+    Args:
+        spec: of that encoder.
+        encoder: gives it, loaded; called when a list is asked for.
+
+    Returns:
+        ``None`` if the model cannot list words.
+    """
+    try:
+        if not lists(spec.model):
+            return None
+    except ModelError:
+        return None  # it was moved since, which matters only when something must be embedded
+
+    def load() -> tuple[Any, Any]:
+        from ingest.encoders.dior import DiorEncoder
+
+        made = encoder(spec)
+        if not isinstance(made, DiorEncoder):
+            raise ModelError(
+                f"{spec.model} cannot list words; write them by `cies conditions edit`."
+            )
+        return made.lvlm.model, made.processor
+
+    return Listing(spec.model, load)
 
 
 def read_list(answer: str, whole: bool = True) -> list[str]:
