@@ -238,3 +238,5 @@ def test_what_a_change_speaks_of() -> None:
     assert spoken_of("in red", names, ["red", "red", "star"], lambda: imagined) == [0]
     neither = ["blue", "white", "star"]
     assert spoken_of("in red", names, ["red", "red", "star"], lambda: neither) == [0, 1]
+    known = spoken_of("in red", names, ["red", "blue", "red"], lambda: neither, lambda n: n == 0)
+    assert known == [0]

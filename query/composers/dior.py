@@ -71,18 +71,21 @@ def spoken_of(
     conditions: Sequence[str],
     said: Sequence[str],
     imagined: Callable[[], Sequence[str]],
+    familiar: Callable[[int], bool] = lambda number: True,
 ) -> list[int]:
     """The conditions that a change speaks of, by their numbers.
 
     Those under which the model, shown the change alone, says one of its words. A red background
     makes it say red under color as well; so if the change names some of them, it is these, else
-    those under which the model says the same of the picture after the change, if there are any.
+    those under which the model says the same of the picture after the change, else those under
+    which some picture of the gallery goes by that word, if there are any.
 
     Args:
         change: in words.
         conditions: their names.
         said: the model's word for the change alone, under each.
         imagined: gives its word for the picture after the change, under each; called if needed.
+        familiar: whether the word for the change is one of the gallery's under a condition.
     """
     words = re.findall(r"[\w'-]+", change.casefold())
     inside = [n for n, word in enumerate(said) if _among(word, words)]
@@ -92,7 +95,8 @@ def spoken_of(
     if named:
         return named
     told = imagined()
-    return [n for n in inside if told[n].casefold() == said[n].casefold()] or inside
+    agreeing = [n for n in inside if told[n].casefold() == said[n].casefold()]
+    return agreeing or [n for n in inside if familiar(n)] or inside
 
 
 def _among(word: str, words: Sequence[str]) -> bool:

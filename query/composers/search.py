@@ -280,9 +280,11 @@ class ComposedSearch:
             imagined.append(told(everything))
             return imagined[-1].words
 
-        spoken = {
-            everything[n].table.table for n in spoken_of(change.text, names, words.words, imagine)
-        }
+        def familiar(number: int) -> bool:
+            return words.words[number] in set(tables[number].table.words)
+
+        numbers = spoken_of(change.text, names, words.words, imagine, familiar)
+        spoken = {everything[number].table.table for number in numbers}
         if not spoken:
             notes.append(
                 f"'{change.text}' speaks of none of the conditions {', '.join(names)}; the model "
