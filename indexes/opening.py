@@ -187,7 +187,7 @@ class Opener:
         if base is None:
             base = self._written(held)
         if not len(base):
-            raise UsageError(f"There is no picture under condition '{self._table.name}' to index.")
+            raise UsageError(f"There is no picture under '{self._table.name}' to index.")
         wanted = self._suited(len(base)) if kind == "auto" else kind
         if wanted == "exact":
             return None
@@ -269,13 +269,11 @@ class Opener:
     def _exactly(self, held: Held) -> Base | None:
         """The cached rows of this very state."""
         path = self.folder / f"{self._basis}-{held.state}"
-        if not path.is_dir():
-            return None
         try:
-            return read_base(path)
+            return read_base(path) if path.is_dir() else None
         except DamagedCache as error:
             _logger.warning("A cache is damaged and is made anew: %s", error)
-            return None
+        return None
 
     def _base(self, held: Held, kind: str) -> tuple[Base, Digest | None]:
         """Cached rows, and the rows there are now if these are others.
