@@ -9,11 +9,10 @@ from typing import Any
 
 from cies.console import print_json, print_table, say
 from cies.method_costs import remember_costs
-from eval.bench.methods import Comparison, check_methods, compare_methods
+from eval.bench.methods import MEASURED, Comparison, check_methods, compare_methods
 from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows
 from eval.bench.methods_sets import SetScores, score_sets
 from indexes.errors import UsageError
-from ingest.encoders.factory import METHODS
 from query.hits import SCHEMA_VERSION
 
 
@@ -54,7 +53,7 @@ def run_bench_methods(
     if write is not None and not write.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {write.absolute().parent} for --write; make it.")
     asked = dict(_pair(text) for text in renamed)
-    methods = methods or tuple(METHODS)
+    methods = methods or MEASURED
     check_methods(methods)
 
     def tell(line: str) -> None:

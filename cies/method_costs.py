@@ -7,46 +7,22 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import Any, Sequence
 
 from cies.speeds import speeds_file, write_whole
-
-if TYPE_CHECKING:
-    from eval.bench.methods import Cost
+from eval.bench.cost import Cost
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Cost):
     """One method's costs with one model; the newest of its kind is kept.
 
     Attributes:
-        method: its name.
-        model: its model's.
-        device: such as ``cpu``.
-        dtype: such as ``float32``.
-        threads: of the processor.
-        pictures: it was measured on.
-        conditions: asked at once in ``all_rate``.
-        one_rate: pictures a second under one condition.
-        all_rate: pictures a second under all conditions at once.
-        condition_seconds: for one more condition over all pictures.
-        query_ms: for one picture to be embedded and all others to be ranked.
-        dimension: numbers in a vector.
         when: UTC, ISO 8601.
+
+    The others are those of :class:`eval.bench.cost.Cost`.
     """
 
-    method: str
-    model: str
-    device: str
-    dtype: str
-    threads: int
-    pictures: int
-    conditions: int
-    one_rate: float
-    all_rate: float
-    condition_seconds: float
-    query_ms: float
-    dimension: int
     when: str
 
     @property

@@ -124,7 +124,7 @@ def test_a_contact_sheet_and_outliers(
 
     hits = api.open(world_gallery).search(world / "images" / "00001.jpg", "color", k=12)
     write_sheet(tmp_path / "sheet.html", hits)
-    cli_words.outliers("shape", world_gallery, 5, html=tmp_path / "odd.html")
+    cli_words.outliers("shape", world_gallery, k=5, html=tmp_path / "odd.html")
     for name, pictures in (("sheet.html", 13), ("odd.html", 5)):
         for width, scheme in ((1400, "light"), (390, "dark")):
             seen = Seen(browser, (tmp_path / name).as_uri(), width, scheme)

@@ -206,14 +206,14 @@ def test_groups_printed(world_gallery: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_outliers_printed(world_gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli_words.outliers("shape", world_gallery, 4, as_json=True)
+    cli_words.outliers("shape", world_gallery, k=4, as_json=True)
     found = json.loads(capsys.readouterr().out)["outliers"]
     assert [one["rank"] for one in found] == [1, 2, 3, 4]
     assert [one["score"] for one in found] == sorted(one["score"] for one in found)
     assert {one["nearest_word"] for one in found} <= set(
         cies.open(world_gallery).vectors("shape").words
     )
-    cli_words.outliers("shape", world_gallery, 4, quiet=True)
+    cli_words.outliers("shape", world_gallery, k=4, quiet=True)
     assert capsys.readouterr().out.splitlines() == [one["path"] for one in found]
 
 
@@ -259,7 +259,7 @@ def test_what_newcomers_type(world_gallery: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownCondition, match=r"no condition 'genre' \(it has: color, shape\)"):
         cli_words.facets("genre", world_gallery)
     with pytest.raises(UsageError, match="-k must be at least 1"):
-        cli_words.outliers("color", world_gallery, 0)
+        cli_words.outliers("color", world_gallery, k=0)
     with pytest.raises(UsageError, match="exclude one another"):
         cli_words.outliers("color", world_gallery, as_json=True, quiet=True)
     with pytest.raises(UsageError, match="exclude one another"):

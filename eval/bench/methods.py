@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eval.bench.cost import Cost
 from eval.bench.quality import factor_values
 from eval.matrix import Measure
 from eval.metrics import chance_map_at_r, map_at_r
@@ -46,42 +47,11 @@ _ROUNDS = 9
 
 _WHOLE = Condition.parse(UNCONDITIONAL)
 
+#: What is measured. Captions are no answer to a condition.
+MEASURED = tuple(method for method in METHODS if method != CAPTIONS)
+
 Progress = Callable[[str], None]
 Values = Mapping[str, NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a method takes on this machine.
-
-    Attributes:
-        method: its name.
-        model: its model's.
-        device: such as ``cpu``.
-        dtype: such as ``float32``.
-        threads: of the processor.
-        pictures: it was measured on.
-        conditions: asked at once in ``all_rate``.
-        one_rate: pictures a second under one condition.
-        all_rate: pictures a second under all conditions at once.
-        condition_seconds: for one more condition over all pictures: a pass, or a fit of a view
-            and moving the vectors; 0 where the condition makes no difference.
-        query_ms: for one picture to be embedded and all others to be ranked, everything loaded.
-        dimension: numbers in a vector.
-    """
-
-    method: str
-    model: str
-    device: str
-    dtype: str
-    threads: int
-    pictures: int
-    conditions: int
-    one_rate: float
-    all_rate: float
-    condition_seconds: float
-    query_ms: float
-    dimension: int
 
 
 @dataclass(frozen=True)
@@ -175,9 +145,8 @@ class Way:
 
 def ways(lvlm: str, clip: str) -> Iterator[tuple[str, str]]:
     """Stored methods, with the model each is given: those of DIOR's kind the LVLM."""
-    for method, info in METHODS.items():
-        # Captions are no answer to a condition.
-        if info.kind == "stored" and method != CAPTIONS:
+    for method in MEASURED:
+        if METHODS[method].kind == "stored":
             yield method, clip if method == "clip" else lvlm
 
 
@@ -188,8 +157,10 @@ def check_methods(methods: Sequence[str]) -> set[str]:
         UsageError: if there is no such method.
     """
     for method in methods:
-        if method not in METHODS:
-            raise UsageError(f"There is no method '{method}'; choose among {', '.join(METHODS)}.")
+        if method not in MEASURED:
+            raise UsageError(
+                f"No method '{method}' is measured here; choose among {', '.join(MEASURED)}."
+            )
     return {method if METHODS[method].kind == "stored" else "clip" for method in methods}
 
 
@@ -200,7 +171,7 @@ def compare_methods(
     seed: int,
     size: int = 256,
     names: Sequence[str] = tuple(FACTORS),
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = MEASURED,
     progress: Progress = lambda line: None,
 ) -> Comparison:
     """Measure every method under the world's conditions.
@@ -245,7 +216,7 @@ def compare_methods(
         if way.method == "clip":
             views = [view for view in VIEWS if view in methods]
             _compare_views(found, way, rows[:, 0], views, names, values, pictures[0], progress)
-    order = list(METHODS)
+    order = list(MEASURED)
     found.judged.sort(key=lambda one: order.index(one.method))
     found.costs.sort(key=lambda one: order.index(one.method))
     return found

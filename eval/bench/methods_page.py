@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.bench.methods import OWN, SHIPPED, Comparison
+from eval.bench.methods import MEASURED, OWN, SHIPPED, Comparison
 from eval.bench.methods_sets import SetScores
-from ingest.encoders.factory import METHODS
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -57,12 +56,12 @@ def cost_rows(found: Comparison) -> Rows:
 
 def set_rows(one: SetScores) -> Rows:
     """Triplet accuracy of every method on one set, and the means."""
-    columns = ["pair", "condition", "asked as", *METHODS]
+    columns = ["pair", "condition", "asked as", *MEASURED]
     rows = []
     for row in one.rows:
         asked = row.asked if row.asked != row.condition else ""
-        rows.append([row.pair, row.condition, asked, *(_share(row.methods, m) for m in METHODS)])
-    means = {m: one.mean(m) for m in METHODS}
+        rows.append([row.pair, row.condition, asked, *(_share(row.methods, m) for m in MEASURED)])
+    means = {m: one.mean(m) for m in MEASURED}
     rows.append(
         ["mean", "", "", *(_share({k: v for k, v in means.items() if v}, m) for m in means)]
     )

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.bench.methods import SHIPPED, Progress, Way, check_methods, fitted, ways
+from eval.bench.methods import MEASURED, SHIPPED, Progress, Way, check_methods, fitted, ways
 from eval.labels import Triplet, read_triplets
 from eval.metrics import triplet_accuracy
 from indexes.errors import UsageError
 from indexes.parts import split
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.factory import METHODS, make_encoder
+from ingest.encoders.factory import make_encoder
 from ingest.encoders.views import VIEWS
 from ingest.images import UnreadableImage, load
 from ingest.vocabularies import known_vocabulary
@@ -70,7 +70,7 @@ def score_sets(
     lvlm: str,
     clip: str,
     asked: Mapping[str, str],
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = MEASURED,
     progress: Progress = lambda line: None,
 ) -> list[SetScores]:
     """Measure every method on some triplet files.
@@ -139,7 +139,7 @@ def _score(
                 for view in views:
                     moved = fitted(way.encoder, view, wording, own, SHIPPED).images(own)
                     judge(view, wording, lambda pairs, moved=moved: _cosines(moved, pairs))  # type: ignore[misc]
-    order = list(METHODS)
+    order = list(MEASURED)
     scores = [
         TripletAccuracy(
             pair,

@@ -17,7 +17,7 @@ from eval.clustering import cluster_agreement
 from eval.metric_names import Metric, metric
 from eval.metrics import balanced_mean
 from eval.ranked import by_position, rank
-from eval.runs.answers import Answers, queries_of
+from eval.runs.answers import DEPTH, Answers, queries_of
 from eval.runs.figures import Figure, Single
 from eval.runs.files import read_arrays, read_json, write_arrays, write_json
 from eval.runs.intervals import bounds
@@ -340,8 +340,8 @@ def _of_queries(task: QueryTask, answers: Answers) -> Iterator[tuple[tuple[str, 
                 values = one(ranked)
             except ValueError as error:
                 raise CiesError(
-                    f"{task.name}: {error}, which are too few for it; ask again into a new run "
-                    "folder with a larger --depth."
+                    f"{task.name}: {error}, which are too few for it: of a larger gallery a run "
+                    f"keeps the best {DEPTH}; take a metric of the first ones, such as mAP@50."
                 ) from error
             order = np.array(numbers, dtype=np.int64)
             empty = np.empty(0, dtype=np.str_)
