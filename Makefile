@@ -14,7 +14,7 @@ test: .venv/ready  ## All tests
 
 soak: .venv/ready  ## The long tests of durability: kills, power cuts, full disks, 100,000 pictures
 	$(BIN)/python -m pytest --soak -rs tests/test_kills.py tests/test_durable.py tests/test_life.py \
-	  tests/test_power.py tests/test_scale.py tests/test_bench_ingest.py
+	  tests/test_power.py tests/test_side_by_side.py tests/test_scale.py tests/test_bench_ingest.py
 
 check: .venv/ready  ## Lint, format and types
 	$(BIN)/ruff check .

@@ -183,7 +183,13 @@ class Gallery:
     # -- reading ---------------------------------------------------------------------------
 
     def _manifest(self) -> dict[str, Any]:
-        rows = self._database.open("manifest").read().to_pylist()
+        try:
+            rows = self._database.open("manifest").read().to_pylist()
+        except GalleryError:
+            # After a power cut its newest state may be one that nobody was told of, and empty.
+            with suppress(GalleryError), self.lock():
+                self._database.settle("manifest")
+            rows = self._database.open("manifest").read().to_pylist()
         try:
             return {row["key"]: json.loads(row["value"]) for row in rows}
         except ValueError as error:

@@ -117,8 +117,9 @@ def chosen_maker(gallery: Gallery, text: str) -> Maker:
             f"{several}."
         )
     all_of_them = ", ".join(maker.name for maker in there) or "nothing yet"
+    way = f", or add them with `cies ingest --method {method}"
+    way += f"{f' --model {model}' if model else ''}`"
     raise UsageError(
         f"The gallery at {gallery.path} has no vectors made by {text} (it has: {all_of_them}); "
-        f"name one of those, or add them with `cies ingest --method {method}"
-        f"{f' --model {model}' if model else ''}`."
+        f"name one of those{way if method in (*CONDITIONAL, BASE, CAPTIONS) else ''}."
     )

@@ -250,7 +250,10 @@ class Servings:
         elif "=" in condition and any(same_name(t.name, condition.split("=")[0]) for t in tables):
             way = "a weight is a number, such as `--condition color=2`"
         elif condition.isprintable() and len(condition) <= 80:
-            way = f'add it with `cies ingest FOLDER --condition "{condition}"`'
+            way = (
+                f'add it with `cies ingest FOLDER --condition "{condition}"`, or have any answered '
+                "at once after `cies ingest FOLDER --method clip`"
+            )
         else:
             way = "name one of those"
         by = f" by {there[0].name}" if len(there) == 1 and len(makers(self._gallery)) > 1 else ""
