@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -20,11 +21,13 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
 class _Texts(Sequence[str]):
     """Texts that are written out when asked for; equal to any sequence of the same."""
 
+    @abstractmethod
     def _one(self, at: int) -> str:
-        raise NotImplementedError
+        """One text."""
 
+    @abstractmethod
     def _some(self, at: slice) -> list[str]:
-        raise NotImplementedError
+        """Several texts, in order."""
 
     @overload
     def __getitem__(self, at: int) -> str: ...
