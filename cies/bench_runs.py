@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cies.console import counter, print_json, print_table, say
 from eval.runs.asking import Asked, ask
 from eval.runs.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.runs.compare import Comparison, Side, compare
+from eval.runs.composing import Composing
 from eval.runs.files import write_bytes
 from eval.runs.markdown import as_markdown, headline_rows
 from eval.runs.measuring import measure
@@ -22,6 +23,40 @@ from eval.runs.run import Run
 from indexes.errors import UsageError
 from ingest.encoders.base import Encoder
 from ingest.pipeline import Progress
+from query.composers.base import Modification, weights_from
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How changes in words are composed, as it was typed."""
+
+    composers: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    lvlm: str = ""
+    rewriter: str = ""
+    rewriter_model: str = ""
+
+    def composing(self, device: str) -> Composing | None:
+        """The same as :mod:`eval.runs.composing` has it; ``None`` where none is asked for.
+
+        Raises:
+            UsageError: if there is no such composer, or something belongs to one and none is
+                named.
+        """
+        if not self.composers:
+            for option in ("weights", "lvlm", "rewriter", "rewriter_model"):
+                if getattr(self, option):
+                    shown = "weight" if option == "weights" else option.replace("_", "-")
+                    raise UsageError(f"--{shown} belongs to a composer; name one by --composer.")
+            return None
+        change = Modification(
+            "as the question says",
+            weights=weights_from(self.weights),
+            lvlm=self.lvlm,
+            rewriter=self.rewriter,
+            rewriter_model=self.rewriter_model,
+        )
+        return Composing.by(self.composers, change, device)
 
 
 def run_benchmark(
@@ -33,7 +68,9 @@ def run_benchmark(
     options: Sequence[str],
     partial: bool,
     how: Mapping[str, Any],
+    changes: Changes,
     seed: int,
+    depth: int,
     as_json: bool,
 ) -> None:
     """Ask, store, measure, and print the headlines.
@@ -46,7 +83,9 @@ def run_benchmark(
     """
     given = dict(_option(text) for text in options)
     place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
-    asked = _asked(methods or _default(name), model, dict(how) | _forced(name, how))
+    composing = changes.composing(how["device"])
+    usual = _default(name, composing is not None)
+    asked = _asked(methods or usual, model, dict(how) | _forced(name, how))
     with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
         tasks = tasks_of(
             name,
@@ -57,7 +96,7 @@ def run_benchmark(
             place / "pictures",
             lambda done, total: show(Progress(done, total, done, 0)),
         )
-    run = Run.begin(place, name, given, tasks, seed)
+    run = Run.begin(place, name, given, tasks, seed, depth)
     with ExitStack() as stack:
         shown: dict[str, Callable[[Progress], None]] = {}
 
@@ -65,10 +104,10 @@ def run_benchmark(
             if what not in shown:
                 stack.close()
                 shown.clear()
-                shown[what] = stack.enter_context(counter(f"Embedding by {what}"))
+                shown[what] = stack.enter_context(counter(what))
             shown[what](Progress(done, total, done, 0))
 
-        ask(run, asked, tell=tell, note=say)
+        ask(run, asked, composing, tell, say)
     measure(run, lambda line: say(f"  {line}"))
     _print(report([run], sheets=False), as_json)
     say(f"Stored in {place}; `cies bench report {place}` writes a page of it.")
@@ -79,8 +118,11 @@ def _forced(name: str, how: Mapping[str, Any]) -> dict[str, Any]:
     return {"force": True} if name == WORLD else {}
 
 
-def _default(name: str) -> Sequence[str]:
-    return WORLD_METHODS if name == WORLD else ("dior",)
+def _default(name: str, composed: bool) -> Sequence[str]:
+    """The methods asked where none is named: composers work on the vectors of clip."""
+    if name == WORLD:
+        return WORLD_METHODS
+    return ("clip",) if composed else ("dior",)
 
 
 def _last(data: Path) -> str:

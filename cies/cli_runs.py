@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from cies.encoder_words import DeviceOption
 from cies.words import JsonOption
 
+_CHANGED = "Changes in words"
+
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
@@ -43,6 +45,40 @@ def bench_run(
     partial: Annotated[
         bool, typer.Option("--partial", help="Take a part of the data; the name says so.")
     ] = False,
+    composer: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="How a picture and a change become one question, of docs/compose.md, or all; "
+            "may be repeated. Image only, text only and sum are always asked.",
+            rich_help_panel=_CHANGED,
+        ),
+    ] = None,
+    weight: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="A weight of the composer, such as alpha_i=1.2.", rich_help_panel=_CHANGED
+        ),
+    ] = None,
+    lvlm: Annotated[
+        str,
+        typer.Option(
+            help="The LVLM that writes captions; the built-in one by default.",
+            rich_help_panel=_CHANGED,
+        ),
+    ] = "",
+    rewriter: Annotated[
+        str,
+        typer.Option(
+            help="Address of an OpenAI-compatible API that rewrites captions in its place.",
+            rich_help_panel=_CHANGED,
+        ),
+    ] = "",
+    rewriter_model: Annotated[
+        str, typer.Option(help="The model there.", rich_help_panel=_CHANGED)
+    ] = "",
+    depth: Annotated[
+        int, typer.Option(help="Best answers of a question that are kept.", min=1)
+    ] = 1000,
     prompt: Annotated[str, typer.Option(help="As for ingest.")] = "describe",
     dtype: Annotated[str, typer.Option(help="As for ingest.")] = "auto",
     device: DeviceOption = "auto",
@@ -57,8 +93,10 @@ def bench_run(
     """Run a benchmark: store the answers, then measure them; go on if it was broken off.
 
     Example: cies bench world --method dior --method clip -o runs/world
+
+    Example: cies bench circo --data CIRCO --method clip --composer pdv --composer cirevl
     """
-    from cies.bench_runs import run_benchmark
+    from cies.bench_runs import Changes, run_benchmark
 
     run_benchmark(
         name,
@@ -69,7 +107,9 @@ def bench_run(
         option or [],
         partial,
         {"prompt": prompt, "dtype": dtype, "device": device, "force": force},
+        Changes(composer or [], weight or [], lvlm, rewriter, rewriter_model),
         seed,
+        depth,
         as_json,
     )
 

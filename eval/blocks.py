@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from eval.metric_names import Metric
 from eval.metrics import Scores
 from eval.ranked import Counts, Ranked, join, tie_groups
+from indexes.parts import likenesses
 from indexes.vectors import Vectors
 
 #: Number of a query to rows of the gallery: its right answers, or those not ranked for it.
@@ -55,6 +56,7 @@ def judge_all(
     metrics: Sequence[Metric],
     left_out: Rows | None = None,
     threads: int | None = None,
+    parts: int = 1,
 ) -> dict[str, Judged]:
     """Rank the gallery for every query by cosine and measure.
 
@@ -69,6 +71,7 @@ def judge_all(
         left_out: rows that are not ranked for a query, such as itself.
         threads: blocks worked on at once, each with about 150 MB; by default as many as cores,
             at most 4.
+        parts: vectors in each row, of which the best counts, as :mod:`indexes.parts` has it.
 
     Returns:
         For each judge what was measured, over the queries that have a right answer.
@@ -84,7 +87,7 @@ def judge_all(
 
     def judged_block(start: int) -> dict[str, Judged]:
         block = range(start, min(start + step, len(queries)))
-        scores = queries[block.start : block.stop] @ distinct.T
+        scores = likenesses(queries[block.start : block.stop], distinct, parts)
         if copies is not None:
             scores = scores[:, copies]
         return _judge_block(scores, block, right, metrics, left_out)

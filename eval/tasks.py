@@ -79,6 +79,7 @@ class Query:
         gallery: ids of this question's own gallery, in the data's order; ``None`` for its part's.
         exclude: ids that are not ranked, such as the reference itself where a protocol says so.
         group: what the question belongs to for a second figure, such as CIRR's six pictures: ids.
+        otherwise: the same in other words; what is made of each wording is averaged.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Query:
     gallery: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

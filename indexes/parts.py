@@ -68,3 +68,19 @@ def best_of_parts(
         cosines = asked @ some.reshape(-1, some.shape[-1]).T
         scores[:, start : start + len(some)] = cosines.reshape(len(asked), -1, parts).max(-1)
     return scores
+
+
+def likenesses(queries: Vectors, rows: Vectors, parts: int = 1) -> NDArray[np.float32]:
+    """How near queries are to rows, all of the same kind.
+
+    Args:
+        queries: float32 [q, dim], unit rows; of several parts the first one asks.
+        rows: float32 [n, dim], unit rows.
+        parts: in each of them.
+
+    Returns:
+        float32 [q, n], the cosine, or that with the best part.
+    """
+    if parts == 1:
+        return np.asarray(queries @ rows.T, dtype=np.float32)
+    return best_of_parts(split(queries, parts)[:, 0], rows, parts)

@@ -14,6 +14,7 @@ from eval.runs.answers import Answers
 from eval.runs.run import IMAGE, Run, System
 from eval.runs.special import SURENESS
 from eval.tasks import LabelTask, Part, QueryTask
+from indexes.parts import likenesses
 from ingest.conditions import UNCONDITIONAL
 
 #: Queries scored at once.
@@ -116,7 +117,8 @@ def _nearest(
     shown = vectors[len(queries) :]
     out = _out(task, gallery)
     for start in range(0, len(queries), _BLOCK):
-        scores = vectors[start : min(start + _BLOCK, len(queries))] @ shown.T
+        some = vectors[start : min(start + _BLOCK, len(queries))]
+        scores = likenesses(some, shown, table.parts)
         for query, own in zip(queries[start:], scores, strict=False):
             own[out(query)] = -np.inf
             count = min(depth, int(np.count_nonzero(own > -np.inf)))

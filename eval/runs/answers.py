@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.runs.files import damaged, read_arrays, write_arrays
-from eval.runs.run import IMAGE, Seeded
+from eval.runs.run import DEPTH, IMAGE, Seeded
 from eval.runs.vectors import TEXTS, Table
 from eval.tasks import Part, Query, QueryTask
+from indexes.parts import likenesses
 from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
-#: Some questions, with the vectors of their pictures and of their texts, each float32 [n, dim],
-#: unit rows, to the vectors that are searched with.
-Composer = Callable[[Sequence[Query], Vectors, Vectors], Vectors]
-
-#: Names of composers, beside :data:`eval.runs.run.IMAGE`.
+#: Names of composers that need no more than stored vectors, beside
+#: :data:`eval.runs.run.IMAGE`.
 TEXT, SUM, CONDITION = "text", "sum", "condition"
-
-#: Best answers that are kept of each question.
-DEPTH = 1000
 
 #: Scores held at once.
 _BLOCK = 20_000_000
@@ -80,9 +75,20 @@ class Answers:
         return answers
 
 
-def sum_of(queries: Sequence[Query], images: Vectors, texts: Vectors) -> Vectors:
-    """The sum of both unit vectors, as unit vectors."""
-    return unit(images + texts)
+@dataclass(frozen=True)
+class Composed:
+    """What a composer made of a task's questions.
+
+    Attributes:
+        vectors: part's name to float32 [its questions, dim], unit rows, in their order.
+        captions: vectors of the captions of the pictures; ``None`` where they do not count.
+        share: between 0 and 1, how much the likeness to captions counts in place of that to
+            pictures.
+    """
+
+    vectors: Mapping[str, Vectors]
+    captions: Table | Seeded | None = None
+    share: float = 0.0
 
 
 def queries_of(task: QueryTask) -> list[tuple[Part, Query]]:
@@ -94,17 +100,19 @@ def answer(
     task: QueryTask,
     table: Table | Seeded,
     composer: str,
-    compose: Composer = sum_of,
+    composed: Composed | None = None,
     depth: int = DEPTH,
 ) -> Answers:
     """Rank every question's candidates by the cosine with the query's vector.
 
+    Of rows of several parts the best counts, as in :mod:`indexes.parts`.
+
     Args:
         task: the questions.
         table: vectors of its pictures and texts.
-        composer: ``image``, ``text``, ``condition`` (pictures under the text as a condition), or
-            any other name, which ``compose`` stands for.
-        compose: makes queries' vectors of both sides.
+        composer: ``image``, ``text``, ``sum`` (of both unit vectors), ``condition`` (pictures
+            under the text as a condition), or a composer's name.
+        composed: what that composer made of the questions.
         depth: best answers to keep.
 
     Raises:
@@ -113,10 +121,13 @@ def answer(
     place = {key: number for number, key in enumerate(task.images)}
     kept: list[_Kept] = []
     for part in task.parts:
-        scored = _by_condition if composer == CONDITION else _at_once
+        if composer == CONDITION:
+            scored = _by_condition(part, table)
+        else:
+            scored = _at_once(part, table, composer, composed)
         found = {
             number: _best(part.queries[number], ids, scores, place, depth)
-            for number, ids, scores in scored(part, table, composer, compose)
+            for number, ids, scores in scored
         }
         kept += [found[number] for number in range(len(part.queries))]
     lengths = [len(one.found) for one in kept]
@@ -141,38 +152,54 @@ class _Kept:
 _Scored = Iterator[tuple[int, Sequence[str], NDArray[np.float32]]]
 
 
-def _at_once(part: Part, table: Table | Seeded, composer: str, compose: Composer) -> _Scored:
+def _at_once(
+    part: Part, table: Table | Seeded, composer: str, composed: Composed | None
+) -> _Scored:
     """All questions over the vectors without a condition."""
     owned = (key for query in part.queries for key in query.gallery or ())
     every = list(dict.fromkeys((*part.gallery, *owned)))
     column = {key: number for number, key in enumerate(every)}
     gallery = table.vectors(UNCONDITIONAL, every)
+    if composed is not None and composed.captions is not None and composed.share:
+        said = composed.captions.vectors(UNCONDITIONAL, every)
+        gallery = (1 - composed.share) * gallery + composed.share * said
     block = max(1, _BLOCK // max(1, len(every)))
     for start in range(0, len(part.queries), block):
         some = part.queries[start : start + block]
-        scores = _asked(some, table, composer, compose) @ gallery.T
+        if composed is None:
+            asked = _asked(some, table, composer)
+        else:
+            asked = composed.vectors[part.name][start : start + block]
+        scores = likenesses(asked, gallery, table.parts)
         for row, query in enumerate(some):
             ids = part.gallery if query.gallery is None else query.gallery
             yield start + row, ids, scores[row, [column[key] for key in ids]]
 
 
-def _asked(
-    queries: Sequence[Query], table: Table | Seeded, composer: str, compose: Composer
-) -> Vectors:
+def _asked(queries: Sequence[Query], table: Table | Seeded, composer: str) -> Vectors:
     """The queries' vectors: float32 [queries, dim]."""
     if isinstance(table, Seeded):
         return table.vectors(UNCONDITIONAL, [query.id for query in queries], "questions")
     images = [query.image for query in queries]
-    texts = [query.text for query in queries]
     if composer == IMAGE:
         return table.vectors(UNCONDITIONAL, images)
-    said = table.vectors(UNCONDITIONAL, texts, TEXTS)
+    said = _said(queries, table)
     if composer == TEXT:
         return said
-    return compose(queries, table.vectors(UNCONDITIONAL, images), said)
+    return unit(table.vectors(UNCONDITIONAL, images) + said)
 
 
-def _by_condition(part: Part, table: Table | Seeded, composer: str, compose: Composer) -> _Scored:
+def _said(queries: Sequence[Query], table: Table) -> Vectors:
+    """Vectors of the queries' texts; of those said in several ways, the mean's direction."""
+    ways = [(query.text, *query.otherwise) for query in queries]
+    every = table.vectors(UNCONDITIONAL, [text for texts in ways for text in texts], TEXTS)
+    if len(every) == len(ways):
+        return every
+    starts = np.cumsum([0, *(len(texts) for texts in ways[:-1])])
+    return unit(np.add.reduceat(every, starts, axis=0))
+
+
+def _by_condition(part: Part, table: Table | Seeded) -> _Scored:
     """Each question over the vectors under its text as the condition."""
     groups: dict[str, list[int]] = {}
     for number, query in enumerate(part.queries):
@@ -184,7 +211,8 @@ def _by_condition(part: Part, table: Table | Seeded, composer: str, compose: Com
         gallery = table.vectors(condition, every)
         asked = table.vectors(condition, [part.queries[n].image for n in numbers])
         for number, ids, vector in zip(numbers, own, asked, strict=True):
-            yield number, ids, gallery[[column[key] for key in ids]] @ vector
+            rows = gallery[[column[key] for key in ids]]
+            yield number, ids, likenesses(vector[None], rows, table.parts)[0]
 
 
 def _best(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eval.runs.answers import CONDITION, SUM, TEXT, Composer, answer, queries_of, sum_of
+from eval.runs.answers import CONDITION, SUM, TEXT, answer, queries_of
+from eval.runs.composing import Composing, Tell, check_composing, compose_tasks
 from eval.runs.pictures import loader
 from eval.runs.run import IMAGE, RANDOM, Run, System
 from eval.runs.trivial import ColorHistogram
@@ -17,9 +19,6 @@ from eval.tasks import Cut, LabelTask, QueryTask, Task
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, Reading
-
-#: Told what is done, and how much of it.
-Tell = Callable[[str, int, int], None]
 
 #: Ids of pictures and conditions to what an encoder makes of them.
 Read = Callable[[Sequence[str], Sequence[Condition]], Reading]
@@ -61,7 +60,7 @@ class _Needs:
 def ask(
     run: Run,
     encoders: Sequence[Asked],
-    composers: Mapping[str, Composer] | None = None,
+    composing: Composing | None = None,
     tell: Tell = lambda what, done, total: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> None:
@@ -72,24 +71,33 @@ def ask(
     Args:
         run: whose tasks are asked.
         encoders: with different names.
-        composers: further ways to make one query of a picture and a text, by name.
+        composing: how changes are composed beside the baselines, where base vectors are asked.
         tell: told of the work.
         note: told what could not be asked, and why.
 
     Raises:
-        UsageError: if the run has answers of an encoder by the same name and other options.
+        UsageError: if the run has answers of an encoder by the same name and other options, or a
+            composer that was named cannot serve.
         ModelError: if a model cannot be had or cannot serve a condition.
         CiesError: if a picture cannot be read.
     """
+    if composing is not None and composing.names:
+        check_composing(run, [str(one.wanted.get("method")) for one in encoders])
     for name, task in run.tasks.items():
         if not _only_wordings(task):
             _answer(run, name, System(RANDOM, "", _composer_of_images(task), True))
     histogram = Asked(HISTOGRAM, {"method": HISTOGRAM}, ColorHistogram, baseline=True)
+    # Of each model one copy at most, for embedding and for composing.
+    loaded = {one.name: cache(one.make) for one in encoders}
     for one in (histogram, *encoders):
-        _embed(run, one, tell, note)
+        _embed(run, one, loaded.get(one.name, one.make), tell, note)
         for name, task in run.tasks.items():
-            for system, compose in _systems(run, one, task, composers or {}):
-                _answer(run, name, system, compose)
+            for system in _systems(run, one, task):
+                _answer(run, name, system)
+        if composing is None or not composing.names:
+            loaded.pop(one.name, None)
+    if composing is not None and composing.names:
+        compose_tasks(run, loaded, composing, tell, note)
     run.document["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run.save()
 
@@ -103,7 +111,13 @@ def _only_wordings(task: Task) -> bool:
     return isinstance(task, LabelTask) and not task.crossed
 
 
-def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> None:
+def _embed(
+    run: Run,
+    one: Asked,
+    make: Callable[[], Encoder],
+    tell: Tell,
+    note: Callable[[str], None],
+) -> None:
     """Fill in the vectors of an encoder."""
     entry = run.document["encoders"].get(one.name)
     if entry is not None and entry["wanted"] != dict(one.wanted):
@@ -113,7 +127,7 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
         )
     if entry is not None and entry["done"]:
         return
-    encoder = one.make()
+    encoder = make()
     made = made_by(encoder)
     if entry is not None and entry["made_by"] != made:
         raise UsageError(
@@ -148,7 +162,7 @@ def _embed(run: Run, one: Asked, tell: Tell, note: Callable[[str], None]) -> Non
             job,
             encoder,
             read,
-            lambda done, _, start=before: tell(one.name, start + done, total),  # type: ignore[misc]
+            lambda done, _, start=before: tell(f"Embedding by {one.name}", start + done, total),  # type: ignore[misc]
         )
         before += len(job.ids)
     seconds = sum(run.store.seconds(job) for job in jobs)
@@ -183,11 +197,6 @@ def _needs(run: Run, encoder: Encoder, one: Asked) -> tuple[_Needs, list[str]]:
     name, conditional = one.name, encoder.conditional
     refused = _serves(encoder, UNCONDITIONAL) if conditional else ""
     plain = one.plain and not refused
-    if "parts" in encoder.spec.settings:
-        notes.append(
-            f"{name}: the vectors of a picture's parts are compared as one row, by the mean of "
-            "their cosines and not by the best."
-        )
     if refused:
         notes.append(f"{name} without a condition is left out: {refused}")
     for task in run.tasks.values():
@@ -208,7 +217,9 @@ def _needs(run: Run, encoder: Encoder, one: Asked) -> tuple[_Needs, list[str]]:
                 needs.want(query.text, (query.image, *own))
         if plain:
             needs.want(UNCONDITIONAL, _pictures_of(task))
-            needs.texts += [query.text for _, query in queries_of(task) if query.text]
+            needs.texts += [
+                text for _, q in queries_of(task) if q.text for text in (q.text, *q.otherwise)
+            ]
     if needs.texts:
         why = _reads(encoder)
         if why:
@@ -251,9 +262,7 @@ def _pictures_of(task: QueryTask) -> list[str]:
     return list(found)
 
 
-def _systems(
-    run: Run, one: Asked, task: Task, composers: Mapping[str, Composer]
-) -> list[tuple[System, Composer]]:
+def _systems(run: Run, one: Asked, task: Task) -> list[System]:
     """The ways an encoder answers a task."""
     entry = run.document["encoders"][one.name]
     there = _conditions(run, entry)
@@ -261,39 +270,32 @@ def _systems(
     if isinstance(task, LabelTask):
         if _only_wordings(task):
             served = entry["conditional"] and set(task.labels) <= there
-            return [(System(one.name, one.name), sum_of)] if served else []
-        found: list[tuple[System, Composer]] = [
-            (System(one.name, one.name, "", one.baseline), sum_of)
-        ]
+            return [System(one.name, one.name)] if served else []
+        found = [System(one.name, one.name, "", one.baseline)]
         if entry["conditional"] and plain:
-            found.append((System(f"{one.name} image only", one.name, IMAGE, True), sum_of))
+            found.append(System(f"{one.name} image only", one.name, IMAGE, True))
         return found
     queries = [query for _, query in queries_of(task)]
     pictures = all(query.image for query in queries)
     texts = entry["texts"] and all(query.text for query in queries)
-    names: list[tuple[str, Composer]] = []
+    names: list[str] = []
     if pictures and plain:
-        names.append((IMAGE, sum_of))
+        names.append(IMAGE)
     if texts and plain:
-        names.append((TEXT, sum_of))
+        names.append(TEXT)
     if pictures and texts and plain:
-        names += [(SUM, sum_of), *composers.items()]
+        names.append(SUM)
     if entry["conditional"] and task.conditions:
-        names.append((CONDITION, sum_of))
+        names.append(CONDITION)
     shown = {IMAGE: "image only", TEXT: "text only"}
     return [
-        (
-            System(
-                one.name
-                if one.baseline and name == IMAGE
-                else f"{one.name} {shown.get(name, name)}",
-                one.name,
-                name,
-                one.baseline or name in shown,
-            ),
-            compose,
+        System(
+            one.name if one.baseline and name == IMAGE else f"{one.name} {shown.get(name, name)}",
+            one.name,
+            name,
+            one.baseline or name in shown,
         )
-        for name, compose in names
+        for name in names
     ]
 
 
@@ -308,14 +310,14 @@ def _conditions(run: Run, entry: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _answer(run: Run, name: str, system: System, compose: Composer = sum_of) -> None:
+def _answer(run: Run, name: str, system: System) -> None:
     """Store a system's answers to one task; of label tasks, the vectors are the answers."""
     task = run.tasks[name]
     if system in run.systems(name):
         return
     if isinstance(task, QueryTask):
         path = run.answers_path(name, system)
-        answer(task, run.table(system), system.composer, compose).save(path)
+        answer(task, run.table(system), system.composer, depth=run.depth).save(path)
     run.add(name, system)
     run.save()
 

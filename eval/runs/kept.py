@@ -18,6 +18,10 @@ from eval.tasks import Cut, LabelTask, Part, Query, QueryTask, Source, Task
 def to_json(task: Task) -> dict[str, Any]:
     """A task as JSON values; the inverse of :func:`from_json`."""
     document = asdict(task)
+    for part in document.get("parts", ()):
+        for query in part["queries"]:
+            if not query["otherwise"]:  # as it was before there were any, so that digests hold
+                del query["otherwise"]
     document["images"] = {key: str(path) for key, path in task.images.items()}
     return {"kind": "labels" if isinstance(task, LabelTask) else "queries", **document}
 
@@ -54,8 +58,8 @@ def from_json(document: Mapping[str, Any]) -> Task:
 
 def _query(document: Mapping[str, Any]) -> Query:
     values = dict(document)
-    for name in ("exclude", "group"):
-        values[name] = tuple(values[name])
+    for name in ("exclude", "group", "otherwise"):
+        values[name] = tuple(values.get(name, ()))
     values["gallery"] = None if values["gallery"] is None else tuple(values["gallery"])
     return Query(**values)
 

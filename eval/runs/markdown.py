@@ -71,6 +71,10 @@ def run_lines(report: Report) -> list[str]:
         )
         for entry in about["encoders"].values():
             lines += [f"{note}" for note in entry["notes"]]
+        for name, entry in about.get("composers", {}).items():
+            if entry["writer"]:
+                lines.append(f"{name}: captions by {entry['writer']}.")
+            lines += entry["notes"]
     return lines
 
 

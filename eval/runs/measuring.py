@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ from eval.clustering import cluster_agreement
 from eval.metric_names import Metric, metric
 from eval.metrics import balanced_mean
 from eval.ranked import by_position, rank
-from eval.runs.answers import DEPTH, Answers, queries_of
+from eval.runs.answers import Answers, queries_of
 from eval.runs.figures import Figure, Single
 from eval.runs.files import read_arrays, read_json, write_arrays, write_json
 from eval.runs.intervals import bounds
@@ -37,6 +37,10 @@ CURVE = (1, 2, 3, 5, 10, 20, 50, 100)
 
 #: Of clusters, not of queries: they have no interval, and none is tested.
 OF_CLUSTERS = ("NMI", "AMI")
+
+#: Seconds of measuring that a kill may cost: a world has some 6,000 figures, and to write all of
+#: them down after each system took longer than to make them.
+_WRITTEN_EVERY = 20.0
 
 #: Pictures times clusters up to which clusters are made.
 _MOST_CLUSTERING = 20_000_000
@@ -61,6 +65,7 @@ def measure(run: Run, tell: Tell = lambda line: None, again: bool = False) -> li
     """
     known = {} if again else {(f.task, f.system): True for f in measured(run, missing_ok=True)}
     figures = [] if again else measured(run, missing_ok=True)
+    written = time.monotonic()
     for name, task in run.tasks.items():
         for system in run.systems(name):
             if (name, system.name) in known and run.measured_path(name, system).exists():
@@ -70,7 +75,9 @@ def measure(run: Run, tell: Tell = lambda line: None, again: bool = False) -> li
             singles = dict(_singles(run, name, system))
             _save(run, name, system, singles)
             figures += _figures(run, name, task, system, singles)
-            _write(run, figures)
+            if time.monotonic() - written > _WRITTEN_EVERY:
+                _write(run, figures)
+                written = time.monotonic()
     _write(run, figures)
     return figures
 
@@ -139,7 +146,7 @@ def _write(run: Run, figures: Sequence[Figure]) -> None:
     kept = sorted(
         (f for f in figures if (f.task, f.system) in order), key=lambda f: order[f.task, f.system]
     )
-    document = [asdict(f) | {"corrected": f.corrected} for f in kept]
+    document = [vars(f) | {"corrected": f.corrected} for f in kept]
     write_json(run.path / "measured.json", {"schema_version": 1, "figures": document})
 
 
@@ -253,6 +260,7 @@ def _judged(
         right,
         metrics,
         _left_out(task, queries, gallery),
+        parts=table.parts,
     )
     for judge, judged in found.items():
         if not len(judged.queries):
@@ -339,9 +347,10 @@ def _of_queries(task: QueryTask, answers: Answers) -> Iterator[tuple[tuple[str, 
             try:
                 values = one(ranked)
             except ValueError as error:
+                most = max((int(head) for head in answers.heads), default=0)
                 raise CiesError(
-                    f"{task.name}: {error}, which are too few for it: of a larger gallery a run "
-                    f"keeps the best {DEPTH}; take a metric of the first ones, such as mAP@50."
+                    f"{task.name}: {error}, which are too few for it: of a larger gallery this run "
+                    f"keeps the best {most}; run it into a new folder with a greater --depth."
                 ) from error
             order = np.array(numbers, dtype=np.int64)
             empty = np.empty(0, dtype=np.str_)

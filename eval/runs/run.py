@@ -3,6 +3,7 @@
 run.json        what was run, with what, when
 tasks/          the questions, so that a run is measured without its data
 vectors/        every vector, chunk by chunk
+composed/       what composers made of query tasks' questions
 answers/        of query tasks: ids and scores of the first ones
 measured/       figures of single queries and in the mean, made from the above at any time
 """
@@ -25,6 +26,9 @@ from indexes.errors import CiesError, UsageError
 from indexes.vectors import Vectors
 
 SCHEMA_VERSION = 1
+
+#: Best answers of a question that are kept, unless one says otherwise.
+DEPTH = 1000
 
 #: Name of the system that answers by chance.
 RANDOM = "random"
@@ -56,6 +60,7 @@ class Seeded:
     """Random directions in place of vectors."""
 
     conditional = False
+    parts = 1
 
     def __init__(self, seed: int):
         self._seed = seed
@@ -86,6 +91,7 @@ class Run:
         options: Mapping[str, str],
         tasks: Sequence[Task],
         seed: int = 0,
+        depth: int = DEPTH,
     ) -> Run:
         """Begin a run, or go on with one of the same tasks.
 
@@ -95,6 +101,7 @@ class Run:
             options: of the protocol.
             tasks: with different names.
             seed: of the random baseline, the intervals and the tests.
+            depth: best answers of a query task's question that are kept.
 
         Raises:
             UsageError: if the folder holds a run of something else, or other files.
@@ -103,7 +110,7 @@ class Run:
         digests = {task.name: digest_of(task) for task in tasks}
         if (path / "run.json").exists():
             run = cls.open(path)
-            run._check(benchmark, options, digests, seed)
+            run._check(benchmark, options, digests, seed, depth)
             return run
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             own = {"pictures"}  # that a benchmark rendered there before the run began
@@ -116,6 +123,7 @@ class Run:
             "benchmark": benchmark,
             "options": dict(options),
             "seed": seed,
+            "depth": depth,
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "versions": versions(),
@@ -164,8 +172,18 @@ class Run:
             run.tasks[name] = task
         return run
 
+    @property
+    def depth(self) -> int:
+        """Best answers of a query task's question that are kept."""
+        return int(self.document.get("depth", DEPTH))
+
     def _check(
-        self, benchmark: str, options: Mapping[str, str], digests: Mapping[str, str], seed: int
+        self,
+        benchmark: str,
+        options: Mapping[str, str],
+        digests: Mapping[str, str],
+        seed: int,
+        depth: int,
     ) -> None:
         mine = self.document
         if mine["benchmark"] != benchmark:
@@ -177,6 +195,11 @@ class Run:
             raise UsageError(
                 f"{self.path} was run with other options ({mine['options']}, seed "
                 f"{mine['seed']}); name another folder with -o."
+            )
+        if self.depth != depth:
+            raise UsageError(
+                f"{self.path} keeps the best {self.depth} answers, not {depth}; name another "
+                "folder with -o."
             )
         if mine["tasks"] != dict(digests):
             raise UsageError(
@@ -225,6 +248,10 @@ class Run:
     def answers_path(self, task: str, system: System) -> Path:
         """Where a system's answers to a query task are."""
         return self.path / "answers" / task / f"{_file_name(system.name)}.npz"
+
+    def composed_path(self, task: str, system: System) -> Path:
+        """The folder of what a composer made of a query task's questions."""
+        return self.path / "composed" / task / _file_name(system.name)
 
     def measured_path(self, task: str, system: System) -> Path:
         """Where a system's figures of single queries are."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from eval.runs.vectors import Said
 from eval.tasks import LabelTask
+from indexes.parts import likenesses
 from indexes.vectors import Vectors
 
 #: How well sureness tells pictures that a condition applies to from those it does not.
@@ -31,6 +32,11 @@ _BLOCK = 1024
 
 class Vectored(Protocol):
     """Vectors of a run, and what was said."""
+
+    @property
+    def parts(self) -> int:
+        """How many vectors a row holds, of which the best counts."""
+        ...
 
     def vectors(self, condition: str, ids: Sequence[str]) -> Vectors:
         """float32 [ids, dim]."""
@@ -63,7 +69,7 @@ def sureness(
     applies = np.array([labels[key] == (APPLIES,) for key in ids])
     said = table.said(condition, ids)
     kinds = {} if said is None else {f"{SURENESS} (word)": said.probabilities}
-    kinds[f"{SURENESS} (nearest)"] = _nearest(table.vectors(condition, ids))
+    kinds[f"{SURENESS} (nearest)"] = _nearest(table.vectors(condition, ids), table.parts)
     for name, sure in kinds.items():
         ordered = np.sort(sure[applies])
         without = sure[~applies]
@@ -73,11 +79,11 @@ def sureness(
         yield name, np.flatnonzero(~applies), surer / len(ordered)
 
 
-def _nearest(vectors: Vectors) -> NDArray[np.float32]:
+def _nearest(vectors: Vectors, parts: int) -> NDArray[np.float32]:
     """Cosine with the nearest other: float32 [n]."""
     best = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK):
-        scores = vectors[start : start + _BLOCK] @ vectors.T
+        scores = likenesses(vectors[start : start + _BLOCK], vectors, parts)
         rows = np.arange(len(scores))
         scores[rows, start + rows] = -np.inf
         best[start : start + _BLOCK] = scores.max(axis=1)
@@ -104,9 +110,9 @@ def shared_neighbours(
             groups.append([condition])
     chance = _NEIGHBOURS / (len(ids) - 1)
     for first, *others in groups:
-        found = _neighbours(table.vectors(first, ids))
+        found = _neighbours(table.vectors(first, ids), table.parts)
         for other in others:
-            again = _neighbours(table.vectors(other, ids))
+            again = _neighbours(table.vectors(other, ids), table.parts)
             both = [
                 len(np.intersect1d(a, b, assume_unique=True))
                 for a, b in zip(found, again, strict=True)
@@ -114,12 +120,12 @@ def shared_neighbours(
             yield first, other, np.array(both) / found.shape[1], chance
 
 
-def _neighbours(vectors: Vectors) -> NDArray[np.int64]:
+def _neighbours(vectors: Vectors, parts: int) -> NDArray[np.int64]:
     """The nearest others of every picture: int64 [n, 10], in no order."""
     count = min(_NEIGHBOURS, len(vectors) - 1)
     found = np.empty((len(vectors), count), dtype=np.int64)
     for start in range(0, len(vectors), _BLOCK):
-        scores = vectors[start : start + _BLOCK] @ vectors.T
+        scores = likenesses(vectors[start : start + _BLOCK], vectors, parts)
         rows = np.arange(len(scores))
         scores[rows, start + rows] = -np.inf
         found[start : start + _BLOCK] = np.argpartition(-scores, count - 1, axis=1)[:, :count]

@@ -223,6 +223,12 @@ class Table:
         self._jobs = jobs
         self.conditional = conditional
 
+    @property
+    def parts(self) -> int:
+        """How many vectors a row holds, of which the best counts; see :mod:`indexes.parts`."""
+        settings = self._jobs[0].made_by["settings"] if self._jobs else {}
+        return int(settings.get("parts", 1))
+
     def vectors(self, condition: str, ids: Sequence[str], kind: str = PICTURES) -> Vectors:
         """Vectors under a condition: float32 [ids, dim], unit rows.
 

@@ -10,6 +10,7 @@ from eval.runs.answers import Answers, queries_of
 from eval.runs.measuring import measured, single
 from eval.runs.run import IMAGE, Run, System
 from eval.tasks import LabelTask, QueryTask, Task
+from indexes.parts import likenesses
 from ingest.conditions import UNCONDITIONAL
 
 #: Queries shown of a task, and answers of each.
@@ -91,7 +92,7 @@ def _of_labels(
     table = run.table(system)
     asked = UNCONDITIONAL if system.composer == IMAGE else row
     vectors = table.vectors(asked, [query, *gallery])
-    scores = vectors[1:] @ vectors[0]
+    scores = likenesses(vectors[:1], vectors[1:], table.parts)[0]
     order = np.argsort(-scores, kind="stable")[:ANSWERS]
     shown = tuple(
         Shown(
