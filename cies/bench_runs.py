@@ -81,7 +81,7 @@ def run_benchmark(
         ModelError: if a model cannot be had or cannot serve a condition.
         CiesError: if a picture cannot be read or the run is damaged.
     """
-    given = dict(_option(text) for text in options)
+    given = _options(options)
     place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
     composing = changes.composing(how["device"])
     usual = _default(name, composing is not None)
@@ -129,11 +129,16 @@ def _last(data: Path) -> str:
     return data.resolve().name
 
 
-def _option(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise UsageError(f"--option {text}: write it as NAME=VALUE, such as gallery=split.")
-    return name.strip(), value.strip()
+def _options(texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name:
+            raise UsageError(f"--option {text}: write it as NAME=VALUE, such as gallery=split.")
+        if name in found:
+            raise UsageError(f"--option {name} is given twice; give it once.")
+        found[name] = value
+    return found
 
 
 def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[Asked]:

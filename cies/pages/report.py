@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from cies.pages import plots
 from cies.pages.style import STYLE, text
 from eval.runs.markdown import (
+    PUBLISHED_HEADS,
     encoder_rows,
     headline_rows,
     matrix_columns,
@@ -108,8 +109,9 @@ def _section(section: Section) -> str:
     parts += [_matrix(section, column) for column in matrix_columns(section)]
     parts.append(_curves(section))
     if section.published:
-        heads = ["system", "part", "metric", "published", "ours, best", "source", "protocol"]
-        parts.append("<h3>Published</h3>" + _table(heads, published_rows(section), "wrap"))
+        parts.append(
+            "<h3>Published</h3>" + _table(PUBLISHED_HEADS, published_rows(section), "wrap")
+        )
     if section.worst:
         parts.append(_sheets(section))
     return "".join(parts)

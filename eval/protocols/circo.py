@@ -31,6 +31,9 @@ ASPECTS = (
 )
 
 _RANKS = (5, 10, 25, 50)
+
+#: How MagicLens's code tells what reference and right answers have in common.
+_CONCEPT = "find {shared_concept} but {relative_caption}"
 _FIELDS = {"id": NUMBER, "reference_img_id": NUMBER, "relative_caption": TEXT}
 _VAL_FIELDS = {
     **_FIELDS,
@@ -46,7 +49,10 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     if test and (answers != "all" or options["parts"] != "one"):
         raise data.wrong("the answers of the test split are held back, so it has one part only")
     path = data.find(f"annotations/{split}.json")
-    entries = data.records(path, _FIELDS if test else _VAL_FIELDS)
+    fields = _FIELDS if test else _VAL_FIELDS
+    if options["concept"] == "told":
+        fields = {**fields, "shared_concept": TEXT}
+    entries = data.records(path, fields)
     data.count(f"{split} questions", len(entries))
     info = data.find("COCO2017_unlabeled/annotations/image_info_unlabeled2017.json")
     picture = having(id=NUMBER, file_name=NAME)
@@ -64,6 +70,7 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
 
     queries: dict[str, list[Query]] = {}
     removed = options["reference"] == "removed"
+    told = options["concept"] == "told"
     for entry in entries:
         if not test and entry["target_img_id"] not in entry["gt_img_ids"]:
             raise data.wrong(f"{path}, question {entry['id']}: its target is no right answer")
@@ -75,7 +82,7 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
         query = Query(
             id=str(entry["id"]),
             image=reference,
-            text=str(entry["relative_caption"]),
+            text=_CONCEPT.format(**entry) if told else str(entry["relative_caption"]),
             relevant={key(number): 1.0 for number in right},
             exclude=(reference,) if removed else (),
         )
@@ -91,6 +98,7 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     metric = "mAP" if answers == "all" else "R"
     name = f"circo-{split}" + ("-target" if answers == "target" else "")
     name += "-aspects" if options["parts"] == "aspects" else ""
+    name += "-concept" if told else ""
     return QueryTask(
         data.name(name + ("-without-reference" if removed else "")),
         data.source,
@@ -126,6 +134,11 @@ PROTOCOLS = (
                 "reference",
                 "kept among the candidates, as SEARLE and CIReVL do, or removed",
                 ("kept", "removed"),
+            ),
+            Option(
+                "concept",
+                "untold as most have it, or told: 'find CONCEPT but CHANGE', as MagicLens asks",
+                ("untold", "told"),
             ),
         ),
         expected=Expected(

@@ -26,13 +26,14 @@ def _joined(first: str, second: str) -> str:
     return " and ".join(sentence for sentence in (first, second) if sentence)
 
 
-#: How the two annotators' sentences become one question.
-CAPTIONS: Mapping[str, Callable[[str, str], str]] = {
-    "and": _joined,
-    "reversed": lambda first, second: _joined(second, first),
-    "capitalized": lambda first, second: _joined(first[:1].upper() + first[1:], second),
-    "first": lambda first, second: first or second,
-    "second": lambda first, second: second or first,
+#: How the two annotators' sentences become one question, or two whose vectors are averaged.
+CAPTIONS: Mapping[str, Callable[[str, str], tuple[str, ...]]] = {
+    "and": lambda first, second: (_joined(first, second),),
+    "reversed": lambda first, second: (_joined(second, first),),
+    "both": lambda first, second: (_joined(first, second), _joined(second, first)),
+    "capitalized": lambda first, second: (_joined(first[:1].upper() + first[1:], second),),
+    "first": lambda first, second: (first or second,),
+    "second": lambda first, second: (second or first,),
 }
 
 
@@ -61,11 +62,13 @@ def _read_category(
     queries = []
     for number, entry in enumerate(entries):
         first, second = (caption.strip(" .?,") for caption in entry["captions"])
+        text, *others = dict.fromkeys(join(first, second))
         queries.append(
             Query(
                 id=str(number),
                 image=ids[entry["candidate"]],
-                text=join(first, second),
+                text=text,
+                otherwise=tuple(others),
                 relevant={ids[entry["target"]]: 1.0},
             )
         )

@@ -53,6 +53,23 @@ class Protocol:
     options: tuple[Option, ...] = ()
     expected: Expected = field(default_factory=Expected)
 
+    def check(self, options: Mapping[str, str]) -> None:
+        """Refuse options that there are not, or that have no such value.
+
+        Raises:
+            UsageError: naming those there are.
+        """
+        known = {option.name: option for option in self.options}
+        for name, value in options.items():
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise UsageError(f"{self.name} has no option '{name}'; it has: {there}.")
+            if known[name].values and value not in known[name].values:
+                raise UsageError(
+                    f"{self.name} has no {name} '{value}'; name one of "
+                    f"{', '.join(known[name].values)}."
+                )
+
     def load(
         self,
         folder: Path,
@@ -74,17 +91,8 @@ class Protocol:
             UsageError: for an option or a value that there is not.
             DataError: if the data are missing, incomplete, or not as published.
         """
-        known = {option.name: option for option in self.options}
-        for name, value in options.items():
-            if name not in known:
-                there = ", ".join(known) or "none"
-                raise UsageError(f"{self.name} has no option '{name}'; it has: {there}.")
-            if known[name].values and value not in known[name].values:
-                raise UsageError(
-                    f"{self.name} has no {name} '{value}'; name one of "
-                    f"{', '.join(known[name].values)}."
-                )
-        chosen = {name: options.get(name, option.default) for name, option in known.items()}
+        self.check(options)
+        chosen = {one.name: options.get(one.name, one.default) for one in self.options}
         data = Published(
             self.name, self.source, Path(folder), expected or self.expected, partial=partial
         )

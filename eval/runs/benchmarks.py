@@ -65,6 +65,8 @@ def tasks_of(
         raise UsageError(
             f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, {', '.join(PROTOCOLS)}."
         )
+    if name != FOLDER:
+        protocol_of(name).check(options)
     if data is None:
         raise UsageError(
             f"{name} needs its data; name their folder with --data (`cies bench list {name}` says "
@@ -73,7 +75,7 @@ def tasks_of(
             else "folder needs a folder; name one that has a labels.csv with --data."
         )
     if name != FOLDER:
-        given: dict[str, Any] = dict(options)
+        given: dict[str, Any] = dict(options)  # its values are texts, and its names were checked
         return (protocol_of(name).load(data, partial=partial, **given),)
     files = {"labels": "labels.csv", "triplets": "triplets.csv"}
     found = [form for form, file in files.items() if (data / file).is_file()]
@@ -81,11 +83,18 @@ def tasks_of(
         raise UsageError(
             f"{data} has neither labels.csv nor triplets.csv; name a folder that has one."
         )
+    protocols = [protocol_of(form) for form in found]
+    known = [{option.name for option in protocol.options} for protocol in protocols]
+    for option in options:
+        if not any(option in names for names in known):
+            there = ", ".join(dict.fromkeys(one for names in known for one in sorted(names)))
+            raise UsageError(
+                f"{data}, which has {' and '.join(files[form] for form in found)}, has no option "
+                f"'{option}'; it has: {there}."
+            )
     tasks = []
-    for form in found:
-        protocol = protocol_of(form)
-        known = {option.name for option in protocol.options}
-        mine: dict[str, Any] = {key: value for key, value in options.items() if key in known}
+    for protocol, names in zip(protocols, known, strict=True):
+        mine: dict[str, Any] = {n: value for n, value in options.items() if n in names}
         tasks.append(protocol.load(data, partial=partial, **mine))
     return tuple(tasks)
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.runs.published import Published
+from eval.runs.beside import beside, status
 from eval.runs.report import Column, Mean, Report, Section, definition
 from eval.runs.special import SHARED
 from eval.tasks import LabelTask
+
+#: Of :func:`published_rows`.
+PUBLISHED_HEADS = (
+    "system",
+    "part",
+    "metric",
+    "published",
+    "ours",
+    "status",
+    "source",
+    "protocol",
+)
 
 
 def number(value: float) -> str:
@@ -128,34 +140,23 @@ def wording_rows(section: Section) -> list[list[str]]:
 
 
 def published_rows(section: Section) -> list[list[str]]:
-    """Published figures beside the best of ours, with how protocols differ."""
+    """Published figures beside the same method of ours, with how protocols differ."""
     rows = []
     for one in section.published:
-        ours = best_of_ours(section, one)
+        ours = beside(section, one)
         rows.append(
             [
                 one.system,
                 one.part or "mean",
                 one.metric,
                 number(one.value),
-                f"{number(ours[1])} ({ours[0]})" if ours else "",
+                f"{number(ours.value)} ({ours.name})" if ours else "",
+                status(section, one),
                 one.source + (", quoted" if one.seen == "secondary" else ""),
                 one.differs(section.task.name) or "same, as far as known",
             ]
         )
     return rows
-
-
-def best_of_ours(section: Section, one: Published) -> tuple[str, float] | None:
-    """Our best system's name and figure for what a published one tells."""
-    found: list[tuple[str, float]] = []
-    for column in section.columns:
-        if one.part:
-            figures = [f for f in column.own(one.metric) if f.row == one.part]
-            found += [(column.name, f.value) for f in figures]
-        elif mean := section.mean(column, one.metric):
-            found.append((column.name, mean.value))
-    return max(found, key=lambda entry: entry[1]) if found else None
 
 
 def _about(report: Report) -> list[str]:
@@ -185,9 +186,8 @@ def _section(section: Section) -> list[str]:
         lines += table(["system", "wording", "first wording", "shared", "chance"], shared)
     lines += _matrices(section)
     if section.published:
-        lines += ["", "Published, beside the best of ours:", ""]
-        heads = ["system", "part", "metric", "published", "ours", "source", "protocol"]
-        lines += table(heads, published_rows(section))
+        lines += ["", "Published, beside the same method of ours, or else our best:", ""]
+        lines += table(PUBLISHED_HEADS, published_rows(section))
     return lines
 
 

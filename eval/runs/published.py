@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +33,26 @@ class Published:
     seen: str
     protocol: str
 
+    @property
+    def method(self) -> str:
+        """The same method's name here, such as ``pdv``, or what stands there if we have none."""
+        first, _, rest = self.system.lower().partition(",")
+        if first.startswith("clip"):
+            baselines = {"image only": "image", "text only": "text", "sum": "sum"}
+            return baselines.get(rest.strip(), "clip")
+        if first.startswith("searle"):
+            return "searle-oti" if "oti" in first else "searle"
+        return "pdv" if "+ pdv" in first else first
+
+    def names(self, model: str) -> bool:
+        """Whether a model of ours, such as ``openai/clip-vit-base-patch32``, is the one named."""
+        found = re.search(r"vit-([a-z])/(\d+)", self.system.lower())
+        if found is None:
+            return False
+        size = {"b": "base", "l": "large", "g": "bigg"}.get(found[1], found[1])
+        plain = model.lower()
+        return f"vit-{size}-patch{found[2]}" in plain or f"vit-{found[1]}-{found[2]}" in plain
+
     def differs(self, task: str) -> str:
         """How the protocol of a task of ours is another one, or an empty text."""
         rest = task.removeprefix(self.task).strip("-")
@@ -42,10 +63,24 @@ class Published:
             marks.append("ours cuts symmetrically")
         if "without-reference" in rest:
             marks.append("ours leaves out the reference")
-        if self.task == "circo-test" and task.startswith("circo-val"):
+        if task.startswith(("circo-val", "cirr-val")):
             marks.append("ours is the validation split")
-        if self.task == "cirr-test1" and task.startswith("cirr-val"):
-            marks.append("ours is the validation split")
+        if "split not stated" in self.protocol:
+            marks.append("their split was not seen")
+        told = "shared concept is told" in self.protocol
+        if task.startswith("circo-") and told != ("-concept" in rest):
+            marks.append(f"{'theirs' if told else 'ours'} tells the shared concept")
+        if task.startswith("fashioniq-val-union"):
+            marks.append("ours ranks the smaller gallery")
+        both = "both orders" in self.protocol
+        if task.startswith("fashioniq-") and both != ("-both" in rest):
+            marks.append(
+                "ours joins the sentences in one order"
+                if both
+                else "ours averages both orders of the sentences"
+            )
+        if "joining of the sentences not stated" in self.protocol:
+            marks.append("how theirs joins the sentences was not seen")
         if "ties by the order" in self.protocol:
             marks.append("ours counts ties in expectation")
         return "; ".join(marks)
