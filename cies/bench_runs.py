@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,16 +15,19 @@ from cies.console import counter, print_json, print_table, say
 from eval.runs.asking import Asked, ask
 from eval.runs.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.runs.compare import Comparison, Side, compare
-from eval.runs.composing import Composing
+from eval.runs.composing import ALL, Composing
 from eval.runs.files import write_bytes
 from eval.runs.markdown import as_markdown, headline_rows
 from eval.runs.measuring import measure
 from eval.runs.report import Report, report
+from eval.runs.reproducing import write_into
 from eval.runs.run import Run
+from eval.world.factors import FACTORS
 from indexes.errors import UsageError
 from ingest.encoders.base import Encoder
 from ingest.pipeline import Progress
 from query.composers.base import Modification, weights_from
+from query.composers.factory import OF_CONDITIONS
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,13 @@ class Changes:
     """How changes in words are composed, as it was typed."""
 
     composers: Sequence[str] = ()
+    conditions: Sequence[str] = ()
     weights: Sequence[str] = ()
     lvlm: str = ""
     rewriter: str = ""
     rewriter_model: str = ""
 
-    def composing(self, device: str) -> Composing | None:
+    def composing(self, benchmark: str, device: str) -> Composing | None:
         """The same as :mod:`eval.runs.composing` has it; ``None`` where none is asked for.
 
         Raises:
@@ -44,9 +49,9 @@ class Changes:
                 named.
         """
         if not self.composers:
-            for option in ("weights", "lvlm", "rewriter", "rewriter_model"):
+            for option in ("conditions", "weights", "lvlm", "rewriter", "rewriter_model"):
                 if getattr(self, option):
-                    shown = "weight" if option == "weights" else option.replace("_", "-")
+                    shown = option.removesuffix("s").replace("_", "-")
                     raise UsageError(f"--{shown} belongs to a composer; name one by --composer.")
             return None
         change = Modification(
@@ -56,7 +61,10 @@ class Changes:
             rewriter=self.rewriter,
             rewriter_model=self.rewriter_model,
         )
-        return Composing.by(self.composers, change, device)
+        conditions = list(self.conditions)
+        if not conditions and benchmark == WORLD and {*self.composers} & {ALL, *OF_CONDITIONS}:
+            conditions = list(FACTORS)
+        return Composing.by(self.composers, change, device, conditions)
 
 
 def run_benchmark(
@@ -83,9 +91,10 @@ def run_benchmark(
     """
     given = _options(options)
     place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
-    composing = changes.composing(how["device"])
+    composing = changes.composing(name, how["device"])
     usual = _default(name, composing is not None)
     asked = _asked(methods or usual, model, dict(how) | _forced(name, how))
+    began = time.monotonic()
     with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
         tasks = tasks_of(
             name,
@@ -97,6 +106,8 @@ def run_benchmark(
             lambda done, total: show(Progress(done, total, done, 0)),
         )
     run = Run.begin(place, name, given, tasks, seed, depth)
+    run.spend("rendering" if name == WORLD else "reading", time.monotonic() - began)
+    began = time.monotonic()
     with ExitStack() as stack:
         shown: dict[str, Callable[[Progress], None]] = {}
 
@@ -108,7 +119,10 @@ def run_benchmark(
             shown[what](Progress(done, total, done, 0))
 
         ask(run, asked, composing, tell, say)
+    run.spend("asking", time.monotonic() - began)
+    began = time.monotonic()
     measure(run, lambda line: say(f"  {line}"))
+    run.spend("measuring", time.monotonic() - began)
     _print(report([run], sheets=False), as_json)
     say(f"Stored in {place}; `cies bench report {place}` writes a page of it.")
 
@@ -252,11 +266,13 @@ def _headline(run: Run, task: str) -> str:
     return of.headline if isinstance(of, LabelTask) else of.metrics[0]
 
 
-def run_report(paths: Sequence[Path], output: Path | None, title: str | None) -> None:
-    """Write a report in three forms.
+def run_report(
+    paths: Sequence[Path], output: Path | None, title: str | None, into: Path | None
+) -> None:
+    """Write a report in three forms, and its figures into a page if one is named.
 
     Raises:
-        UsageError: if a folder is no run.
+        UsageError: if a folder is no run, or the page has no place for it.
         CiesError: if one is damaged, or the report cannot be written.
     """
     from cies.pages.report import report_page
@@ -275,3 +291,6 @@ def run_report(paths: Sequence[Path], output: Path | None, title: str | None) ->
     for name, content in forms.items():
         write_bytes(place / name, content.encode("utf-8", "replace"))
         print(os.fspath(place / name))
+    if into is not None:
+        write_into(into, found)
+        print(os.fspath(into))

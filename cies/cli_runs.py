@@ -53,6 +53,16 @@ def bench_run(
             rich_help_panel=_CHANGED,
         ),
     ] = None,
+    condition: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--condition",
+            "-c",
+            help="A condition that the composers dior and dior-split look under; of the world its "
+            "factors by default, else none.",
+            rich_help_panel=_CHANGED,
+        ),
+    ] = None,
     weight: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -107,7 +117,7 @@ def bench_run(
         option or [],
         partial,
         {"prompt": prompt, "dtype": dtype, "device": device, "force": force},
-        Changes(composer or [], weight or [], lvlm, rewriter, rewriter_model),
+        Changes(composer or [], condition or [], weight or [], lvlm, rewriter, rewriter_model),
         seed,
         depth,
         as_json,
@@ -152,11 +162,18 @@ def bench_report(
         typer.Option("--output", "-o", help="A folder; report in the first run's by default."),
     ] = None,
     title: Annotated[Optional[str], typer.Option(help="The report's heading.")] = None,
+    into: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="A Markdown page whose part between '<!-- run of NAME -->' and "
+            "'<!-- end of NAME -->' gets the figures."
+        ),
+    ] = None,
 ) -> None:
     """Write report.html, report.md and report.json, with plots and the worst queries.
 
-    Example: cies bench report runs/world -o docs/world
+    Example: cies bench report runs/world -o docs/world --into docs/reproduce.md
     """
     from cies.bench_runs import run_report
 
-    run_report(runs, output, title)
+    run_report(runs, output, title, into)

@@ -198,6 +198,11 @@ def _query_task(task: QueryTask) -> Any:
     texts, pictures = any(q.text for q in queries), any(q.image for q in queries)
     if texts and pictures and not all(q.text and q.image for q in queries):
         raise UsageError(f"{task.name} mixes kinds of questions, which mteb cannot say.")
+    if any(q.otherwise for q in queries):
+        raise UsageError(
+            f"{task.name} asks each question in several wordings, which mteb cannot say; load it "
+            "with another joining."
+        )
     category = ("it" if pictures else "t") if texts else "i"
 
     def split(part_queries: Sequence[Query], gallery: Sequence[str]) -> Any:

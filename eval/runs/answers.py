@@ -13,7 +13,7 @@ from eval.runs.files import damaged, read_arrays, write_arrays
 from eval.runs.run import DEPTH, IMAGE, Seeded
 from eval.runs.vectors import TEXTS, Table
 from eval.tasks import Part, Query, QueryTask
-from indexes.parts import likenesses
+from indexes.parts import joined, likenesses
 from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
@@ -84,11 +84,14 @@ class Composed:
         captions: vectors of the captions of the pictures; ``None`` where they do not count.
         share: between 0 and 1, how much the likeness to captions counts in place of that to
             pictures.
+        conditions: under which pictures are compared; of several the mean cosine counts, and a
+            question's vectors stand one after another, as :mod:`indexes.parts` joins them.
     """
 
     vectors: Mapping[str, Vectors]
     captions: Table | Seeded | None = None
     share: float = 0.0
+    conditions: tuple[str, ...] = (UNCONDITIONAL,)
 
 
 def queries_of(task: QueryTask) -> list[tuple[Part, Query]]:
@@ -159,7 +162,8 @@ def _at_once(
     owned = (key for query in part.queries for key in query.gallery or ())
     every = list(dict.fromkeys((*part.gallery, *owned)))
     column = {key: number for number, key in enumerate(every)}
-    gallery = table.vectors(UNCONDITIONAL, every)
+    conditions = (UNCONDITIONAL,) if composed is None else composed.conditions
+    gallery = joined(np.stack([table.vectors(name, every) for name in conditions], axis=1))
     if composed is not None and composed.captions is not None and composed.share:
         said = composed.captions.vectors(UNCONDITIONAL, every)
         gallery = (1 - composed.share) * gallery + composed.share * said

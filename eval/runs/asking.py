@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from eval.runs.answers import CONDITION, SUM, TEXT, answer, queries_of
-from eval.runs.composing import Composing, Tell, check_composing, compose_tasks
+from eval.runs.composing import (
+    LOOKS_UNDER,
+    Composing,
+    Tell,
+    check_composing,
+    composable,
+    compose_tasks,
+)
 from eval.runs.pictures import loader
 from eval.runs.run import IMAGE, RANDOM, Run, System
 from eval.runs.trivial import ColorHistogram
@@ -82,7 +89,7 @@ def ask(
         CiesError: if a picture cannot be read.
     """
     if composing is not None and composing.names:
-        check_composing(run, [str(one.wanted.get("method")) for one in encoders])
+        check_composing(run, composing, [str(one.wanted.get("method")) for one in encoders])
     for name, task in run.tasks.items():
         if not _only_wordings(task):
             _answer(run, name, System(RANDOM, "", _composer_of_images(task), True))
@@ -97,6 +104,9 @@ def ask(
         if composing is None or not composing.names:
             loaded.pop(one.name, None)
     if composing is not None and composing.names:
+        for one in encoders:
+            if run.made_by(one.name)["method"] == LOOKS_UNDER and composing.looked_under:
+                _look_under(run, one, loaded[one.name], composing.looked_under, tell)
         compose_tasks(run, loaded, composing, tell, note)
     run.document["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run.save()
@@ -168,6 +178,31 @@ def _embed(
     seconds = sum(run.store.seconds(job) for job in jobs)
     run.document["encoders"][one.name] |= {"done": True, "seconds": seconds}
     run.save()
+
+
+def _look_under(
+    run: Run, one: Asked, make: Callable[[], Encoder], conditions: Sequence[str], tell: Tell
+) -> None:
+    """Embed the pictures of changes under conditions that no task asked for."""
+    entry = run.document["encoders"][one.name]
+    jobs = [run.job(name, entry["made_by"]) for name in entry["jobs"]]
+    tasks = [task for task in run.tasks.values() if composable(task)]
+    wanted = dict.fromkeys(key for task in tasks for key in _pictures_of(task))
+    needs: dict[str, list[str]] = {}
+    for condition in conditions:
+        there = {key for job in jobs if condition in job.conditions for key in job.ids}
+        needs[condition] = [key for key in wanted if key not in there]
+    more = jobs_of(entry["made_by"], {name: ids for name, ids in needs.items() if ids})
+    if not more:
+        return
+    encoder = make()
+    read = _from_pictures(encoder, *_files(tasks))
+    for job in more:
+        what = f"Embedding by {one.name} for changes"
+        run.store.fill(job, encoder, read, partial(tell, what))
+        entry["jobs"].append(job.name)
+        entry["seconds"] += run.store.seconds(job)
+        run.save()
 
 
 def _from_pictures(encoder: Encoder, images: Mapping[str, Path], cuts: Mapping[str, Cut]) -> Read:

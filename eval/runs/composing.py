@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from PIL import Image
 
 from eval.runs.answers import answer, queries_of
+from eval.runs.composing_conditions import ByConditions
 from eval.runs.composition import Composition
 from eval.runs.pictures import loader
 from eval.runs.run import Run, Seeded, System
 from eval.runs.vectors import Table
-from eval.tasks import QueryTask, Task
+from eval.tasks import Query, QueryTask, Task
 from indexes.errors import ModelError, UsageError
 from indexes.vectors import Vectors
+from ingest.conditions import UNCONDITIONAL
 from ingest.encoders.base import Encoder
 from ingest.makers import BASE, CAPTIONS
-from query.composers.base import Modification, Writer
+from query.composers.base import Asked, Composed, Modification, Writer
 from query.composers.endpoint import Endpoint
-from query.composers.factory import COMPOSERS
+from query.composers.factory import OF_CONDITIONS, about_composers, check_composer, compose
 from query.composers.writers import LvlmWriter
 
 if TYPE_CHECKING:
@@ -31,6 +35,9 @@ Tell = Callable[[str, int, int], None]
 #: Composers whose answers every run has anyhow, under the names of the baselines.
 ALWAYS = ("image", "text", "sum")
 
+#: The method whose vectors the composers of :data:`OF_CONDITIONS` work on.
+LOOKS_UNDER = "dior"
+
 #: Stands for all composers that can be asked.
 ALL = "all"
 
@@ -40,34 +47,43 @@ class Composing:
     """By which composers changes are composed, and with what.
 
     Attributes:
-        names: of :data:`query.composers.factory.COMPOSERS`.
+        names: of :func:`query.composers.factory.about_composers`.
         told: whether they were named one by one, so that one that cannot serve is an error.
         change: what is the same of all questions: weights, LVLM, rewriter. Its text is not used.
         device: that the LVLM runs on.
+        conditions: that the composers look under which work in conditions; none by default.
     """
 
     names: tuple[str, ...] = ()
     told: bool = True
     device: str = "auto"
+    conditions: tuple[str, ...] = ()
     change: Modification = field(default_factory=lambda: Modification("as the question says"))
 
     @classmethod
-    def by(cls, names: Sequence[str], change: Modification, device: str = "auto") -> Composing:
+    def by(
+        cls,
+        names: Sequence[str],
+        change: Modification,
+        device: str = "auto",
+        conditions: Sequence[str] = (),
+    ) -> Composing:
         """By composers as they are typed, ``all`` for every one there is.
 
         Raises:
             UsageError: if there is no such composer, or weights are given to several.
         """
         if ALL in names:
-            chosen, told = tuple(COMPOSERS), False
+            chosen, told = tuple(about_composers()), False
         else:
             chosen, told = tuple(dict.fromkeys(names)), True
         for name in chosen:
-            if name not in COMPOSERS:
-                raise UsageError(
-                    f"There is no composer '{name}' of base vectors; choose {ALL}, or some of "
-                    f"{', '.join(COMPOSERS)}."
-                )
+            check_composer(name)
+        if conditions and not set(chosen) & set(OF_CONDITIONS):
+            raise UsageError(
+                f"--condition belongs to the composers {' and '.join(OF_CONDITIONS)}; name one of "
+                "them by --composer."
+            )
         if change.weights and len(chosen) != 1:
             raise UsageError("--weight is one composer's; name one --composer and no more.")
         if change.rewriter:  # a wrong address is told before a model is loaded
@@ -75,7 +91,7 @@ class Composing:
         elif change.rewriter_model:
             raise UsageError("--rewriter-model needs --rewriter, the address of the API.")
         kept = tuple(name for name in chosen if name not in ALWAYS or change.weights)
-        return cls(kept, told, device, change)
+        return cls(kept, told, device, tuple(conditions), change)
 
     def shown(self, name: str) -> str:
         """A composer's name, with weights that are not its own."""
@@ -85,10 +101,20 @@ class Composing:
     def wanted(self, name: str) -> dict[str, Any]:
         """What was asked for, as JSON values; no secret is among it."""
         kept = {"weights", "lvlm", "rewriter", "rewriter_model"}
-        return {
-            "composer": name,
-            **{key: value for key, value in asdict(self.change).items() if key in kept},
-        }
+        about = {"composer": name}
+        if name in OF_CONDITIONS:
+            return {**about, "conditions": list(self.looked_under)}
+        return {**about, **{k: v for k, v in asdict(self.change).items() if k in kept}}
+
+    @property
+    def looked_under(self) -> tuple[str, ...]:
+        """The conditions that pictures must be embedded under for :data:`OF_CONDITIONS`."""
+        asked = any(name in OF_CONDITIONS for name in self.names)
+        return (self.conditions or (UNCONDITIONAL,)) if asked else ()
+
+    def method(self, name: str) -> str:
+        """The method whose vectors a composer works on."""
+        return LOOKS_UNDER if name in OF_CONDITIONS else BASE
 
 
 class _Tools:
@@ -149,16 +175,17 @@ class _Writers:
         return LvlmWriter(speaker, endpoint)
 
 
-def composable(task: Task) -> bool:
+def composable(task: Task) -> TypeGuard[QueryTask]:
     """Whether every question of a task is a picture and a change in words."""
     return isinstance(task, QueryTask) and all(q.image and q.text for _, q in queries_of(task))
 
 
-def check_composing(run: Run, methods: Sequence[str]) -> None:
+def check_composing(run: Run, composing: Composing, methods: Sequence[str]) -> None:
     """Refuse to compose where nothing can be, before anything is embedded.
 
     Args:
         run: with its tasks.
+        composing: by which composers.
         methods: of the encoders that will be asked.
 
     Raises:
@@ -168,11 +195,13 @@ def check_composing(run: Run, methods: Sequence[str]) -> None:
         raise UsageError(
             f"{run.document['benchmark']} asks for no change of a picture; leave --composer out."
         )
-    if BASE not in methods:
-        raise UsageError(
-            f"Composers work on the vectors of the method {BASE}, which is not asked; add "
-            f"--method {BASE}."
-        )
+    for name in composing.names if composing.told else ():
+        method = composing.method(name)
+        if method not in methods:
+            raise UsageError(
+                f"The composer {name} works on the vectors of the method {method}, which is not "
+                f"asked; add --method {method}."
+            )
 
 
 def compose_tasks(
@@ -195,76 +224,124 @@ def compose_tasks(
         UsageError: if a composer that was named cannot serve.
         ModelError: if a model is needed and cannot be had.
     """
-    tasks = {name: task for name, task in run.tasks.items() if composable(task)}
-    bases = [
-        name for name in encoders if run.document["encoders"][name]["made_by"]["method"] == BASE
-    ]
+    tasks = {n: t for n, t in run.tasks.items() if composable(t)}
     writers = _Writers(composing)
-    for base in bases:
-        captions = _captions(run, base)
-        for composer in composing.names:
+    for composer in composing.names:
+        method = composing.method(composer)
+        bases = [n for n in encoders if run.made_by(n)["method"] == method]
+        if not bases:
+            note(f"{composer} is left out: no vectors of {method}; add --method {method}.")
+        for base in bases:
             system = System(f"{base} {composing.shown(composer)}", base, composing.shown(composer))
-            for name, task in tasks.items():
-                assert isinstance(task, QueryTask)
-                one = Composition(run.composed_path(name, system), task, composer)
-                try:
-                    _compose(one, run, system, composing, captions, encoders[base], writers, tell)
-                except (UsageError, ModelError) as error:
-                    if composing.told:
-                        raise
-                    note(f"{system.name} is left out: {error}")
-                    break
-                if system not in run.systems(name):
-                    found = one.load(captions)
-                    path = run.answers_path(name, system)
-                    table = run.table(system)
-                    answer(task, table, system.composer, found, run.depth).save(path)
-                    run.add(name, system)
-                    _remember(run, system, one, composing.wanted(composer))
+            try:
+                for task in tasks.values():
+                    one = Composition(run.composed_path(task.name, system), task, composer)
+                    way = _Way(run, system, composing, encoders[base], writers)
+                    way.fill(one, tell)
+                    if system not in run.systems(task.name):
+                        way.answer(one)
+            except (UsageError, ModelError) as error:
+                if composing.told:
+                    raise
+                note(f"{system.name} is left out: {error}")
 
 
-def _compose(
-    one: Composition,
-    run: Run,
-    system: System,
-    composing: Composing,
-    captions: Table | Seeded | None,
-    encoder: Callable[[], Encoder],
-    writers: _Writers,
-    tell: Tell,
-) -> None:
-    wanted = composing.wanted(one.composer)
-    one.check(wanted)
-    if one.done:
-        return
-    from ingest.encoders.clip import ClipEncoder
+class _Way:
+    """One composer over the vectors of one encoder."""
 
-    base = encoder()
-    assert isinstance(base, ClipEncoder)
-    tools = _Tools(base, lambda: writers.writer, captions is not None)
-    load = loader(one.task.images, one.task.cuts, None)
-    try:
-        one.fill(
-            wanted,
-            composing.change,
-            run.table(system),
-            tools,
-            lambda key: load([key])[0],
-            lambda done, total: tell(f"Composing by {system.name}", done, total),
-            lambda: writers.revision if "writer" in vars(tools) else "",
+    def __init__(
+        self,
+        run: Run,
+        system: System,
+        composing: Composing,
+        encoder: Callable[[], Encoder],
+        writers: _Writers,
+    ):
+        self._run = run
+        self._system = system
+        self._composing = composing
+        self._encoder = encoder
+        self._writers = writers
+        self._captions = _captions(run, system.encoder)
+
+    def fill(self, one: Composition, tell: Tell) -> None:
+        """Compose what is not composed yet."""
+        wanted = self._composing.wanted(one.composer)
+        one.check(wanted)
+        if one.done:
+            return
+
+        def told(done: int, total: int) -> None:
+            tell(f"Composing by {self._system.name}", done, total)
+
+        load = loader(one.task.images, one.task.cuts, None)
+
+        def image(query: Query) -> Image.Image:
+            return load([query.image])[0]
+
+        table = self._run.table(self._system)
+        encoder = self._encoder()
+        if one.composer in OF_CONDITIONS:
+            names = self._composing.looked_under
+            looking = ByConditions(one.composer, encoder, table, names, tuple(one.task.images))
+            one.fill(
+                wanted,
+                looking.seen,
+                lambda query, text, seen: looking.compose(image(query), text, seen),
+                told,
+                lambda: "",
+            )
+            return
+        from ingest.encoders.clip import ClipEncoder
+
+        assert isinstance(encoder, ClipEncoder)
+        tools = _Tools(encoder, lambda: self._writers.writer, self._captions is not None)
+
+        def composed(query: Query, text: str, vector: Vectors) -> Composed:
+            change = replace(self._composing.change, text=text)
+            return compose(one.composer, Asked(change, vector, lambda: image(query)), tools)
+
+        try:
+            one.fill(
+                wanted,
+                lambda keys: table.vectors(UNCONDITIONAL, keys),
+                composed,
+                told,
+                lambda: self._writers.revision if "writer" in vars(tools) else "",
+            )
+        except UsageError as error:
+            if not tools.missed:
+                raise
+            raise UsageError(
+                f"{self._system.name} compares with captions of the pictures, which are not "
+                "asked; add --method captions, or leave it out."
+            ) from error
+
+    def answer(self, one: Composition) -> None:
+        """Rank by what was composed, and note in the run what composed."""
+        run, system, task = self._run, self._system, one.task
+        of_conditions = one.composer in OF_CONDITIONS
+        looked = self._composing.looked_under if of_conditions else (UNCONDITIONAL,)
+        found = one.load(self._captions, looked)
+        answers = answer(task, run.table(system), system.composer, found, run.depth)
+        answers.save(run.answers_path(task.name, system))
+        run.add(task.name, system)
+        wanted = self._composing.wanted(one.composer)
+        entry = run.document.setdefault("composers", {}).setdefault(
+            system.name, {"wanted": wanted, "writer": "", "notes": []}
         )
-    except UsageError as error:
-        if not tools.missed:
-            raise
-        raise UsageError(
-            f"{system.name} compares with captions of the pictures, which are not asked; add "
-            "--method captions, or leave it out."
-        ) from error
+        entry["writer"] = one.writer or entry["writer"]
+        count, first = one.notes()
+        if count:
+            entry["notes"].append(
+                f"{system.name}, {task.name}: of {count} questions a sentence such as: {first}"
+            )
+        run.save()
 
 
 def _captions(run: Run, base: str) -> Table | Seeded | None:
     """Captions' vectors by the CLIP of some base vectors, as a gallery would keep them."""
-    made = run.document["encoders"][base]["made_by"]
+    made = run.made_by(base)
     for name, entry in run.document["encoders"].items():
         settings = entry["made_by"]["settings"]
         read_by = settings.get("sentences"), settings.get("sentences_revision")
@@ -272,15 +349,3 @@ def _captions(run: Run, base: str) -> Table | Seeded | None:
         if entry["done"] and entry["made_by"]["method"] == CAPTIONS and same:
             return run.table(System(name, name))
     return None
-
-
-def _remember(run: Run, system: System, one: Composition, wanted: Mapping[str, Any]) -> None:
-    """Note in the run what composed, and how often it fell back on something."""
-    entry = run.document.setdefault("composers", {}).setdefault(
-        system.name, {"wanted": dict(wanted), "writer": "", "notes": []}
-    )
-    entry["writer"] = one.writer or entry["writer"]
-    count, first = one.notes()
-    if count:
-        entry["notes"].append(f"{system.name}, {one.task.name}: {count} times such as: {first}")
-    run.save()

@@ -7,14 +7,12 @@ a run that was broken off goes on, and what was searched for can be read later.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from eval.runs.answers import Composed, queries_of
 from eval.runs.environment import versions
@@ -23,10 +21,9 @@ from eval.runs.run import Seeded
 from eval.runs.vectors import Table
 from eval.tasks import Query, QueryTask
 from indexes.errors import CiesError, UsageError
-from indexes.vectors import unit
+from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
-from query.composers.base import Asked, Modification, Tools
-from query.composers.factory import compose
+from query.composers.base import Composed as One
 
 #: Questions in a chunk; a kill costs at most this many.
 CHUNK = 16
@@ -94,10 +91,8 @@ class Composition:
     def fill(
         self,
         wanted: Mapping[str, Any],
-        change: Modification,
-        table: Table | Seeded,
-        tools: Tools,
-        image: Callable[[str], Image.Image],
+        seen: Callable[[Sequence[str]], Vectors],
+        compose: Callable[[Query, str, Vectors], One],
         tell: Callable[[int, int], None],
         writer: Callable[[], str],
     ) -> None:
@@ -105,10 +100,9 @@ class Composition:
 
         Args:
             wanted: what was asked for.
-            change: what is the same of all questions.
-            table: base vectors of the pictures.
-            tools: what the composer works with.
-            image: opens a picture by its id.
+            seen: gives pictures' stored vectors by their ids.
+            compose: makes one vector of a question, one wording of its text, and the stored
+                vector of its picture.
             tell: told how many questions are done, and how many there are.
             writer: tells the revision of the LVLM, once it had a part.
 
@@ -121,11 +115,8 @@ class Composition:
             if self._path(number).exists():
                 continue
             some = self._queries[number * CHUNK : (number + 1) * CHUNK]
-            vectors = table.vectors(UNCONDITIONAL, [query.image for query in some])
-            found = [
-                self._one(query, vector, change, tools, image)
-                for query, vector in zip(some, vectors, strict=True)
-            ]
+            vectors = seen([query.image for query in some])
+            found = [self._one(q, vector, compose) for q, vector in zip(some, vectors, strict=True)]
             self._note({"wanted": dict(wanted), "versions": versions(), "writer": writer()})
             write_arrays(
                 self._path(number),
@@ -147,19 +138,13 @@ class Composition:
         write_json(self.folder / "about.json", {**about, "writer": now or before})
 
     def _one(
-        self,
-        query: Query,
-        vector: NDArray[np.float32],
-        change: Modification,
-        tools: Tools,
-        image: Callable[[str], Image.Image],
+        self, query: Query, vector: Vectors, compose: Callable[[Query, str, Vectors], One]
     ) -> tuple[NDArray[np.float32], float, str]:
         """A question's vector, the share of captions, and what was understood, as JSON."""
         made = []
         for text in (query.text, *query.otherwise):
             try:
-                asked = Asked(replace(change, text=text), vector, lambda: image(query.image))
-                made.append(compose(self.composer, asked, tools))
+                made.append(compose(query, text, vector))
             except CiesError as error:
                 raise type(error)(f"{self.task.name}, question {query.id}: {error}") from error
         vectors = np.stack([one.vector for one in made])
@@ -167,11 +152,16 @@ class Composition:
         said = json.dumps([{**o.understood.to_json(), "notes": o.understood.notes} for o in made])
         return np.asarray(mean, dtype=np.float32), made[0].captions, said
 
-    def load(self, captions: Table | Seeded | None) -> Composed:
+    def load(
+        self,
+        captions: Table | Seeded | None = None,
+        conditions: tuple[str, ...] = (UNCONDITIONAL,),
+    ) -> Composed:
         """What was composed.
 
         Args:
             captions: vectors of the pictures' captions, where the composer looks at them.
+            conditions: under which pictures are compared.
 
         Raises:
             CiesError: if it is damaged or missing.
@@ -185,7 +175,7 @@ class Composition:
         for part in self.task.parts:
             of[part.name] = vectors[start : start + len(part.queries)]
             start += len(part.queries)
-        return Composed(of, captions, float(shares[0]))
+        return Composed(of, captions, float(shares[0]), conditions)
 
     def notes(self) -> tuple[int, str]:
         """How many questions were composed with a fallback, and the first one's sentence."""

@@ -81,6 +81,10 @@ def run_lines(report: Report) -> list[str]:
             f"begun {about['begun']}, finished {about.get('finished', 'not yet')}; {versions}; "
             f"{machine}."
         )
+        if about.get("seconds"):
+            spent = ", ".join(f"{k} {v:,.0f}" for k, v in about["seconds"].items())
+            total = sum(about["seconds"].values())
+            lines.append(f"{run.path.name} took {total:,.0f} seconds: {spent}.")
         for entry in about["encoders"].values():
             lines += [f"{note}" for note in entry["notes"]]
         for name, entry in about.get("composers", {}).items():

@@ -214,6 +214,16 @@ class Run:
         """Write ``run.json``."""
         write_json(self.path / "run.json", self.document)
 
+    def made_by(self, encoder: str) -> dict[str, Any]:
+        """Method, model, revision and settings of an encoder of this run."""
+        return dict(self.document["encoders"][encoder]["made_by"])
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Note how long something took, beside what it took in earlier sessions."""
+        spent = self.document.setdefault("seconds", {})
+        spent[what] = spent.get(what, 0.0) + seconds
+        self.save()
+
     def systems(self, task: str) -> list[System]:
         """Those that have answered a task, in the order they were asked."""
         return [System(**values) for values in self.document["systems"][task]]
@@ -233,10 +243,15 @@ class Run:
         if not system.encoder:
             return Seeded(self.document["seed"])
         entry = self.document["encoders"][system.encoder]
-        jobs = [self._job(name, entry["made_by"]) for name in entry["jobs"]]
+        jobs = [self.job(name, entry["made_by"]) for name in entry["jobs"]]
         return Table(self.store, jobs, entry["conditional"])
 
-    def _job(self, name: str, made: Mapping[str, Any]) -> Job:
+    def job(self, name: str, made: Mapping[str, Any]) -> Job:
+        """A job of this run by its name.
+
+        Raises:
+            CiesError: if its folder is damaged.
+        """
         path = self.path / "vectors" / name / "job.json"
         about = read_json(path)
         ids, conditions = tuple(about["ids"]), tuple(about["conditions"])
