@@ -31,6 +31,8 @@ def _rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[dict[str, 
             reader = csv.DictReader(file)
             columns = list(reader.fieldnames or [])
             missing = [name for name in needed if name not in columns]
+            if not columns:
+                raise UsageError(f"{path} is empty; its first line must name {', '.join(needed)}.")
             if missing:
                 raise UsageError(
                     f"{path} has no column '{missing[0]}' (it has: {', '.join(columns)}); its "
@@ -66,7 +68,9 @@ def read_labels(path: Path) -> Labels:
     values: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         if row["file"] in values:
-            raise UsageError(f"{path}, line {number}: {row['file']} is labelled twice.")
+            raise UsageError(
+                f"{path}, line {number}: {row['file']} is labelled twice; keep one of its lines."
+            )
         values[row["file"]] = {name: row[name].strip() for name in names}
     return Labels(path, names, values)
 

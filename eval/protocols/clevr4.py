@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from eval.protocols.kinds import LABEL, having, named
 from eval.protocols.protocol import Protocol
@@ -22,17 +23,18 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
     annotations = data.find("clevr_4_annots.json", "clevr_4_10k_v1/clevr_4_annots.json")
     root = annotations.parent
     entries = data.json(annotations, named(having()))
-    wanted = {}
+    wanted: dict[str, Path] = {}
     labels: dict[str, dict[str, tuple[str, ...]]] = {notion: {} for notion in NOTIONS}
     for name, entry in entries.items():
         file = name if name.endswith(".png") else f"{name}.png"
         key = data.id_of(root / "images" / file)
+        if key in wanted:
+            raise data.wrong(f"{annotations} has the picture {file} twice")
         wanted[key] = data.place(root / "images", file, annotations)
         for notion in NOTIONS:
             if not LABEL.fits(entry.get(notion)):
                 raise data.wrong(f"{annotations}, picture {name} has no '{notion}'")
             labels[notion][key] = (str(entry[notion]),)
-    data.unique("picture", (path.name for path in wanted.values()), annotations)
     there = data.pictures(wanted)
     data.count("pictures", len(there))
     kept = {n: {key: v[key] for key in there} for n, v in labels.items()}

@@ -54,6 +54,7 @@ class Published:
         self.differs = False
         self.notes: list[str] = []
         self.files: dict[str, str] = {}
+        self._as_published: set[Path] = set()
 
     def name(self, text: str | None = None) -> str:
         """The task's name: ``text`` or the protocol's, with ``-partial`` if something differs."""
@@ -113,7 +114,9 @@ class Published:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise self.wrong(f"{path} is damaged: it is not text in UTF-8") from error
-        if known is not None and known != digest:
+        if known == digest:
+            self._as_published.add(path)
+        elif known is not None:
             if path.suffix == ".json":
                 self._parse(text, path)  # says more, if the file is cut short
             self._differs(
@@ -123,8 +126,14 @@ class Published:
         return text
 
     def _parse(self, text: str, path: Path) -> Any:
+        def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            found = dict(pairs)
+            if len(found) < len(pairs) and path not in self._as_published:
+                self.unique("name", (name for name, _ in pairs), path)
+            return found
+
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=once)
         except json.JSONDecodeError as error:
             raise self.wrong(
                 f"{path} is cut short or damaged (not JSON at line {error.lineno}, "

@@ -24,6 +24,7 @@ from ingest.makers import BASE, CAPTIONS
 from query.composers.base import Asked, Composed, Modification, Writer
 from query.composers.endpoint import Endpoint
 from query.composers.factory import OF_CONDITIONS, about_composers, check_composer, compose
+from query.composers.tools import GalleryTools
 from query.composers.writers import LvlmWriter
 
 if TYPE_CHECKING:
@@ -117,24 +118,25 @@ class Composing:
         return LOOKS_UNDER if name in OF_CONDITIONS else BASE
 
 
-class _Tools:
-    """What composers work with, over a run's base vectors."""
+class _Tools(GalleryTools):
+    """The tools of ``cies search --modify``, over a run's vectors in place of a gallery's."""
 
     def __init__(self, encoder: ClipEncoder, writer: Callable[[], Writer], has_captions: bool):
-        self._encoder = encoder
-        self._writer = writer
+        # There is no gallery: all that the class takes from one is given here.
+        self._clip = encoder
+        self._of_run = writer
         self._has_captions = has_captions
         self.missed = False  # whether captions were looked for that are not there
 
     @property
     def base_model(self) -> str:
         """See :class:`query.composers.base.Tools`."""
-        return self._encoder.spec.model
+        return self._clip.spec.model
 
     @cached_property
     def writer(self) -> Writer:
         """See :class:`query.composers.base.Tools`."""
-        return self._writer()
+        return self._of_run()
 
     @property
     def has_captions(self) -> bool:
@@ -142,13 +144,9 @@ class _Tools:
         self.missed = not self._has_captions
         return self._has_captions
 
-    def texts(self, texts: Sequence[str]) -> Vectors:
-        """See :class:`query.composers.base.Tools`."""
-        return self._encoder.base_texts(texts)
-
-    def cut(self, text: str) -> str:
-        """See :class:`query.composers.base.Tools`."""
-        return self._encoder.dual.cut(text)
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._clip
 
 
 class _Writers:

@@ -21,7 +21,7 @@ from ingest.encoders.families import family
 from ingest.encoders.hints import Hints, input_device
 from ingest.encoders.layers import up_to
 from ingest.encoders.options import DiorOptions
-from ingest.encoders.packing import PackedPrompts, pack, packed_positions
+from ingest.encoders.packing import PackedPrompts, pack, packed_positions, together
 from ingest.encoders.tree import spared
 
 #: Tokens a word may take before it is cut.
@@ -129,9 +129,15 @@ class Lvlm:
             if self.options.compat == "reference":
                 return self._reference(moved, prompts, count)
             if self.packs:
-                packed = pack(prompts)
-                if self.hints.can_share(packed, self.said_tokens):
-                    return self._packed(moved, packed, prompts, count, words, tails)
+                size = len(prompts) if not self._stops else together(prompts, self.dimension)
+                parts = [slice(n, n + size) for n in range(0, len(prompts), size)]
+                packs = [pack(prompts[part]) for part in parts]
+                if all(self.hints.can_share(packed, self.said_tokens) for packed in packs):
+                    found = [
+                        self._packed(moved, packed, prompts[part], count, words, tails[part])
+                        for packed, part in zip(packs, parts, strict=True)
+                    ]
+                    return found[0] if len(found) == 1 else _beside(found, min(self._stops))
             return self._plain(moved, prompts, count, words, tails)
 
     def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -368,6 +374,18 @@ def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The likeliest token of each row and its probability."""
     best = logits.float().softmax(-1).max(-1)
     return best.indices, best.values
+
+
+def _beside(found: Sequence[LastStates], stop: int) -> LastStates:
+    """Passes over the same pictures, prompts one after another; who said less says no more."""
+    steps = max(one.tokens.shape[-1] for one in found)
+    tokens, probabilities = [], []
+    for one in found:
+        short = (0, steps - one.tokens.shape[-1])
+        tokens.append(torch.nn.functional.pad(one.tokens, short, value=stop))
+        probabilities.append(torch.nn.functional.pad(one.probabilities, short, value=1.0))
+    states = torch.cat([one.states for one in found], 1)
+    return LastStates(states, torch.cat(tokens, 1), torch.cat(probabilities, 1))
 
 
 def _wordless(states: torch.Tensor) -> LastStates:
