@@ -22,9 +22,8 @@ WORLD_PICTURES = 2000
 #: Their side in pixels.
 WORLD_SIZE = 256
 
-#: Methods asked by default of the world; regional takes many times as long as all others, and its
-#: five vectors a picture are not compared by plain cosines.
-WORLD_METHODS = ("dior", "generative", "clip", "indirect", "crl", "clay")
+#: Methods asked by default of the world: all but captions, which is no method of its own.
+WORLD_METHODS = ("dior", "generative", "regional", "clip", "indirect", "crl", "clay")
 
 Progress = Callable[[int, int], None]
 
