@@ -29,7 +29,7 @@ def test_read_labels(tmp_path: Path) -> None:
         ("file,color\na.jpg,red\na.jpg,blue\n", "line 3: a.jpg is labelled twice"),
         ("file,color\na.jpg\n", "line 2: 2 values are expected"),
         ("file,color\na.jpg,red,blue\n", "line 2: 2 values are expected"),
-        ("", "no column 'file'"),
+        ("", "is empty; its first line must name file"),
     ],
 )
 def test_wrong_labels_are_named(text: str, message: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ingest.encoders.packing import pack, see_each_other, windowed
+from ingest.encoders.packing import pack, see_each_other, together, windowed
 
 PACKED = pack([[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2, 7]])
 
@@ -34,3 +34,13 @@ def test_window_counts_places_not_columns() -> None:
     # The last token of the third prompt stands at place 2, right after the shared place 1.
     assert near[7].int().tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
     assert near[6].int().tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
+
+
+def test_few_branches_go_together_and_many_do_where_the_model_is_large() -> None:
+    prefix = list(range(70))
+    few = [[*prefix, 100 + n, 3, 4] for n in range(60)]
+    many = [[*prefix, 1000 + n, *range(14)] for n in range(115)]
+    assert together(few, 192) == 60
+    assert together(many, 192) <= 30
+    assert together([[*range(1000), *prompt] for prompt in many], 3584) == 115
+    assert together([list(range(600)), [7, *range(600)]], 16) in (1, 2)

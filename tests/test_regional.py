@@ -9,6 +9,7 @@ from PIL import Image
 from indexes.parts import best_of_parts, joined, split
 from indexes.vectors import unit
 from ingest.conditions import Condition
+from ingest.encoders import lvlm
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.factory import remake_encoder
 from ingest.encoders.options import DiorOptions
@@ -55,6 +56,19 @@ def test_five_prompts_of_one_pass(qwen: DiorEncoder, pictures: list[Image.Image]
     assert np.allclose(split(reading.vectors[:, 1], 5)[:, 0], whole[:, 1], atol=1e-4)
     assert np.abs(parts[:, 1] - parts[:, 0]).max() > 0.01
     assert encoder.spec.settings["parts"] == 5 and encoder.spec.method == "regional"
+
+
+def test_prompts_in_several_passes_say_the_same(
+    builtin: DiorEncoder, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = RegionalEncoder(builtin._source, builtin._loaded)
+    asked = [Condition.parse(name) for name in ("color", "shape", "background")]
+    whole = encoder.read(pictures[:2], asked)
+    monkeypatch.setattr(lvlm, "together", lambda prompts, dimension: 4)
+    divided = encoder.read(pictures[:2], asked)
+    np.testing.assert_allclose(divided.vectors, whole.vectors, atol=1e-5)
+    assert divided.words == whole.words
+    np.testing.assert_allclose(divided.word_probabilities, whole.word_probabilities, atol=1e-4)
 
 
 def test_texts_and_options(builtin: DiorEncoder, pictures: list[Image.Image]) -> None:

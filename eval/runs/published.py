@@ -63,17 +63,17 @@ class Published:
             marks.append("ours cuts symmetrically")
         if "without-reference" in rest:
             marks.append("ours leaves out the reference")
-        if task.startswith(("circo-val", "cirr-val")):
+        if task.startswith(("circo-val", "cirr-val")) and "-test" in self.task:
             marks.append("ours is the validation split")
         if "split not stated" in self.protocol:
             marks.append("their split was not seen")
         told = "shared concept is told" in self.protocol
-        if task.startswith("circo-") and told != ("-concept" in rest):
+        if task.startswith("circo-") and told != ("concept" in rest.split("-")):
             marks.append(f"{'theirs' if told else 'ours'} tells the shared concept")
         if task.startswith("fashioniq-val-union"):
             marks.append("ours ranks the smaller gallery")
         both = "both orders" in self.protocol
-        if task.startswith("fashioniq-") and both != ("-both" in rest):
+        if task.startswith("fashioniq-") and both != ("both" in rest.split("-")):
             marks.append(
                 "ours joins the sentences in one order"
                 if both
