@@ -19,7 +19,7 @@ from eval.runs import benchmarks
 from eval.runs.asking import Asked, ask
 from eval.runs.run import Run, System
 from eval.tasks import LabelTask, QueryTask, Task
-from eval.world import benchmark
+from eval.world import benchmark, edits
 from eval.world.benchmark import world_tasks
 from eval.world.factors import FACTORS, sample_scenes
 from ingest.encoders.clip import ClipEncoder
@@ -32,7 +32,7 @@ COUNT, SEED = 260, 5
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
     """Posed without rendering, which the command's test does."""
     folder = tmp_path_factory.mktemp("world")
-    made = json.dumps({"count": COUNT, "seed": SEED, "size": 32})
+    made = json.dumps({"count": COUNT, "seed": SEED, "size": 32, "edits": benchmark.EDITED})
     (folder / "rendered.json").write_text(made)
     return {task.name: task for task in world_tasks(folder, COUNT, SEED, 32)}
 
@@ -96,8 +96,9 @@ def test_a_change_has_one_target(tasks: dict[str, Task], values: dict[str, Any])
 
 def test_the_truth_of_edits_is_complete(tasks: dict[str, Task]) -> None:
     task = tasks["world-edits"]
-    scenes = benchmark._edited_scenes(SEED)
-    labels = {f"edits/{n:05d}.jpg": s.labels for n, s in enumerate(scenes, start=1)}
+    asked = max(10, COUNT // 20) * len(edits.VARIED)
+    scenes = edits.make_edits(benchmark.EDITED, asked, SEED).scenes
+    labels = {f"edits/{n:05d}.jpg": s.labels for n, s in enumerate(scenes)}
     assert isinstance(task, QueryTask) and set(task.images) == set(labels)
     for part in task.parts:
         for query in part.queries:
@@ -110,7 +111,7 @@ def test_the_truth_of_edits_is_complete(tasks: dict[str, Task]) -> None:
 
 
 def test_the_same_seed_asks_the_same(tasks: dict[str, Task], tmp_path: Path) -> None:
-    made = json.dumps({"count": COUNT, "seed": SEED, "size": 32})
+    made = json.dumps({"count": COUNT, "seed": SEED, "size": 32, "edits": benchmark.EDITED})
     (tmp_path / "rendered.json").write_text(made)
     for task in world_tasks(tmp_path, COUNT, SEED, 32):
         if isinstance(task, QueryTask):
@@ -122,8 +123,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command from nothing: small pictures, few edits, one quick method."""
     place = tmp_path_factory.mktemp("bench") / "my world"
     patch = pytest.MonkeyPatch()
-    small = {"color": ("red", "blue"), "shape": ("heart", "star"), "pattern": ("plain", "striped")}
-    patch.setattr(benchmark, "EDITED", {**small, "background": ("white", "black")})
+    small = {"color": ("red", "blue"), "shape": ("heart", "star"), "style": ("photo", "flat")}
+    for module in (edits, benchmark):
+        patch.setattr(module, "VARIED", {**small, "background": ("white", "black")})
+    patch.setattr(benchmark, "EDITED", 48)
     patch.setattr(benchmarks, "WORLD_SIZE", 64)
     asked = ["bench", "world", "--method", "clip", "--option", "pictures=100", "-o", str(place)]
     found = CliRunner().invoke(app, asked)

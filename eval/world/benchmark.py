@@ -5,14 +5,15 @@ one another: the diagonal is what was asked for, the rest is leakage. ``world-wo
 the same in other words. ``world-abstention`` asks for what some pictures do not have.
 ``world-focus`` and ``world-change`` are templates as in GeneCIS (Vaze et al., CVPR 2023), each with
 a small gallery and one target. ``world-edits`` asks for one change and all else kept, with several
-targets, as CIRCO does (Baldrati et al., ICCV 2023), on pictures in which nothing else differs.
+targets, as CIRCO does (Baldrati et al., ICCV 2023), on pictures in which nothing else differs; it
+is what ``cies bench compose`` asks too.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ import numpy as np
 from eval.runs.special import ABSENT, APPLIES, SHARED, SURENESS
 from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
 from eval.world.captions import change
-from eval.world.factors import FACTORS, FILLED, Scene, sample_scenes
+from eval.world.edits import VARIED, Edits, make_edits, picture_id
+from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.gallery import draw
 
 #: A seed no built-in model was schooled on.
@@ -45,25 +47,8 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
 #: Factors that a change is asked of: all of their values are seen in every picture.
 CHANGED = ("color", "shape", "pattern", "background", "size", "count", "style")
 
-#: Values in the pictures of ``world-edits``, which differ in nothing else: 216 combinations.
-EDITED: Mapping[str, tuple[str, ...]] = {
-    "color": ("red", "yellow", "green", "blue", "purple", "brown"),
-    "shape": ("heart", "star", "circle", "triangle", "square", "cross"),
-    "pattern": ("plain", "striped", "dotted"),
-    "background": ("white", "black"),
-}
-
-_KEPT = {
-    "material": "matte",
-    "size": "large",
-    "count": "one",
-    "style": "flat",
-    "stroke": FILLED,
-    "frame": "none",
-}
-
-#: Pictures of each combination, which differ in place, tilt and the like: the targets of an edit.
-COPIES = 3
+#: Pictures of ``world-edits``, in which little varies: see :mod:`eval.world.edits`.
+EDITED = 648
 
 #: Candidates of a template, as in GeneCIS; fewer where so few pictures are rendered that there are
 #: not enough, but never less than :data:`FEWEST`.
@@ -84,7 +69,7 @@ def world_tasks(
 
     Args:
         folder: gets ``world/00001.jpg`` and so on, and ``edits/``.
-        count: pictures of ``world``; 648 more are of ``world-edits``.
+        count: pictures of ``world``; :data:`EDITED` more are of ``world-edits``.
         seed: equal seeds give equal pictures and questions.
         size: side of a picture in pixels.
         workers: processes to draw with; one a core by default.
@@ -94,20 +79,20 @@ def world_tasks(
         CiesError: if the folder cannot be written to.
     """
     scenes = {f"{n:05d}.jpg": s for n, s in enumerate(sample_scenes(count, seed), start=1)}
-    edits = {f"{n:05d}.jpg": s for n, s in enumerate(_edited_scenes(seed), start=1)}
+    questions = max(10, count // 20)
+    asked = make_edits(EDITED, questions * len(VARIED), seed)
+    edits = {f"{picture_id(n)}.jpg": scene for n, scene in enumerate(asked.scenes)}
     _draw_once(folder, {"world": scenes, "edits": edits}, (count, seed, size), workers, progress)
     of = {f"world/{name}": scene.labels for name, scene in scenes.items()}
-    of_edits = {f"edits/{name}": scene.labels for name, scene in edits.items()}
     images = {key: folder / key for key in of}
     random = np.random.default_rng(seed)
-    questions = max(10, count // 20)
     return (
         _labels("world", images, {factor: (factor,) for factor in FACTORS}, of),
         _labels("world-wordings", images, WORDINGS, of),
         _abstention(images, of),
         _focus(images, of, questions, random),
         _change(images, of, questions, random),
-        _edits({key: folder / key for key in of_edits}, of_edits, questions, random),
+        _edits(folder, asked),
     )
 
 
@@ -120,7 +105,8 @@ def _draw_once(
 ) -> None:
     """Render what is not there; the note of what it is comes last."""
     note = folder / "rendered.json"
-    about = json.dumps({"count": made_of[0], "seed": made_of[1], "size": made_of[2]})
+    count, seed, size = made_of
+    about = json.dumps({"count": count, "seed": seed, "size": size, "edits": EDITED})
     if note.exists() and note.read_text(encoding="utf-8") == about:
         return
     total, before = sum(len(of) for of in scenes.values()), 0
@@ -128,22 +114,12 @@ def _draw_once(
         draw(
             folder / name,
             of,
-            made_of[2],
+            size,
             workers,
             lambda done, _, start=before: progress(start + done, total),  # type: ignore[misc]
         )
         before += len(of)
     note.write_text(about, encoding="utf-8")
-
-
-def _edited_scenes(seed: int) -> list[Scene]:
-    """Every combination of :data:`EDITED`, :data:`COPIES` times, all else alike."""
-    random = np.random.default_rng([seed, 1])
-    return [
-        Scene(_KEPT | dict(zip(EDITED, values, strict=True)), int(random.integers(0, 2**63 - 1)))
-        for values in itertools.product(*EDITED.values())
-        for _ in range(COPIES)
-    ]
 
 
 def _labels(
@@ -296,33 +272,26 @@ def _part(name: str, queries: Sequence[Query]) -> list[Part]:
     return [Part(name, tuple(queries), tuple(every))] if queries else []
 
 
-def _edits(
-    images: Mapping[str, Path],
-    of: Mapping[str, Mapping[str, str]],
-    questions: int,
-    random: np.random.Generator,
-) -> QueryTask:
-    """Change one thing, keep all others: every copy of that combination is right."""
-    pool = _Pool(of, random)
+def _edits(folder: Path, edits: Edits) -> QueryTask:
+    """Change one thing, keep all others: every picture of that combination is right."""
+    names = [f"edits/{picture_id(number)}.jpg" for number in range(len(edits.scenes))]
+    key = dict(zip(map(picture_id, range(len(names))), names, strict=True))
     parts = []
-    for factor, values in EDITED.items():
-        queries = []
-        for number, reference in enumerate(
-            pool.draw(np.ones(len(pool.keys), dtype=bool), questions)
-        ):
-            old = of[reference]
-            wanted = str(random.choice([value for value in values if value != old[factor]]))
-            kept = {name: old[name] for name in EDITED if name != factor}
-            right = pool.draw(pool.having(**kept, **{factor: wanted}), COPIES)
-            queries.append(
-                Query(
-                    f"{factor}-{number}",
-                    reference,
-                    change(factor, wanted, random).text,
-                    dict.fromkeys(right, 1.0),
-                    exclude=(reference,),
-                )
+    for factor in VARIED:
+        asked = [
+            q for q, changed in zip(edits.queries, edits.factors, strict=True) if changed == factor
+        ]
+        queries = [
+            replace(
+                query,
+                id=f"{factor}-{number}",
+                image=key[query.image],
+                relevant={key[one]: gain for one, gain in query.relevant.items()},
+                exclude=tuple(key[one] for one in query.exclude),
             )
-        parts.append(Part(factor, tuple(queries), tuple(images)))
-    metrics = ("mAP@5", "mAP@10", "R@1", "R@5")
+            for number, query in enumerate(asked)
+        ]
+        parts.append(Part(factor, tuple(queries), tuple(names)))
+    images = {name: folder / name for name in names}
+    metrics = ("mAP@5", "mAP@10", "mAP@25", "mAP@50", "R@1", "R@5")
     return QueryTask("world-edits", SOURCE, images, tuple(parts), metrics)
