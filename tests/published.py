@@ -10,6 +10,33 @@ from typing import Any
 
 from PIL import Image
 
+from eval.protocols.published import Expected
+from eval.protocols.registry import protocol_of
+from eval.tasks import QueryTask
+
+#: Nothing is checked against the published counts, because these are not the published files.
+ANY = Expected()
+
+
+def load(name: str, folder: Path, expected: Expected = ANY, **options: Any) -> QueryTask:
+    """A task whose questions only name pictures that are there."""
+    task = protocol_of(name).load(folder, expected=expected, **options)
+    assert isinstance(task, QueryTask)
+    assert all(path.is_file() for path in task.images.values())
+    for part in task.parts:
+        assert set(part.gallery) <= task.images.keys()
+        for query in part.queries:
+            named = {*query.relevant, *(query.gallery or ()), *query.exclude, *query.group}
+            named |= {query.image} - {""}
+            assert named <= task.images.keys()
+    return task
+
+
+def change(path: Path, edit: Any) -> None:
+    """Rewrite a JSON file by a function of its content."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, edit(content))
+
 
 def picture(path: Path, size: tuple[int, int] = (8, 6), color: str = "gray") -> Path:
     """Write a picture of one color; the suffix says in which format."""
