@@ -270,7 +270,7 @@ class _Way:
             return
 
         def told(done: int, total: int) -> None:
-            tell(f"Composing by {self._system.name}", done, total)
+            tell(f"Composing {one.task.name} by {self._system.name}", done, total)
 
         load = loader(one.task.images, one.task.cuts, None)
 
