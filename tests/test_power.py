@@ -94,15 +94,13 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
                 process.send_signal(signal.SIGSTOP)
                 acknowledged = lines(log)
                 shutil.copyfile(disk, copy)
-                process.send_signal(signal.SIGCONT)
                 with mounted(copy, tmp_path / "after") as after:
                     cuts += 1
                     promised = tmp_path / "promised"
                     promised.write_text("".join(f"{key}\n" for key in acknowledged))
                     if not (after / "gallery" / "manifest.lance").is_dir():
                         assert not acknowledged
-                        continue
-                    if acknowledged:
+                    elif acknowledged:
                         check(after / "gallery", promised)
                         kept += len(acknowledged)
                         partial += len(acknowledged) < 2000
@@ -110,7 +108,9 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
                     ingest(gallery, [folder], CONDITIONS, lambda spec: StandIn())
                     assert all(len(gallery.keys(t)) == 2000 for t in gallery.conditions())
                     assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
+                # Only now, since the run would be over by the next cut.
+                process.send_signal(signal.SIGCONT)
             process.kill()
             process.communicate()
     print(f"{cuts} cuts, {partial} in the middle of a run, {kept} acknowledged pictures, all there")
-    assert partial > cuts // 3
+    assert partial > cuts // 2
