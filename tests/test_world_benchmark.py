@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from eval.tasks import LabelTask, QueryTask, Task
 from eval.world import benchmark, edits
 from eval.world.benchmark import world_tasks
 from eval.world.factors import FACTORS, sample_scenes
+from eval.world.gallery import draw
 from ingest.encoders.clip import ClipEncoder
 from ingest.encoders.factory import make_encoder
 
@@ -116,6 +118,19 @@ def test_the_same_seed_asks_the_same(tasks: dict[str, Task], tmp_path: Path) -> 
     for task in world_tasks(tmp_path, COUNT, SEED, 32):
         if isinstance(task, QueryTask):
             assert task.parts == tasks[task.name].parts  # type: ignore[union-attr]
+
+
+def test_an_interrupted_rendering_leaves_no_worker(tmp_path: Path) -> None:
+    scenes = {f"{n}.jpg": scene for n, scene in enumerate(sample_scenes(80, SEED))}
+
+    def interrupt(drawn: int, total: int) -> None:
+        if drawn == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path, scenes, 32, 2, interrupt)
+    assert multiprocessing.active_children() == []
+    assert 3 <= len(list(tmp_path.iterdir())) <= len(scenes)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +90,23 @@ def draw(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            drawn = pool.map(_Draw(folder, size), scenes.items(), chunksize=16)
-            for number, _ in enumerate(drawn, start=1):
-                progress(number, len(scenes))
+        # Ctrl-C reaches the workers too; one that it ends while it holds the queue would leave
+        # this process waiting for ever.
+        ignored = (signal.SIGINT, signal.SIG_IGN)
+        with ProcessPoolExecutor(workers or os.cpu_count(), None, signal.signal, ignored) as pool:
+            try:
+                drawn = pool.map(_Draw(folder, size), scenes.items(), chunksize=16)
+                for number, _ in enumerate(drawn, start=1):
+                    progress(number, len(scenes))
+            except BaseException:
+                # So would a second one, that comes while the workers are told to stop. Whatever
+                # Ctrl-C raises, it does so in the main thread, which alone may ask for this.
+                here = threading.current_thread() is threading.main_thread()
+                before = signal.signal(*ignored) if here else None
+                pool.shutdown(cancel_futures=True)
+                if here:
+                    signal.signal(signal.SIGINT, before)
+                raise
     except OSError as error:
         raise _unwritable(folder, error) from error
 
