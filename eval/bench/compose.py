@@ -24,6 +24,7 @@ from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.dual import DualEncoder
+from ingest.encoders.inversion import Inversion
 from ingest.encoders.speaker import Speaker
 from query.arithmetic import Mixture, Term, common_rows
 from query.composers.base import Asked, Modification, Writer, settings
@@ -133,6 +134,9 @@ class _Tools:
 
     def cut(self, text: str) -> str:
         return self._dual.cut(text)
+
+    def inversion(self) -> Inversion:
+        return Inversion.of(self._dual)
 
 
 def compare(
