@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,17 @@ from ingest.encoders.pseudo_words import PseudoWords
 SEED = 31
 
 #: What the networks are trained on.
-PICTURES, CAPTIONS = 4_000, 20_000
+PICTURES, CAPTIONS = 3_000, 20_000
 
 #: Pictures of these for which searle's words are found by optimisation.
-OPTIMISED = 1_024
+OPTIMISED = 768
 
 #: As the CLIP's own pictures are prepared.
 _SIDE = 128
 
-#: Small networks: the pictures of the world differ in ten respects.
-PLAN = TrainingPlan(hidden=256, seed=SEED)
+#: Small networks, since the pictures of the world differ in ten respects, and short courses.
+PLAN = TrainingPlan(hidden=256, oti_steps=200, seed=SEED)
+STEPS = {"searle": 1500, "pic2word": 1000, "lincir": 1000}
 
 
 def captions(count: int, seed: int = SEED) -> list[str]:
@@ -78,7 +80,8 @@ def main() -> None:
     vectors = np.load(place)
     for composer in given.only or NETWORKS:
         began = time.monotonic()
-        trainer = Trainer(composer, words, PLAN, given.folder, told)
+        plan = replace(PLAN, steps=STEPS[composer])
+        trainer = Trainer(composer, words, plan, given.folder, told)
         if composer == "lincir":
             made, _ = trainer.train(captions(CAPTIONS), {"texts": CAPTIONS}, given.into)
         else:
