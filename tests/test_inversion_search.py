@@ -1,4 +1,4 @@
-"""Composers by textual inversion, asked of a gallery, and the command that trains their networks."""
+"""Composers by textual inversion, asked of a gallery, and the command that trains networks."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ class Inversion:
         self.words = words
         self._networks: dict[str, InversionNetwork] = {}
         self._phrases: Phrases | None = None
+        self._optimised: dict[bytes, NDArray[np.float32]] = {}
 
     @classmethod
     def of(cls, dual: DualEncoder) -> Inversion:
@@ -73,10 +74,21 @@ class Inversion:
             ModelError: if there is no network for this model.
         """
         if composer == OPTIMISED:
-            return invert(self.words, self.phrases, vectors).tokens
+            if any(vector.tobytes() not in self._optimised for vector in vectors):
+                return invert(self.words, self.phrases, vectors).tokens
+            return np.stack([self._optimised[vector.tobytes()] for vector in vectors])
         if composer not in self._networks:
             self._networks[composer] = load_network(composer, self.words)
         return self._networks[composer].tokens(vectors)
+
+    def optimise(self, vectors: Vectors) -> None:
+        """Find the words of many pictures at once, for when they are asked for one by one.
+
+        Args:
+            vectors: float32 [pictures, dim], unit rows: base vectors.
+        """
+        tokens = invert(self.words, self.phrases, vectors).tokens
+        self._optimised |= {v.tobytes(): t for v, t in zip(vectors, tokens, strict=True)}
 
     def text(self, change: str) -> str:
         """The text of a question, with ``$`` for the picture."""
