@@ -12,7 +12,7 @@ from cies.words import JsonOption
 
 
 def train_composer(
-    composer: Annotated[str, typer.Argument(help="searle, pic2word or lincir.")],
+    composer: Annotated[str, typer.Argument(help="searle, pic2word, lincir or palavra.")],
     images: Annotated[
         Optional[str], typer.Option(help="Pictures to train on: a folder, or as for ingest.")
     ] = None,

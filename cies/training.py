@@ -78,7 +78,7 @@ def train_composer(
     """Train a composer's network; a run that was stopped goes on where it was.
 
     Args:
-        composer: ``searle``, ``pic2word`` or ``lincir``.
+        composer: ``searle``, ``pic2word``, ``lincir`` or ``palavra``.
         images: a folder of pictures, or anything else that ``cies ingest`` takes.
         model: a CLIP, as ``--model`` of ``cies ingest --method clip`` takes it.
         texts: for ``lincir``: a file with a text on each line; the captions of the rendered world

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from test_json import documented, leaves, wrong
+
 import cies
 from cies.cli import app
 from eval.world.edits import FIXED
@@ -125,6 +127,8 @@ def test_the_command_trains_what_the_search_finds(
     finally:
         (folder / "bad.jpg").unlink()
     assert (found["examples"], found["apart"], found["unreadable"]) == (17, 1, 1)
+    page = documented("cies train-composer --json")
+    assert wrong(found, page) == [] and set(found) == set(page)
     card = json.loads(Path(found["network"]).read_text())
     assert (card["model"], card["hidden"], card["trained"]["steps"]) == ("tiny-clip", 8, 3)
     engine = cies.open(g.gallery.path)
@@ -159,3 +163,15 @@ def test_what_cannot_be_trained_is_one_sentence(
     (tmp_path / "few").write_text("a red heart\n\na star\n")
     with pytest.raises((UsageError, ModelError), match=said):
         app(["train-composer", *words, *map(str, QUICK)], standalone_mode=False)
+
+
+def test_the_benchmark_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "inversion", "--pictures", "8", "--rounds", "2", "--composer", "palavra"]
+    app([*words, "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    page = documented("cies bench inversion --json")
+    assert wrong(found, page) == [] and {path for path, _ in leaves(found, page)} == set(page)
+    app([*words, "--markdown"], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[2].startswith("| palavra | ")
+    with pytest.raises(UsageError, match="'sum' is no composer by textual inversion"):
+        app(["bench", "inversion", "--composer", "sum"], standalone_mode=False)

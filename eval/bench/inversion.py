@@ -95,7 +95,7 @@ def measure(
             tokens, losses = made.tokens, made.losses
         else:
             tokens = inversion.tokens(name, base)
-        cosines = inversion.read(inversion.phrases.single, tokens) @ base.T
+        cosines = inversion.read(inversion.alone(name), tokens) @ base.T
         better = (cosines > np.diag(cosines)[:, None]).sum(1)
         # The word of searle-oti is kept once it was found, as a picture's vector is.
         query, text = _timed(inversion, dual, base, name, tokens, rounds)
@@ -126,7 +126,7 @@ def _timed(
     rounds: int,
 ) -> tuple[list[float], list[float]]:
     """Seconds of questions and of plain text queries, in turn, after a few of each unmeasured."""
-    sentence = inversion.text(CHANGE)
+    sentence = inversion.text(name, CHANGE)
     plain = sentence.replace(PLACE, _WORD)
 
     def ask(number: int) -> None:

@@ -34,12 +34,15 @@ PICTURES, CAPTIONS = 3_000, 20_000
 #: Pictures of these for which searle's words are found by optimisation.
 OPTIMISED = 768
 
+#: Of palavra's network, whose layers have twice the weights.
+_HIDDEN_OF_SETS = 128
+
 #: As the CLIP's own pictures are prepared.
 _SIDE = 128
 
 #: Small networks, since the pictures of the world differ in ten respects, and short courses.
 PLAN = TrainingPlan(hidden=256, oti_steps=200, seed=SEED)
-STEPS = {"searle": 1500, "pic2word": 1000, "lincir": 1000}
+STEPS = {"searle": 1500, "pic2word": 1000, "lincir": 1000, "palavra": 1000}
 
 
 def captions(count: int, seed: int = SEED) -> list[str]:
@@ -80,7 +83,8 @@ def main() -> None:
     vectors = np.load(place)
     for composer in given.only or NETWORKS:
         began = time.monotonic()
-        plan = replace(PLAN, steps=STEPS[composer])
+        hidden = _HIDDEN_OF_SETS if composer == "palavra" else PLAN.hidden
+        plan = replace(PLAN, steps=STEPS[composer], hidden=hidden)
         trainer = Trainer(composer, words, plan, given.folder, told)
         if composer == "lincir":
             made, _ = trainer.train(captions(CAPTIONS), {"texts": CAPTIONS}, given.into)

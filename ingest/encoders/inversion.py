@@ -13,11 +13,12 @@ from indexes.vectors import Vectors
 from ingest.encoders.dual import DualEncoder
 from ingest.encoders.inversion_networks import InversionNetwork, load_network
 from ingest.encoders.oti import OtiPlan, invert
+from ingest.encoders.palavra import refine, with_coarse
 from ingest.encoders.phrases import Phrases, query_of
 from ingest.encoders.pseudo_words import PseudoWords, Sentences
 
-#: The way that needs no network.
-OPTIMISED = "searle-oti"
+#: The way that needs no network, and the one that moves its network's word for each question.
+OPTIMISED, REFINED = "searle-oti", "palavra"
 
 _READY: WeakKeyDictionary[DualEncoder, Inversion] = WeakKeyDictionary()
 
@@ -51,7 +52,7 @@ class Inversion:
         return self._phrases
 
     def decides(self, composer: str) -> dict[str, str]:
-        """All that decides a picture's word beside its vector, of a way that needs no network."""
+        """All that decides a picture's word beside its vector, of a way by optimisation alone."""
         whole = hashlib.sha256(f"{OtiPlan()} {self.phrases}".encode()).hexdigest()
         return {
             "composer": composer,
@@ -79,7 +80,8 @@ class Inversion:
             return np.stack([self._optimised[vector.tobytes()] for vector in vectors])
         if composer not in self._networks:
             self._networks[composer] = load_network(composer, self.words)
-        return self._networks[composer].tokens(vectors)
+        found = self._networks[composer].tokens(vectors)
+        return refine(self.words, self.phrases, vectors, found) if composer == REFINED else found
 
     def optimise(self, vectors: Vectors) -> None:
         """Find the words of many pictures at once, for when they are asked for one by one.
@@ -90,9 +92,15 @@ class Inversion:
         tokens = invert(self.words, self.phrases, vectors).tokens
         self._optimised |= {v.tobytes(): t for v, t in zip(vectors, tokens, strict=True)}
 
-    def text(self, change: str) -> str:
+    def text(self, composer: str, change: str) -> str:
         """The text of a question, with ``$`` for the picture."""
-        return query_of(self.words.name, change)
+        text = query_of(self.words.name, change)
+        return with_coarse(text, self.phrases.coarse) if composer == REFINED else text
+
+    def alone(self, composer: str) -> str:
+        """A text that tells of nothing but the picture."""
+        text = self.phrases.single
+        return with_coarse(text, self.phrases.coarse) if composer == REFINED else text
 
     def read(self, text: str, tokens: NDArray[np.float32]) -> Vectors:
         """A text about each picture, by its word: float32 [pictures, dim], unit rows.

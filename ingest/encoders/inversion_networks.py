@@ -79,15 +79,50 @@ def _pic2word(card: NetworkCard) -> nn.Module:
     )
 
 
+class _Together(nn.Module):
+    """A layer over sets: each member by itself, less what all have in common."""
+
+    def __init__(self, given: int, wide: int):
+        super().__init__()
+        self.each = nn.Linear(given, wide)
+        self.all = nn.Linear(given, wide, bias=False)
+
+    def forward(self, sets: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.each(sets) - self.all(sets.mean(1, keepdim=True))
+        return found
+
+
+class _DeepSet(nn.Module):
+    """PALAVRA's network (Cohen et al., ECCV 2022): sets [n, members, dim] to words [n, width].
+
+    A single vector, [n, dim], is a set of one.
+    """
+
+    def __init__(self, card: NetworkCard):
+        super().__init__()
+        wide = card.hidden
+        sizes = [card.dimension, wide, wide]
+        layers = [
+            part for given in sizes for part in (_Together(given, wide), nn.ELU(), nn.Dropout(0.25))
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(wide, card.width)
+
+    def forward(self, sets: torch.Tensor) -> torch.Tensor:
+        whole = sets[:, None] if sets.ndim == 2 else sets
+        found: torch.Tensor = self.head(self.layers(whole).mean(1))
+        return found
+
+
 #: Composer to what makes its network.
 NETWORKS: Mapping[str, Callable[[NetworkCard], nn.Module]] = MappingProxyType(
-    {"searle": _searle, "pic2word": _pic2word, "lincir": _searle}
+    {"searle": _searle, "pic2word": _pic2word, "lincir": _searle, "palavra": _DeepSet}
 )
 
 
 def published_width(composer: str, dimension: int) -> int:
     """The width of a composer's network as published, for a model's dimension."""
-    return 512 if composer == "pic2word" else 4 * dimension
+    return {"pic2word": 512, "palavra": 4096}.get(composer, 4 * dimension)
 
 
 class InversionNetwork:

@@ -30,6 +30,7 @@ from ingest.encoders.inversion_networks import (
     save_network,
 )
 from ingest.encoders.oti import OtiPlan, invert
+from ingest.encoders.palavra import Palavra
 from ingest.encoders.phrases import Phrases
 from ingest.encoders.pseudo_words import PseudoWords
 
@@ -165,6 +166,8 @@ class Trainer:
             lesson: Lesson = Lincir(self.words, self.phrases, examples)
         elif self.composer == "pic2word":
             lesson = Pic2Word(self.words, self.phrases, examples)
+        elif self.composer == "palavra":
+            lesson = Palavra(self.words, self.phrases, examples)
         else:
             tokens = self._optimised(examples, mark)
             lesson = Searle(self.words, self.phrases, examples, tokens, self.plan.seed)

@@ -31,6 +31,7 @@ class Phrases:
 
     Attributes:
         single: a text about the pseudo-word alone.
+        coarse: a word that suits every picture.
         templates: texts about the pseudo-word alone, of which one is drawn at each step.
         concepts: names of what pictures may show.
         forms: phrases with :data:`CONCEPT` and lists of words in braces.
@@ -38,6 +39,7 @@ class Phrases:
     """
 
     single: str
+    coarse: str
     templates: tuple[str, ...]
     concepts: tuple[str, ...]
     forms: tuple[str, ...]
@@ -57,7 +59,7 @@ class Phrases:
         )
         every = [word for name in own["concepts"] for word in shipped()[name].vocabulary.words]
         concepts = _whole(words, tuple(dict.fromkeys(every)))
-        return cls(own["single"], tuple(own["templates"]), concepts, forms, lists)
+        return cls(own["single"], own["coarse"], tuple(own["templates"]), concepts, forms, lists)
 
     def drawn(self, random: np.random.Generator) -> str:
         """A phrase with :data:`CONCEPT` left open."""

@@ -1,8 +1,9 @@
 """Composers by textual inversion: the picture is put into the sentence as a word of its own.
 
 SEARLE and SEARLE-OTI (Baldrati et al., ICCV 2023), Pic2Word (Saito et al., CVPR 2023), LinCIR (Gu
-et al., CVPR 2024). They differ in how they find the word; all ask "a photo of $ that {change}" with
-it in the place of $. The text may be given in other words, by ``--caption``, with a $ of its own.
+et al., CVPR 2024), PALAVRA (Cohen et al., ECCV 2022). They differ in how they find the word; all
+ask "a photo of $ that {change}" with it in the place of $. The text may be given in other words, by
+``--caption``, with a $ of its own.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class _Inverted:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         inversion = inversion_of(self.name, tools)
-        text = asked.modification.caption or inversion.text(asked.modification.text)
+        text = asked.modification.caption or inversion.text(self.name, asked.modification.text)
         if PICTURE not in text:
             raise UsageError(
                 f"--caption {shortened(text)} has no {PICTURE}, which stands for the picture to "
@@ -120,4 +121,11 @@ class Lincir(_Inverted):
     about = "the picture as a word of the sentence, by a network taught on texts alone"
 
 
-INVERSION: tuple[type[Composer], ...] = (Searle, SearleOti, Pic2Word, Lincir)
+class Palavra(_Inverted):
+    """PALAVRA: a network over sets of pictures, here of one; its word is moved by 30 steps."""
+
+    name = "palavra"
+    about = "the picture as a word of the sentence, by a network and 30 steps from there"
+
+
+INVERSION: tuple[type[Composer], ...] = (Searle, SearleOti, Pic2Word, Lincir, Palavra)
