@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
 from test_json import documented, leaves, wrong
 
 import cies
@@ -21,6 +21,7 @@ from indexes.gallery import Gallery
 from ingest.encoders.clip import ClipEncoder
 from ingest.encoders.inversion import Inversion
 from ingest.encoders.inversion_training import TrainingPlan
+from ingest.encoders.oti import OtiPlan, invert
 from query.composers import inversion as composers
 from query.composers.inversion import INVERSION
 
@@ -76,8 +77,10 @@ def test_hits_are_those_of_the_sentence_with_the_word(g: Any, red: str, composer
 def test_a_word_is_found_by_optimisation_once(
     g: Any, red: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = partial(invert, plan=OtiPlan(steps=80, average=0.9))
+    monkeypatch.setattr("ingest.encoders.inversion.invert", quick)
     first = g.search(red, modify="the same in green", composer="searle-oti", k=5)
-    assert Path(first[0].path).stem == "green-heart-white"
+    assert all(Path(hit.path).stem.startswith("green") for hit in first[:3])
 
     def never(*given: object) -> None:
         raise AssertionError("asked again")
