@@ -191,14 +191,13 @@ def load_network(composer: str, words: PseudoWords) -> InversionNetwork:
         place = place_of(composer, words.revision, folder)
         if place.is_file():
             return _opened(place, composer, words)
-    others = sorted({card.model for card in _all(composer)})
-    known = f" (there is one for {', '.join(others)} of another revision)" if others else ""
-    if set(others) - {words.name}:
-        known = f" (there is one for {', '.join(others)})"
+    others = sorted({f"{card.model} of revision {card.revision}" for card in _all(composer)})
+    known = f"; those there are serve {', '.join(others)}" if others else ""
+    examples = "--texts FILE" if composer == "lincir" else "--images FOLDER"
     raise ModelError(
-        f"There is no network of {composer} for {words.name} as it is now{known}; train one with "
-        f"`cies train-composer {composer} --model {words.name}`, or choose --composer searle-oti, "
-        "which needs none."
+        f"There is no network of {composer} for {words.name} of revision {words.revision}{known}; "
+        f"train one with `cies train-composer {composer} {examples} --model {words.name}`, or "
+        "choose --composer searle-oti, which needs none."
     )
 
 
