@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import version
 
 from cies.console import print_json, print_table, say
 from eval.bench.inversion import CHANGE, as_markdown, measure, table
@@ -36,7 +37,8 @@ def run_bench_inversion(
                 f"'{name}' is no composer by textual inversion; choose some of {', '.join(known)}."
             )
     found = measure(clip, pictures, seed, rounds, composers or known, say)
-    about = environment()
+    own = ("torch", "transformers")
+    about = {**environment(), **{name: version(name) for name in own}}
     asked = {"clip": clip, "pictures": pictures, "seed": seed, "rounds": rounds}
     if as_json:
         document = {
