@@ -54,7 +54,7 @@ def bench_inverting(
     clip: Annotated[str, typer.Option(help="The CLIP of the networks.")] = "tiny-clip",
     pictures: Annotated[int, typer.Option(help="How many to render.", min=2)] = 200,
     seed: Annotated[int, typer.Option(help="Of them; not that of a school.", min=0)] = 4711,
-    rounds: Annotated[int, typer.Option(help="Questions that are timed.", min=1)] = 200,
+    rounds: Annotated[int, typer.Option(help="Questions that are timed.", min=1)] = 300,
     composer: Annotated[
         Optional[list[str]], typer.Option(help="Measure this one; may be repeated.")
     ] = None,

@@ -241,7 +241,7 @@ def test_texts_told_again_are_nearer_after_training(words: PseudoWords, tmp_path
     own = words.dual.encode_texts(texts)
     near = []
     for steps in (1, 40):
-        plan = TrainingPlan(**{**vars(PLAN), "steps": steps, "hidden": 64})
+        plan = TrainingPlan(**{**vars(PLAN), "steps": steps, "hidden": 64, "rate": 5e-3})
         _, network = Trainer("lincir", words, plan, tmp_path).train(texts, {}, tmp_path)
         again = Inversion(words).read("a picture of $", network.tokens(own))
         near.append(float(np.mean(np.sum(again * own, axis=1))))
