@@ -91,6 +91,9 @@ def main() -> None:
         else:
             count = OPTIMISED if composer == "searle" else PICTURES
             made, _ = trainer.train(vectors[:count], {"pictures": count}, given.into)
+        for old in made.parent.iterdir():
+            if old.stem != made.stem:  # of a CLIP that was replaced
+                old.unlink()
         report(f"{composer}: {made}, {time.monotonic() - began:.0f} s")
 
 
