@@ -137,6 +137,16 @@ def test_phrases_hold_words_that_the_model_has_whole(words: PseudoWords, phrases
     assert max(words.counts(phrases.concepts)) == 1
 
 
+def test_a_model_without_our_words_is_refused(tmp_path: Path) -> None:
+    words = PseudoWords(DualEncoder.load(str(save_siglip(tmp_path / "model")), "float32"))
+    seen = np.eye(32, words.dual.dimension, dtype=np.float32)
+    for composer in ("searle", "palavra"):
+        with pytest.raises(ModelError, match="none of our words whole"):
+            Trainer(composer, words, PLAN, tmp_path / "work").train(seen, {}, tmp_path)
+    place, _ = Trainer("pic2word", words, PLAN, tmp_path / "work").train(seen, {}, tmp_path)
+    assert place.is_file()
+
+
 def test_runs_of_naming_words_are_replaced_one_at_a_time() -> None:
     assert runs_of("a picture of two red hearts on gray") == [
         "a $ of two red hearts on gray",

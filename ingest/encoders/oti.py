@@ -72,7 +72,11 @@ class PhraseTargets:
             words: reads.
             phrases: of the model.
             random: draws.
+
+        Raises:
+            ModelError: if the model has no words for them.
         """
+        phrases.check(words.name)
         self._words = words
         self.forms = [phrases.drawn(random) for _ in range(_FORMS)]
         self._names = phrases.concepts

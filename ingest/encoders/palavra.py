@@ -39,7 +39,12 @@ class Palavra(Lesson):
     """What the network is taught."""
 
     def __init__(self, words: PseudoWords, phrases: Phrases, vectors: Vectors):
-        """Take the pictures, and find out what each goes by."""
+        """Take the pictures, and find out what each goes by.
+
+        Raises:
+            ModelError: if the model has no words for them.
+        """
+        phrases.check(words.name)
         self.count = len(vectors)
         self._words = words
         self._vectors = torch.from_numpy(vectors)

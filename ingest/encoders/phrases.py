@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from indexes.errors import ModelError
 from ingest.encoders.pseudo_words import PLACE, PseudoWords
 from ingest.vocabularies import shipped
 
@@ -68,6 +69,18 @@ class Phrases:
             chosen = self.lists[name][int(random.integers(len(self.lists[name])))]
             form = form.replace(f"{{{name}}}", chosen, 1)
         return form
+
+    def check(self, model: str) -> None:
+        """Refuse a model to which nothing can be said about what pictures show.
+
+        Raises:
+            ModelError: naming the composers that need no names.
+        """
+        if not self.concepts or not self.forms:
+            raise ModelError(
+                f"The tokenizer of {model} has none of our words whole, which searle, searle-oti "
+                "and palavra need; choose pic2word, lincir or sum."
+            )
 
     def alone(self, concept: str) -> str:
         """A text about a concept alone."""
