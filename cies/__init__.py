@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
     from cies.encoder import Encoder
+    from cies.training import train_composer
     from indexes.errors import (
         CiesError,
         GalleryError,
@@ -78,6 +79,7 @@ _HOMES = {
     "ingest": "cies.api",
     "load_encoder": "cies.api",
     "open": "cies.api",
+    "train_composer": "cies.training",
 }
 
 __all__ = [
@@ -100,6 +102,7 @@ __all__ = [
     "ingest",
     "load_encoder",
     "open",
+    "train_composer",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cies.console import print_json, print_table, say
 from eval.bench.compose import CUTS, PAIRS, Comparison, as_markdown, compare
 from indexes.errors import UsageError
@@ -17,17 +19,18 @@ def run_bench_compose(
     busy: bool,
     markdown: bool,
     as_json: bool,
+    composers: Sequence[str] = (),
 ) -> None:
     """Measure and print.
 
     Raises:
-        UsageError: if there are too few pictures for the questions.
+        UsageError: if there are too few pictures for the questions, or there is no such composer.
         ModelError: if a model cannot be had.
     """
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude one another; give one of them.")
     try:
-        found = compare(lvlm, clip, pictures, queries, seed, busy, say)
+        found = compare(lvlm, clip, pictures, queries, seed, busy, say, only=composers)
     except ValueError as error:
         raise UsageError(f"{error}; give more --pictures or fewer --queries.") from error
     if as_json:

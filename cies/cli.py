@@ -20,6 +20,7 @@ from cies.cli_config import config, defaults
 from cies.cli_index import index
 from cies.cli_methods import list_methods
 from cies.cli_search import search
+from cies.cli_train import train_composer
 from cies.cli_words import dupes, facets, make_gallery, outliers
 from cies.encoder_words import (
     AttentionOption,
@@ -239,6 +240,7 @@ for command in (search, facets, outliers, dupes, prune, verify, repair, index, c
     app.command()(command)
 app.command("gallery")(make_gallery)
 app.command("methods")(list_methods)
+app.command("train-composer")(train_composer)
 
 
 @app.command()

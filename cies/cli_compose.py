@@ -137,6 +137,10 @@ def bench_composing(
     busy: Annotated[
         bool, typer.Option("--busy", help="Pictures differ in what does not count as well.")
     ] = False,
+    composer: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Measure this one of base vectors; may be repeated; all by default."),
+    ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="As the tables of docs/compose.md.")
     ] = False,
@@ -148,4 +152,4 @@ def bench_composing(
     """
     from cies.bench_compose import run_bench_compose
 
-    run_bench_compose(lvlm, clip, pictures, queries, seed, busy, markdown, as_json)
+    run_bench_compose(lvlm, clip, pictures, queries, seed, busy, markdown, as_json, composer or ())

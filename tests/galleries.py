@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.world.edits import FIXED
+from eval.world.factors import Scene
+from eval.world.render import render
 from indexes.gallery import Gallery
 from indexes.geometry import Statistics
 from indexes.opening import Opener
@@ -23,6 +26,18 @@ def clustered(count: int, dimension: int, seed: int = 0) -> np.ndarray:
     spread = shape.normal(size=(12, dimension)) / 2
     rows = centers[random.integers(0, 40, count)] + random.normal(size=(count, 12)) @ spread
     return unit((rows + 0.5).astype(np.float32))
+
+
+def draw_edits(folder: Path) -> None:
+    """A picture of each of three colors, three shapes and two grounds, named by them."""
+    folder.mkdir()
+    for number, color in enumerate(("red", "green", "blue")):
+        for shape in ("heart", "star", "circle"):
+            for ground in ("white", "black"):
+                labels = {**FIXED, "style": "photo"}
+                labels |= {"color": color, "shape": shape, "background": ground}
+                picture = render(Scene(labels, 31 * number + len(shape)), 128)
+                picture.save(folder / f"{color}-{shape}-{ground}.png")
 
 
 def key(name: object) -> str:

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from galleries import draw_edits
 from PIL import Image
 
 import cies
 from cies.cli import app
-from eval.world.edits import FIXED
-from eval.world.factors import Scene
-from eval.world.render import render
 from indexes.errors import CiesError, ModelError, UsageError
 from indexes.gallery import Gallery
 from indexes.vectors import unit
@@ -28,7 +26,6 @@ from ingest.pipeline import ingest
 from query.composers.base import Modification
 from query.composers.verifying import verified
 
-COLORS, SHAPES, GROUNDS = ("red", "green", "blue"), ("heart", "star", "circle"), ("white", "black")
 NAMES = ("color", "shape", "background")
 WHOLE = [Condition.parse(UNCONDITIONAL)]
 
@@ -37,14 +34,7 @@ WHOLE = [Condition.parse(UNCONDITIONAL)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of each color, shape and background, named by them."""
     place = tmp_path_factory.mktemp("edits") / "pictures"
-    place.mkdir()
-    for number, color in enumerate(COLORS):
-        for shape in SHAPES:
-            for ground in GROUNDS:
-                labels = {**FIXED, "style": "photo"}
-                labels |= {"color": color, "shape": shape, "background": ground}
-                picture = render(Scene(labels, 31 * number + len(shape)), 128)
-                picture.save(place / f"{color}-{shape}-{ground}.png")
+    draw_edits(place)
     return place
 
 

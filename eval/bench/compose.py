@@ -18,12 +18,14 @@ from eval.statistics import interval, paired_test
 from eval.world.edits import VARIED, Edits, make_edits
 from eval.world.factors import FACTORS
 from eval.world.render import render
+from indexes.errors import UsageError
 from indexes.open_table import OpenTable
 from indexes.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.dual import DualEncoder
+from ingest.encoders.inversion import OPTIMISED, Inversion
 from ingest.encoders.speaker import Speaker
 from query.arithmetic import Mixture, Term, common_rows
 from query.composers.base import Asked, Modification, Writer, settings
@@ -36,6 +38,9 @@ CUTS = (5, 10, 25, 50)
 
 #: Side of the pictures in pixels.
 SIZE = 160
+
+#: The composer that compares with the gallery's captions.
+WEIGHS_CAPTIONS = "weimo"
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,13 @@ class Comparison:
         return next(row for row in self.rows if row.name == name)
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """How much better one composer is than another in mAP@10, question by question."""
+        """How much better one composer is than another in mAP@10, question by question.
+
+        Pairs of which one was not measured are left out.
+        """
         found = []
-        for first, second in pairs:
+        measured = {row.name for row in self.rows}
+        for first, second in [pair for pair in pairs if measured.issuperset(pair)]:
             test = paired_test(self.row(first).precision[10], self.row(second).precision[10])
             found.append(
                 {
@@ -134,6 +143,9 @@ class _Tools:
     def cut(self, text: str) -> str:
         return self._dual.cut(text)
 
+    def inversion(self) -> Inversion:
+        return Inversion.of(self._dual)
+
 
 def compare(
     lvlm: str,
@@ -144,6 +156,7 @@ def compare(
     busy: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, Mapping[str, float]] | None = None,
+    only: Sequence[str] = (),
 ) -> Comparison:
     """Measure every composer on the same changes of the same pictures.
 
@@ -156,10 +169,18 @@ def compare(
         busy: whether the gallery's pictures differ in what does not count as well.
         progress: told what comes next.
         weights: of composers, where their own shall not hold.
+        only: composers of base vectors that are measured, and no others; all by default.
 
     Raises:
+        UsageError: if there is no such composer.
         ModelError: if a model cannot be had.
     """
+    for name in only:
+        if name not in COMPOSERS:
+            raise UsageError(
+                f"There is no composer '{name}' of base vectors; choose some of "
+                f"{', '.join(COMPOSERS)}."
+            )
     dual = DualEncoder.load(clip)
     dior = DiorEncoder.load(lvlm, force=True)
     speaker = Speaker(dior)
@@ -169,19 +190,21 @@ def compare(
     drawn = [render(scene, SIZE) for scene in edits.scenes]
     progress("embedding them")
     base = dual.encode_images(drawn)
-    states = dior.encode(drawn, [Condition.parse(name) for name in FACTORS])
-    progress("writing their captions")
-    started = time.perf_counter()
-    said = speaker.say(drawn, _describe(speaker))
-    captions = dual.encode_texts(said)
-    captions_seconds = time.perf_counter() - started
     asked = _Asked(edits, drawn, base)
+    captions, captions_seconds = base, 0.0
+    if not only or WEIGHS_CAPTIONS in only:
+        progress("writing their captions")
+        started = time.perf_counter()
+        captions = dual.encode_texts(speaker.say(drawn, _describe(speaker)))
+        captions_seconds = time.perf_counter() - started
     rows = [_chance(asked)]
-    for name in COMPOSERS:
+    for name in only or COMPOSERS:
         progress(f"composing by {name}")
         rows.append(_composed(name, asked, tools, captions, (weights or {}).get(name, {})))
-    progress("composing by dior")
-    rows += _by_conditions(asked, dior, states, dual)
+    if not only:
+        progress("composing by dior")
+        states = dior.encode(drawn, [Condition.parse(name) for name in FACTORS])
+        rows += _by_conditions(asked, dior, states, dual)
     right = float(np.mean([len(query.relevant) for query in edits.queries]))
     return Comparison(tuple(rows), edits.factors, pictures, right, captions_seconds)
 
@@ -219,6 +242,12 @@ PAIRS = (
     ("dior-split", "sum"),
     ("dior-split -c", "sum"),
     ("text -c", "sum"),
+    ("searle", "image"),
+    ("searle", "text"),
+    ("searle", "sum"),
+    ("searle-oti", "searle"),
+    ("pic2word", "searle"),
+    ("lincir", "searle"),
 )
 
 
@@ -270,6 +299,9 @@ def _composed(
 ) -> Row:
     started = time.perf_counter()
     found = []
+    if name == OPTIMISED:
+        # All at once, which gives each the word that it would get alone.
+        tools.inversion().optimise(asked.base[asked.numbers])
     for query, number in zip(asked.edits.queries, asked.numbers, strict=True):
         change = Modification(query.text, name, weights=weights)
         question = Asked(change, asked.base[number], partial(asked.drawn.__getitem__, number))

@@ -122,6 +122,11 @@ class DualEncoder:
         return self._dimension
 
     @property
+    def towers(self) -> Towers:
+        """The model's two halves."""
+        return self._towers
+
+    @property
     def device(self) -> torch.device:
         """Where it runs."""
         device: torch.device = next(self._towers.model.parameters()).device
@@ -235,16 +240,44 @@ class _TransformersTowers:
         return given
 
     def tokens(self, texts: Sequence[str]) -> Given:
+        return self._wanted(self._tokenized(texts))
+
+    def marked(self, texts: Sequence[tuple[str, str]]) -> tuple[Given, torch.Tensor]:
+        """Texts with one word more, of one token, between their halves.
+
+        Returns:
+            Their tokens, and int64 [texts], the number of that word's token; -1 where it is cut
+            off.
+        """
+        whole, starts = [], []
+        for before, after in texts:
+            # A lone letter is one token to all tokenizers; joined to another it might not be.
+            before += " " if before[-1:].isalnum() else ""
+            after = f" {after}" if after[:1].isalnum() else after
+            whole.append(f"{before}x{after}")
+            # What is put in small letters may get longer.
+            starts.append(len(before.lower() if self._siglip else before))
+        given = self._tokenized(whole)
+        places = [given.char_to_token(row, at) for row, at in enumerate(starts)]
+        return self._wanted(given), torch.tensor([-1 if at is None else at for at in places])
+
+    @property
+    def marks(self) -> bool:
+        """Whether :meth:`marked` can tell where a word went."""
+        return bool(self._tokenizer.is_fast)
+
+    def _tokenized(self, texts: Sequence[str]) -> Any:
         # SigLIP was trained on texts in small letters, filled up on the right, and unmasked.
-        read = [text.lower() for text in texts] if self._siglip else list(texts)
-        given = self._tokenizer(
-            read,
+        return self._tokenizer(
+            [text.lower() for text in texts] if self._siglip else list(texts),
             padding="max_length" if self._siglip else True,
             padding_side="right" if self._siglip else None,
             truncation=True,
             max_length=self._longest,
             return_tensors="pt",
         )
+
+    def _wanted(self, given: Any) -> Given:
         unwanted = {"attention_mask"} if self._siglip else set()
         return {name: value for name, value in given.items() if name not in unwanted}
 

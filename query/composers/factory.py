@@ -9,6 +9,7 @@ from types import MappingProxyType
 from indexes.errors import ModelError, UsageError
 from query.composers.arithmetic import ARITHMETIC, with_objects
 from query.composers.base import Asked, Composed, Composer, Tools
+from query.composers.inversion import INVERSION
 from query.composers.language import LANGUAGE
 from query.question import shortened
 
@@ -22,7 +23,7 @@ OF_CONDITIONS: Mapping[str, str] = MappingProxyType(
 
 #: Name to what makes the composer. A new one needs no more than an entry here.
 COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType(
-    {made.name: made for made in (*ARITHMETIC, *LANGUAGE)}
+    {made.name: made for made in (*ARITHMETIC, *LANGUAGE, *INVERSION)}
 )
 
 

@@ -21,6 +21,7 @@ from query.composers.base import Modification, Understood
 from query.composers.dior import read_changed, spoken_of
 from query.composers.endpoint import Endpoint
 from query.composers.factory import OF_CONDITIONS, check_composer, compose
+from query.composers.inversion import PICTURE
 from query.composers.tools import GalleryTools, Parts, captions_of, speaker_of, writer_of
 from query.composers.verifying import verified
 from query.examples import Example, Examples
@@ -317,7 +318,8 @@ class ComposedSearch:
     def _target(self, understood: Understood) -> str:
         """What the pictures looked for show, written now if the composer needed no caption."""
         target = understood.target
-        if target and target != understood.modification:
+        # No model that looks at hits knows the word that stands for the picture.
+        if target and target != understood.modification and PICTURE not in target:
             return target
         writer = writer_of(self._parts, self._change)
         return writer.changed(self._image(), understood.modification).text

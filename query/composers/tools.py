@@ -23,6 +23,7 @@ from query.filters import Filters
 from query.serving import Servings
 
 if TYPE_CHECKING:
+    from ingest.encoders.inversion import Inversion
     from ingest.encoders.speaker import Speaker
 
 #: The LVLM of a gallery that has none, where one is needed and none is named.
@@ -88,6 +89,15 @@ class GalleryTools:
         from ingest.encoders.clip import ClipEncoder
 
         return self._encoder.dual.cut(text) if isinstance(self._encoder, ClipEncoder) else text
+
+    def inversion(self) -> Inversion:
+        """See :class:`query.composers.inversion.InversionTools`."""
+        from ingest.encoders.clip import ClipEncoder
+        from ingest.encoders.inversion import Inversion
+
+        if not isinstance(self._encoder, ClipEncoder):
+            raise ModelError(f"{self._base.spec.model} reads no texts; choose another --composer.")
+        return Inversion.of(self._encoder.dual)
 
 
 def captions_of(gallery: Gallery, base: Maker) -> Maker | None:

@@ -1,0 +1,178 @@
+"""Pictures as words: whether the word alone finds its picture, and what a question costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.world.factors import sample_scenes
+from eval.world.render import render
+from indexes.vectors import Vectors
+from ingest.encoders.dual import DualEncoder
+from ingest.encoders.inversion import OPTIMISED, Inversion
+from ingest.encoders.inversion_networks import NETWORKS
+from ingest.encoders.oti import invert
+from ingest.encoders.pseudo_words import PLACE
+
+#: Side of the pictures in pixels; the networks were trained on smaller ones.
+SIZE = 160
+
+#: What is asked for while the time is taken.
+CHANGE = "the same in green"
+
+#: Stands in the sentence of a plain query in the picture's place.
+_WORD = "heart"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of one composer.
+
+    Attributes:
+        composer: its name.
+        first: share of the pictures that the sentence with their word alone finds first.
+        ten: share that it finds among the first ten.
+        cosine: of that sentence with the picture, in the mean.
+        length: of the words, in the mean; a word of the model has ``own_length``.
+        own_length: of the model's own words, in the mean.
+        loss_first: of the optimisation, in the mean of its first ten steps; ``None`` of networks.
+        loss_last: of its last ten.
+        query_ms: a question with the word of a picture, in the median.
+        text_ms: a plain text query with a word in its place, in the median.
+        ratio: median of the quotients of neighbouring questions.
+    """
+
+    composer: str
+    first: float
+    ten: float
+    cosine: float
+    length: float
+    own_length: float
+    loss_first: float | None
+    loss_last: float | None
+    query_ms: float
+    text_ms: float
+    ratio: float
+
+
+def measure(
+    clip: str,
+    pictures: int,
+    seed: int,
+    rounds: int,
+    composers: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Found]:
+    """Measure on rendered pictures that no network was trained on.
+
+    Args:
+        clip: a dual encoder's name.
+        pictures: how many.
+        seed: of them; not that of a school.
+        rounds: questions and plain text queries, in turn, that are timed.
+        composers: those that are measured; all by default.
+        progress: told what comes next.
+
+    Raises:
+        ModelError: if the model or a network cannot be had.
+    """
+    dual = DualEncoder.load(clip)
+    inversion = Inversion.of(dual)
+    names = list(composers or (OPTIMISED, *NETWORKS))
+    progress(f"rendering {pictures} pictures")
+    drawn = [render(scene, SIZE) for scene in sample_scenes(pictures, seed)]
+    base = dual.encode_images(drawn)
+    own = float(inversion.words.embeddings(inversion.phrases.concepts).norm(dim=-1).mean())
+    found = []
+    for name in names:
+        progress(f"measuring {name}")
+        losses = None
+        if name == OPTIMISED:
+            made = invert(inversion.words, inversion.phrases, base)
+            tokens, losses = made.tokens, made.losses
+        else:
+            tokens = inversion.tokens(name, base)
+        cosines = inversion.read(inversion.alone(name), tokens) @ base.T
+        better = (cosines > np.diag(cosines)[:, None]).sum(1)
+        # The word of searle-oti is kept once it was found, as a picture's vector is.
+        query, text = _timed(inversion, dual, base, name, tokens, rounds)
+        found.append(
+            Found(
+                name,
+                float(np.mean(better == 0)),
+                float(np.mean(better < 10)),
+                float(np.diag(cosines).mean()),
+                float(np.linalg.norm(tokens, axis=1).mean()),
+                own,
+                None if losses is None else float(losses[:10].mean()),
+                None if losses is None else float(losses[-10:].mean()),
+                1000 * float(np.median(query)),
+                1000 * float(np.median(text)),
+                float(np.median(np.array(query) / np.array(text))),
+            )
+        )
+    return found
+
+
+def _timed(
+    inversion: Inversion,
+    dual: DualEncoder,
+    base: Vectors,
+    name: str,
+    tokens: Vectors,
+    rounds: int,
+) -> tuple[list[float], list[float]]:
+    """Seconds of questions and of plain text queries, in turn, after a few of each unmeasured."""
+    sentence = inversion.text(name, CHANGE)
+    plain = sentence.replace(PLACE, _WORD)
+
+    def ask(number: int) -> None:
+        seen = base[number % len(base)][None]
+        kept = tokens[number % len(base)][None]
+        token = kept if name == OPTIMISED else inversion.tokens(name, seen)
+        (base @ inversion.read(sentence, token)[0]).argmax()
+
+    def read(number: int) -> None:
+        (base @ dual.encode_texts([plain])[0]).argmax()
+
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(-5, rounds):
+        both = list(zip(times, (ask, read), strict=True))
+        # Which of them comes first shall not matter.
+        for kept, work in both if number % 2 else both[::-1]:
+            started = time.perf_counter()
+            work(number)
+            if number >= 0:
+                kept.append(time.perf_counter() - started)
+    return times
+
+
+#: Columns of the table: a heading and how a figure is written.
+_COLUMNS: tuple[tuple[str, Callable[[Found], str]], ...] = (
+    ("composer", lambda one: one.composer),
+    ("itself first", lambda one: f"{one.first:.3f}"),
+    ("in ten", lambda one: f"{one.ten:.3f}"),
+    ("cosine", lambda one: f"{one.cosine:.3f}"),
+    ("length", lambda one: f"{one.length:.2f}"),
+    ("loss, first steps", lambda one: "" if one.loss_first is None else f"{one.loss_first:.3f}"),
+    ("loss, last", lambda one: "" if one.loss_last is None else f"{one.loss_last:.3f}"),
+    ("query, ms", lambda one: f"{one.query_ms:.2f}"),
+    ("text, ms", lambda one: f"{one.text_ms:.2f}"),
+    ("ratio", lambda one: f"{one.ratio:.2f}"),
+)
+
+
+def table(found: Sequence[Found]) -> list[list[str]]:
+    """Headings, and a row for each composer."""
+    head = [heading for heading, _ in _COLUMNS]
+    return [head, *([write(one) for _, write in _COLUMNS] for one in found)]
+
+
+def as_markdown(found: Sequence[Found]) -> str:
+    """The table of docs/compose.md."""
+    head, *rows = table(found)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
