@@ -257,13 +257,11 @@ class Engine:
             # A picture of the gallery that is asked with is embedded along with its likes.
             keys = [e.key for e in examples if e.in_gallery]
 
-            def again(best: Sequence[str]) -> Ranking | None:
-                table = second.table(keys, best, self.progress)
-                if table is None:
-                    return None
-                other = self._examples(reader, question, [Opened(second.serving, table)])
-                return Single(table, np.stack([e.vectors[0] for e in other]), question.combine)
+            def asked_with(table: Opened) -> NDArray[np.float32]:
+                others = self._examples(reader, question, [table])
+                return np.stack([other.vectors[0] for other in others])
 
+            again = second.rankings(keys, asked_with, question.combine, self.progress)
             pairs = zip(opened[1:], vectors, strict=True)
             more = [Single(other.table, own, question.combine) for other, own in pairs]
             candidates = Fused([ranking, *more])

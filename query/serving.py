@@ -329,7 +329,8 @@ class Servings:
 
     def _statistics_of(self, table: VectorTable) -> Statistics:
         known = self._statistics.get(table.table)
-        if known is None:
+        # A partial table grows while it is searched.
+        if known is None or table.partial:
             known = self._gallery.statistics(table)
             if known is None:
                 needed = self._geometry not in ("raw", RESIDUAL)
