@@ -31,7 +31,7 @@ from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
 from query.ranking import Ranking, Several, Single
 from query.reranking import Reranked
-from query.second import reranker, second_of
+from query.second import Second, reranker, second_of
 from query.serving import Opened, Serving, Servings
 
 
@@ -43,6 +43,7 @@ class Engine:
         method: by which conditions are answered unless a question names others, or ``None``.
         encoders: those that were needed so far.
         progress: told how far the embedding of hits is that are ranked again.
+        second: makes what embeds them; measurements put something else in its place.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Engine:
         self.gallery = gallery
         self.method = method
         self.progress: Callable[[Progress], None] = lambda state: None
+        self.second: Callable[..., Second] = Second
         self.encoders = Encoders(load)
         self._gone = gone
         self._index = index
@@ -230,9 +232,8 @@ class Engine:
         notes = _of_tables([one.serving for one in opened])
         second = None
         if question.rerank or question.fill:
-            second, why = second_of(
-                self.gallery, self._servings, self.encoders, self._paths, question, asked
-            )
+            here = self.gallery, self._servings, self.encoders, self._paths
+            second, why = second_of(*here, question, asked, self.second)
             notes += [why] if why else []
         if second is not None and question.rerank:
             others = self._servings.beside(opened[0].serving)

@@ -75,8 +75,9 @@ def second_of(
     paths: Paths,
     question: Question,
     asked: Sequence[Sequence[Asked]],
+    make: Callable[..., Second],
 ) -> tuple[Second | None, str]:
-    """What ranks the best of a view again, or why nothing does."""
+    """What ranks the best of a view again, or why nothing does; ``make`` makes it."""
     served = asked[0][0].serving
     if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
         return None, "Nothing was re-ranked: that is for one condition alone, answered by a view."
@@ -93,7 +94,7 @@ def second_of(
     refused = refusal(found[0], condition)
     if refused:
         return None, f"Nothing was re-ranked: {refused}"
-    return Second(gallery, servings, *found, condition, encoders.of, paths), ""
+    return make(gallery, servings, *found, condition, encoders.of, paths), ""
 
 
 class Second:
@@ -178,7 +179,7 @@ class Second:
                 done = max(0, len(best) - state.total + state.done)
                 progress(replace(state, done=done, total=total))
 
-            table = self._table(list(dict.fromkeys([*asked, *best])), tell)
+            table = self.table(list(dict.fromkeys([*asked, *best])), tell)
             if table is None:
                 return None
             if any(table.row(key) is None for key in asked):
@@ -191,9 +192,20 @@ class Second:
 
         return ranking
 
-    def _table(
-        self, wanted: Sequence[str], progress: Callable[[Progress], None]
+    def table(
+        self,
+        wanted: Sequence[str],
+        progress: Callable[[Progress], None] = lambda state: None,
     ) -> OpenTable | None:
+        """A table that has as many of some pictures as can be had, and those embedded before.
+
+        Args:
+            wanted: keys of pictures.
+            progress: told how far embedding is.
+
+        Returns:
+            ``None`` if it cannot be had; :attr:`notes` tells why.
+        """
         # What could not be embedded once is not tried again for the same answer.
         fresh = [key for key in wanted if key not in self._tried]
         self._tried.update(fresh)
