@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Unpack
@@ -273,15 +274,15 @@ class Engine:
             words = opened[0].table
             allowed = self._filters.allowed(words, question.where, question.exclude_same, known)
         query = query_of(question, asked, examples)
-        hits = Answer(self, question, ranking, allowed).hits(query, tuple(notes))
+        with closing(second) if second is not None else nullcontext():
+            hits = Answer(self, question, ranking, allowed).hits(query, tuple(notes))
         if second is None:
             return hits
         if question.fill:
             second.fill()
-        if reranked is None:
-            return replace(hits, notes=(*hits.notes, *second.notes))
-        by = f"{second.serving.method}:{second.serving.model}" if reranked.reranked else ""
-        query = replace(query, reranked=reranked.reranked, reranked_by=by)
+        if reranked is not None and reranked.reranked:
+            by = f"{second.serving.method}:{second.serving.model}"
+            query = replace(query, reranked=reranked.reranked, reranked_by=by)
         return replace(hits, query=query, notes=(*hits.notes, *second.notes))
 
     @cached_property

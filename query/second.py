@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models import find, name_of
 from ingest.makers import makers
 from ingest.pipeline import Progress
-from ingest.some import embed_some, mark_for_filling
+from ingest.some import Some, embed_some, mark_for_filling
 from ingest.unkept import embed_unkept
 from query.answer import Asked
 from query.encoders import Encoders
@@ -133,6 +134,9 @@ class Second:
         self.serving = Serving(table, table)
         self._notes: list[str] = []
         self._tried: set[str] = set()
+        self._some: Some | None = None
+        self._there: VectorColumn | None = None
+        self._closing = ExitStack()
         self._unkept: VectorColumn | None = None
         self._why = ""
         self._gallery = gallery
@@ -182,6 +186,8 @@ class Second:
             table = self.table(list(dict.fromkeys([*asked, *best])), tell)
             if table is None:
                 return None
+            if len(best) >= total:
+                table = self.settled(table)
             if any(table.row(key) is None for key in asked):
                 self._notes.append(
                     f"Nothing was re-ranked: {self.serving.model} could not embed what was asked "
@@ -212,10 +218,10 @@ class Second:
         try:
             if self._unkept is None:
                 try:
-                    args = self._gallery, self._spec, self._condition, fresh, self._load, progress
-                    embed_some(*args)
-                    return self._servings.opener(self.serving).open("exact")
+                    return self._written(fresh, progress)
                 except GalleryError as error:
+                    if self._some is not None:
+                        self._unkept = self._some.column()
                     why = "another process is writing to it."
                     self._why = why if isinstance(error, GalleryLocked) else str(error)
             return self._in_memory(fresh, progress)
@@ -223,13 +229,47 @@ class Second:
             self._notes.append(f"Nothing was re-ranked: {error}")
             return None
 
+    def _written(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
+        """The gallery's table, and what was embedded since and is stored when all is done."""
+        if self._some is None:
+            some = Some(self._gallery, self._spec, self._condition, self._load)
+            self._some = self._closing.enter_context(some)
+            self._there = self._stored()
+        self._some.embed(keys, progress)
+        if self._servings.geometry != "raw":
+            # How vectors are compared hangs on all there are.
+            self._some.settle()
+            return self._servings.opener(self.serving).open("exact")
+        entry = self.serving.table
+        return OpenTable(entry, _joined(self._there, self._some.column(), entry.dimension), "exact")
+
+    def _stored(self) -> VectorColumn | None:
+        """What the gallery has, as it is compared; ``None`` if it has no such table."""
+        if all(t.table != self.serving.table.table for t in self._gallery.conditions()):
+            return None
+        return self._servings.opener(self.serving).open("exact").column
+
+    def settled(self, table: OpenTable) -> OpenTable:
+        """The last of an answer's tables when all is stored, as a later search finds it."""
+        if self._some is None or not self.close():
+            return table
+        return self._servings.opener(self.serving).open("exact")
+
+    def close(self) -> bool:
+        """Store what was embedded and let others write; whether it could be stored."""
+        some, self._some = self._some, None
+        try:
+            self._closing.close()
+        except GalleryError as error:
+            self._unkept = some.column() if some is not None else None
+            self._why = str(error)
+            return False
+        return True
+
     def _in_memory(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
         """The same where the gallery cannot be written to now: nothing is kept."""
         entry = self.serving.table
-        declared = [t for t in self._gallery.conditions() if t.table == entry.table]
-        there: VectorColumn | None = None
-        if declared:
-            there = self._servings.opener(self.serving).open("exact").column
+        there = self._stored()
         known = set(there.keys) if there is not None else set()
         missing = [key for key in keys if key not in known]
         if missing:
