@@ -25,14 +25,15 @@ import numpy as np
 import pyarrow as pa
 
 from indexes.columns import vector_column
+from indexes.database import Database
 from indexes.errors import (
     GalleryError,
-    GalleryLocked,
     GalleryMismatch,
     GalleryMissing,
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
+from indexes.locking import locked
 from indexes.paths import Paths
 from indexes.records import (
     FILES,
@@ -49,7 +50,7 @@ from indexes.records import (
     stored_path,
     unescaped,
 )
-from indexes.tables import Database, Table
+from indexes.tables import Table
 from indexes.vectors import Vectors, unit
 from indexes.writer import COPY, Writer, manifest_row, write_copy
 
@@ -186,10 +187,10 @@ class Gallery:
         try:
             rows = self._database.open("manifest").read().to_pylist()
         except GalleryError:
-            # After a power cut its newest state may be one that nobody was told of, and empty.
-            with suppress(GalleryError), self.lock():
-                self._database.settle("manifest")
-            rows = self._database.open("manifest").read().to_pylist()
+            if (self.path / "manifest.lance").is_dir():
+                raise
+            # Power was lost while it was made, and it was set aside just now.
+            return {}
         try:
             return {row["key"]: json.loads(row["value"]) for row in rows}
         except ValueError as error:
@@ -334,25 +335,8 @@ class Gallery:
             GalleryLocked: if another process holds it.
             GalleryError: if the gallery cannot be written to.
         """
-        import filelock
-
-        lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise GalleryLocked(
-                f"Another process is writing to the gallery at {self.path}; wait for it to "
-                "end, searching is possible meanwhile."
-            ) from error
-        except OSError as error:
-            raise GalleryError(
-                f"The gallery at {self.path} cannot be written to "
-                f"({(error.strerror or str(error)).lower()}); it can be searched all the same."
-            ) from error
-        try:
+        with locked(self.path):
             yield
-        finally:
-            lock.release()
 
 
 def _refuse_lost_manifest(path: Path) -> None:

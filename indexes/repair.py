@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping
 
+from indexes.database import Database
 from indexes.errors import GalleryError
 from indexes.gallery import Gallery
-from indexes.ledger import Ledger
 from indexes.records import (
     FILES,
     IMAGES,
@@ -22,7 +22,6 @@ from indexes.records import (
     titles,
     vector_schema,
 )
-from indexes.tables import Database
 from indexes.verify import (
     OPTIONAL_TABLES,
     OWN_TABLES,
@@ -137,7 +136,7 @@ def _repair_table(
     if state is None:
         if folder.is_dir():
             database.set_aside(name, folder)
-        Ledger(database.folder / "checksums" / f"{name}.txt", folder).drop_all()
+        database.ledger(name).drop_all()
         database.ensure(name, schema)
         done.steps.append(f"The {title} could not be read at all and was begun anew.")
         return
@@ -156,7 +155,7 @@ def _repair_table(
         done.steps.append(
             f"{len(state.bad_rows)} damaged rows of {title} were dropped.{again if partial else ''}"
         )
-    ledger = Ledger(database.folder / "checksums" / f"{name}.txt", folder)
+    ledger = database.ledger(name)
     if state.bad_files or ledger.broken_lines:
         # What is left was read whole; from now on it counts as it is.
         ledger.drop(state.bad_files)

@@ -16,7 +16,6 @@ from typing import Any, Iterable, Iterator
 import pyarrow as pa
 
 from indexes.errors import GalleryError
-from indexes.lance import lancedb
 from indexes.ledger import Ledger
 
 #: Commits after which a table's small files are merged into larger ones.
@@ -42,14 +41,14 @@ _ROWS = 8192
 
 
 @contextmanager
-def _told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
+def told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
     """Turn what Lance and the disk raise into one sentence."""
     try:
         yield
     except Exception as error:
         reading = doing != "Cannot write to"
         # Damaged data shows as a wrong value anywhere between the file and Arrow.
-        if not (_of_lance(error) or (reading and isinstance(error, ValueError))):
+        if not (of_lance(error) or (reading and isinstance(error, ValueError))):
             raise
         text = str(error) or type(error).__name__
         reason = "the disk is full" if "No space left" in text else text.splitlines()[0][:200]
@@ -64,7 +63,7 @@ def _told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
         ) from error
 
 
-def _of_lance(error: Exception) -> bool:
+def of_lance(error: Exception) -> bool:
     """Whether an error is of the tables or the disk; a panic's class cannot be imported."""
     return isinstance(error, (RuntimeError, OSError)) or type(error).__name__ == "RustPanic"
 
@@ -88,7 +87,7 @@ class Table:
         Raises:
             GalleryError: if the newest manifest is damaged.
         """
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             return self._table.schema
 
     @property
@@ -98,7 +97,7 @@ class Table:
         return int(self._table.version)
 
     def __len__(self) -> int:
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             return int(self._table.count_rows())
 
     @property
@@ -119,13 +118,13 @@ class Table:
         Raises:
             GalleryError: if the table cannot be read.
         """
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             self._table.checkout_latest()
             version = int(self._table.version)
             self._table.checkout(version)
             self._frozen = True
             for path in (self.folder / "_versions").glob("*.manifest"):
-                if _version(path) == version:
+                if manifest_version(path) == version:
                     return hashlib.sha256(path.read_bytes()).hexdigest()
             raise FileNotFoundError(f"version {version} has no manifest")
 
@@ -143,7 +142,7 @@ class Table:
         Raises:
             GalleryError: if a file of the table is damaged so that it cannot be read.
         """
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             self._catch_up()
             query = self._table.search().with_row_id(numbered)
             if columns is not None:
@@ -159,14 +158,14 @@ class Table:
         Raises:
             GalleryError: as for :meth:`read`.
         """
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             self._catch_up()
             query = self._table.search().select(list(columns))
             yield from query.to_batches(batch_size=rows)
 
     def some(self, numbers: list[int], columns: Iterable[str]) -> pa.Table:
         """The rows of these ``_rowid``, in no particular order, of a frozen table."""
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             rows = self._table.take_row_ids(numbers).select(list(columns)).to_arrow()
             rows.validate(full=True)
             return rows
@@ -185,7 +184,7 @@ class Table:
             GalleryError: if these rows cannot be read.
         """
         names = [*(self.schema.names if columns is None else columns), "_rowid"]
-        with _told(self.folder, "Cannot read"):
+        with told(self.folder, "Cannot read"):
             query = self._table.search().with_row_id(True).select(names)
             rows = query.limit(count).offset(start).to_arrow()
             rows.validate(full=True)
@@ -208,7 +207,7 @@ class Table:
         key = self.schema.names[0]
         if len(set(rows.column(key).to_pylist())) != rows.num_rows:
             raise ValueError(f"repeated keys in one commit to table {self.name}")
-        with _told(self.folder):
+        with told(self.folder):
             self._commit(key, rows)
             self.ledger.enter_new()
         self._commits += 1
@@ -229,7 +228,7 @@ class Table:
         """Give the table the columns of a schema it lacks, empty; durable when it returns."""
         missing = [field for field in schema if field.name not in self.schema.names]
         if missing:
-            with _told(self.folder):
+            with told(self.folder):
                 self._table.add_columns(missing)
                 self.ledger.enter_new()
 
@@ -241,7 +240,7 @@ class Table:
         """
         quoted = ["'" + key.replace("'", "''") + "'" for key in keys]
         name = self.schema.names[0]
-        with _told(self.folder):
+        with told(self.folder):
             for start in range(0, len(quoted), _KEYS_AT_ONCE):
                 part = ", ".join(quoted[start : start + _KEYS_AT_ONCE])
                 self._table.delete(f"{name} IN ({part})")
@@ -254,7 +253,7 @@ class Table:
             GalleryError: if the disk is full or the folder cannot be written.
         """
         listed = [str(number) for number in numbers]
-        with _told(self.folder):
+        with told(self.folder):
             # One statement, since the numbers hold for one version only.
             if listed:
                 self._table.delete(f"_rowid IN ({', '.join(listed)})")
@@ -287,7 +286,7 @@ class Table:
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        with _told(self.folder):
+        with told(self.folder):
             keep = timedelta(seconds=RETENTION_SECONDS)
             self._table.optimize(cleanup_older_than=keep, delete_unverified=True)
             for path in self.folder.rglob("*.tmp*"):
@@ -298,107 +297,7 @@ class Table:
         self._commits = 0
 
 
-class Database:
-    """A folder of Lance tables."""
-
-    def __init__(self, folder: Path):
-
-        self.folder = folder
-        self._connection = lancedb().connect(str(folder))
-
-    def names(self) -> set[str]:
-        """The tables there are."""
-        names: set[str] = set()
-        token: str | None = None
-        while True:
-            page = self._connection.list_tables(page_token=token)
-            names.update(page.tables)
-            token = page.page_token
-            if not token:
-                return names
-
-    def open(self, name: str) -> Table:
-        """Open a table that exists.
-
-        A newest manifest of no length is what a power cut leaves of a commit that nobody was told
-        of, since one that was acknowledged is synced; it is set aside.
-
-        Raises:
-            GalleryError: if Lance cannot read it.
-        """
-        try:
-            return Table(self._connection, self.folder, name)
-        except Exception as error:
-            if not (_of_lance(error) or isinstance(error, ValueError)):
-                raise
-            empty = [path for path in self.manifests(name) if path.stat().st_size == 0]
-            if empty:
-                for path in empty:
-                    self.set_aside(name, path)
-                return self.open(name)
-            raise GalleryError(
-                f"Table {name} in {self.folder} cannot be opened "
-                f"({str(error).splitlines()[0][:200]}); `cies repair` steps back to its last "
-                "whole state, and the next ingest adds what is then missing."
-            ) from error
-
-    def manifests(self, name: str) -> list[Path]:
-        """A table's manifests, one a version, the newest first."""
-        found = (self.folder / f"{name}.lance" / "_versions").glob("*.manifest")
-        return sorted(found, key=lambda path: -_version(path))
-
-    def set_aside(self, name: str, path: Path) -> Path:
-        """Move a file of a table, or a whole one, into ``quarantine``; returns where it is now."""
-        aside = self.folder / "quarantine" / name
-        aside.mkdir(parents=True, exist_ok=True)
-        target = aside / path.name
-        number = 1
-        while target.exists():
-            number += 1
-            target = aside / f"{path.name}.{number}"
-        return path.replace(target)
-
-    def settle(self, name: str) -> None:
-        """Make a table ready for its writer, whatever became of the last one.
-
-        Files that are not in the ledger are of commits nobody was told of. If one of them is
-        empty, power was lost before it reached the disk: those commits are set aside, and the
-        next ingest makes them anew. Otherwise they are whole, and are synced now.
-
-        Raises:
-            GalleryError: if the folder cannot be written.
-        """
-        folder = self.folder / f"{name}.lance"
-        with _told(folder):
-            ledger = Ledger(self.folder / "checksums" / f"{name}.txt", folder)
-            unknown = ledger.unknown()
-            if any((folder / file).stat().st_size == 0 for file in unknown):
-                known = {file for file in ledger.entries if file.startswith("_versions/")}
-                for path in self.manifests(name):
-                    if known and path.relative_to(folder).as_posix() not in known:
-                        self.set_aside(name, path)
-                for file in unknown:
-                    path = folder / file
-                    if path.exists() and path.stat().st_size == 0:
-                        self.set_aside(name, path)
-            ledger.enter_new()
-
-    def ensure(self, name: str, schema: pa.Schema) -> Table:
-        """Open a table, made empty first if it is not there.
-
-        Raises:
-            GalleryError: if the disk is full or the folder cannot be written.
-        """
-        if name not in self.names():
-            with _told(self.folder):
-                self._connection.create_table(name, schema=schema)
-                Ledger(
-                    self.folder / "checksums" / f"{name}.txt", self.folder / f"{name}.lance"
-                ).enter_new()
-        return self.open(name)
-
-
-def _version(manifest: Path) -> int:
+def manifest_version(manifest: Path) -> int:
     """The version a manifest describes; old and new ways of naming are told apart by size."""
     number = int(manifest.stem) if manifest.stem.isdigit() else 0
     return _NEWEST - number if number > _NEWEST // 2 else number

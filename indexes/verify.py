@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from indexes.caches import damaged_caches
+from indexes.database import Database
 from indexes.errors import GalleryError, GalleryMissing
-from indexes.ledger import Ledger
 from indexes.records import VectorTable, titles
-from indexes.tables import Database, Table
+from indexes.tables import Table
 from indexes.vectors import checksums, vector_checksums
 
 #: The tables every gallery has, beside one a condition.
@@ -99,8 +99,7 @@ def look_at(
         progress: told the table, the rows looked at, and how many there are.
     """
     state = TableState(name)
-    folder = database.folder / f"{name}.lance"
-    state.bad_files = Ledger(database.folder / "checksums" / f"{name}.txt", folder).damaged()
+    state.bad_files = database.ledger(name).damaged()
     empty = [path.name for path in database.manifests(name) if path.stat().st_size == 0]
     if empty:
         state.opens, state.reason = False, f"{empty[0]} is empty"

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from indexes.database import Database
 from indexes.errors import GalleryError
 from indexes.geometry import Statistics
 from indexes.ledger import sync
@@ -26,7 +27,7 @@ from indexes.records import (
     completed,
     vector_schema,
 )
-from indexes.tables import Database, Table
+from indexes.tables import Table
 from indexes.vectors import Vectors, checksums
 
 #: A copy of the manifest, from which ``cies repair`` makes it anew if it is lost.

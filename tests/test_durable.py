@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,10 +20,8 @@ from test_ingest import fill, keys, paint
 
 from indexes.errors import CiesError, GalleryError
 from indexes.gallery import Gallery
-from indexes.records import FILES, IMAGES, MANIFEST, STATISTICS
-from indexes.tables import Database
 from indexes.verify import verify
-from indexes.writer import COPY, manifest_row
+from indexes.writer import COPY
 from ingest.commit import commit
 from ingest.encoders.base import Reading
 from ingest.images import read_bytes
@@ -351,27 +348,3 @@ def test_interrupts_keep_the_work(number: int, folder: Path, tmp_path: Path) -> 
     have = len(keys(gallery)[0])
     fill(gallery, folder, "", encoder)
     assert encoder.pictures == 30 - have
-
-
-@pytest.mark.parametrize("making", [True, False])
-def test_power_lost_while_the_manifest_was_written(tmp_path: Path, making: bool) -> None:
-    """What reached the disk is a new state's name, and nothing of its rows."""
-    place = tmp_path / "gallery"
-    if making:
-        place.mkdir()
-        database = Database(place)
-        for name, schema in (("files", FILES), ("images", IMAGES), ("statistics", STATISTICS)):
-            database.ensure(name, schema)
-        database.ensure("manifest", MANIFEST)
-    else:
-        Gallery.create(place)
-    data = place / "manifest.lance" / "data"
-    before = set(data.glob("*"))
-    lancedb.connect(str(place)).open_table("manifest").add(manifest_row("gallery", {"format": 9}))
-    fresh = set(data.glob("*")) - before
-    assert fresh
-    for path in fresh:
-        path.write_bytes(b"")
-    gallery = Gallery.create(place) if making else Gallery.open(place)
-    assert gallery.geometry == "raw" and gallery.conditions() == []
-    assert [found.text for found in verify(place, COPY) if found.damage] == []

@@ -13,9 +13,9 @@ from kinds import fill, png, put
 from test_incremental import engine, gone, versions
 
 from indexes.attributes import attributes
+from indexes.database import Database
 from indexes.gallery import Gallery
 from indexes.records import STATISTICS, vector_schema
-from indexes.tables import Database
 from ingest.prune import find_gone
 
 

@@ -256,8 +256,8 @@ def test_impossible_conditions(text: str) -> None:
 
 
 def test_a_gallery_interrupted_in_the_making_is_finished(tmp_path: Path) -> None:
+    from indexes.database import Database
     from indexes.records import FILES, MANIFEST
-    from indexes.tables import Database
 
     (tmp_path / "half").mkdir()
     database = Database(tmp_path / "half")

@@ -33,9 +33,10 @@ class Life(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="cies-life-"))
+        self.base = Path(tempfile.mkdtemp(prefix="cies-life-"))
+        self.root = self.base / "0"
         self.folder = self.root / "in"
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
         self.place = self.root / "gallery"
         self.gallery = Gallery.create(self.place)
         self.conditions: list[str] = []
@@ -127,7 +128,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def move_all(self) -> None:
         """Gallery and pictures move to another place together."""
-        root = Path(tempfile.mkdtemp(prefix="cies-life-")) / "elsewhere"
+        root = self.base / str(int(self.root.name) + 1)
         shutil.move(self.root, root)
         self.root, self.folder, self.place = root, root / "in", root / "gallery"
         self.gallery = Gallery.open(self.place)
@@ -161,7 +162,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "place"):
             assert [f.text for f in verify(self.place, COPY) if f.damage] == []
-            shutil.rmtree(self.root, ignore_errors=True)
+            shutil.rmtree(self.base, ignore_errors=True)
 
 
 def test_a_life(soak: bool) -> None:

@@ -85,21 +85,22 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
             process.stdin.flush()
             process.stdout.readline()
             process.stdout.readline()
-            # Several cuts a run, each seen through another copy.
-            for _ in range(4):
-                time.sleep(float(random.uniform(0.1, 1.0)))
+            # Several cuts a run, each seen through another copy, wherever the machine has got to by
+            # then; the first often before anything is acknowledged.
+            for count in (0, *sorted(random.integers(1, 1900, 4).tolist())):
+                while len(lines(log)) < count and process.poll() is None:
+                    time.sleep(0.01)
+                time.sleep(float(random.uniform(0.0, 0.2)))
                 process.send_signal(signal.SIGSTOP)
                 acknowledged = lines(log)
                 shutil.copyfile(disk, copy)
-                process.send_signal(signal.SIGCONT)
                 with mounted(copy, tmp_path / "after") as after:
                     cuts += 1
                     promised = tmp_path / "promised"
                     promised.write_text("".join(f"{key}\n" for key in acknowledged))
                     if not (after / "gallery" / "manifest.lance").is_dir():
                         assert not acknowledged
-                        continue
-                    if acknowledged:
+                    elif acknowledged:
                         check(after / "gallery", promised)
                         kept += len(acknowledged)
                         partial += len(acknowledged) < 2000
@@ -107,7 +108,9 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
                     ingest(gallery, [folder], CONDITIONS, lambda spec: StandIn())
                     assert all(len(gallery.keys(t)) == 2000 for t in gallery.conditions())
                     assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
+                # Only now, since the run would be over by the next cut.
+                process.send_signal(signal.SIGCONT)
             process.kill()
             process.communicate()
     print(f"{cuts} cuts, {partial} in the middle of a run, {kept} acknowledged pictures, all there")
-    assert partial > cuts // 3
+    assert partial > cuts // 2

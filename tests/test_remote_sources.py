@@ -1,4 +1,4 @@
-"""Pictures on other systems: fsspec's store in memory, and S3's protocol spoken over a socket."""
+"""Pictures on other systems: in memory, and behind S3's and Google's protocols on a socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kinds import (
     stored_bytes_are_those_of,
     tar,
 )
-from object_store import ObjectStore, served
+from object_store import ObjectStore, served, served_apart
 
 from indexes.errors import UsageError
 from indexes.gallery import Gallery
@@ -93,14 +93,18 @@ def test_addresses_that_cannot_be_read(gallery: Gallery, address: str, message: 
     assert "secret" not in str(caught.value)
 
 
-# -- S3 ----------------------------------------------------------------------------------------
+# -- S3 and Google Cloud Storage -----------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A store that the environment names as S3's, and nobody asks anything of another host."""
+@pytest.fixture(params=["s3://", "gs://anonymous@"])
+def bucket(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
+    """A store that the environment names as S3's and Google's; no other host is asked anything."""
     store = ObjectStore()
+    store.scheme = request.param
     with served(store) as address:
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
@@ -111,11 +115,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
 
 def test_a_bucket_is_read_and_looked_at_again(gallery: Gallery, bucket: ObjectStore) -> None:
     names = ["0.png", "1.png", "deep/er/2.png", "with space.png", "grün & gut.png", "5.png"]
+    inside = f"{gallery.path.parent.name}-b/p"
+    home = bucket.address(inside)
     for number, name in enumerate(names):
-        bucket.put(f"{gallery.path.parent.name}-b/p/{name}", png(number))
-    home = f"s3://{gallery.path.parent.name}-b/p"
-    bucket.put(f"{gallery.path.parent.name}-b/p/notes.txt", b"text")
-    bucket.put(f"{gallery.path.parent.name}-b/p/bad.png", b"text")
+        bucket.put(f"{inside}/{name}", png(number))
+    bucket.put(f"{inside}/notes.txt", b"text")
+    bucket.put(f"{inside}/bad.png", b"text")
     report, passes = fill(gallery, home)
     assert passes == len(names)
     expected = {f"{home}/{name}": png(number) for number, name in enumerate(names)}
@@ -127,60 +132,67 @@ def test_a_bucket_is_read_and_looked_at_again(gallery: Gallery, bucket: ObjectSt
     assert (report.unchanged, passes) == (len(names), 0)
     assert not [asked for asked in bucket.asked if asked.endswith((".png", ".txt"))]
     # One changes, one goes.
-    bucket.put(f"{home[5:]}/1.png", png(11), time=1_750_000_100.0)
-    del bucket.objects[f"{home[5:]}/5.png"]
+    bucket.put(f"{inside}/1.png", png(11), time=1_750_000_100.0)
+    del bucket.objects[f"{inside}/5.png"]
     report, passes = fill(gallery, home)
     assert (report.gone, passes) == (1, 1)
     there = {path: key for key, paths in gallery.paths().items() for path in paths}
     assert there[f"{home}/1.png"] == hashlib.sha256(png(11)).hexdigest()
 
 
-def test_archives_in_a_bucket(gallery: Gallery, tmp_path: Path, bucket: ObjectStore) -> None:
+def test_archives_in_a_bucket(
+    gallery: Gallery, tmp_path: Path, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = bucket.address("archives")
     shard = tar(tmp_path / "s.tar", [("a.png", png(1)), ("a.cls", b"3"), ("b.png", png(2))])
     bucket.put("archives/s.tar", shard.read_bytes())
     table = save_parquet(tmp_path / "p.parquet", cells([3, 4]))
     bucket.put("archives/p.parquet", table.read_bytes())
-    bucket.put("archives/t.csv", b"file,price\ns3://archives/x/0.png,7\n")
+    bucket.put("archives/t.csv", f"file,price\n{home}/x/0.png,7\n".encode())
     bucket.put("archives/x/0.png", png(5))
-    sources = [f"s3://archives/{name}" for name in ("s.tar", "p.parquet", "t.csv")]
-    _, passes = fill(gallery, *sources)
-    assert passes == 5
-    stored_bytes_are_those_of(
-        gallery,
-        {
-            "s3://archives/s.tar!/a.png": png(1),
-            "s3://archives/s.tar!/b.png": png(2),
-            "s3://archives/p.parquet!/image/0": png(3),
-            "s3://archives/p.parquet!/image/1": png(4),
-            "s3://archives/x/0.png": png(5),
-        },
-    )
-    assert rows(gallery)["s3://archives/x/0.png"]["price"] == 7
+    sources = [f"{home}/{name}" for name in ("s.tar", "p.parquet", "t.csv")]
+    with served_apart(bucket) as address:
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        _, passes = fill(gallery, *sources)
+        assert passes == 5
+        stored_bytes_are_those_of(
+            gallery,
+            {
+                f"{home}/s.tar!/a.png": png(1),
+                f"{home}/s.tar!/b.png": png(2),
+                f"{home}/p.parquet!/image/0": png(3),
+                f"{home}/p.parquet!/image/1": png(4),
+                f"{home}/x/0.png": png(5),
+            },
+        )
+    assert rows(gallery)[f"{home}/x/0.png"]["price"] == 7
 
 
 def test_a_refused_object_is_an_outcome(gallery: Gallery, bucket: ObjectStore) -> None:
     bucket.put("refusing/p/0.png", png(0))
     bucket.put("refusing/p/1.png", png(1))
     bucket.broken.add("refusing/p/1.png")
-    _, passes = fill(gallery, "s3://refusing/p")
+    _, passes = fill(gallery, bucket.address("refusing/p"))
     assert passes == 1
-    assert failures(gallery) == {"s3://refusing/p/1.png": "unreadable"}
+    assert failures(gallery) == {bucket.address("refusing/p/1.png"): "unreadable"}
     (reason,) = {record.reason for record in gallery.files() if record.status == "unreadable"}
     assert "ACCESS_DENIED" in reason
 
 
 def test_a_bucket_that_is_not_there(gallery: Gallery, bucket: ObjectStore) -> None:
-    with pytest.raises(UsageError, match="s3://nobodys/p"):
-        fill(gallery, "s3://nobodys/p")
+    with pytest.raises(UsageError, match=f"^(?=.*{bucket.address('nobodys/p')})"):
+        fill(gallery, bucket.address("nobodys/p"))
     assert not gallery.files()
 
 
 def test_from_the_command_line_and_when_the_bucket_is_gone(
     tmp_path: Path, bucket: ObjectStore
 ) -> None:
+    home = bucket.address("shop/p")
     for number in range(5):
         bucket.put(f"shop/p/{number}.png", png(number))
-    command = [sys.executable, "-m", "cies", "ingest", "s3://shop/p", "-g", str(tmp_path / "g")]
+    command = [sys.executable, "-m", "cies", "ingest", home, "-g", str(tmp_path / "g")]
     asked = [*command, "-c", "color", "--json"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -188,5 +200,5 @@ def test_from_the_command_line_and_when_the_bucket_is_gone(
     # The bucket is not there any more: what is embedded stays, nothing is taken for gone.
     bucket.objects.clear()
     again = subprocess.run(asked, capture_output=True, text=True, timeout=240)
-    assert "s3://shop/p" in again.stderr
+    assert home in again.stderr
     assert {record.status for record in Gallery.open(tmp_path / "g").files()} == {"done"}

@@ -26,6 +26,12 @@ from ingest.sources.values import Value
 #: The beginnings of addresses that pyarrow reads, and its own word for them.
 _ARROW = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
+#: How long a store that does not answer is asked again.
+_RETRY_SECONDS = 10
+
+#: Bytes fetched at once.
+_STEP = 2**22
+
 #: What object stores call the time of last change, or else something that changes with it.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 _VERSIONS = ("ETag", "etag", "md5Hash", "checksum", "generation")
@@ -51,8 +57,37 @@ def _arrow_file_system(scheme: str, bucket: str) -> Any:
         def _open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
             return self.fs.open_input_file(self._strip_protocol(path))  # type: ignore[no-any-return]
 
-    # By address and not by class, since so the region of a bucket is found out.
-    return Store(fs.FileSystem.from_uri(f"{scheme}://{bucket}")[0])
+        def ls(self, path: str, detail: bool = False, **more: Any) -> Any:
+            if scheme != "gs":
+                return super().ls(path, detail, **more)
+            # Listed one folder deep, Google's folders that have no object of their own are left
+            # out, which is all that were not made by hand.
+            top = self._strip_protocol(path)
+            found: dict[str, Any] = {}
+            for entry in self.fs.get_file_info(fs.FileSelector(top, recursive=True)):
+                name, slash, _ = entry.path.removeprefix(top + "/").partition("/")
+                inner = {"name": f"{top}/{name}", "size": 0, "type": "directory"}
+                found[name] = inner if slash else found.get(name) or self._make_entry(entry)
+            return list(found.values()) if detail else [one["name"] for one in found.values()]
+
+        def cat_file(self, path: str, start: int = 0, end: int = MAX_BYTES, **_: Any) -> bytes:
+            # As a stream, since files of Google's that can seek keep all other threads waiting.
+            with self.fs.open_input_stream(self._strip_protocol(path), compression=None) as stream:
+                parts, left = [], end
+                while left > 0 and (part := stream.read(min(left, _STEP))):
+                    parts.append(part)
+                    left -= len(part)
+            return b"".join(parts)[start:]
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            host, slash, inner = path.rpartition("://")[2].partition("/")
+            return f"{host.rpartition('@')[2]}{slash}{inner}".rstrip("/")
+
+    # By address and not by class, since so the region of a bucket is found out. Google's own
+    # library goes on for a quarter of an hour before it says that it was let in nowhere.
+    more = f"?retry_limit_seconds={_RETRY_SECONDS}" if scheme == "gs" else ""
+    return Store(fs.FileSystem.from_uri(f"{scheme}://{bucket}{more}")[0])
 
 
 def file_system(address: str) -> Any:
@@ -173,9 +208,11 @@ def kind_of(address: str) -> str:
     except UnreadableImage as error:
         if error.status == "vanished":
             return ""
+        google = urlsplit(address).scheme in ("gs", "gcs")
+        hint = " A public bucket is read as gs://anonymous@BUCKET." if google else ""
         raise UsageError(
             f"Cannot reach {address}: {error.reason}; check the address, and the access that the "
-            "store's own tools are given by the environment."
+            f"store's own tools are given by the environment.{hint}"
         ) from error
     return "directory" if about.get("type") == "directory" else "file"
 
