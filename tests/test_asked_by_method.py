@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -335,6 +336,10 @@ def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine, world: Pa
         assert one.after is not None and one.after >= one.reranked - 0.05
         assert one.right_by_table is not None and one.right_reranked is not None
         assert one.right_reranked == pytest.approx(one.right_by_table, abs=0.05)
+    with pytest.raises(UsageError, match="a column for none of color, shape"):
+        bench_reranking(engine, 30, "clay", 2, labels=replace(labels, columns=("price",)))
+    with pytest.raises(UsageError, match="2 questions are not more than the 5"):
+        bench_reranking(engine, 30, "clay", 2, earlier=5)
 
 
 def test_a_bench_of_re_ranking_finds_what_a_search_does(

@@ -115,7 +115,8 @@ def bench_reranking(
         progress: told what is being done.
 
     Raises:
-        UsageError: if the gallery has no such tables, or the label file does not fit it.
+        UsageError: if the gallery has no such tables, the label file does not fit it, or there are
+            no more questions than shall come earlier.
     """
     maker = engine.reranker()
     if maker is None:
@@ -123,10 +124,21 @@ def bench_reranking(
             f"The gallery at {engine.gallery.path} has no vectors by a large model to compare with."
         )
     full = f"{maker[0].method}:{maker[0].model}"
+    names = list(conditions or engine.names(full))
+    if earlier >= queries:
+        raise UsageError(
+            f"{queries} questions are not more than the {earlier} that come before; give more "
+            "--queries, or fewer --earlier."
+        )
+    if labels is not None and not any(_column(labels, name) for name in names):
+        raise UsageError(
+            f"{labels.path} has a column for none of {', '.join(names)} (it has: "
+            f"{', '.join(labels.columns)}); name one that has, or leave --labels out."
+        )
     found = []
     kind = engine.second
     try:
-        for condition in conditions or engine.names(full):
+        for condition in names:
             progress(f"Measuring {condition}")
             values = _values(engine, labels, condition) if labels is not None else {}
             found.append(
@@ -191,10 +203,15 @@ def _right(hits: Hits, value: str, values: Mapping[str, str]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
+def _column(labels: Labels, condition: str) -> str:
+    """The column of a condition's values, or nothing."""
+    return next((name for name in labels.columns if same_name(name, condition)), "")
+
+
 def _values(engine: Engine, labels: Labels, condition: str) -> dict[str, str]:
     """Content key to value under a condition, of the pictures that a label file knows."""
-    column = next((name for name in labels.columns if same_name(name, condition)), None)
-    if column is None:
+    column = _column(labels, condition)
+    if not column:
         return {}
     keys = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
     matched = match_files(labels.values, keys, labels.path)
