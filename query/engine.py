@@ -390,10 +390,10 @@ class Engine:
 def _of_tables(servings: Sequence[Serving]) -> list[str]:
     """What people should know of the tables that answer."""
     notes = []
-    views = [serving for serving in servings if serving.view is not None]
-    for serving in views:
-        assert serving.vocabulary is not None
+    for serving in servings:
         words = serving.vocabulary
+        if serving.view is None or words is None:
+            continue
         notes.append(
             f"'{serving.name}' was worked out by {serving.method} from the {serving.model} vectors "
             f"and {len(words.words)} words ({words.source})."
