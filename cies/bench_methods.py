@@ -10,7 +10,7 @@ from typing import Any
 from cies.console import print_json, print_table, say
 from cies.method_costs import remember_costs
 from eval.bench.methods import MEASURED, Comparison, check_methods, compare_methods
-from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows
+from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows, written_by_hand
 from eval.bench.methods_sets import SetScores, score_sets
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
@@ -66,11 +66,15 @@ def run_bench_methods(
     sets = score_sets(triplets, lvlm, clip, asked, methods, tell)
     if write is not None:
         try:
-            write.write_text(page(found, sets, lvlm, clip, asked), encoding="utf-8")
+            before = write.read_text(encoding="utf-8") if write.exists() else ""
+            by_hand = written_by_hand(before)
+            write.write_text(page(found, sets, lvlm, clip, asked, by_hand), encoding="utf-8")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UsageError(f"Cannot write {write}: {reason}; name another --write.") from error
         say(f"Written to {write}.")
+        if by_hand:
+            say("What was written there by hand was kept; see whether it still follows.")
     if as_json:
         print_json(_document(found, sets, lvlm, clip))
         return

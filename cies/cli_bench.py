@@ -206,6 +206,12 @@ def bench_re_ranking(
     method: Annotated[str, typer.Option("--method", "-m", help="The view.")] = "clay",
     rerank: Annotated[int, typer.Option(help="How many are ranked again.", min=1)] = 200,
     queries: Annotated[int, typer.Option(help="Pictures that are asked with.", min=1)] = 100,
+    labels: Annotated[
+        Optional[Path], typer.Option(help="CSV as for `cies eval`: which hits are right, too.")
+    ] = None,
+    earlier: Annotated[
+        int, typer.Option(help="Also after so many other questions; 0 for not.", min=0)
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what re-ranking a view's best finds of what a full table gives.
@@ -217,7 +223,8 @@ def bench_re_ranking(
     from cies.bench_rerank import run_bench_rerank
     from cies.settings import find_gallery
 
-    run_bench_rerank(find_gallery(gallery), condition or [], method, rerank, queries, as_json)
+    asked = condition or [], method, rerank, queries, labels, earlier
+    run_bench_rerank(find_gallery(gallery), *asked, as_json)
 
 
 @bench.command("list")

@@ -41,7 +41,8 @@ class Rows:
         word_probabilities: float32 [n].
         matrix: vectors, numbered as they are stored.
         order: int64 [n], where in ``matrix`` each row is; ``None`` if they are in order.
-        pairs: float32, ascending, cosines of pairs among a sample.
+        pairs: float32, ascending, cosines of pairs among a sample; ``None`` to compute them when
+            they are first needed.
         index: over the first ``indexed`` vectors of ``matrix``; ``None`` to search exactly.
         indexed: how many.
         kind: of the index, by name.
@@ -53,7 +54,7 @@ class Rows:
     word_probabilities: NDArray[np.float32]
     matrix: Matrix
     order: NDArray[np.int64] | None
-    pairs: NDArray[np.float32]
+    pairs: NDArray[np.float32] | None
     index: Index | None
     indexed: int
     kind: str
@@ -75,7 +76,6 @@ def rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") ->
     count = len(column.keys)
     made = make_index(column.vectors, kind)
     index = None if isinstance(made, ExactIndex) else made
-    pairs = pair_scores(column.vectors[sample_rows(count)])
     matrix = Matrix(None, column.vectors)
     return Rows(
         column.keys,
@@ -83,7 +83,7 @@ def rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") ->
         column.word_probabilities,
         matrix,
         None,
-        pairs,
+        None,
         index,
         count if index is not None else 0,
         kind_in_memory(count, kind),
@@ -130,7 +130,7 @@ class OpenTable:
         self.state = rows.state
         self._matrix = rows.matrix
         self._order = rows.order
-        self._pairs = rows.pairs
+        self._kept_pairs = rows.pairs
         self._index = rows.index
         self._indexed = rows.indexed
 
@@ -257,6 +257,12 @@ class OpenTable:
         """Cosines with every row, exact: float32 [n, size]."""
         scores = self._matrix.scores(queries)
         return scores if self._order is None else scores[:, self._order]
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float32]:
+        if self._kept_pairs is not None:
+            return self._kept_pairs
+        return pair_scores(self.vectors(sample_rows(len(self))))
 
     def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Share of the gallery's pairs that are less alike than these scores, in percent."""

@@ -131,6 +131,11 @@ class Readers(Generic[S]):
             executor.shutdown(wait=True)
             self._pool.close()
 
+    def close(self) -> None:
+        """End the decoding processes that :meth:`read` started; ``ahead`` does so by itself."""
+        self._pool.stop()
+        self._pool.close()
+
     def _read_when_room(self, number: int, source: S) -> Taken:
         """Read a file once there is room for its picture, or it is the very one waited for."""
         with self._room:

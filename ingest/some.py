@@ -7,31 +7,177 @@ embedded when they are needed. Their table is *partial* until it is completed.
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Callable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexes.gallery import Gallery
 from indexes.geometry import RESIDUAL, Statistics
-from indexes.records import FILES, VectorTable
-from indexes.writer import Writer
+from indexes.records import FILES, VectorColumn, VectorTable
+from indexes.vectors import Vectors, unit
 from ingest.commit import commit
-from ingest.conditions import UNCONDITIONAL, Condition, new_conditions
+from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.embedding import Embedded, embed
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.flow import COMMIT_SECONDS
 from ingest.images import Picture
 from ingest.makers import Maker, conditional, makers
 from ingest.pipeline import Progress
-from ingest.readers import Readers
+from ingest.readers import READERS, Readers
 from ingest.sources.base import Found
 from ingest.sources.factory import found_at
 
 #: Pictures embedded at once.
 _BATCH = 32
+
+
+class Some:
+    """A gallery's one writer, at work on chosen pictures under a condition, call after call.
+
+    A context manager; see :func:`embed_some` for the arguments and for what may be raised on
+    entry. What was embedded is on the disk after :meth:`settle`, and on exit, however that comes.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        maker: EncoderSpec,
+        condition: Condition,
+        load: Callable[[EncoderSpec], Encoder],
+    ):
+        """Do nothing yet."""
+        self._gallery = gallery
+        self._maker = maker
+        self._condition = condition
+        self._load = load
+        self._encoder: Encoder | None = None
+        self._tables: list[VectorTable] = []
+        self._held: list[set[str]] = []
+        self._parts: list[Embedded] = []
+        self._all: list[Embedded] = []
+        self._readers: Readers[Found] | None = None
+        self._since = time.monotonic()
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Some:
+        """Take the lock, and declare the tables that are not there."""
+        with ExitStack() as closing:
+            self._writer = closing.enter_context(self._gallery.writer())
+            self._declare()
+            self._held = [set(self._gallery.keys(table)) for table in self._tables]
+            self._closing = closing.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Store what was embedded, and give the lock back."""
+        with self._closing:
+            if self._readers is not None:
+                self._readers.close()
+            if self._all:
+                self.settle()
+                self._writer.maintain()
+
+    def embed(
+        self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
+    ) -> int:
+        """Embed those of some pictures that are not embedded yet; see :func:`embed_some`."""
+        lacking = {}
+        for key in keys:
+            pairs = zip(self._tables, self._held, strict=True)
+            lacks = tuple(table for table, held in pairs if key not in held)
+            if lacks:
+                lacking[key] = lacks
+        if not lacking:
+            return 0
+        encoder = self._encoder = self._encoder or self._load(self._maker)
+        files = _files(self._gallery, list(lacking))
+        wanted = [key for key in lacking if key in files]
+        done = _Done(len(lacking), len(lacking) - len(wanted))
+        if self._readers is None:
+            self._readers = Readers(lambda key: True, encoder.spec.max_side)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as threads:
+            for start in range(0, len(wanted), _BATCH):
+                some = wanted[start : start + _BATCH]
+                batch: dict[str, Picture] = {}
+                read = threads.map(self._readers.read, [files[key] for key in some])
+                for key, taken in zip(some, read, strict=True):
+                    # A file that has another content by now is another picture.
+                    if taken.picture is not None and taken.record.key == key:
+                        batch[key] = taken.picture
+                    else:
+                        done.failed += 1
+                for lacks, group in _groups(batch, lacking):
+                    self._add(embed(encoder, lacks, group), done)
+                progress(done.state())
+                if time.monotonic() - self._since >= COMMIT_SECONDS:
+                    self._commit()
+        return done.embedded
+
+    def column(self) -> VectorColumn:
+        """What was embedded under the condition since entry, as it is stored, in key order."""
+        table = self._tables[0]
+        found: dict[str, tuple[Vectors, str, float]] = {}
+        for part in self._all:
+            if part.reading is None or table not in part.tables:
+                continue
+            at = part.tables.index(table)
+            vectors = unit(part.reading.vectors[:, at].astype(np.float16).astype(np.float32))
+            for row, key in enumerate(part.keys):
+                sure = float(part.reading.word_probabilities[row, at])
+                found[key] = vectors[row], part.reading.words[row][at], sure
+        keys = sorted(found)
+        rows = [found[key][0] for key in keys]
+        return VectorColumn(
+            keys,
+            np.stack(rows) if rows else np.zeros((0, table.dimension), dtype=np.float32),
+            [found[key][1] for key in keys],
+            np.array([found[key][2] for key in keys], dtype=np.float32),
+        )
+
+    def settle(self) -> None:
+        """Store what was embedded, and what is known of all vectors of the tables."""
+        self._commit()
+        for table in self._tables:
+            vectors = self._gallery.vector_parts(table)
+            self._writer.put_statistics(table, Statistics.of_parts(vectors, table.dimension))
+
+    def _declare(self) -> None:
+        maker, gallery = self._maker, self._gallery
+        own = next((m for m in makers(gallery) if m.spec == maker), Maker(maker, ()))
+        wanted = [self._condition if conditional(maker.method) else Condition.parse(UNCONDITIONAL)]
+        if gallery.geometry == RESIDUAL:
+            wanted += new_conditions([Condition.parse(UNCONDITIONAL)], [wanted[0].name])
+        self._tables = [table for one in wanted if (table := own.table(one.name)) is not None]
+        fresh = new_conditions(wanted, [table.name for table in self._tables])
+        if fresh:
+            self._encoder = self._load(maker)
+            self._encoder.check(fresh)
+            for one in fresh:
+                made_by = maker.made_by(one)
+                table = VectorTable(one.name, self._encoder.dimension, made_by, partial=True)
+                self._writer.declare(table)
+                self._tables.append(table)
+        # That of the condition first.
+        self._tables.sort(key=lambda table: not same_name(table.name, wanted[0].name))
+
+    def _add(self, part: Embedded, done: _Done) -> None:
+        self._parts.append(part)
+        self._all.append(part)
+        done.embedded += len(part.keys)
+        done.failed += len(part.refused)
+        for table, held in zip(self._tables, self._held, strict=True):
+            if table in part.tables:
+                held.update(part.keys)
+
+    def _commit(self) -> None:
+        parts, self._parts = self._parts, []
+        commit(self._writer, parts)
+        self._since = time.monotonic()
 
 
 def embed_some(
@@ -65,27 +211,8 @@ def embed_some(
         ModelError: if the model cannot be had or refuses the condition.
         GalleryError: if the gallery cannot be written to.
     """
-    with gallery.writer() as writer:
-        encoder: Encoder | None = None
-        own = next((m for m in makers(gallery) if m.spec == maker), Maker(maker, ()))
-        wanted = [condition if conditional(maker.method) else Condition.parse(UNCONDITIONAL)]
-        if gallery.geometry == RESIDUAL:
-            wanted += new_conditions([Condition.parse(UNCONDITIONAL)], [wanted[0].name])
-        tables = [table for one in wanted if (table := own.table(one.name)) is not None]
-        fresh = new_conditions(wanted, [table.name for table in tables])
-        if fresh:
-            encoder = load(maker)
-            encoder.check(fresh)
-        for one in fresh:
-            assert encoder is not None
-            made_by = maker.made_by(one)
-            table = VectorTable(one.name, encoder.dimension, made_by, partial=True)
-            writer.declare(table)
-            tables.append(table)
-        lacking = _lacking(gallery, tables, keys)
-        if not lacking:
-            return 0
-        return _embed(gallery, writer, encoder or load(maker), tables, lacking, progress)
+    with Some(gallery, maker, condition, load) as some:
+        return some.embed(keys, progress)
 
 
 def mark_for_filling(gallery: Gallery, table: VectorTable) -> None:
@@ -104,19 +231,6 @@ def mark_for_filling(gallery: Gallery, table: VectorTable) -> None:
             writer.declare(replace(there or table, partial=True, filling=True))
 
 
-def _lacking(
-    gallery: Gallery, tables: Sequence[VectorTable], keys: Sequence[str]
-) -> dict[str, tuple[VectorTable, ...]]:
-    """The tables that each picture is not in, of those that lack any."""
-    held = [gallery.keys(table) for table in tables]
-    found = {}
-    for key in keys:
-        lacks = tuple(t for t, own in zip(tables, held, strict=True) if key not in own)
-        if lacks:
-            found[key] = lacks
-    return found
-
-
 def _files(gallery: Gallery, keys: Sequence[str]) -> dict[str, Found]:
     """A file of each picture that is there, or one that says why none is."""
     table = gallery.read("files", FILES).select(["path", "key", "status"])
@@ -129,51 +243,6 @@ def _files(gallery: Gallery, keys: Sequence[str]) -> dict[str, Found]:
         if row["key"] not in found or found[row["key"]].status:
             found[row["key"]] = found_at(row["path"], gallery.root)
     return found
-
-
-def _embed(
-    gallery: Gallery,
-    writer: Writer,
-    encoder: Encoder,
-    tables: Sequence[VectorTable],
-    lacking: Mapping[str, tuple[VectorTable, ...]],
-    progress: Callable[[Progress], None],
-) -> int:
-    files = _files(gallery, list(lacking))
-    wanted = [key for key in lacking if key in files]
-    done = _Done(len(lacking), len(lacking) - len(wanted))
-    readers: Readers[Found] = Readers(lambda key: key in lacking, encoder.spec.max_side)
-    parts: list[Embedded] = []
-    since = time.monotonic()
-    try:
-        with closing(readers.ahead(files[key] for key in wanted)) as ahead:
-            batch: dict[str, Picture] = {}
-            for number, (key, taken) in enumerate(zip(wanted, ahead, strict=True), start=1):
-                # A file that has another content by now is another picture.
-                if taken.picture is not None and taken.record.key == key:
-                    batch[key] = taken.picture
-                else:
-                    done.failed += 1
-                if len(batch) < _BATCH and number < len(wanted):
-                    continue
-                for lacks, group in _groups(batch, lacking):
-                    part = embed(encoder, lacks, group)
-                    parts.append(part)
-                    done.embedded += len(part.keys)
-                    done.failed += len(part.refused)
-                batch = {}
-                progress(done.state())
-                if time.monotonic() - since >= COMMIT_SECONDS:
-                    commit(writer, parts)
-                    parts, since = [], time.monotonic()
-    finally:
-        # What was embedded is kept even if the rest goes wrong.
-        commit(writer, parts)
-    for table in tables:
-        vectors = gallery.vector_parts(table)
-        writer.put_statistics(table, Statistics.of_parts(vectors, table.dimension))
-    writer.maintain()
-    return done.embedded
 
 
 def _groups(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Unpack
@@ -31,7 +32,7 @@ from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
 from query.ranking import Ranking, Several, Single
 from query.reranking import Reranked
-from query.second import reranker, second_of
+from query.second import Second, reranker, second_of
 from query.serving import Opened, Serving, Servings
 
 
@@ -43,6 +44,7 @@ class Engine:
         method: by which conditions are answered unless a question names others, or ``None``.
         encoders: those that were needed so far.
         progress: told how far the embedding of hits is that are ranked again.
+        second: makes what embeds them; measurements put something else in its place.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Engine:
         self.gallery = gallery
         self.method = method
         self.progress: Callable[[Progress], None] = lambda state: None
+        self.second: Callable[..., Second] = Second
         self.encoders = Encoders(load)
         self._gone = gone
         self._index = index
@@ -230,9 +233,8 @@ class Engine:
         notes = _of_tables([one.serving for one in opened])
         second = None
         if question.rerank or question.fill:
-            second, why = second_of(
-                self.gallery, self._servings, self.encoders, self._paths, question, asked
-            )
+            here = self.gallery, self._servings, self.encoders, self._paths
+            second, why = second_of(*here, question, asked, self.second)
             notes += [why] if why else []
         if second is not None and question.rerank:
             others = self._servings.beside(opened[0].serving)
@@ -257,13 +259,11 @@ class Engine:
             # A picture of the gallery that is asked with is embedded along with its likes.
             keys = [e.key for e in examples if e.in_gallery]
 
-            def again(best: Sequence[str]) -> Ranking | None:
-                table = second.table(keys, best, self.progress)
-                if table is None:
-                    return None
-                other = self._examples(reader, question, [Opened(second.serving, table)])
-                return Single(table, np.stack([e.vectors[0] for e in other]), question.combine)
+            def asked_with(table: Opened) -> NDArray[np.float32]:
+                others = self._examples(reader, question, [table])
+                return np.stack([other.vectors[0] for other in others])
 
+            again = second.rankings(keys, asked_with, question.combine, self.progress)
             pairs = zip(opened[1:], vectors, strict=True)
             more = [Single(other.table, own, question.combine) for other, own in pairs]
             candidates = Fused([ranking, *more])
@@ -274,15 +274,15 @@ class Engine:
             words = opened[0].table
             allowed = self._filters.allowed(words, question.where, question.exclude_same, known)
         query = query_of(question, asked, examples)
-        hits = Answer(self, question, ranking, allowed).hits(query, tuple(notes))
+        with closing(second) if second is not None else nullcontext():
+            hits = Answer(self, question, ranking, allowed).hits(query, tuple(notes))
         if second is None:
             return hits
         if question.fill:
             second.fill()
-        if reranked is None:
-            return replace(hits, notes=(*hits.notes, *second.notes))
-        by = f"{second.serving.method}:{second.serving.model}" if reranked.reranked else ""
-        query = replace(query, reranked=reranked.reranked, reranked_by=by)
+        if reranked is not None and reranked.reranked:
+            by = f"{second.serving.method}:{second.serving.model}"
+            query = replace(query, reranked=reranked.reranked, reranked_by=by)
         return replace(hits, query=query, notes=(*hits.notes, *second.notes))
 
     @cached_property
@@ -390,10 +390,10 @@ class Engine:
 def _of_tables(servings: Sequence[Serving]) -> list[str]:
     """What people should know of the tables that answer."""
     notes = []
-    views = [serving for serving in servings if serving.view is not None]
-    for serving in views:
-        assert serving.vocabulary is not None
+    for serving in servings:
         words = serving.vocabulary
+        if serving.view is None or words is None:
+            continue
         notes.append(
             f"'{serving.name}' was worked out by {serving.method} from the {serving.model} vectors "
             f"and {len(words.words)} words ({words.source})."

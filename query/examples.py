@@ -64,6 +64,7 @@ class Examples:
         self._paths = paths
         self._servings = servings
         self._encoder = encoder
+        self._readings: dict[tuple[object, str], Reading] = {}
 
     def text(self, text: str, tables: Sequence[Opened]) -> Example:
         """A text as an example.
@@ -73,11 +74,13 @@ class Examples:
             ModelError: if the model cannot be had or was not schooled on texts.
         """
         return self._read(
-            "", "", tables, lambda encoder, asked: encoder.read_text([text], asked), text=True
+            "", "", tables, lambda encoder, asked: encoder.read_text([text], asked), text, text=True
         )
 
     def picture(self, given: Picture, region: Region | None, tables: Sequence[Opened]) -> Example:
         """A picture, or a part of one, as an example.
+
+        One that is asked for again, as when a table has grown, is not embedded again.
 
         Args:
             given: see :data:`query.question.Picture`.
@@ -88,20 +91,22 @@ class Examples:
             UsageError: if the picture cannot be read.
             ModelError: if it must be embedded and the model cannot be had.
         """
+        # The question holds on to what is given, so that this stays its own.
+        own = id(given)
         if isinstance(given, np.ndarray):
             given = as_image(given)
         if isinstance(given, Image.Image):
             whole = given.convert("RGB")
-            return self._embedded("image", "", lambda side: whole, region, tables)
+            return self._embedded("image", "", lambda side: whole, region, tables, own)
         if isinstance(given, bytes):
             content = FileBytes(given, hashlib.sha256(given).hexdigest(), len(given), 0)
-            return self._of_content("image", content, "", region, tables)
+            return self._of_content("image", content, "", region, tables, own)
         shown = str(given)
         key = self._known_key(shown)
         if key is not None and region is None:
             return self._stored(shown, key, tables)
         content = self._content(shown, key)
-        return self._of_content(shown, content, Path(shown).suffix.lower(), region, tables)
+        return self._of_content(shown, content, Path(shown).suffix.lower(), region, tables, own)
 
     def image(self, given: Picture, region: Region | None) -> Image.Image:
         """A picture itself, or the part of it that is meant, for models that look at it.
@@ -202,6 +207,7 @@ class Examples:
         suffix: str,
         region: Region | None,
         tables: Sequence[Opened],
+        own: object,
     ) -> Example:
         """A picture's bytes: by the stored vectors if these are the gallery's, else embedded."""
         if region is None and all(one.table.row(content.key) is not None for one in tables):
@@ -214,7 +220,7 @@ class Examples:
             except UnreadableImage as error:
                 raise _unreadable(shown, error) from error
 
-        return self._embedded(shown, content.key, image, region, tables)
+        return self._embedded(shown, content.key, image, region, tables, own)
 
     def _embedded(
         self,
@@ -223,12 +229,13 @@ class Examples:
         image: Callable[[int | None], Image.Image],
         region: Region | None,
         tables: Sequence[Opened],
+        own: object,
     ) -> Example:
         def read(encoder: Encoder, asked: list[Condition]) -> Reading:
             whole = image(encoder.spec.max_side)
             return encoder.read([region.of(whole) if region else whole], asked)
 
-        return self._read(shown, key, tables, read)
+        return self._read(shown, key, tables, read, own)
 
     def _read(
         self,
@@ -236,9 +243,10 @@ class Examples:
         key: str,
         tables: Sequence[Opened],
         read: Callable[[Encoder, list[Condition]], Reading],
+        given: object = None,
         text: bool = False,
     ) -> Example:
-        """Embed under all conditions, in one pass of each encoder."""
+        """Embed under all conditions, in one pass of each encoder; once, if ``given`` names it."""
         found: dict[int, tuple[NDArray[np.float32], str, float]] = {}
         for spec in [one.serving.spec for one in tables]:
             own = [i for i, one in enumerate(tables) if one.serving.spec == spec and i not in found]
@@ -251,7 +259,10 @@ class Examples:
             takes_away = any(self._servings.takes_away(tables[i].serving) for i in own)
             if takes_away and all(condition.phrase for condition in asked):
                 asked.append(Condition.parse(UNCONDITIONAL))
-            reading = read(self._encoder(spec), asked)
+            at_once = given, f"{spec} {asked}"
+            if given is None or at_once not in self._readings:
+                self._readings[at_once] = read(self._encoder(spec), asked)
+            reading = self._readings[at_once]
             plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
             beside = reading.vectors[0, plain]
             for i in own:

@@ -33,6 +33,9 @@ class Fused:
 
     Attributes:
         table: the first ranking's, whose rows are meant.
+        rows: int64 [rankings, n], where each picture that all know stands in each table.
+        places: int64 [rows of the first table], which of those n it is, -1 for none.
+        tables: of all rankings.
         left_out: pictures of that table which another method does not know.
     """
 
@@ -44,19 +47,19 @@ class Fused:
         """
         self._rankings = tuple(rankings)
         self.table = rankings[0].table
-        self._rows = common_rows([ranking.table for ranking in rankings])
-        count = self._rows.shape[1]
+        self.rows = common_rows([ranking.table for ranking in rankings])
+        count = self.rows.shape[1]
         self.left_out = len(self.table) - count
-        self._places = [
-            _places(r.table, rows) for r, rows in zip(rankings, self._rows, strict=True)
-        ]
+        self.tables = [ranking.table for ranking in rankings]
+        self._places = [_places(r.table, rows) for r, rows in zip(rankings, self.rows, strict=True)]
+        self.places = self._places[0]
         self._scores = np.full((len(rankings), count), np.nan, dtype=np.float32)
 
     def best(
         self, k: int, allowed: NDArray[np.bool_] | None, own: frozenset[int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See :meth:`Ranking.best`."""
-        first = self._rows[0]
+        first = self.rows[0]
         open_to = np.ones(len(self.table), dtype=np.bool_) if allowed is None else allowed.copy()
         open_to[list(own)] = False
         among = open_to[first]
@@ -66,7 +69,7 @@ class Fused:
         gains = 1.0 / (CONSTANT + np.arange(1, count + 1))
         for number, ranking in enumerate(self._rankings):
             mask = np.zeros(len(ranking.table), dtype=np.bool_)
-            mask[self._rows[number][among]] = True
+            mask[self.rows[number][among]] = True
             rows, scores = ranking.best(count, mask, frozenset())
             places = self._places[number][rows]
             self._scores[number, places] = scores
@@ -81,7 +84,7 @@ class Fused:
         """See :meth:`Ranking.percentiles`: the mean of the methods'."""
         places = self._places[0][rows]
         each = [
-            ranking.percentiles(self._rows[number][places], self._scores[number, places])
+            ranking.percentiles(self.rows[number][places], self._scores[number, places])
             for number, ranking in enumerate(self._rankings)
         ]
         return np.asarray(np.mean(each, axis=0), dtype=np.float64)
@@ -91,7 +94,7 @@ class Fused:
         place = int(self._places[0][row])
         found: list[Part] = []
         for number, ranking in enumerate(self._rankings):
-            own = int(self._rows[number][place])
+            own = int(self.rows[number][place])
             parts = ranking.parts(own)
             score = float(self._scores[number, place])
             found += parts or (part_of(ranking.table, own, score),)
@@ -100,9 +103,7 @@ class Fused:
     def word(self, row: int) -> tuple[str, float]:
         """The first method's word that is one."""
         place = int(self._places[0][row])
-        said = [
-            r.word(int(rows[place])) for r, rows in zip(self._rankings, self._rows, strict=True)
-        ]
+        said = [r.word(int(rows[place])) for r, rows in zip(self._rankings, self.rows, strict=True)]
         return next((one for one in said if one[0]), said[0])
 
 

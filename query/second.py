@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -12,17 +13,19 @@ from indexes.gallery import Gallery
 from indexes.open_table import OpenTable
 from indexes.paths import Paths
 from indexes.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models import find, name_of
 from ingest.makers import makers
 from ingest.pipeline import Progress
-from ingest.some import embed_some, mark_for_filling
+from ingest.some import Some, embed_some, mark_for_filling
 from ingest.unkept import embed_unkept
 from query.answer import Asked
 from query.encoders import Encoders
 from query.question import Question
-from query.serving import Serving, Servings
+from query.ranking import Ranking, Single
+from query.serving import Opened, Serving, Servings
 
 
 def refusal(spec: EncoderSpec, condition: Condition) -> str:
@@ -73,8 +76,9 @@ def second_of(
     paths: Paths,
     question: Question,
     asked: Sequence[Sequence[Asked]],
+    make: Callable[..., Second],
 ) -> tuple[Second | None, str]:
-    """What ranks the best of a view again, or why nothing does."""
+    """What ranks the best of a view again, or why nothing does; ``make`` makes it."""
     served = asked[0][0].serving
     if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
         return None, "Nothing was re-ranked: that is for one condition alone, answered by a view."
@@ -91,7 +95,7 @@ def second_of(
     refused = refusal(found[0], condition)
     if refused:
         return None, f"Nothing was re-ranked: {refused}"
-    return Second(gallery, servings, *found, condition, encoders.of, paths), ""
+    return make(gallery, servings, *found, condition, encoders.of, paths), ""
 
 
 class Second:
@@ -99,7 +103,6 @@ class Second:
 
     Attributes:
         serving: the condition, as this model serves it.
-        notes: what people should know of how it went, a sentence each.
     """
 
     def __init__(
@@ -129,7 +132,13 @@ class Second:
             made_by = spec.made_by(condition)
             table = VectorTable(condition.name, dimension, made_by, partial=True)
         self.serving = Serving(table, table)
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._tried: set[str] = set()
+        self._some: Some | None = None
+        self._there: VectorColumn | None = None
+        self._closing = ExitStack()
+        self._unkept: VectorColumn | None = None
+        self._why = ""
         self._gallery = gallery
         self._servings = servings
         self._spec = spec
@@ -137,71 +146,147 @@ class Second:
         self._load = load
         self._paths = paths
 
-    def table(
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of how it went, a sentence each."""
+        if self._unkept is None:
+            return self._notes
+        count = len(self._unkept.keys)
+        return [
+            f"{count} pictures were embedded for this answer and not kept: {self._why}",
+            *self._notes,
+        ]
+
+    def rankings(
         self,
         asked: Sequence[str],
-        best: Sequence[str],
+        vectors: Callable[[Opened], Vectors],
+        combine: str,
         progress: Callable[[Progress], None] = lambda state: None,
-    ) -> OpenTable | None:
-        """A table that holds as many of some pictures as can be had; ``None`` if it cannot be.
+    ) -> Callable[[Sequence[str], int], Ranking | None]:
+        """What gives a ranking that has as many of some pictures as can be had.
 
         Args:
-            asked: keys of the pictures of the gallery that are asked with, all of which it holds.
-            best: keys of those that shall be ranked.
+            asked: keys of the pictures of the gallery that are asked with, which it has as well.
+            vectors: of what is asked with, in an open table: float32 [examples, dim], unit rows.
+            combine: one of :data:`query.question.COMBINE`.
             progress: told how far embedding is.
+
+        Returns:
+            Of keys, and of how many there will be when all are chosen, a ranking of these pictures
+            and of all that were embedded before, or ``None`` if it cannot be had, of which
+            :attr:`notes` tells.
         """
-        table = self._table(list(dict.fromkeys([*asked, *best])), progress)
-        if table is not None and any(table.row(key) is None for key in asked):
-            self.notes.append(
-                f"Nothing was re-ranked: {self.serving.model} could not embed what was asked with "
-                "(its file may be gone)."
-            )
-            return None
-        return table
 
-    def _table(
-        self, wanted: Sequence[str], progress: Callable[[Progress], None]
-    ) -> OpenTable | None:
-        try:
-            try:
-                embed_some(
-                    self._gallery,
-                    self._spec,
-                    self._condition,
-                    wanted,
-                    self._load,
-                    progress,
+        def ranking(best: Sequence[str], total: int) -> Ranking | None:
+            def tell(state: Progress) -> None:
+                done = max(0, len(best) - state.total + state.done)
+                progress(replace(state, done=done, total=total))
+
+            table = self.table(list(dict.fromkeys([*asked, *best])), tell)
+            if table is None:
+                return None
+            if len(best) >= total:
+                table = self.settled(table)
+            if any(table.row(key) is None for key in asked):
+                self._notes.append(
+                    f"Nothing was re-ranked: {self.serving.model} could not embed what was asked "
+                    "with (its file may be gone)."
                 )
-                return self._servings.opener(self.serving).open("exact")
-            except GalleryError as error:
-                return self._in_memory(wanted, error, progress)
+                return None
+            return Single(table, vectors(Opened(self.serving, table)), combine)
+
+        return ranking
+
+    def table(
+        self,
+        wanted: Sequence[str],
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> OpenTable | None:
+        """A table that has as many of some pictures as can be had, and those embedded before.
+
+        Args:
+            wanted: keys of pictures.
+            progress: told how far embedding is.
+
+        Returns:
+            ``None`` if it cannot be had; :attr:`notes` tells why.
+        """
+        # What could not be embedded once is not tried again for the same answer.
+        fresh = [key for key in wanted if key not in self._tried]
+        self._tried.update(fresh)
+        try:
+            if self._unkept is None:
+                try:
+                    return self._written(fresh, progress)
+                except GalleryError as error:
+                    if self._some is not None:
+                        self._unkept = self._some.column()
+                    why = "another process is writing to it."
+                    self._why = why if isinstance(error, GalleryLocked) else str(error)
+            return self._in_memory(fresh, progress)
         except ModelError as error:
-            self.notes.append(f"Nothing was re-ranked: {error}")
+            self._notes.append(f"Nothing was re-ranked: {error}")
             return None
 
-    def _in_memory(
-        self, keys: Sequence[str], error: GalleryError, progress: Callable[[Progress], None]
-    ) -> OpenTable:
+    def _written(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
+        """The gallery's table, and what was embedded since and is stored when all is done."""
+        if self._some is None:
+            some = Some(self._gallery, self._spec, self._condition, self._load)
+            self._some = self._closing.enter_context(some)
+            self._there = self._stored()
+        self._some.embed(keys, progress)
+        if self._servings.geometry != "raw":
+            # How vectors are compared hangs on all there are.
+            self._some.settle()
+            return self._servings.opener(self.serving).open("exact")
+        entry = self.serving.table
+        return OpenTable(entry, _joined(self._there, self._some.column(), entry.dimension), "exact")
+
+    def _stored(self) -> VectorColumn | None:
+        """What the gallery has, as it is compared; ``None`` if it has no such table."""
+        if all(t.table != self.serving.table.table for t in self._gallery.conditions()):
+            return None
+        return self._servings.opener(self.serving).open("exact").column
+
+    def settled(self, table: OpenTable) -> OpenTable:
+        """The last of an answer's tables when all is stored, as a later search finds it."""
+        if self._some is None or not self.close():
+            return table
+        return self._servings.opener(self.serving).open("exact")
+
+    def close(self) -> bool:
+        """Store what was embedded and let others write; whether it could be stored."""
+        some, self._some = self._some, None
+        try:
+            self._closing.close()
+        except GalleryError as error:
+            self._unkept = some.column() if some is not None else None
+            self._why = str(error)
+            return False
+        return True
+
+    def _in_memory(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
         """The same where the gallery cannot be written to now: nothing is kept."""
-        declared = [t for t in self._gallery.conditions() if t.table == self.serving.table.table]
-        there: VectorColumn | None = None
-        if declared:
-            there = self._servings.opener(self.serving).open("exact").column
+        entry = self.serving.table
+        there = self._stored()
         known = set(there.keys) if there is not None else set()
         missing = [key for key in keys if key not in known]
-        fresh: VectorColumn | None = None
         if missing:
-            why = "another process is writing to it" if isinstance(error, GalleryLocked) else ""
-            self.notes.append(
-                f"{len(missing)} pictures were embedded for this answer and not kept: "
-                f"{why or error}{'.' if why else ''}"
-            )
             encoder = self._load(self._spec)
-            entry = self.serving.table
             fresh = embed_unkept(self._gallery, encoder, entry, missing, self._paths, progress)
-            moved = self._servings.mover(self.serving)(fresh.keys, fresh.vectors)
-            fresh = replace(fresh, vectors=moved)
-        return OpenTable(self.serving.table, _joined(there, fresh, self.serving.table.dimension))
+            self._unkept = _joined(self._unkept, fresh, entry.dimension)
+        own = self._unkept
+        if own is not None:
+            rows = [row for row, key in enumerate(own.keys) if key not in known]
+            own = VectorColumn(
+                [own.keys[row] for row in rows],
+                own.vectors[rows],
+                [own.words[row] for row in rows],
+                own.word_probabilities[rows],
+            )
+            own = replace(own, vectors=self._servings.mover(self.serving)(own.keys, own.vectors))
+        return OpenTable(entry, _joined(there, own, entry.dimension))
 
     def fill(self) -> None:
         """Have the next ingest embed the whole gallery under the condition."""
@@ -209,12 +294,12 @@ class Second:
         try:
             embed_some(self._gallery, self._spec, self._condition, [], self._load)
             mark_for_filling(self._gallery, self.serving.table)
-            self.notes.append(
+            self._notes.append(
                 f"The next `cies ingest` embeds the whole gallery under '{name}' by "
                 f"{self.serving.model}."
             )
         except (GalleryError, ModelError) as error:
-            self.notes.append(f"'{name}' is not marked for filling: {error}")
+            self._notes.append(f"'{name}' is not marked for filling: {error}")
 
 
 def _joined(one: VectorColumn | None, other: VectorColumn | None, dimension: int) -> VectorColumn:

@@ -85,7 +85,11 @@ class Opened:
 
 
 class Servings:
-    """Finds and opens what answers conditions. Tables are read when first needed and kept."""
+    """Finds and opens what answers conditions. Tables are read when first needed and kept.
+
+    Attributes:
+        geometry: how stored vectors are compared, one of :data:`indexes.geometry.GEOMETRIES`.
+    """
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class Servings:
         """
         self._gallery = gallery
         self._index = index
-        self._geometry = geometry
+        self.geometry = geometry
         self._gone = gone
         self._method = method
         self._encoder = encoder
@@ -287,10 +291,10 @@ class Servings:
         if parts_of(serving.table) > 1:
             # The parts of a row have lengths that any other geometry would change.
             return _PARTS, ""
-        basis = self._statistics_of(serving.stored).basis(self._geometry)
+        basis = self._statistics_of(serving.stored).basis(self.geometry)
         if self.takes_away(serving):
             basis += self.opened(self._beside_table(serving)).state
-        return self._geometry, basis
+        return self.geometry, basis
 
     def mover(self, serving: Serving) -> Move:
         """Moves stored vectors of pictures of the gallery to where they are compared."""
@@ -315,13 +319,13 @@ class Servings:
             return serving.view.texts(vectors) if text else serving.view.images(vectors)
         if parts_of(serving.table) > 1:
             return vectors
-        moved = self._statistics_of(serving.stored).apply(vectors, self._geometry)
+        moved = self._statistics_of(serving.stored).apply(vectors, self.geometry)
         return residual(moved, beside) if self.takes_away(serving) else moved
 
     def takes_away(self, serving: Serving) -> bool:
         """Whether a table's vectors are compared less their unconditional part."""
         return (
-            self._geometry == RESIDUAL
+            self.geometry == RESIDUAL
             and serving.view is None
             and parts_of(serving.table) == 1
             and bool(serving.table.made_by["phrase"])
@@ -329,10 +333,11 @@ class Servings:
 
     def _statistics_of(self, table: VectorTable) -> Statistics:
         known = self._statistics.get(table.table)
-        if known is None:
+        # A partial table grows while it is searched.
+        if known is None or table.partial:
             known = self._gallery.statistics(table)
             if known is None:
-                needed = self._geometry not in ("raw", RESIDUAL)
+                needed = self.geometry not in ("raw", RESIDUAL)
                 parts = self._gallery.vector_parts(table) if needed else iter(())
                 known = Statistics.of_parts(parts, table.dimension)
             self._statistics[table.table] = known

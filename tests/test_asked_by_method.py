@@ -7,6 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +22,23 @@ from typer.testing import CliRunner
 import cies
 from cies.cli import app
 from cies.speeds import remember_speed
-from eval.bench.reranking import bench_reranking
+from eval.bench.reranking import Pretended, bench_reranking
+from eval.labels import read_labels
 from indexes.errors import UnknownCondition, UsageError
 from indexes.gallery import Gallery
+from indexes.open_table import OpenTable
+from indexes.records import VectorColumn, VectorTable
+from indexes.vectors import unit
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Timing
 from ingest.encoders.clip import ClipEncoder
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.views import fit_view
 from ingest.vocabularies import vocabulary_of
+from query.fusion import Fused
+from query.ranking import Single
+from query.reranking import Reranked
+from query.surrogate import Surrogate
 
 STYLE = Condition.parse("style")
 
@@ -312,14 +323,134 @@ def test_what_is_usual_hangs_on_the_measured_speed(engine: cies.Engine) -> None:
     assert not unschooled.query.reranked and "not schooled on 'mood'" in unschooled.notes[-1]
 
 
-def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine) -> None:
+def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine, world: Path) -> None:
     """Of 60 pictures half are ranked again; docs/query.md has 200 of 2,000."""
-    found = bench_reranking(engine, 30, "clay", 30)
+    labels = read_labels(world / "labels.csv")
+    found = bench_reranking(engine, 30, "clay", 30, labels=labels, earlier=5)
     assert [one.condition for one in found] == ["color", "shape"]
     assert np.mean([one.reranked for one in found]) >= 0.9
     for one in found:
         assert one.by_chance == pytest.approx(30 / 59)
         assert one.reranked > one.by_view + 0.1 and one.reranked > one.by_chance + 0.3
+        assert one.passes == 30 and one.passes_after is not None and one.passes_after < 15
+        assert one.after is not None and one.after >= one.reranked - 0.05
+        assert one.right_by_table is not None and one.right_reranked is not None
+        assert one.right_reranked == pytest.approx(one.right_by_table, abs=0.05)
+    with pytest.raises(UsageError, match="a column for none of color, shape"):
+        bench_reranking(engine, 30, "clay", 2, labels=replace(labels, columns=("price",)))
+    with pytest.raises(UsageError, match="2 questions are not more than the 5"):
+        bench_reranking(engine, 30, "clay", 2, earlier=5)
+
+
+def test_a_bench_of_re_ranking_finds_what_a_search_does(
+    engine: cies.Engine, place: Path, builtin: DiorEncoder, clip: ClipEncoder
+) -> None:
+    """The full table that stands in for the model leads to the hits that the model leads to."""
+    other = Gallery.open(shutil.copytree(place, place.with_name("full")))
+    add_table(other, builtin, "style")
+    full = cies.open(other.path)
+    full.encoders.loaded += [builtin, clip]
+    full.second = lambda *args: Pretended(set(), *args)
+    key = engine.vectors("color").keys[1]
+    hits = engine.search(key, "style", 35, rerank=35)
+    (table,) = [table for table in engine.gallery.conditions() if table.name == "style"]
+    assert engine.gallery.keys(table) == {key, *(hit.key for hit in hits)}
+    shown = full.search(key, "style", 35, method="clay", rerank=35)
+    assert [hit.key for hit in shown] == [hit.key for hit in hits]
+    # With a candidate for every picture the answer is the full table's.
+    whole = engine.search(key, "style", 59, rerank=100)
+    want = full.search(key, "style", 59, method="dior")
+    assert whole.query.reranked == 59 and whole.hits[58].parts
+    assert [hit.key for hit in whole] == [hit.key for hit in want]
+
+
+def test_rounds_are_kept_in_memory_where_nothing_can_be_written(
+    engine: cies.Engine, builtin: DiorEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture is embedded once, whatever is asked with and however many rounds there are."""
+    passes: list[int] = []
+    read = DiorEncoder.read
+    monkeypatch.setattr(
+        DiorEncoder,
+        "read",
+        lambda self, images, *rest, **more: (
+            passes.append(len(images)) or read(self, images, *rest, **more)
+        ),
+    )
+    picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    told: list[tuple[int, int]] = []
+    engine.progress = lambda state: told.append((state.done, state.total))
+    with engine.gallery.lock():
+        hits = engine.search(picture, "style", 40, rerank=40)
+    assert sum(passes) == 41 and hits.query.reranked == 40
+    assert [note for note in hits.notes if "not kept" in note] == [
+        "40 pictures were embedded for this answer and not kept: another process is writing to it."
+    ]
+    assert told[-1] == (40, 40) and told == sorted(told)
+    passes.clear()
+    kept = engine.search(picture, "style", 40, rerank=40)
+    assert sum(passes) == 41 and [h.key for h in kept] == [h.key for h in hits]
+
+
+def test_rounds_follow_what_the_large_model_said() -> None:
+    """A large model that goes by what no view shows is followed all the same."""
+    random = np.random.default_rng(5)
+    base = unit(random.standard_normal((1000, 32)).astype(np.float32))
+    view = unit(base[:, :4])
+    model = unit(base[:, 4:16])
+    tables = [_open(name, rows) for name, rows in (("view", view), ("base", base))]
+    asked: list[list[str]] = []
+
+    def again(keys: Sequence[str], total: int) -> Single:
+        asked.append(list(keys))
+        rows = sorted({0, *(tables[0].row(key) or 0 for key in keys)})
+        return Single(_open("model", model[rows], rows), model[:1], "mean")
+
+    first, plain = Single(tables[0], view[:1], "mean"), Single(tables[1], base[:1], "mean")
+    ranking = Reranked(first, Fused([first, plain]), 100, again)
+    found, scores = ranking.best(10, None, frozenset({0}))
+    # A fifth first, then rounds; nothing twice, nothing that is asked with, never more.
+    assert [len(keys) for keys in asked] == list(range(20, 101, 10))
+    assert all(later[: len(keys)] == keys for keys, later in pairwise(asked))
+    assert len(set(asked[-1])) == 100 and tables[0].keys[0] not in asked[-1]
+    exact = model @ model[0]
+    assert scores.tolist() == pytest.approx(exact[found].tolist(), abs=1e-6)
+    best = set(np.argsort(-exact, kind="stable")[1:11].tolist())
+    fused = set(Fused([first, plain]).best(100, None, frozenset({0}))[0].tolist())
+    assert len(best & set(found.tolist())) >= len(best & fused) + 3
+    # Among some only some are asked for.
+    among = np.arange(1000) % 3 == 1
+    rows, _ = Reranked(first, Fused([first, plain]), 50, again).best(10, among, frozenset())
+    assert among[rows].all() and all(int(key, 16) % 3 == 1 for key in asked[-1])
+
+
+def test_a_guess_is_the_ridge_regression_of_its_formula() -> None:
+    random = np.random.default_rng(3)
+    parts = [unit(random.standard_normal((40, width)).astype(np.float32)) for width in (6, 9)]
+    seen = random.permutation(40)[:15]
+    tables = [_open(str(number), rows) for number, rows in enumerate(parts)]
+    rows = np.stack([np.arange(40)] * 2)
+    found = Surrogate(tables, rows, [0.2, 1.0]).guesses(seen)
+    # Each table less its mean, at its share of the mean squared length; then plain ridge, primal.
+    columns = []
+    for part, weight in zip(parts, (0.2, 1.0), strict=True):
+        centred = part.astype(np.float64) - part[seen].astype(np.float64).mean(axis=0)
+        spread = np.mean(np.sum(centred[seen] ** 2, axis=1))
+        columns.append(centred * np.sqrt(weight / 1.2 / spread))
+    x = np.concatenate(columns, axis=1)
+    y = -np.log(np.arange(1, 16))
+    normal = x[seen].T @ x[seen] + 0.5 * np.eye(x.shape[1])
+    want = x @ np.linalg.solve(normal, x[seen].T @ (y - y.mean())) + y.mean()
+    assert found == pytest.approx(want, abs=1e-5)
+    same = _open("same", np.repeat(parts[0][:1], 40, axis=0))
+    assert len(set(Surrogate([same], rows[:1], [1.0]).guesses(seen).tolist())) == 1
+
+
+def _open(name: str, vectors: np.ndarray, rows: Sequence[int] | None = None) -> OpenTable:
+    """An open table; a picture's key is its number."""
+    keys = [f"{row:064x}" for row in (rows if rows is not None else range(len(vectors)))]
+    column = VectorColumn(keys, vectors, [""] * len(keys), np.zeros(len(keys), dtype=np.float32))
+    return OpenTable(VectorTable(name, vectors.shape[1], {}), column, "exact")
 
 
 # -- fusion ------------------------------------------------------------------------------------

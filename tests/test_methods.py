@@ -27,7 +27,7 @@ from eval.bench.methods import (
     compare_methods,
     judge_scores,
 )
-from eval.bench.methods_page import quality_rows
+from eval.bench.methods_page import page, quality_rows, written_by_hand
 from eval.bench.methods_sets import SetScores, TripletAccuracy, score_sets
 from eval.matrix import Measure, judge
 from eval.metrics import triplet_accuracy
@@ -186,7 +186,13 @@ def test_what_a_bench_of_methods_prints_writes_and_keeps(
     assert wrong(document, table) == []
     assert set(table) == {path for path, _ in leaves(document, table)}
     text = " ".join((tmp_path / "page.md").read_text().split())
-    assert "clay, has 4.0 times the MAP@R of plain CLIP" in text
+    assert "Under color, MAP@R is that of plain `clip` times 4.0 by `clay`." in text
+    # What a person wrote below the figures stays when these are measured again.
+    (tmp_path / "page.md").write_text(page(Comparison(0, 1), [], "a", "b", {}, "It *follows*."))
+    printed(capsys, *words, "--json")
+    again = (tmp_path / "page.md").read_text()
+    assert written_by_hand(again) == "It *follows*." and again.count("follows") == 1
+    assert " ".join(again.replace("It *follows*.", "").split()).startswith(text[:200])
     assert "| clay | 0.500 | 0.500 | 0.111 |" in text and "| a~b | tone | 0.75 |" in text
     assert [cost.method for cost in kept_costs()] == ["dior"]
     out = printed(capsys, *words[:-2])

@@ -12,6 +12,10 @@ from eval.bench.methods_sets import SetScores
 
 Rows = tuple[list[str], list[list[str]]]
 
+#: What stands between these marks is kept when a page is written anew.
+_FROM = "<!-- Written by hand; kept when the page is written anew. -->"
+_TO = "<!-- Up to here. -->"
+
 
 def quality_rows(found: Comparison, words: str | None = None) -> Rows:
     """MAP@R of every method by condition, and chance.
@@ -92,6 +96,7 @@ def page(
     lvlm: str,
     clip: str,
     asked: Mapping[str, str],
+    by_hand: str = "",
 ) -> str:
     """The whole of docs/methods.md.
 
@@ -101,6 +106,7 @@ def page(
         lvlm: the LVLM's name.
         clip: the dual encoder's name.
         asked: condition of the sets to how it was asked for.
+        by_hand: of :func:`written_by_hand`, what follows from the figures.
     """
     parts = [
         "# What each method is worth, and costs",
@@ -112,9 +118,18 @@ def page(
     ]
     if found.judged:
         parts += _rendered(found)
+    if by_hand:
+        parts.append(f"{_FROM}\n\n{by_hand}\n\n{_TO}")
     if sets:
         parts += _real(sets, asked)
     return "\n\n".join(parts) + "\n"
+
+
+def written_by_hand(page: str) -> str:
+    """The part of a page that no command writes, between two marks; empty if it has none."""
+    _, start, rest = page.partition(_FROM)
+    part, end, _ = rest.partition(_TO)
+    return part.strip() if start and end else ""
 
 
 def _rendered(found: Comparison) -> list[str]:
@@ -128,7 +143,7 @@ def _rendered(found: Comparison) -> list[str]:
         "## Rendered pictures",
         about,
         "**A stranger's words**: views are worked out from the lists that come with CIES, which "
-        "were written for the world at large (53 colors, not these twelve)." + _best_of(found),
+        "were written for the world at large (53 colors, not these twelve)." + _factors(found),
         markdown(_without(quality_rows(found, SHIPPED), "words"), 1),
         "**The world's own values**: the same, with the values that occur, in the phrasings the "
         "CLIP was schooled with. That is what a list made for one's own pictures is worth "
@@ -146,18 +161,17 @@ def _rendered(found: Comparison) -> list[str]:
     ]
 
 
-def _best_of(found: Comparison) -> str:
-    """What the best view makes of color, if that was measured."""
-    clip = [one for one in found.judged if one.method == "clip"]
+def _factors(found: Comparison) -> str:
+    """What the views make of color, if that was measured."""
+    clip = [one for one in found.judged if one.method == "clip" and "color" in one.cells]
     views = [one for one in found.judged if one.words == SHIPPED and "color" in one.cells]
     if not clip or not views:
         return ""
-    best = max(views, key=lambda one: one.cells["color"]["color"].value)
-    factor = best.cells["color"]["color"].value / clip[0].cells["color"]["color"].value
-    return (
-        f" Under color the best view, {best.method}, has {factor:.1f} times the MAP@R of plain "
-        "CLIP."
-    )
+    plain = clip[0].cells["color"]["color"].value
+    factors = [
+        f"{one.cells['color']['color'].value / plain:.1f} by `{one.method}`" for one in views
+    ]
+    return f" Under color, MAP@R is that of plain `clip` times {', '.join(factors)}."
 
 
 def _real(sets: Sequence[SetScores], asked: Mapping[str, str]) -> list[str]:
