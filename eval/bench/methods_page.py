@@ -152,8 +152,8 @@ def _rendered(found: Comparison) -> list[str]:
         "## Costs",
         f"Measured in the same run on {found.costs[0].threads} processor thread"
         f"{'s' if found.costs[0].threads > 1 else ''} ({found.costs[0].device}, "
-        f"{found.costs[0].dtype}); the machine was shared with other work, so that they compare "
-        "methods rather than state what is possible. A new condition is taken over all "
+        f"{found.costs[0].dtype}). Other work that the machine had counts in them. "
+        "A new condition is taken over all "
         f"{found.pictures:,} pictures: a pass of the model, or the fit of a view (words embedded, "
         "map learned, vectors moved; the median over the conditions). A query is one picture "
         "embedded and all others ranked, everything loaded. In brackets, conditions asked at once.",
