@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from query.hits import SCHEMA_VERSION
 if TYPE_CHECKING:
     from indexes.vectors import Vectors
     from ingest.encoders.dual import DualEncoder
-    from ingest.encoders.inversion_training import TrainingPlan
+    from ingest.encoders.inversion_training import Told, TrainingPlan
     from ingest.sources.base import Found
 
 #: The composer that is trained on texts.
@@ -33,9 +33,6 @@ _AT_ONCE = 256
 
 #: Captions of the rendered world that the built-in CLIP's network is trained on.
 _CAPTIONS = 20_000
-
-#: Told what is done: the stage, how much of it, its whole, and a loss, NaN where there is none.
-Told = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,8 @@ def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPat
     notes: list[str] = []
     change = Modification("as the question says")
     ask(run, asked(builtin), Composing.by([ALL], change, "cpu", NAMES), note=notes.append)
-    left_out = [name for name in about_composers() if any(f" {name} is left" in n for n in notes)]
     names = {system.composer for system in run.systems("changes")}
-    assert set(about_composers()) <= names | set(left_out)
-    assert not {"pdv", "weimo", "cirevl", "cotmr", "dior", "dior-split"} & set(left_out)
+    assert set(about_composers()) <= names, notes
     return run
 
 
@@ -98,8 +96,6 @@ def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
 def test_a_run_scores_as_a_search_does(name: str, done: Run, task: QueryTask, engine: Any) -> None:
     encoder = "dior" if name in OF_CONDITIONS else "clip"
     systems = [s for s in done.systems("changes") if (s.encoder, s.composer) == (encoder, name)]
-    if not systems:
-        pytest.skip(f"{name} cannot serve the built-in models, as the run says")
     answers = Answers.load(done.answers_path("changes", systems[0]), len(CHANGES))
     names = list(task.images)
     for number, (picture, text) in enumerate(CHANGES.items()):
@@ -109,7 +105,7 @@ def test_a_run_scores_as_a_search_does(name: str, done: Run, task: QueryTask, en
         theirs = {Path(hit.path).stem: hit.score for hit in hits}
         assert ours.keys() == theirs.keys() == set(names) - {picture}
         # A gallery keeps its vectors in half precision, of which hundreds of steps make more.
-        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=2e-2)
+        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=1e-2)
 
 
 def test_what_is_composed_is_never_composed_again(

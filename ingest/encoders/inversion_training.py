@@ -37,7 +37,7 @@ from ingest.encoders.pseudo_words import PseudoWords
 #: Fewer pictures or texts teach nothing.
 LEAST = 16
 
-#: Told what is done: the stage, how much of it, how much there is, and a loss.
+#: Told what is done: the stage, how much of it, its whole, and a loss, NaN where there is none.
 Told = Callable[[str, int, int, float], None]
 
 
