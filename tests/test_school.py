@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from eval.school.losses import Proxies, agreement, likeness, truths
 from eval.school.model import make_clip_processor, make_tokenizer
-from eval.school.optimizer import SCHOOLED, Optimizer, decay_start, rate_at
+from eval.school.optimizer import SCHOOLED, Optimizer, StackedMuon, decay_start, rate_at
 from eval.school.pictures import UNKNOWN, draw_pictures, school_scenes
 from eval.school.questions import SENTENCE, Examiner
 from eval.school.train import Plan, School
@@ -110,6 +111,26 @@ def test_what_was_schooled_before_moves_less() -> None:
     moved = {name: float((part - before[name]).norm()) for name, part in module.named_parameters()}
     for part in ("weight", "bias"):
         assert moved[f"old.{part}"] == pytest.approx(SCHOOLED * moved[f"new.{part}"], rel=0.02)
+
+
+def test_stacks_of_matrices_move_as_single_ones() -> None:
+    torch.manual_seed(0)
+    shapes = [(24, 24), (24, 24), (72, 24), (72, 24), (24, 72), (8, 24)]
+    alone = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    stacked = [torch.nn.Parameter(part.detach().clone()) for part in alone]
+    single = torch.optim.Muon(alone, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    ours = StackedMuon(stacked, lr=0.01, weight_decay=0.1)
+    for step in range(6):
+        for one, other in zip(alone[step % 2 :], stacked[step % 2 :], strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        single.step()
+        ours.step()
+        if step == 3:
+            groups = ours.state_dict()["param_groups"]
+            ours.load_state_dict(copy.deepcopy(single.state_dict() | {"param_groups": groups}))
+    for one, other in zip(alone, stacked, strict=True):
+        torch.testing.assert_close(other, one)
 
 
 def test_agreement_is_least_when_captions_match() -> None:
