@@ -30,7 +30,7 @@ from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
 
 #: What is told of a label task beside what its protocol publishes.
-LABEL_METRICS = ("P@1", "recall@10 (hit)", "R-precision", "MAP@R")
+LABEL_METRICS = ("P@1", "precision@10", "recall@10 (hit)", "R-precision", "MAP@R")
 
 #: Places at which the recall curves of reports are known.
 CURVE = (1, 2, 3, 5, 10, 20, 50, 100)
