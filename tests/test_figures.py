@@ -24,19 +24,22 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
 
 
 #: P@1 and MAP@R over chance under the own label: about a tenth below what 1,500 pictures gave (P@1
-#: 0.90 for color, 0.72 for 43 shapes; README), since in a smaller gallery fewer are near.
+#: 0.92 for color, 0.87 for 43 shapes; README), since in a smaller gallery fewer are near.
 LEAST = {
-    "color": (0.82, 0.72),
-    "shape": (0.50, 0.40),
-    "pattern": (0.60, 0.38),
-    "material": (0.42, 0.18),
+    "color": (0.84, 0.75),
+    "shape": (0.72, 0.60),
+    "pattern": (0.70, 0.50),
+    "material": (0.52, 0.25),
     "background": (0.94, 0.92),
-    "size": (0.75, 0.60),
-    "count": (0.62, 0.42),
-    "style": (0.84, 0.74),
-    "stroke": (0.86, 0.76),
+    "size": (0.84, 0.73),
+    "count": (0.72, 0.54),
+    "style": (0.88, 0.80),
+    "stroke": (0.88, 0.80),
     "frame": (0.95, 0.92),
 }
+
+#: What is drawn in lines has no material, and such pictures gather when they are asked for one.
+NOT_LEAKED = {("material", "stroke")}
 
 
 def test_every_condition_finds_its_own_label_best(matrix: Matrix) -> None:
@@ -48,7 +51,7 @@ def test_every_condition_finds_its_own_label_best(matrix: Matrix) -> None:
         others = [
             matrix.cell(condition, label).metrics["MAP@R"].corrected
             for label in matrix.labels
-            if label != condition
+            if label != condition and (condition, label) not in NOT_LEAKED
         ]
         # What it should not have found is near chance.
         assert max(others) < 0.15 and np.mean(others) < 0.06, condition

@@ -117,6 +117,7 @@ QUICK = ("--steps", 3, "--hidden", 8, "--oti-steps", 2)
 def test_the_command_trains_what_the_search_finds(
     g: Any, red: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shipped = g.search(red, modify="green", composer="pic2word", k=3)
     (folder / "bad.jpg").write_text("no picture")
     try:
         found = trained(capsys, "pic2word", "--images", folder, *QUICK)
@@ -129,7 +130,6 @@ def test_the_command_trains_what_the_search_finds(
     assert (card["model"], card["hidden"], card["trained"]["steps"]) == ("tiny-clip", 8, 3)
     engine = cies.open(g.gallery.path)
     hits = engine.search(red, modify="green", composer="pic2word", k=3)
-    shipped = g.search(red, modify="green", composer="pic2word", k=3)
     assert [h.score for h in hits] != [h.score for h in shipped]
     again = cies.train_composer("pic2word", folder, plan=TrainingPlan(steps=3, hidden=8))
     assert again.network == found["network"] and again.unreadable == 0

@@ -221,9 +221,9 @@ def test_longest_side(builtin: DiorEncoder) -> None:
         small = whole.resize(size, Image.Resampling.LANCZOS) if size != whole.size else whole
         unlimited = chosen(builtin, max_side=4096).encode([small], CONDITIONS)
         near = furthest(chosen(builtin, max_side=side).encode([whole], CONDITIONS), unlimited)
-        assert near < 0.01, (side, near)
+        assert near < 0.02, (side, near)
     small, large = (chosen(builtin, max_side=s).encode([whole], CONDITIONS) for s in (32, 4096))
-    assert furthest(small, large) > 0.01
+    assert furthest(small, large) > 0.05
 
 
 # -- attention and devices ---------------------------------------------------------------------
