@@ -57,6 +57,13 @@ def test_every_condition_finds_its_own_label_best(matrix: Matrix) -> None:
         assert max(others) < 0.15 and np.mean(others) < 0.06, condition
 
 
+def test_stroke_under_material_is_no_leak(tmp_path: Path) -> None:
+    """Which is why it is left out above: whether there is a material is what the stroke says."""
+    found = read_labels(write_world(tmp_path / "w", 60, seed=777))
+    for values in found.values.values():
+        assert (values["material"] == "") == (values["stroke"] != "filled")
+
+
 def test_words_are_the_labels(tmp_path: Path, matrix: Matrix) -> None:
     labels = read_labels(write_world(tmp_path / "w", 100, seed=778))
     cies.ingest(cies.create(tmp_path / "g"), [tmp_path / "w" / "images"], ["color", "shape"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import published
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import cies
@@ -93,7 +94,9 @@ def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
 
 
 @pytest.mark.parametrize("name", list(about_composers()))
-def test_a_run_scores_as_a_search_does(name: str, done: Run, task: QueryTask, engine: Any) -> None:
+def test_a_run_scores_as_a_search_does(
+    name: str, done: Run, task: QueryTask, engine: Any, tmp_path: Path
+) -> None:
     encoder = "dior" if name in OF_CONDITIONS else "clip"
     systems = [s for s in done.systems("changes") if (s.encoder, s.composer) == (encoder, name)]
     answers = Answers.load(done.answers_path("changes", systems[0]), len(CHANGES))
@@ -101,12 +104,17 @@ def test_a_run_scores_as_a_search_does(name: str, done: Run, task: QueryTask, en
     for number, (picture, text) in enumerate(CHANGES.items()):
         found, scores, _ = answers.of(number)
         ours = dict(zip((names[at] for at in found), scores, strict=True))
-        hits = engine.search(str(task.images[picture]), modify=text, composer=name, k=20)
+        place = task.images[picture]
+        if name == "searle-oti":
+            # A gallery keeps its vectors in half precision, of which hundreds of steps make more.
+            place = tmp_path / "new to the gallery.png"
+            Image.open(task.images[picture]).save(place, compress_level=0)
+        hits = engine.search(str(place), modify=text, composer=name, k=20)
         theirs = {Path(hit.path).stem: hit.score for hit in hits}
+        if name == "searle-oti":
+            del theirs[picture]
         assert ours.keys() == theirs.keys() == set(names) - {picture}
-        # A gallery keeps its vectors in half precision, of which hundreds of steps make more.
-        near = 2e-2 if name == "searle-oti" else 2e-3
-        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=near)
+        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=2e-3)
 
 
 def test_what_is_composed_is_never_composed_again(
