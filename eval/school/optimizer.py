@@ -56,7 +56,7 @@ class StackedMuon(torch.optim.Muon):
         return loss
 
     def _momenta(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> torch.Tensor:
-        """Nesterov's momenta, [matrices, rows, columns]."""
+        """Nesterov's momenta, float32 [matrices, rows, columns], of matrices of one shape."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         held = [
             self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
@@ -67,7 +67,15 @@ class StackedMuon(torch.optim.Muon):
 
 
 def _orthogonal(stack: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-    """Five Newton-Schulz steps towards the nearest orthogonal matrix of each, in bfloat16."""
+    """Newton-Schulz steps towards the orthogonal matrix nearest to each (Jordan et al., 2024).
+
+    Args:
+        stack: float32 [matrices, rows, columns].
+        group: of a Muon: the coefficients and number of steps, and the least norm.
+
+    Returns:
+        bfloat16 of the same shape.
+    """
     first, second, third = group["ns_coefficients"]
     tall = stack.shape[1] > stack.shape[2]
     ways = stack.bfloat16()
