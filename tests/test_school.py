@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from eval.school.losses import Proxies, agreement, likeness, truths
 from eval.school.model import make_clip_processor, make_tokenizer
 from eval.school.optimizer import SCHOOLED, Optimizer, StackedMuon, decay_start, rate_at
-from eval.school.pictures import UNKNOWN, draw_pictures, school_scenes
+from eval.school.pictures import UNKNOWN, barred, draw_pictures, school_scenes
 from eval.school.questions import SENTENCE, Examiner
 from eval.school.train import Plan, School
 from eval.world.captions import caption, change, describe
 from eval.world.factors import FACTORS, sample_scenes
+from eval.world.render import RADIUS
 from ingest.conditions import prompt_templates
 
 
@@ -160,7 +162,27 @@ def test_pictures_are_rendered_once(tmp_path: Path) -> None:
     nameless = [scene.form > 0 for scene in first.scenes]
     shape = list(FACTORS).index("shape")
     assert [answer == UNKNOWN for answer in first.answers[:, shape]] == nameless
-    assert sum(nameless) == 2 and (first.outlines[nameless] >= len(FACTORS["shape"])).all()
+    assert sum(nameless) == 6 and (first.seen[nameless, shape] >= len(FACTORS["shape"])).all()
+
+
+def test_pictures_of_other_formats_are_padded_as_the_processor_pads() -> None:
+    random = np.random.default_rng(3)
+    processor = School(Plan(pictures=1), Path("nowhere"), print).processor.image_processor
+    photo = Image.fromarray(random.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+    photo = photo.resize((128, 128), Image.Resampling.BICUBIC)
+    square = processor(photo, return_tensors="pt")["pixel_values"]
+    for upright, box, size in (
+        (True, (16, 0, 112, 128), (64, 128)),
+        (False, (0, 16, 128, 112), (128, 64)),
+    ):
+        given = processor(
+            photo.crop(box).resize(size, Image.Resampling.BILINEAR), return_tensors="pt"
+        )["pixel_values"]
+        made = barred(square, 0.5, upright)
+        assert made.shape == given.shape
+        # Apart from how they were reduced, and from a mean color that is rounded to whole numbers.
+        assert (made - given).abs().mean() < 0.03
+        assert (made - square).abs().mean() > 0.3
 
 
 def test_packed_questions_are_what_one_would_ask() -> None:
@@ -178,7 +200,7 @@ def test_packed_questions_are_what_one_would_ask() -> None:
     assert blind[asked.asked[1], asked.asked[0]]
 
 
-def test_a_short_school_can_stop_and_go_on(tmp_path: Path) -> None:
+def test_a_short_school_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it in small: both terms, a stop in between, and models that load."""
     from transformers import AutoModel, AutoModelForImageTextToText
 
@@ -204,3 +226,7 @@ def test_a_short_school_can_stop_and_go_on(tmp_path: Path) -> None:
     assert clip.get_text_features(**texts).pooler_output.shape == (1, 256)
     with pytest.raises(ValueError, match="another plan"):
         School(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
+    # As many pictures of as many values, but the world is drawn in another way.
+    monkeypatch.setattr("eval.world.render.RADIUS", {**RADIUS, "large": (0.2, 0.3)})
+    with pytest.raises(ValueError, match="other pictures"):
+        School(plan, tmp_path / "again", said.append).run()

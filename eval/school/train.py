@@ -38,17 +38,18 @@ from eval.school.model import (
     make_processor,
 )
 from eval.school.optimizer import Optimizer, decay_start
-from eval.school.pictures import UNKNOWN, draw_pictures, shifted
+from eval.school.pictures import SEEN, UNKNOWN, barred, draw_pictures, shifted
 from eval.school.questions import SENTENCE, Examiner, Questions
 from eval.world.captions import caption, change, describe, short_texts
 from eval.world.factors import FACTORS
-from eval.world.shapes import FORMS, SHAPES
 from ingest.conditions import prompt_templates
 
 Report = Callable[[str], None]
 
 _NAMES = list(FACTORS)
-_SHAPE = _NAMES.index("shape")
+
+#: Share of the batches whose pictures are of another format than the square.
+_BARRED = 0.25
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ class School:
         self.examiner = Examiner(self.processor, (IMAGE_SIZE // PATCH_SIZE) ** 2)
         self.clip = make_clip(self.clip_processor.tokenizer).to(self.device)
         self.model = make_model(self.tokenizer).to(self.device)
-        sizes = [len(values) for values in FACTORS.values()]
-        sizes[_SHAPE] = len(SHAPES) + FORMS
+        sizes = [SEEN[name] for name in _NAMES]
         self.vision_heads = Heads(WIDTH, sizes).to(self.device)
         self.joint_heads = Heads(WIDTH, sizes).to(self.device)
         self.proxies = Proxies(WIDTH, sizes).to(self.device)
         images = self.processor.image_processor
-        self._mean = torch.tensor(images.image_mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(images.image_std, device=self.device).view(3, 1, 1)
+        mean = torch.tensor(images.image_mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(images.image_std, device=self.device).view(3, 1, 1)
+        self._scale, self._offset = 1 / (255 * std), mean / std
         self._words = [
             torch.tensor([*self.tokenizer.convert_tokens_to_ids(list(values)), UNKNOWN])
             for values in FACTORS.values()
@@ -163,17 +164,18 @@ class School:
         if random.random() < 0.5:
             pixels = pixels[:, :, ::-1]
         given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        scaled = given.permute(0, 3, 1, 2).float() / 255
-        return ((scaled - self._mean) / self._std).contiguous()
+        # In place: fresh memory for each step of the sum would take as long as the sum.
+        scaled = given.permute(0, 3, 1, 2).contiguous().float().mul_(self._scale).sub_(self._offset)
+        if random.random() < _BARRED:
+            scaled = barred(scaled, random.uniform(0.55, 0.95), bool(random.random() < 0.5))
+        return scaled
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _outlined(self, chosen: Any) -> torch.Tensor:
-        """Answers with the shape told by its outline, which the nameless have too."""
-        answers = self.pictures.answers[chosen].copy()
-        answers[:, _SHAPE] = self.pictures.outlines[chosen]
-        return torch.from_numpy(answers).to(self.device)
+    def _seen(self, chosen: Any) -> torch.Tensor:
+        """What is seen of each factor, with a word or without: int64 [batch, factors]."""
+        return torch.from_numpy(self.pictures.seen[chosen]).to(self.device)
 
     # -- first term ------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class School:
             truths(answers, named).to(self.device),
         )
         tokens = seen.last_hidden_state[:, 1:]
-        return self.vision_heads.loss(tokens, self._outlined(chosen)) + 0.25 * agreed
+        return self.vision_heads.loss(tokens, self._seen(chosen)) + 0.25 * agreed
 
     # -- second term -----------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class School:
             ends = torch.cat([asked.asked, asked.said, asked.sentence[:-1]])
             logits = self.model.lm_head(states[:, ends]).float()
         count = len(columns)
-        answers = self._outlined(chosen)[:, columns]
+        answers = self._seen(chosen)[:, columns]
         held = states[:, asked.asked]
         text_loss = torch.zeros((), device=self.device)
         if random.random() < 0.34:
@@ -250,7 +252,7 @@ class School:
             word_loss
             + 0.25 * likeness(held, answers)
             + 0.5 * self.proxies.loss(held, answers, columns)
-            + 0.3 * self.joint_heads.loss(tokens, self._outlined(chosen))
+            + 0.3 * self.joint_heads.loss(tokens, self._seen(chosen))
             + 0.3 * _said(logits[:, 2 * count :], sentences)
             + 0.05 * _said(logits[:, count : 2 * count], stop)
             + 0.5 * text_loss
@@ -323,6 +325,7 @@ class School:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "plan": asdict(self.plan),
+            "pictures": self.pictures.digest,
             "step": step,
             "weights": module.state_dict(),
             "optimizer": optimizer.state(),
@@ -338,9 +341,11 @@ class School:
             if not path.exists():
                 continue
             state = torch.load(path, weights_only=True, map_location=self.device)
-            if _apart_from_length(state["plan"]) != _apart_from_length(asdict(self.plan)):
+            plans = _apart_from_length(state["plan"]), _apart_from_length(asdict(self.plan))
+            if plans[0] != plans[1] or state.get("pictures") != self.pictures.digest:
                 raise ValueError(
-                    f"{path} belongs to another plan; name another folder or remove the checkpoint"
+                    f"{path} belongs to another plan or to other pictures; "
+                    "name another folder or remove the checkpoint"
                 )
             same = state["plan"][f"{name}_steps"] == steps
             if same or state["step"] <= decay_start(min(steps, state["plan"][f"{name}_steps"])):

@@ -62,13 +62,14 @@ def describe(labels: Labels) -> str:
     """All there is to say about a scene, always in the same order and number of words.
 
     Args:
-        labels: of the scene; a shape without a word is called a thing.
+        labels: of the scene; a shape without a word is called a thing, a style a picture.
     """
     one = labels["count"] == "one"
     shape = labels["shape"] or "thing"
     noun = shape if one else plural(shape)
+    style = _STYLES.get(labels["style"], "picture")
     return (
-        f"a {_STYLES[labels['style']]} of {labels['count']} {labels['size']} {labels['color']} "
+        f"a {style} of {labels['count']} {labels['size']} {labels['color']} "
         f"{labels['pattern']} {noun} on {labels['background']}"
     )
 
@@ -214,4 +215,8 @@ def short_texts(
         ),
     )
     text, names = forms[int(random.integers(len(forms)))]
-    return [text.format(**{**each, "shape": each["shape"] or "thing"}) for each in labels], names
+    unnamed = {"shape": "thing", "style": "picture"}
+    return [
+        text.format(**{name: value or unnamed.get(name, "") for name, value in each.items()})
+        for each in labels
+    ], names

@@ -75,13 +75,17 @@ class Scene:
         labels: factor name to value, one entry for each of :data:`FACTORS`; empty where the
             factor does not apply.
         seed: decides everything the labels leave open (place, tilt, light, noise, clutter).
-        form: if not 0, the number of a nameless form drawn in place of a shape; only a school
-            needs those, to learn to tell outlines apart that have no word.
+        form: if not 0, the number of a nameless form drawn in place of a shape, and above
+            ``FORMS`` that of a nameless thing; only a school needs those, to learn to tell
+            outlines apart that have no word.
+        manner: if not 0, the number of a nameless manner of depiction in place of a style; only a
+            school needs those.
     """
 
     labels: Mapping[str, str]
     seed: int
     form: int = 0
+    manner: int = 0
 
 
 def sample_scenes(count: int, seed: int) -> list[Scene]:

@@ -15,7 +15,7 @@ def develop(canvas: Pixels, style: str, size: int, random: np.random.Generator) 
 
     Args:
         canvas: [side, side, 3], 0 to 255, larger than the picture.
-        style: photo, flat, painting, sketch or pixelated.
+        style: photo, flat, painting, sketch or pixelated; empty is flat.
         size: width and height of the picture in pixels.
         random: decides how strong each fault is.
     """

@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from eval.world.factors import FILLED, Scene
 from eval.world.ground import all_tones, any_tone, apart, ground, intrude, litter, tone_of
+from eval.world.manners import Manner, manner
 from eval.world.media import develop
-from eval.world.shapes import form, holes, outline
+from eval.world.shapes import FORMS, form, holes, outline
 from eval.world.surfaces import Pixels, material, pattern, second_tone, vary
+from eval.world.things import DARKER, LIGHTER, OTHER, OWN, Part, thing
 
 #: Radius of a thing as a fraction of the picture's side, from and to.
 RADIUS = {"small": (0.15, 0.175), "medium": (0.22, 0.255), "large": (0.305, 0.36)}
@@ -93,7 +95,12 @@ class _Brush:
             self.radius *= _FRAMED
         self.color = apart(vary(tone_of(labels["color"], random), 13, random), color)
         self.tone = second_tone(self.color, all_tones(), random)
-        if scene.form:
+        self.manner: Manner | None = manner(scene.manner) if scene.manner else None
+        self.parts: tuple[Part, ...] = ()
+        self.cut: tuple[_Line, ...] = ()
+        if scene.form > FORMS:
+            self.parts = thing(scene.form - FORMS)
+        elif scene.form:
             self.line, self.cut = form(scene.form)
         else:
             self.line, self.cut = outline(labels["shape"]), holes(labels["shape"])
@@ -106,6 +113,16 @@ class _Brush:
         self.shade = random.uniform(0.2, 0.5) if self.lifelike else 0.0
         self.shadow = self.lifelike and random.random() < 0.6
         self.rimmed = not self.drawn and not self.lifelike and random.random() < 0.25
+        self.rim = self.width
+        if self.manner:
+            self.rimmed = self.manner.rim > 0
+            self.rim = self.manner.rim * side
+        if self.parts:
+            self.tones = {
+                DARKER: self.color * np.float32(0.6),
+                LIGHTER: self.color + (255 - self.color) * np.float32(0.5),
+                OTHER: any_tone(random),
+            }
 
     def paint(self, canvas: Pixels, center: NDArray[np.float32]) -> None:
         """Draw one thing into ``canvas`` [side, side, 3], in place."""
@@ -118,36 +135,67 @@ class _Brush:
         # Seen a little from the side, no two quite the same.
         stretch = np.array([[random.uniform(0.88, 1.08), 0], [random.uniform(-0.12, 0.12), 1]])
         move = stretch @ spin * radius
-        line, cut = self.line @ move + box / 2, tuple(c @ move + box / 2 for c in self.cut)
+        lines = [self._moved(line, move, box) for line in self._outlines()]
+        cut = tuple(c @ move + box / 2 for c in self.cut)
         grid = (np.arange(box, dtype=np.float32) - box / 2) / radius
         x, y = np.meshgrid(grid, grid)
         # Nothing is finer than a small picture can show: a label must be seen to be true.
         seen = self.side / radius
         coarse, fine = max(0.26, 0.07 * seen), max(0.13, 0.045 * seen)
         second = pattern(labels["pattern"], x, y, coarse, self.drawn, random)
-        body = _filled(line, cut, box)
+        bodies = [_filled(line, cut, box) for line in lines]
+        body = np.maximum.reduce(bodies)
         paint: Pixels
         if self.drawn:
-            lines = _lines(line, cut, box, max(2, round(self.width)))
-            alpha = np.maximum(lines, body * second)
+            alpha = np.maximum(self._rims(lines, cut, bodies, self.width), body * second)
             paint = np.broadcast_to(self.color, (box, box, 3))
         else:
             alpha = body
             cover = second[..., None]
             paint = self.color * (1 - cover) + self.tone * cover
+            own = paint
+            for part, visible in zip(self.parts, bodies, strict=False):
+                tone = own if part.tone == OWN else self.tones[part.tone]
+                paint = paint * (1 - visible[..., None]) + tone * visible[..., None]
             factor, white = material(labels["material"], x, y, fine, random)
             paint = paint * factor[..., None] + 255 * white[..., None]
         if self.shade:
             far = np.hypot(x - self.light[0], y - self.light[1])
             paint = paint * (1.1 - self.shade * np.clip(far / 2, 0, 1))[..., None]
         if self.shadow:
-            self._cast(canvas, alpha, left, top, radius)
+            self._cast(canvas, alpha, left, top, radius * 0.13, radius * 0.1)
+        if self.manner:
+            paint = self.manner.shaded(np.asarray(paint, dtype=np.float32), x, y)
+            drop = self.manner.shadow * self.side
+            if drop:
+                self._cast(canvas, alpha, left, top, drop, self.manner.softness * self.side)
         same = labels["color"] == labels["background"]
         if not self.drawn and (self.rimmed or same or self.count > 4):
-            rim = _lines(line, cut, box, max(2, round(self.width)))[..., None]
-            edge = self.color + (75 if self.color.mean() < 100 else -75)
-            paint = paint * (1 - rim) + np.clip(edge, 0, 255) * rim
+            rim = self._rims(lines, cut, bodies, self.rim)[..., None]
+            edge = np.clip(self.color + (75 if self.color.mean() < 100 else -75), 0, 255)
+            if self.manner and self.manner.rim:
+                edge = self.manner.rim_of(self.color)
+            paint = paint * (1 - rim) + edge * rim
         _blend(canvas, np.asarray(paint, dtype=np.float32), alpha, left, top)
+
+    def _outlines(self) -> list[_Line]:
+        return [part.line for part in self.parts] or [self.line]
+
+    def _moved(self, line: _Line, move: NDArray[np.float64], box: int) -> _Line:
+        if self.manner:
+            line = self.manner.wobbled(line, self.random)
+        return np.asarray(line @ move + box / 2)
+
+    def _rims(
+        self, lines: list[_Line], cut: tuple[_Line, ...], bodies: list[Pixels], width: float
+    ) -> Pixels:
+        """The lines about all parts, where no later part lies over them; [box, box]."""
+        box = len(bodies[0])
+        shown: Pixels = np.zeros((box, box), dtype=np.float32)
+        for line, body in zip(lines, bodies, strict=True):
+            drawn = _lines(line, cut, box, max(2, round(width)))
+            shown = np.maximum(shown * (1 - body), drawn)
+        return shown
 
     def frame(self, canvas: Pixels, color: Pixels) -> None:
         """Draw a circle or a square around everything, in place."""
@@ -172,13 +220,14 @@ class _Brush:
         alpha = np.asarray(mask, dtype=np.float32) / 255
         _blend(canvas, np.broadcast_to(tone, canvas.shape).astype(np.float32), alpha, 0, 0)
 
-    def _cast(self, canvas: Pixels, body: Pixels, left: int, top: int, radius: float) -> None:
+    def _cast(
+        self, canvas: Pixels, body: Pixels, left: int, top: int, drop: float, blur: float
+    ) -> None:
         soft = Image.fromarray((body * 255).astype(np.uint8))
-        soft = soft.filter(ImageFilter.GaussianBlur(radius * 0.1))
+        soft = soft.filter(ImageFilter.GaussianBlur(blur))
         alpha = np.asarray(soft, dtype=np.float32) / 255 * 0.4
         dark = np.zeros((*alpha.shape, 3), dtype=np.float32)
-        drop = int(radius * 0.13)
-        _blend(canvas, dark, alpha, left + drop, top + drop)
+        _blend(canvas, dark, alpha, left + int(drop), top + int(drop))
 
 
 def _blend(canvas: Pixels, paint: Pixels, alpha: Pixels, left: int, top: int) -> None:
@@ -214,4 +263,6 @@ def render(scene: Scene, size: int = 256) -> Image.Image:
         brush.paint(canvas, center)
     if scene.labels["style"] in ("photo", "painting") and random.random() < 0.25:
         canvas = intrude(canvas, random)
+    if brush.manner:
+        canvas = brush.manner.finished(canvas, random)
     return develop(canvas, scene.labels["style"], size, random)
