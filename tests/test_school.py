@@ -16,8 +16,9 @@ from eval.school.losses import Proxies, agreement, likeness, truths
 from eval.school.model import make_clip_processor, make_tokenizer
 from eval.school.optimizer import SCHOOLED, Optimizer, StackedMuon, decay_start, rate_at
 from eval.school.pictures import UNKNOWN, barred, draw_pictures, school_scenes
+from eval.school.plan import Plan
 from eval.school.questions import SENTENCE, Examiner
-from eval.school.train import Plan, School
+from eval.school.train import School
 from eval.world.captions import caption, change, describe
 from eval.world.factors import FACTORS, sample_scenes
 from eval.world.render import RADIUS
@@ -226,6 +227,7 @@ def test_a_short_school_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.M
     assert clip.get_text_features(**texts).pooler_output.shape == (1, 256)
     with pytest.raises(ValueError, match="another plan"):
         School(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
+    assert len(np.load(tmp_path / "pictures.npy")) == 60  # the other's are not written over
     # As many pictures of as many values, but the world is drawn in another way.
     monkeypatch.setattr("eval.world.render.RADIUS", {**RADIUS, "large": (0.2, 0.3)})
     with pytest.raises(ValueError, match="other pictures"):

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from eval.bench.quality import as_markdown, compare
-from eval.school.train import Plan, School
+from eval.school.checkpoints import OtherSchoolError
+from eval.school.plan import Plan
+from eval.school.train import School
 
 #: What the models are measured on at the end: as many pictures of a seed no school begins with.
 _PICTURES, _UNSEEN = 2_000, 4711
@@ -28,6 +30,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=defaults.workers)
     parser.add_argument("--device", default=defaults.device, choices=("cpu", "cuda"))
     given = parser.parse_args()
+    for name in ("pictures", "vision_steps", "joint_steps", "workers"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU; leave it out to train on the CPU")
     plan = Plan(
         pictures=given.pictures,
         seed=given.seed,
@@ -43,7 +50,10 @@ def main() -> None:
         print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
 
     school = School(plan, given.folder, report)
-    school.run()
+    try:
+        school.run()
+    except OtherSchoolError as error:
+        parser.error(str(error))
     models = school.graduate()
     report(f"the models are in {models}")
     lvlm, clip = str(models / "tiny-lvlm"), str(models / "tiny-clip")

@@ -122,7 +122,7 @@ def draw_pictures(
     """
     scenes = school_scenes(count, seed)
     path, about = folder / "pictures.npy", folder / "pictures.json"
-    digest = _digest(scenes, size)
+    digest = digest_of(scenes, size)
     made_from = {"count": count, "seed": seed, "size": size, "digest": digest}
     if not about.exists() or json.loads(about.read_text(encoding="utf-8")) != made_from:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,8 +160,8 @@ def draw_pictures(
     return Pictures(np.load(path), answers, seen, scenes, digest)
 
 
-def _digest(scenes: list[Scene], size: int) -> str:
-    """Changes with what the scenes are, and with how the world is drawn."""
+def digest_of(scenes: list[Scene], size: int) -> str:
+    """Sha256 of the scenes and of how the first of them are drawn at a size, in hexadecimal."""
     told = hashlib.sha256()
     for scene in scenes:
         told.update(repr((dict(scene.labels), scene.seed, scene.form, scene.manner)).encode())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable
 
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from eval.school.checkpoints import Checkpoints
 from eval.school.curriculum import (
     DESCRIBE,
     DESCRIBE_CHANGED,
@@ -38,7 +39,16 @@ from eval.school.model import (
     make_processor,
 )
 from eval.school.optimizer import Optimizer, decay_start
-from eval.school.pictures import SEEN, UNKNOWN, barred, draw_pictures, shifted
+from eval.school.pictures import (
+    SEEN,
+    UNKNOWN,
+    barred,
+    digest_of,
+    draw_pictures,
+    school_scenes,
+    shifted,
+)
+from eval.school.plan import Plan
 from eval.school.questions import SENTENCE, Examiner, Questions
 from eval.world.captions import caption, change, describe, short_texts
 from eval.world.factors import FACTORS
@@ -50,31 +60,6 @@ _NAMES = list(FACTORS)
 
 #: Share of the batches whose pictures are of another format than the square.
 _BARRED = 0.25
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how hard to school.
-
-    Attributes:
-        pictures: how many pictures are rendered once and shown again and again.
-        seed: of the pictures, the weights and the order.
-        vision_steps: steps of the first term, 96 pictures each.
-        joint_steps: steps of the second term, 48 pictures each.
-        matrix_rate: learning rate of Muon, for the weight matrices.
-        other_rate: learning rate of AdamW, for everything else.
-        workers: processes that render.
-        device: where to train, ``cpu`` or ``cuda``.
-    """
-
-    pictures: int = 80_000
-    seed: int = 1
-    vision_steps: int = 12_000
-    joint_steps: int = 2_600
-    matrix_rate: float = 4e-3
-    other_rate: float = 1e-3
-    workers: int = 2
-    device: str = "cpu"
 
 
 class School:
@@ -109,8 +94,15 @@ class School:
     # -- running ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Both terms; goes on where an earlier run of the same plan stopped."""
+        """Both terms; goes on where an earlier run of the same plan stopped.
+
+        Raises:
+            OtherSchoolError: if the folder's checkpoints are of another plan or other pictures.
+        """
         plan = self.plan
+        scenes = school_scenes(plan.pictures, plan.seed)
+        # Before anything in the folder is written over.
+        checkpoints = Checkpoints(self.folder, plan, digest_of(scenes, IMAGE_SIZE))
         started = time.monotonic()
         self.pictures = draw_pictures(
             plan.pictures,
@@ -122,15 +114,18 @@ class School:
         )
         self.report(f"the pictures took {time.monotonic() - started:.0f} s")
         vision = nn.ModuleDict({"clip": self.clip, "h": self.vision_heads})
-        self._term("vision", vision, plan.vision_steps, 96, self._vision_loss)
+        self._term(checkpoints, "vision", vision, plan.vision_steps, 96, self._vision_loss)
         joint = nn.ModuleDict({"model": self.model, "h": self.joint_heads, "p": self.proxies})
-        if not (self.folder / "joint.checkpoint").exists():
+        if not checkpoints.begun("joint"):
             self.model.model.vision_tower.load_state_dict(self.clip.vision_model.state_dict())
             self.joint_heads.load_state_dict(self.vision_heads.state_dict())
-        self._term("joint", joint, plan.joint_steps, 48, self._joint_loss, "vision_tower")
+        self._term(
+            checkpoints, "joint", joint, plan.joint_steps, 48, self._joint_loss, "vision_tower"
+        )
 
     def _term(
         self,
+        checkpoints: Checkpoints,
         name: str,
         module: nn.Module,
         steps: int,
@@ -141,14 +136,16 @@ class School:
         module.train()
         rates = self.plan.matrix_rate, self.plan.other_rate
         optimizer = Optimizer(module, steps, *rates, schooled)
-        first = self._resume(name, module, optimizer, steps)
+        first = checkpoints.resume(name, module, optimizer, steps)
+        if first:
+            self.report(f"{name} goes on at step {first}")
         recent: list[float] = []
         started = time.monotonic()
         for number in range(first, steps):
             random = np.random.default_rng([self.plan.seed, len(name), number])
             chosen = random.integers(0, len(self.pictures.pixels), batch)
             if number == decay_start(steps):
-                self._remember(name, module, optimizer, number, "level")
+                checkpoints.remember(name, module, optimizer, number, "level")
             loss = loss_of(chosen, self._pixels(chosen, random), random)
             optimizer.step(loss, number)
             recent.append(loss.item())
@@ -157,7 +154,7 @@ class School:
                 mean = np.mean(recent[-100:])
                 self.report(f"{name} {number + 1}/{steps} loss {mean:.3f}, {rate:.0f} pictures/s")
             if (number + 1) % self.CHECKPOINT_STEPS == 0 or number + 1 == steps:
-                self._remember(name, module, optimizer, number + 1)
+                checkpoints.remember(name, module, optimizer, number + 1, "checkpoint")
 
     def _pixels(self, chosen: Any, random: np.random.Generator) -> torch.Tensor:
         pixels = shifted(self.pictures.pixels[chosen], random)
@@ -312,49 +309,6 @@ class School:
             raise ValueError(f"descriptions must have {SENTENCE} tokens with their end")
         return torch.tensor(ends).to(self.device)
 
-    # -- remembering -----------------------------------------------------------------------
-
-    def _remember(
-        self,
-        name: str,
-        module: nn.Module,
-        optimizer: Optimizer,
-        step: int,
-        kind: str = "checkpoint",
-    ) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "plan": asdict(self.plan),
-            "pictures": self.pictures.digest,
-            "step": step,
-            "weights": module.state_dict(),
-            "optimizer": optimizer.state(),
-        }
-        partial = self.folder / f"{name}.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / f"{name}.{kind}")
-
-    def _resume(self, name: str, module: nn.Module, optimizer: Optimizer, steps: int) -> int:
-        """Take up the newest state that a term of this length would have passed through."""
-        for kind in ("checkpoint", "level"):
-            path = self.folder / f"{name}.{kind}"
-            if not path.exists():
-                continue
-            state = torch.load(path, weights_only=True, map_location=self.device)
-            plans = _apart_from_length(state["plan"]), _apart_from_length(asdict(self.plan))
-            if plans[0] != plans[1] or state.get("pictures") != self.pictures.digest:
-                raise ValueError(
-                    f"{path} belongs to another plan or to other pictures; "
-                    "name another folder or remove the checkpoint"
-                )
-            same = state["plan"][f"{name}_steps"] == steps
-            if same or state["step"] <= decay_start(min(steps, state["plan"][f"{name}_steps"])):
-                module.load_state_dict(state["weights"])
-                optimizer.load(state["optimizer"])
-                self.report(f"{name} goes on at step {state['step']}")
-                return int(state["step"])
-        return 0
-
     # -- leaving ---------------------------------------------------------------------------
 
     def graduate(self) -> Path:
@@ -386,8 +340,3 @@ class School:
 def _said(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of answers, ``UNKNOWN`` left out; logits [batch, places, vocabulary]."""
     return functional.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=UNKNOWN)
-
-
-def _apart_from_length(plan: dict[str, Any]) -> dict[str, Any]:
-    free = ("vision_steps", "joint_steps", "workers", "device")
-    return {field.name: plan.get(field.name) for field in fields(Plan) if field.name not in free}
