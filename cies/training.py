@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cies.console import print_json, say
+from cies.pages.style import number
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
 
@@ -153,12 +154,13 @@ def run_training(
         return
     print(found.network)
     kind = "texts" if found.first is None and not found.apart else "pictures"
-    say(f"{found.composer} for {found.model}, of {found.examples} {kind}: {found.seconds:.0f} s.")
+    made_of = number(found.examples, kind)
+    say(f"{found.composer} for {found.model}, of {made_of}: {found.seconds:.0f} s.")
     if found.unreadable:
-        say(f"{found.unreadable} pictures could not be read and were left out.")
+        say(f"{number(found.unreadable)} could not be read, and left out.")
     if found.first is not None:
         say(
-            f"Of {found.apart} pictures kept apart, a sentence with its word alone finds "
+            f"Of {number(found.apart)} kept apart, a sentence with its word alone finds "
             f"{found.first:.2f} first."
         )
     say(f"It is used by `cies search IMAGE --modify ... --composer {found.composer}`.")

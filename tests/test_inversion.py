@@ -304,7 +304,7 @@ def test_networks_of_other_models_and_damaged_ones_are_refused(
 def test_too_little_to_train_on_is_refused(
     words: PseudoWords, seen: np.ndarray, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="cannot be trained on 3 pictures"):
+    with pytest.raises(UsageError, match="trained on 16 pictures or more; these are only 3"):
         Trainer("searle", words, PLAN, tmp_path).train(seen[:3], {})
     with pytest.raises(UsageError, match="Only 1 of the texts"):
         Trainer("lincir", words, PLAN, tmp_path).train(["of the", "red"] * 20, {})

@@ -146,7 +146,7 @@ def test_the_command_trains_what_the_search_finds(
         (("pic2word", "--images", "empty", "--texts", "a"), "on pictures alone"),
         (("lincir", "--texts", "nowhere"), "cannot be read: no such file"),
         (("lincir", "--texts", "bytes"), "no text in UTF-8"),
-        (("lincir", "--texts", "few"), "cannot be trained on 2 texts"),
+        (("lincir", "--texts", "few"), "trained on 16 texts or more; these are only 2"),
         (("lincir", "--model", "tiny-lvlm", "--texts", "few"), "tiny-lvlm"),
         (("lincir", "--model", "openai/clip"), "give --texts FILE"),
     ],

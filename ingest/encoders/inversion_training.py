@@ -159,8 +159,8 @@ class Trainer:
         what = "pictures" if isinstance(examples, np.ndarray) else "texts"
         if len(examples) < LEAST:
             raise UsageError(
-                f"A network of {self.composer} cannot be trained on {len(examples)} {what}; give "
-                f"{LEAST} or more."
+                f"A network of {self.composer} is trained on {LEAST} {what} or more; these are "
+                f"only {len(examples)}."
             )
         if not isinstance(examples, np.ndarray):
             lesson: Lesson = Lincir(self.words, self.phrases, examples)
