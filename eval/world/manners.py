@@ -98,13 +98,13 @@ class Manner:
 
     def rim_of(self, color: Pixels) -> Pixels:
         """The rim's color about a thing of this color, float32 [3]."""
-        if self.rim_tone == "black":
-            return np.full(3, 24, dtype=np.float32)
-        if self.rim_tone == "white":
-            return np.full(3, 250, dtype=np.float32)
-        factor = 0.55 if self.rim_tone == "darker" else 1.0
-        lift = 0.0 if self.rim_tone == "darker" else 0.5
-        return np.asarray(color * factor * (1 - lift) + 255 * lift, dtype=np.float32)
+        tones = {
+            "black": np.full(3, 24),
+            "white": np.full(3, 250),
+            "darker": color * 0.55,
+            "lighter": (color + 255) / 2,
+        }
+        return np.asarray(tones[self.rim_tone], dtype=np.float32)
 
     def finished(self, canvas: Pixels, random: np.random.Generator) -> Pixels:
         """The whole picture on this manner's paper, in its inks: [side, side, 3], 0 to 255."""

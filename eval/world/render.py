@@ -96,14 +96,15 @@ class _Brush:
         self.color = apart(vary(tone_of(labels["color"], random), 13, random), color)
         self.tone = second_tone(self.color, all_tones(), random)
         self.manner: Manner | None = manner(scene.manner) if scene.manner else None
-        self.parts: tuple[Part, ...] = ()
         self.cut: tuple[_Line, ...] = ()
         if scene.form > FORMS:
             self.parts = thing(scene.form - FORMS)
-        elif scene.form:
-            self.line, self.cut = form(scene.form)
         else:
-            self.line, self.cut = outline(labels["shape"]), holes(labels["shape"])
+            if scene.form:
+                line, self.cut = form(scene.form)
+            else:
+                line, self.cut = outline(labels["shape"]), holes(labels["shape"])
+            self.parts = (Part(line, OWN),)
         self.tilt = random.uniform(-0.3, 0.3)
         self.drawn = labels["stroke"] != FILLED
         widths = STROKE.get(labels["stroke"], (0.012, 0.02))
@@ -117,7 +118,8 @@ class _Brush:
         if self.manner:
             self.rimmed = self.manner.rim > 0
             self.rim = self.manner.rim * side
-        if self.parts:
+        self.tones: dict[int, Pixels] = {}
+        if scene.form > FORMS:
             self.tones = {
                 DARKER: self.color * np.float32(0.6),
                 LIGHTER: self.color + (255 - self.color) * np.float32(0.5),
@@ -135,7 +137,7 @@ class _Brush:
         # Seen a little from the side, no two quite the same.
         stretch = np.array([[random.uniform(0.88, 1.08), 0], [random.uniform(-0.12, 0.12), 1]])
         move = stretch @ spin * radius
-        lines = [self._moved(line, move, box) for line in self._outlines()]
+        lines = [self._moved(part.line, move, box) for part in self.parts]
         cut = tuple(c @ move + box / 2 for c in self.cut)
         grid = (np.arange(box, dtype=np.float32) - box / 2) / radius
         x, y = np.meshgrid(grid, grid)
@@ -154,8 +156,8 @@ class _Brush:
             cover = second[..., None]
             paint = self.color * (1 - cover) + self.tone * cover
             own = paint
-            for part, visible in zip(self.parts, bodies, strict=False):
-                tone = own if part.tone == OWN else self.tones[part.tone]
+            for part, visible in zip(self.parts, bodies, strict=True):
+                tone = self.tones.get(part.tone, own)
                 paint = paint * (1 - visible[..., None]) + tone * visible[..., None]
             factor, white = material(labels["material"], x, y, fine, random)
             paint = paint * factor[..., None] + 255 * white[..., None]
@@ -177,9 +179,6 @@ class _Brush:
                 edge = self.manner.rim_of(self.color)
             paint = paint * (1 - rim) + edge * rim
         _blend(canvas, np.asarray(paint, dtype=np.float32), alpha, left, top)
-
-    def _outlines(self) -> list[_Line]:
-        return [part.line for part in self.parts] or [self.line]
 
     def _moved(self, line: _Line, move: NDArray[np.float64], box: int) -> _Line:
         if self.manner:
