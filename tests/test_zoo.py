@@ -124,6 +124,7 @@ def test_the_zoo_among_good_pictures(tmp_path: Path) -> None:
     listener.bind("socket.jpg")
     os.chdir(here)
     gallery = Gallery.create(tmp_path / "gallery")
+    before = psutil.Process().memory_info().rss
     started = time.monotonic()
     report = fill(gallery, folder, "color", StandIn())
     spent = time.monotonic() - started
@@ -138,7 +139,9 @@ def test_the_zoo_among_good_pictures(tmp_path: Path) -> None:
     good = {name for name, (_, status) in animals.items() if status == "done"}
     assert good | {os.fsdecode(b"\xff\xfe.png")} <= stored and len(stored) == 101 + len(good)
     assert report.embedded == len(gallery.paths())
-    assert spent < 20 + 10 and psutil.Process().memory_info().rss < 2 * 2**30
+    # What the zoo took; the process holds what the tests before it left there, too.
+    taken = psutil.Process().memory_info().rss - before
+    assert spent < 20 + 10 and taken < 2**30
     # Lists are valid whatever the names are.
     shown = run("status", "--failed", "--json", "-g", gallery.path)
     document = json.loads(shown.stdout)
