@@ -287,6 +287,9 @@ def evaluate(
         Optional[str],
         typer.Option(help="Leave out pictures with the query's value of this column."),
     ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="All figures of every condition and label.")
+    ] = False,
     geometry: OtherGeometryOption = None,
     method: ByMethodOption = None,
     as_json: JsonOption = False,
@@ -308,7 +311,7 @@ def evaluate(
     if as_json:
         print_json({**matrix.to_json(), "triplets": [vars(score) for score in scores]})
     else:
-        print_matrix(matrix)
+        print_matrix(matrix, pairs)
         if scores:
             print_triplets(scores)
 

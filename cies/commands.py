@@ -216,8 +216,14 @@ def _moment(seconds: int | None) -> str:
     return datetime.fromtimestamp(seconds or 0, UTC).isoformat()
 
 
-def print_matrix(matrix: Matrix) -> None:
-    """The matrix of MAP@R over chance, then every own pair in full."""
+def print_matrix(matrix: Matrix, pairs: bool = False) -> None:
+    """The matrix of MAP@R over chance, then every condition under its own label in full.
+
+    Args:
+        matrix: what was measured.
+        pairs: whether every condition is shown in full under every label, as it is anyway where no
+            label goes by a condition's name.
+    """
     from eval.matrix import METRICS
 
     rows = []
@@ -237,7 +243,9 @@ def print_matrix(matrix: Matrix) -> None:
         numbers=matrix.labels,
     )
     full = []
-    for cell in matrix.cells:
+    own = [cell for cell in matrix.cells if cell.own]
+    whole = pairs or not own
+    for cell in matrix.cells if whole else own:
         line = [cell.condition, cell.label, "yes" if cell.own else "", str(cell.queries)]
         for name in METRICS:
             measure = cell.metrics[name]
@@ -246,9 +254,10 @@ def print_matrix(matrix: Matrix) -> None:
     print()
     columns = ["condition", "label", "own", "queries"]
     columns += [text for name in METRICS for text in (name, f"chance {name}")]
-    print_table(
-        columns, full, title="Every pair, each beside its chance level", numbers=columns[3:]
-    )
+    title = "Every pair" if whole else "Every condition under its own label"
+    print_table(columns, full, title=f"{title}, each beside its chance level", numbers=columns[3:])
+    if not whole:
+        say("All figures of every condition and label: cies eval --pairs.")
     if matrix.unmatched:
         say(f"{matrix.unmatched} files of the label file are not in the gallery.")
 

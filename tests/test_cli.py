@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import os
@@ -184,7 +185,29 @@ def test_eval(gallery: Path, world: Path) -> None:
     for cell in cells.values():
         assert set(cell["metrics"]) == {"P@1", "recall@10", "MAP@R", "balanced MAP@R"}
     shown = run("eval", gallery, "--labels", labels)
-    assert shown.returncode == 0 and "chance MAP@R" in shown.stdout
+    assert shown.returncode == 0
+    assert _rows_in_full(shown.stdout) == [["color", "color"], ["shape", "shape"]]
+    everything = run("eval", gallery, "--labels", labels, "--pairs").stdout
+    assert _rows_in_full(everything) == [list(pair) for pair in cells]
+
+
+def test_eval_shows_every_pair_where_no_label_goes_by_a_conditions_name(
+    gallery: Path, world: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    with (world / "labels.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = ["file,tint", *(f"{row['file']},{row['color']}" for row in rows)]
+    labels.write_text("\n".join(lines), encoding="utf-8")
+    shown = run("eval", gallery, "--labels", labels).stdout
+    assert _rows_in_full(shown) == [["color", "tint"], ["shape", "tint"]]
+
+
+def _rows_in_full(shown: str) -> list[list[str]]:
+    """Condition and label of each row of the table with all figures."""
+    rows = [line.split("\t") for line in shown.splitlines()]
+    start = next(number for number, row in enumerate(rows) if "chance MAP@R" in row)
+    return [row[:2] for row in rows[start + 1 :]]
 
 
 def test_models_lists_what_is_built_in() -> None:
