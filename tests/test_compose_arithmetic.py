@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,13 +231,33 @@ def test_differences_of_captions_are_what_must_and_must_not_be() -> None:
 
 def test_what_a_change_speaks_of() -> None:
     names = ["color", "background", "shape"]
-    asked_for = spoken_of("on a red background", names, ["red", "red", "star"], list)
-    assert asked_for == [1]
-    assert spoken_of("two hearts", names, ["blue", "white", "heart"], list) == [2]
-    assert spoken_of("with a cat", names, ["blue", "white", "star"], list) == []
-    imagined = ["red", "white", "star"]
-    assert spoken_of("in red", names, ["red", "red", "star"], lambda: imagined) == [0]
-    neither = ["blue", "white", "star"]
-    assert spoken_of("in red", names, ["red", "red", "star"], lambda: neither) == [0, 1]
-    known = spoken_of("in red", names, ["red", "blue", "red"], lambda: neither, lambda n: n == 0)
-    assert known == [0]
+
+    def spoken(change: str, *said: str, **others: Any) -> dict[int, str]:
+        return spoken_of(change, names, said, **{"imagined": list, **others})
+
+    red = "on a red background"
+    assert spoken(red, "red", "red", "star") == {1: red}
+    assert spoken("two hearts", "blue", "white", "heart") == {2: "two hearts"}
+    assert spoken("with a cat", "blue", "white", "star") == {}
+    after = {"imagined": lambda: ["red", "white", "star"]}
+    assert spoken("in red", "red", "red", "star", **after) == {0: "in red"}
+    neither = {"imagined": lambda: ["blue", "white", "star"]}
+    assert list(spoken("in red", "red", "red", "star", **neither)) == [0, 1]
+    known = spoken("in red", "red", "blue", "red", **neither, familiar=lambda n: n == 0)
+    assert known == {0: "in red"}
+
+
+def test_a_named_condition_has_the_word_beside_it() -> None:
+    names = ["color", "background", "shape"]
+
+    def spoken(change: str, *said: str) -> dict[int, str]:
+        return spoken_of(change, names, said, list)
+
+    # The model saw the pink, and took it for the color alone.
+    for change in ("a Pink background", "the background to pink", "the same with background pink"):
+        assert spoken(change, "pink", "white", "star") == {1: "pink"}
+    assert list(spoken("the same background but pink", "pink", "white", "star")) == [0]
+    # Each word has a condition of its own.
+    both = "a red heart on a blue background"
+    assert spoken(both, "red", "blue", "heart") == {0: both, 1: both, 2: both}
+    assert spoken(both, "blue", "white", "heart") == {1: "blue", 2: both}

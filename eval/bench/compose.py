@@ -346,7 +346,10 @@ def _by_conditions(
             return told[place].words[0]
 
         spoken = spoken_of(query.text, names, read[place].words[0], imagine)
-        split[place, spoken] = read[place].vectors[0, spoken]
+        for at, text in spoken.items():
+            split[place, at] = read[place].vectors[0, at]
+            if text != query.text:
+                split[place, at] = dior.read_text([text], [conditions[at]]).vectors[0, 0]
         if not spoken:
             split[place], imagined = changed[place], imagined + 1
     split_seconds = read_seconds + told_seconds * imagined / len(queries)

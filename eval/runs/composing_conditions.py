@@ -77,7 +77,7 @@ class ByConditions:
             return told[-1].words[0]
 
         vectors, said = seen.copy(), {}
-        spoken: list[int] = []
+        spoken: dict[int, str] = {}
         if self._name == "dior-split":
             words = self._encoder.read_text([change], self._conditions)
             spoken = spoken_of(
@@ -87,8 +87,11 @@ class ByConditions:
                 imagine,
                 lambda number: words.words[0][number] in self._familiar[number],
             )
-            vectors[spoken] = words.vectors[0, spoken]
-            said = {self._names[n]: words.words[0][n] for n in spoken}
+            for n, text in spoken.items():
+                read, at = words, n
+                if text != change:
+                    read, at = self._encoder.read_text([text], [self._conditions[n]]), 0
+                vectors[n], said[self._names[n]] = read.vectors[0, at], read.words[0][at]
         if not spoken:
             if not told:
                 imagine()

@@ -9,7 +9,9 @@ That is ``dior``. Small models are not good at imagining; ``dior-split`` asks th
 change alone is read in a picture's place, under every condition. Where the word the model says is
 one of the change's own ("green" under color), the change speaks of that condition, and what the
 words gave is looked for there; under all other conditions the picture as it is. "The same fabric
-as this, but red" is then the picture's fabric and the words' color.
+as this, but red" is then the picture's fabric and the words' color. A condition that the change
+names beside such a word ("a pink background") is spoken of even if the model said that word under
+another one alone; the word by itself is read there.
 
 Under several conditions the score is the mean cosine, not the standardised one of
 :mod:`query.arithmetic`: a condition in which a gallery's pictures do not differ should not weigh
@@ -72,13 +74,14 @@ def spoken_of(
     said: Sequence[str],
     imagined: Callable[[], Sequence[str]],
     familiar: Callable[[int], bool] = lambda number: True,
-) -> list[int]:
-    """The conditions that a change speaks of, by their numbers.
+) -> dict[int, str]:
+    """The conditions that a change speaks of, and what of it is to be read under each.
 
     Those under which the model, shown the change alone, says one of its words. A red background
-    makes it say red under color as well; so if the change names some of them, it is these, else
-    those under which the model says the same of the picture after the change, else those under
-    which some picture of the gallery goes by that word, if there are any.
+    makes it say red under color as well; so of those under which it says the same word, the change
+    speaks of the ones that it names beside the word, or else names at all, else of those under
+    which the model says the same of the picture after the change, else of those under which some
+    picture of the gallery goes by that word, if there are any.
 
     Args:
         change: in words.
@@ -86,17 +89,35 @@ def spoken_of(
         said: the model's word for the change alone, under each.
         imagined: gives its word for the picture after the change, under each; called if needed.
         familiar: whether the word for the change is one of the gallery's under a condition.
+
+    Returns:
+        Numbers of conditions, rising, to the text that is to be read in the picture's place: the
+        change, or the one word that it has for a condition under which the model did not say it.
     """
     words = re.findall(r"[\w'-]+", change.casefold())
     inside = [n for n, word in enumerate(said) if _among(word, words)]
-    if len(inside) < 2:
-        return inside
-    named = [n for n in inside if any(same_name(conditions[n], word) for word in words)]
-    if named:
-        return named
-    told = imagined()
-    agreeing = [n for n in inside if told[n].casefold() == said[n].casefold()]
-    return agreeing or [n for n in inside if familiar(n)] or inside
+    found: dict[int, str] = {}
+    for word in dict.fromkeys(said[n].casefold() for n in inside):
+        group = [n for n in inside if said[n].casefold() == word]
+        beside = [n for n, name in enumerate(conditions) if _beside(word, name, words)]
+        if beside:
+            found |= {n: change if n in group else word for n in beside}
+            continue
+        named = [n for n in group if any(same_name(conditions[n], each) for each in words)]
+        if len(group) > 1 and not named:
+            told = imagined()
+            named = [n for n in group if told[n].casefold() == word]
+            named = named or [n for n in group if familiar(n)]
+        found |= dict.fromkeys(named or group, change)
+    return dict(sorted(found.items()))
+
+
+def _beside(word: str, name: str, words: Sequence[str]) -> bool:
+    """Whether a name stands just before or after a word: "pink background", "color to red"."""
+    plain = [each for each in words if each not in ("to", "is")]
+    places = [n for n, each in enumerate(plain) if _among(word, [each])]
+    near = [plain[at] for n in places for at in (n - 1, n + 1) if 0 <= at < len(plain)]
+    return any(same_name(name, each) for each in near)
 
 
 def _among(word: str, words: Sequence[str]) -> bool:

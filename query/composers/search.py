@@ -284,8 +284,8 @@ class ComposedSearch:
         def familiar(number: int) -> bool:
             return words.words[number] in set(tables[number].table.words)
 
-        numbers = spoken_of(change.text, names, words.words, imagine, familiar)
-        spoken = {everything[number].table.table for number in numbers}
+        texts = spoken_of(change.text, names, words.words, imagine, familiar)
+        spoken = {everything[number].table.table for number in texts}
         if not spoken:
             notes.append(
                 f"'{change.text}' speaks of none of the conditions {', '.join(names)}; the model "
@@ -303,8 +303,9 @@ class ComposedSearch:
         found = {}
         for place, n in enumerate(looked):
             from_words = everything[n].table.table in spoken
-            source = words if from_words else example
-            at = n if from_words else place
+            source, at = (words, n) if from_words else (example, place)
+            if n in texts and texts[n] != change.text:
+                source, at = self._reader.text(texts[n], [tables[n]]), 0
             vectors.append(np.asarray(source.vectors[at], dtype=np.float32))
             where = "from the words" if from_words else "from the picture"
             found[names[n]] = f"{source.words[at]} ({where})" if source.words[at] else where
