@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +23,9 @@ from indexes.writer import COPY
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.dior import DiorEncoder
 from ingest.encoders.factory import make_encoder
+from ingest.encoders.speaker import Speaker
 from ingest.pipeline import ingest
-from query.composers.base import Modification
+from query.composers.base import Modification, settings
 from query.composers.verifying import verified
 
 NAMES = ("color", "shape", "background")
@@ -128,7 +130,7 @@ def test_conditions_say_what_is_kept(g: Any, red: str) -> None:
     assert {name[: name.rindex("-")] for name in names(split)} == {"green-heart"}
     conditions = split.query.composed["conditions"]
     assert set(conditions) == {"shape", "color"} and "from the words" in conditions["color"]
-    told = g.search(red, ["color", "shape"], modify="in green", composer="dior", k=2)
+    told = g.search(red, ["color", "shape"], modify="the same in green", composer="dior", k=2)
     assert {name[: name.rindex("-")] for name in names(told)} == {"green-heart"}
     mixed = g.search(red, ["shape", "background"], modify="green", composer="text", k=1)
     assert names(mixed) == ["green-heart-white"]
@@ -151,13 +153,25 @@ def test_a_file_a_key_and_a_picture_in_memory_ask_the_same(g: Any, red: str) -> 
             assert found[0] == names(by_path)[0]
 
 
-def test_captions_are_kept_like_any_vectors(gallery: Path) -> None:
+def test_captions_are_kept_like_any_vectors(
+    gallery: Path, folder: Path, builtin: DiorEncoder
+) -> None:
     opened = Gallery.open(gallery)
     assert not [finding for finding in verify(gallery, COPY) if finding.damage]
     (table,) = (t for t in opened.conditions() if t.made_by["method"] == "captions")
     assert table.made_by["settings"]["sentences"] == "tiny-clip"
-    words = opened.column(table).words
-    assert len(words) == 18 and all(word.startswith("a photo of ") for word in words)
+    column = opened.column(table)
+    kept = dict(zip(column.keys, column.words, strict=True))
+    prompt = settings()["prompts"]["schooled"]["describe"]
+    pictures = sorted(folder.iterdir())
+    assert len(kept) == len(pictures) == 18
+    right = 0
+    for path in pictures:
+        (said,) = Speaker(builtin).say([Image.open(path).convert("RGB")], prompt)
+        assert kept[hashlib.sha256(path.read_bytes()).hexdigest()] == said
+        color, shape, ground = path.stem.split("-")
+        right += f" {color} plain {shape}" in said and said.endswith(f" on {ground}")
+    assert right >= 16
 
 
 def test_filters_and_geometry_go_with_a_change(gallery: Path, red: str) -> None:

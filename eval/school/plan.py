@@ -26,8 +26,8 @@ class Plan:
 
     pictures: int = 80_000
     seed: int = 1
-    vision_steps: int = 12_000
-    joint_steps: int = 2_600
+    vision_steps: int = 15_000
+    joint_steps: int = 5_200
     matrix_rate: float = 4e-3
     other_rate: float = 1e-3
     workers: int = 2

@@ -318,9 +318,10 @@ class School:
             The folder, with ``tiny-lvlm`` and ``tiny-clip`` in it, which ``from_pretrained`` of
             plain transformers loads.
         """
+        # New processors: a used tokenizer would write down how it was last used.
         for name, model, processor in (
-            ("tiny-lvlm", self.model, self.processor),
-            ("tiny-clip", self.clip, self.clip_processor),
+            ("tiny-lvlm", self.model, make_processor()),
+            ("tiny-clip", self.clip, make_clip_processor()),
         ):
             folder = self.folder / "models" / name
             model.eval()
