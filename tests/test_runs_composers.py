@@ -77,7 +77,13 @@ def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPat
 
 def asked(builtin: DiorEncoder) -> list[Asked]:
     def make(method: str) -> Any:
-        return builtin if method == "dior" else make_encoder(method)
+        if method != "clip":
+            return builtin if method == "dior" else make_encoder(method)
+        with pytest.MonkeyPatch.context() as patch:
+            # One by one, as a search has its picture: a batch gives other last bits, of which the
+            # hundreds of steps of searle-oti make other words.
+            patch.setattr("ingest.encoders.dual._BATCH", 1)
+            return make_encoder(method)
 
     return [Asked(m, {"method": m}, lambda m=m: make(m)) for m in METHODS]
 
@@ -114,7 +120,8 @@ def test_a_run_scores_as_a_search_does(
         if name == "searle-oti":
             del theirs[picture]
         assert ours.keys() == theirs.keys() == set(names) - {picture}
-        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=2e-3)
+        near = 5e-4 if name == "searle-oti" else 2e-3
+        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=near)
 
 
 def test_what_is_composed_is_never_composed_again(
