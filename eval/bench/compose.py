@@ -29,7 +29,7 @@ from ingest.encoders.inversion import OPTIMISED, Inversion
 from ingest.encoders.speaker import Speaker
 from query.arithmetic import Mixture, Term, common_rows
 from query.composers.base import Asked, Modification, Writer, settings
-from query.composers.dior import read_changed, spoken_of
+from query.composers.dior import of_words, read_changed, spoken_of
 from query.composers.factory import COMPOSERS, compose
 from query.composers.writers import LvlmWriter
 
@@ -346,10 +346,9 @@ def _by_conditions(
             return told[place].words[0]
 
         spoken = spoken_of(query.text, names, read[place].words[0], imagine)
-        for at, text in spoken.items():
-            split[place, at] = read[place].vectors[0, at]
-            if text != query.text:
-                split[place, at] = dior.read_text([text], [conditions[at]]).vectors[0, 0]
+        given = of_words(dior, query.text, spoken, read[place], conditions)
+        for at, (vector, _) in given.items():
+            split[place, at] = vector
         if not spoken:
             split[place], imagined = changed[place], imagined + 1
     split_seconds = read_seconds + told_seconds * imagined / len(queries)

@@ -15,7 +15,7 @@ from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, Reading
 from query.composers.base import Composed, Understood
-from query.composers.dior import read_changed, spoken_of
+from query.composers.dior import of_words, read_changed, spoken_of
 
 
 class ByConditions:
@@ -87,11 +87,9 @@ class ByConditions:
                 imagine,
                 lambda number: words.words[0][number] in self._familiar[number],
             )
-            for n, text in spoken.items():
-                read, at = words, n
-                if text != change:
-                    read, at = self._encoder.read_text([text], [self._conditions[n]]), 0
-                vectors[n], said[self._names[n]] = read.vectors[0, at], read.words[0][at]
+            given = of_words(self._encoder, change, spoken, words, self._conditions)
+            for n, (vector, word) in given.items():
+                vectors[n], said[self._names[n]] = vector, word
         if not spoken:
             if not told:
                 imagine()

@@ -21,8 +21,10 @@ as much as one in which they do (measured in docs/compose.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
@@ -110,6 +112,38 @@ def spoken_of(
             named = named or [n for n in group if familiar(n)]
         found |= dict.fromkeys(named or group, change)
     return dict(sorted(found.items()))
+
+
+def of_words(
+    encoder: Encoder,
+    change: str,
+    spoken: Mapping[int, str],
+    read: Reading,
+    conditions: Sequence[Condition],
+) -> dict[int, tuple[NDArray[np.float32], str]]:
+    """What the words give under the conditions that a change speaks of.
+
+    Args:
+        encoder: that made the gallery's tables.
+        change: in words.
+        spoken: as :func:`spoken_of` gives it.
+        read: the change alone, read under all conditions.
+        conditions: all of them.
+
+    Returns:
+        Number of a condition to its vector, float32 [dim], of unit length, and the model's word.
+
+    Raises:
+        UsageError: if a word cannot be read by itself.
+        ModelError: if the model cannot serve a condition.
+    """
+    found = {}
+    for number, text in spoken.items():
+        source, at = read, number
+        if text != change:
+            source, at = encoder.read_text([text], [conditions[number]]), 0
+        found[number] = source.vectors[0, at], source.words[0][at]
+    return found
 
 
 def _beside(word: str, name: str, words: Sequence[str]) -> bool:
