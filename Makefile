@@ -13,8 +13,9 @@ test: .venv/ready  ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: .venv/ready  ## The long tests of durability: kills, power cuts, full disks, 100,000 pictures
-	$(BIN)/python -m pytest --soak -rs tests/test_kills.py tests/test_durable.py tests/test_life.py \
-	  tests/test_power.py tests/test_side_by_side.py tests/test_scale.py tests/test_bench_ingest.py
+	$(BIN)/python -m pytest --soak -rs tests/indexes/test_kills.py tests/indexes/test_durable.py \
+	  tests/indexes/test_random_histories.py tests/indexes/test_power.py tests/ingest/test_scale.py \
+	  tests/ingest/test_side_by_side.py tests/eval/test_bench_ingest.py
 
 check: .venv/ready  ## Lint, format and types
 	$(BIN)/ruff check .
@@ -22,7 +23,7 @@ check: .venv/ready  ## Lint, format and types
 	$(BIN)/mypy
 
 school: .venv/ready  ## Train the built-in models again from nothing, a few hours on 2 cores
-	$(BIN)/python -m eval.school school
+	$(BIN)/python -m eval.training school
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
     from cies.encoder import Encoder
-    from cies.training import train_composer
+    from cies.reports.training import train_composer
     from indexes.errors import (
         CiesError,
         GalleryError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UnknownCondition,
         UsageError,
     )
-    from indexes.gallery import Gallery
+    from indexes.store.gallery import Gallery
     from ingest.conditions import Condition
     from query.composers.base import Modification
     from query.engine import Engine
@@ -64,7 +64,7 @@ _HOMES = {
     "Condition": "ingest.conditions",
     "Encoder": "cies.encoder",
     "Engine": "query.engine",
-    "Gallery": "indexes.gallery",
+    "Gallery": "indexes.store.gallery",
     "GalleryError": "indexes.errors",
     "GalleryLocked": "indexes.errors",
     "GalleryMismatch": "indexes.errors",
@@ -79,7 +79,7 @@ _HOMES = {
     "ingest": "cies.api",
     "load_encoder": "cies.api",
     "open": "cies.api",
-    "train_composer": "cies.training",
+    "train_composer": "cies.reports.training",
 }
 
 __all__ = [

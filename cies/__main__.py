@@ -1,6 +1,6 @@
 """``python -m cies``."""
 
-from cies.cli import main
+from cies.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
-from cies.searchable import Searchable
-from indexes.gallery import Gallery
-from ingest.choosing import check_same_choices, choose, conditions_for, notes_on
+from cies.gallery_search import Searchable
+from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
-from ingest.encoders.models import DEFAULT_MODEL
+from ingest.encoders.models.find import DEFAULT_MODEL
 from ingest.encoders.options import DiorOptions
-from ingest.pipeline import IngestReport, Progress
-from ingest.pipeline import ingest as fill
+from ingest.fill.encoder_choice import check_same_choices, choose, conditions_for, notes_on
+from ingest.fill.pipeline import IngestReport, Progress
+from ingest.fill.pipeline import ingest as fill
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import Opened
 
@@ -32,7 +32,7 @@ def open(
     Args:
         path: the gallery's folder.
         device: where the model runs if a new picture is asked for.
-        index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
+        index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
         geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
             default.
         gone: whether pictures are found of which no file was left at the last scan.
@@ -79,7 +79,7 @@ def load_encoder(
     options: DiorOptions | None = None,
     device_map: str | None = None,
 ) -> Encoder:
-    """Load an encoder as pipelines take it: ``ingest.embedding.embed(encoder, ...)``.
+    """Load an encoder as pipelines take it: ``ingest.fill.embedding.embed(encoder, ...)``.
 
     To embed pictures by hand, :meth:`cies.Encoder.load` is more convenient. See
     :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.

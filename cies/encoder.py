@@ -15,7 +15,7 @@ from ingest.conditions import Condition
 from ingest.encoders.base import Encoder as Method
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.options import DiorOptions
-from ingest.images import UnreadableImage, decode, flattened
+from ingest.read.images import UnreadableImage, decode, flattened
 from ingest.sources.factory import located
 
 #: A picture: a file (or an address such as ``s3://...``), one in memory, or pixels as uint8
@@ -196,8 +196,8 @@ def _counted(starts: range, total: int, show: bool) -> Iterator[int]:
     if not show:
         yield from starts
         return
-    from cies.console import counter
-    from ingest.pipeline import Progress
+    from cies.cli.console import counter
+    from ingest.fill.pipeline import Progress
 
     with counter("Embedding") as progress:
         for start in starts:

@@ -8,14 +8,16 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.blocks import by_value, itself, itself_and_alike, judge_all
 from eval.labels import Labels, Triplet, match_files
-from eval.metric_names import metric
-from eval.metrics import Measure as Measure  # its home until lately; others import it here
-from eval.metrics import balanced_mean, triplet_accuracy
+from eval.metrics.blocks import by_value, itself, itself_and_alike, judge_all
+from eval.metrics.definitions import (
+    Measure as Measure,  # its home until lately; others import it here
+)
+from eval.metrics.definitions import balanced_mean, triplet_accuracy
+from eval.metrics.names import metric
 from indexes.errors import UsageError
-from indexes.records import VectorColumn
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
+from indexes.store.records import VectorColumn
 from ingest.conditions import same_name
 from query.engine import Engine
 

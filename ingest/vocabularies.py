@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any, Iterable, Mapping, Protocol, Sequence
 
 from indexes.errors import GalleryError, UsageError
-from indexes.gallery import Gallery
+from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL, Condition, folded, same_name
 
 #: What a template has where the word goes.
@@ -149,7 +149,7 @@ def vocabulary_of(
     Args:
         condition: as the user typed it; aliases (hue for color) share a list.
         gallery: where lists may have been made or edited.
-        lister: makes a list up, such as :class:`ingest.encoders.listing.Listing`.
+        lister: makes a list up, such as :class:`ingest.encoders.vlm.listing.Listing`.
 
     Raises:
         UsageError: if there is no list and nothing to make one, naming `cies conditions edit`.

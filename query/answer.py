@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.gallery import Gallery
-from indexes.open_table import OpenTable
-from query.arithmetic import Term, common_rows
-from query.duplicates import duplicate_groups
+from indexes.search.open_table import OpenTable
+from indexes.store.gallery import Gallery
 from query.examples import Example
-from query.filters import Allowed
+from query.explore.duplicates import duplicate_groups
+from query.filters.filters import Allowed
 from query.hits import Hit, Hits, Query
 from query.question import Question
-from query.ranking import Ranking
-from query.serving import Serving
+from query.ranking.combination import Term, common_rows
+from query.ranking.ranking import Ranking
+from query.resolver import Serving
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.gallery import Gallery
-from indexes.geometry import GEOMETRIES
-from indexes.open_table import OpenTable
-from indexes.opening import Opener
-from indexes.paths import Paths
-from indexes.records import VectorColumn, VectorTable
+from indexes.search.geometry import GEOMETRIES
+from indexes.search.open_table import OpenTable
+from indexes.search.table_loader import Opener
+from indexes.store.gallery import Gallery
+from indexes.store.paths import Paths
+from indexes.store.records import VectorColumn, VectorTable
 from ingest.encoders.base import Encoder, EncoderSpec, check_text
-from ingest.pipeline import Progress
+from ingest.fill.pipeline import Progress
 from query.answer import Answer, Asked, query_of
-from query.arithmetic import Mixture, Term, common_rows
 from query.composers.search import ComposedSearch
 from query.composers.tools import Parts
 from query.encoders import Encoders
 from query.examples import Example, Examples
-from query.filters import Filters
-from query.fusion import Fused
+from query.filters.filters import Filters
 from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
-from query.ranking import Ranking, Several, Single
-from query.reranking import Reranked
-from query.second import Second, reranker, second_of
-from query.serving import Opened, Serving, Servings
+from query.ranking.combination import Mixture, Term, common_rows
+from query.ranking.fusion import Fused
+from query.ranking.ranking import Ranking, Several, Single
+from query.ranking.reranker import Second, reranker, second_of
+from query.ranking.reranking import Reranked
+from query.resolver import Opened, Serving, Servings
 
 
 class Engine:
@@ -61,11 +61,11 @@ class Engine:
         Args:
             gallery: what is searched.
             load: gives the encoder of a spec; called when a new picture must be embedded.
-            index: one of :data:`indexes.factory.KINDS`, or a FAISS factory string.
-            geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by default.
+            index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
+            geometry: one of :data:`indexes.search.geometry.GEOMETRIES`; the gallery's own by default.
             gone: whether pictures are found of which no file was left at the last scan.
             method: ``METHOD`` or ``METHOD:MODEL`` by which conditions are answered unless a
-                question names others; see :mod:`query.serving` for what is usual.
+                question names others; see :mod:`query.resolver` for what is usual.
 
         Raises:
             UsageError: if there is no such geometry.
@@ -183,7 +183,7 @@ class Engine:
             condition: one the gallery was embedded under, or where it has base vectors any other;
                 several, ``["color", "shape"]``; or several with weights, ``{"color": 2, "shape":
                 1}`` or ``["color=2", "shape"]``. One of weight 0 costs nothing. See
-                :mod:`query.arithmetic` for the formula. With ``modify`` it is what of the picture
+                :mod:`query.ranking.combination` for the formula. With ``modify`` it is what of the picture
                 shall be kept, and may be left out.
             k: how many hits, at least 1.
             more: see :class:`query.question.Options`.
@@ -375,7 +375,7 @@ class Engine:
         return kept[1]
 
     def reranker(self, model: str = "") -> tuple[EncoderSpec, int] | None:
-        """The large model that ranks the best of a view again; see :func:`query.second.reranker`.
+        """The large model that ranks the best of a view again; see :func:`query.ranking.reranker.reranker`.
 
         Raises:
             ModelError: if the one that is named cannot be had.

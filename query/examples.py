@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.gallery import Gallery
-from indexes.paths import Paths
+from indexes.store.gallery import Gallery
+from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.images import FileBytes, UnreadableImage, decode, read_bytes
+from ingest.read.images import FileBytes, UnreadableImage, decode, read_bytes
 from query.question import Picture, Region, as_image, shortened
-from query.serving import Opened, Servings
+from query.resolver import Opened, Servings
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 

@@ -46,7 +46,7 @@ class Hit:
         key: SHA-256 of its bytes.
         path: where it lies on this machine.
         score: under one condition, the cosine with the query, -1 to 1; under several, the total
-            of :mod:`query.arithmetic` in standard deviations. Higher is better.
+            of :mod:`query.ranking.combination` in standard deviations. Higher is better.
         percentile: share of the gallery's pairs, in percent, whose score is below this one.
         word: the model's word for it under the first condition, or empty.
         word_probability: how sure the model was of the word, 0 to 1.

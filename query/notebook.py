@@ -7,7 +7,7 @@ import html
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from query.thumbnails import thumbnail
+from query.explore.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from query.hits import Hit, Hits

@@ -149,21 +149,21 @@ class Options(ModifyOptions, total=False):
         crop: the part of the pictures that is meant, ``(x, y, width, height)`` or the same in a
             text: fractions of the picture if all four are at most 1, else pixels.
         where: a filter such as ``"brand = 'acme' AND taken_at >= '2024'"``, exact and applied
-            before the search; see :mod:`query.where`.
+            before the search; see :mod:`query.filters.where`.
         exclude_same: a column; pictures with a value that an example has there are left out.
         min_percentile: hits below are left out, so that fewer than ``k`` may come back.
         sort: the order of the ``k`` most alike: ``score``, ``date`` (EXIF, newest first, those
             without a date last) or ``path``. A hit's rank stays that of its likeness.
         group_duplicates: whether near-duplicates, alike under all conditions of the gallery (see
-            :mod:`query.duplicates`), are folded into the best of them.
+            :mod:`query.explore.duplicates`), are folded into the best of them.
         alike_above: the percentile below which a best hit is said to be no real likeness.
         method: by which method the conditions are answered, ``METHOD`` or ``METHOD:MODEL``: one
             that the gallery has vectors of (dior, generative, regional, clip), or a view of its
             base vectors (clay, crl, indirect); several are fused. By default the gallery's main
             one, and a view where no table has the condition.
-        fuse: whether all that the gallery has for the conditions is fused (:mod:`query.fusion`).
+        fuse: whether all that the gallery has for the conditions is fused (:mod:`query.ranking.fusion`).
         rerank: of the best of a view, how many are embedded by a large model and put in its
-            order; 0 for none, ``None`` for what is worth its time (:mod:`query.reranking`).
+            order; 0 for none, ``None`` for what is worth its time (:mod:`query.ranking.reranking`).
         rerank_model: the model that does it, if the gallery has none of its own.
         fill: whether the next ingest shall embed the whole gallery under the condition.
     """
@@ -196,7 +196,7 @@ class Question:
         k: how many hits.
         combine: one of :data:`COMBINE`.
         region: the part of the examples that is meant.
-        where: a filter, see :mod:`query.where`.
+        where: a filter, see :mod:`query.filters.where`.
         exclude_same: a column; pictures with the examples' value are left out.
         min_percentile: hits below are left out.
         sort: one of :data:`SORT`.

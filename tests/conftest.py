@@ -15,13 +15,13 @@ from PIL import Image
 from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
 from eval.world.render import render
-from indexes.gallery import Gallery
+from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
-from ingest.encoders.dior import DiorEncoder
-from ingest.pipeline import ingest
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.fill.pipeline import ingest
 
 if TYPE_CHECKING:
-    from tiny_reference import Tiny
+    from support.tiny_reference import Tiny
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,8 +56,8 @@ def gallery(tmp_path: Path) -> Gallery:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit after every four pictures."""
-    monkeypatch.setattr("ingest.flow.BATCH", 4)
-    monkeypatch.setattr("ingest.flow.COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr("ingest.fill.commit_queue.BATCH", 4)
+    monkeypatch.setattr("ingest.fill.commit_queue.COMMIT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def builtin() -> DiorEncoder:
 @pytest.fixture(scope="session")
 def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen2.5-VL on disk."""
-    from tiny_models import save_qwen2_5_vl
+    from support.tiny_models import save_qwen2_5_vl
 
     return save_qwen2_5_vl(tmp_path_factory.mktemp("qwen"))
 
@@ -87,7 +87,7 @@ def tiny(
     pictures: list[Image.Image],
 ) -> Tiny:
     """The tiny model named by an indirect parameter, built once for all tests."""
-    from tiny_reference import tiny_model
+    from support.tiny_reference import tiny_model
 
     return tiny_model(request.param, tmp_path_factory.mktemp(request.param), pictures)
 

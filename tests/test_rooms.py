@@ -20,15 +20,15 @@ MAY_IMPORT = {
     "cies": {"indexes", "ingest", "query", "eval"},
 }
 OWNERS = {
-    "lancedb": ("indexes/lance.py", "indexes/lance_index.py", "eval/bench/"),
-    "faiss": ("indexes/faiss_index.py", "eval/clustering.py", "eval/bench/"),
-    "torch": ("ingest/encoders/", "eval/school/", "eval/bench/"),
-    "transformers": ("ingest/encoders/", "eval/school/", "eval/bench/"),
-    "tokenizers": ("eval/school/", "eval/bench/"),
-    "typer": ("cies/cli", "cies/encoder_words.py", "cies/words.py"),
+    "lancedb": ("indexes/store/lance.py", "indexes/search/lance_index.py", "eval/bench/"),
+    "faiss": ("indexes/search/faiss.py", "eval/metrics/clustering.py", "eval/bench/"),
+    "torch": ("ingest/encoders/", "eval/training/", "eval/bench/"),
+    "transformers": ("ingest/encoders/", "eval/training/", "eval/bench/"),
+    "tokenizers": ("eval/training/", "eval/bench/"),
+    "typer": ("cies/cli/",),
     "fsspec": ("ingest/sources/remote.py",),
-    "rich": ("cies/console.py",),
-    "textual_image": ("cies/console.py",),
+    "rich": ("cies/cli/console.py",),
+    "textual_image": ("cies/cli/console.py",),
     "pandas": ("query/hits.py",),
     "mteb": ("eval/adapters/mteb_",),
     "datasets": ("eval/adapters/mteb_",),
@@ -82,7 +82,7 @@ def test_the_staircase_test_can_fail(tmp_path: Path) -> None:
 def test_light_commands_import_nothing_heavy(command: list[str], banned: set[str]) -> None:
     code = (
         "import sys; sys.argv = ['cies', *sys.argv[1:]]\n"
-        "from cies.cli import main\n"
+        "from cies.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print('LOADED', *sorted({m.split('.')[0] for m in sys.modules}))"

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from indexes.errors import UsageError
-from indexes.vectors import Vectors, unit
+from indexes.search.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder
-from ingest.images import flattened
+from ingest.read.images import flattened
 
 
 class MtebModel:

@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from eval.metric_names import metric
-from eval.ranked import by_position, rank
+from eval.metrics.names import metric
+from eval.metrics.ranked import by_position, rank
+from eval.runs.abstention import SHARED, SURENESS
 from eval.runs.pictures import loader
-from eval.runs.special import SHARED, SURENESS
 from eval.tasks import LabelTask, Query, QueryTask, Task
 from indexes.errors import UsageError
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from eval.adapters.trec import Answers as Ranking
 from eval.adapters.trec import write_qrels, write_run
+from eval.runs.abstention import SURENESS
 from eval.runs.answers import Answers
 from eval.runs.run import IMAGE, Run, System
-from eval.runs.special import SURENESS
 from eval.tasks import LabelTask, Part, QueryTask
-from indexes.parts import likenesses
+from indexes.search.parts import likenesses
 from ingest.conditions import UNCONDITIONAL
 
 #: Queries scored at once.

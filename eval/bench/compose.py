@@ -12,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.metrics import average_precision_at, true_recall_at
-from eval.ranked import Ranked, rank
-from eval.statistics import interval, paired_test
+from eval.metrics.definitions import average_precision_at, true_recall_at
+from eval.metrics.ranked import Ranked, rank
+from eval.metrics.statistics import interval, paired_test
 from eval.world.edits import VARIED, Edits, make_edits
 from eval.world.factors import FACTORS
 from eval.world.render import render
 from indexes.errors import UsageError
-from indexes.open_table import OpenTable
-from indexes.records import VectorColumn, VectorTable
-from indexes.vectors import Vectors
+from indexes.search.open_table import OpenTable
+from indexes.search.vectors import Vectors
+from indexes.store.records import VectorColumn, VectorTable
 from ingest.conditions import Condition
-from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.dual import DualEncoder
-from ingest.encoders.inversion import OPTIMISED, Inversion
-from ingest.encoders.speaker import Speaker
-from query.arithmetic import Mixture, Term, common_rows
+from ingest.encoders.dual.encoder import DualEncoder
+from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.vlm.speaker import Speaker
 from query.composers.base import Asked, Modification, Writer, settings
 from query.composers.dior import of_words, read_changed, spoken_of
 from query.composers.factory import COMPOSERS, compose
 from query.composers.writers import LvlmWriter
+from query.ranking.combination import Mixture, Term, common_rows
 
 #: Where lists are cut.
 CUTS = (5, 10, 25, 50)

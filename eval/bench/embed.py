@@ -23,9 +23,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from ingest.conditions import Condition
-from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.packing import shared_prefix
-from ingest.encoders.processors import Prepared, PromptWriter
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.vlm.packing import shared_prefix
+from ingest.encoders.vlm.processors import Prepared, PromptWriter
 
 #: Sixteen conditions of unlike length, as a user might type them.
 CONDITIONS = (

@@ -22,11 +22,11 @@ from PIL import Image
 
 from eval.world.factors import sample_scenes
 from eval.world.render import render
-from indexes.gallery import Gallery
-from indexes.vectors import unit
+from indexes.search.vectors import unit
+from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.pipeline import ingest
+from ingest.fill.pipeline import ingest
 
 #: The conditions the stand-in is asked about.
 CONDITIONS = ("color", "shape", "style")

@@ -10,12 +10,12 @@ import numpy as np
 
 from eval.world.factors import sample_scenes
 from eval.world.render import render
-from indexes.vectors import Vectors
-from ingest.encoders.dual import DualEncoder
-from ingest.encoders.inversion import OPTIMISED, Inversion
-from ingest.encoders.inversion_networks import NETWORKS
-from ingest.encoders.oti import invert
-from ingest.encoders.pseudo_words import PLACE
+from indexes.search.vectors import Vectors
+from ingest.encoders.dual.encoder import DualEncoder
+from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
+from ingest.encoders.inversion.networks import NETWORKS
+from ingest.encoders.inversion.oti import invert
+from ingest.encoders.inversion.pseudo_words import PLACE
 
 #: Side of the pictures in pixels; the networks were trained on smaller ones.
 SIZE = 160

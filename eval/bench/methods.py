@@ -19,18 +19,18 @@ from PIL import Image
 from eval.bench.cost import Cost
 from eval.bench.quality import factor_values
 from eval.matrix import Measure
-from eval.metrics import chance_map_at_r, map_at_r
+from eval.metrics.definitions import chance_map_at_r, map_at_r
 from eval.world.captions import value_texts
 from eval.world.factors import FACTORS, sample_scenes
 from eval.world.render import render
 from indexes.errors import UsageError
-from indexes.parts import best_of_parts, split
-from indexes.vectors import Vectors
+from indexes.search.parts import best_of_parts, split
+from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
 from ingest.encoders.factory import METHODS, make_encoder
-from ingest.encoders.views import VIEWS, View, fit_view
-from ingest.makers import CAPTIONS
+from ingest.encoders.projections.base import VIEWS, View, fit_view
+from ingest.fill.vector_sources import CAPTIONS
 from ingest.vocabularies import vocabulary_of
 
 #: Where the words of a view come from: the lists of configs, or the world itself.
@@ -274,7 +274,7 @@ def fitted(base: Encoder, method: str, name: str, rows: Vectors, words: str = SH
 
     Args:
         base: made the rows.
-        method: one of :data:`ingest.encoders.views.VIEWS`.
+        method: one of :data:`ingest.encoders.projections.base.VIEWS`.
         name: the condition's.
         rows: float32 [n, dim], of the pictures, of which the mean counts.
         words: :data:`SHIPPED`, or :data:`OWN` for a factor of the world.

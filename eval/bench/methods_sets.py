@@ -12,14 +12,14 @@ from PIL import Image
 
 from eval.bench.methods import MEASURED, SHIPPED, Progress, Way, check_methods, fitted, ways
 from eval.labels import Triplet, read_triplets
-from eval.metrics import triplet_accuracy
+from eval.metrics.definitions import triplet_accuracy
 from indexes.errors import UsageError
-from indexes.parts import split
-from indexes.vectors import Vectors
+from indexes.search.parts import split
+from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
-from ingest.encoders.views import VIEWS
-from ingest.images import UnreadableImage, load
+from ingest.encoders.projections.base import VIEWS
+from ingest.read.images import UnreadableImage, load
 from ingest.vocabularies import known_vocabulary
 
 #: Longest side that pictures are read at; models see less.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.bench.search_vectors import mixture
-from eval.blocks import by_value, itself, judge_all
-from eval.metric_names import metric
+from eval.bench.search.vectors import mixture
+from eval.metrics.blocks import by_value, itself, judge_all
+from eval.metrics.names import metric
 
 #: What is measured, of the whole rankings.
 NAMES = ("P@1", "R-precision", "MAP@R", "MAP")

@@ -20,11 +20,11 @@ from eval.world.captions import value_texts
 from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.render import render
 from indexes.errors import UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
-from ingest.encoders import indirect
-from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.dual import DualEncoder
+from ingest.encoders.dual.encoder import DualEncoder
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.projections import indirect
 
 #: Pictures to vectors under some conditions by name: float32 [pictures, conditions, dim].
 Encode = Callable[[Sequence[Image.Image], Sequence[str]], Vectors]

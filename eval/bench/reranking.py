@@ -14,13 +14,13 @@ import numpy as np
 
 from eval.labels import Labels, match_files
 from indexes.errors import UsageError
-from indexes.open_table import OpenTable
-from indexes.records import VectorColumn
+from indexes.search.open_table import OpenTable
+from indexes.store.records import VectorColumn
 from ingest.conditions import same_name
-from ingest.pipeline import Progress
+from ingest.fill.pipeline import Progress
 from query.engine import Engine
 from query.hits import Hits
-from query.second import Second
+from query.ranking.reranker import Second
 
 #: Hits that are compared.
 HITS = 10

@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from ingest.conditions import Condition, prompt_templates
-from ingest.encoders.composed import ComposedProcessor
-from ingest.encoders.dior import DiorEncoder
-from ingest.encoders.models import LoadedModel, ModelSource
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.models.find import LoadedModel, ModelSource
+from ingest.encoders.vlm.composed import ComposedProcessor
 
 VOCABULARY = 12_000
 #: Side of the pictures measured, in pixels, and the tokens one of them is.

@@ -28,7 +28,7 @@ HEAVY = ("torch", "transformers", "lancedb", "faiss", "pyarrow", "numpy", "PIL",
 
 _TELL = (
     "import sys; sys.argv = ['cies', *sys.argv[1:]]\n"
-    "from cies.cli import main\n"
+    "from cies.cli.app import main\n"
     "try: main()\n"
     "except SystemExit: pass\n"
     "print('LOADED', *sorted({m.split('.')[0] for m in sys.modules}))"

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.bench.search_vectors import write_generated
-from indexes.geometry import Statistics
-from indexes.records import VectorTable
-from indexes.vectors import unit
+from eval.bench.search.vectors import write_generated
+from indexes.search.geometry import Statistics
+from indexes.search.vectors import unit
+from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.encoders.views import VIEWS
-from ingest.makers import BASE
+from ingest.encoders.projections.base import VIEWS
+from ingest.fill.vector_sources import BASE
 from query.engine import Engine
 
 #: Conditions that are asked for, with lists of words of different lengths.

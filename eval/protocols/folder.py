@@ -42,7 +42,7 @@ def _words(data: Published, text: str, columns: tuple[str, ...]) -> dict[str, st
 
 def _pictures(data: Published, names: Mapping[str, None], where: Path) -> dict[str, Path]:
     """Name in the file to the picture, below ``images/`` or beside the file."""
-    from ingest.images import SUFFIXES
+    from ingest.read.images import SUFFIXES
 
     below = data.folder / "images"
     root = below if below.is_dir() else data.folder

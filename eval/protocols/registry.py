@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from eval.protocols import (
+from eval.protocols import folder
+from eval.protocols.datasets import (
     circo,
     cirr,
     clevr4,
     cub200,
     fashioniq,
-    folder,
     genecis,
     inquire,
     lanz,

@@ -13,8 +13,8 @@ from eval.runs.files import damaged, read_arrays, write_arrays
 from eval.runs.run import DEPTH, IMAGE, Seeded
 from eval.runs.vectors import TEXTS, Table
 from eval.tasks import Part, Query, QueryTask
-from indexes.parts import joined, likenesses
-from indexes.vectors import Vectors, unit
+from indexes.search.parts import joined, likenesses
+from indexes.search.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
 #: Names of composers that need no more than stored vectors, beside
@@ -85,7 +85,7 @@ class Composed:
         share: between 0 and 1, how much the likeness to captions counts in place of that to
             pictures.
         conditions: under which pictures are compared; of several the mean cosine counts, and a
-            question's vectors stand one after another, as :mod:`indexes.parts` joins them.
+            question's vectors stand one after another, as :mod:`indexes.search.parts` joins them.
     """
 
     vectors: Mapping[str, Vectors]
@@ -108,7 +108,7 @@ def answer(
 ) -> Answers:
     """Rank every question's candidates by the cosine with the query's vector.
 
-    Of rows of several parts the best counts, as in :mod:`indexes.parts`.
+    Of rows of several parts the best counts, as in :mod:`indexes.search.parts`.
 
     Args:
         task: the questions.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.runs.answers import CONDITION, SUM, TEXT, answer, queries_of
+from eval.runs.baselines import ColorHistogram
 from eval.runs.composing import (
     LOOKS_UNDER,
     Composing,
@@ -20,7 +21,6 @@ from eval.runs.composing import (
 )
 from eval.runs.pictures import loader
 from eval.runs.run import IMAGE, RANDOM, Run, System
-from eval.runs.trivial import ColorHistogram
 from eval.runs.vectors import TEXTS, Job, jobs_of, made_by
 from eval.tasks import Cut, LabelTask, QueryTask, Task
 from indexes.errors import ModelError, UsageError
@@ -212,7 +212,7 @@ def _from_pictures(encoder: Encoder, images: Mapping[str, Path], cuts: Mapping[s
 
 def _from_base(run: Run, encoder: Encoder) -> Read | None:
     """How a view reads vectors that its CLIP has stored in this run, if it has."""
-    from ingest.encoders.viewed import ViewEncoder
+    from ingest.encoders.projections.encoder import ViewEncoder
 
     if not isinstance(encoder, ViewEncoder):
         return None

@@ -17,10 +17,10 @@ from eval.runs.run import Run, Seeded, System
 from eval.runs.vectors import Table
 from eval.tasks import Query, QueryTask, Task
 from indexes.errors import ModelError, UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL
 from ingest.encoders.base import Encoder
-from ingest.makers import BASE, CAPTIONS
+from ingest.fill.vector_sources import BASE, CAPTIONS
 from query.composers.base import Asked, Composed, Modification, Writer
 from query.composers.endpoint import Endpoint
 from query.composers.factory import OF_CONDITIONS, about_composers, check_composer, compose
@@ -28,7 +28,7 @@ from query.composers.tools import GalleryTools
 from query.composers.writers import LvlmWriter
 
 if TYPE_CHECKING:
-    from ingest.encoders.clip import ClipEncoder
+    from ingest.encoders.methods.clip import ClipEncoder
 
 #: Told what is done, and how much of it.
 Tell = Callable[[str, int, int], None]
@@ -159,9 +159,9 @@ class _Writers:
     @cached_property
     def writer(self) -> Writer:
         """It, with the rewriter if there is one."""
-        from ingest.encoders.dior import DiorEncoder
-        from ingest.encoders.models import DEFAULT_MODEL
-        from ingest.encoders.speaker import Speaker
+        from ingest.encoders.methods.dior import DiorEncoder
+        from ingest.encoders.models.find import DEFAULT_MODEL
+        from ingest.encoders.vlm.speaker import Speaker
 
         change = self._composing.change
         name = change.lvlm or DEFAULT_MODEL
@@ -290,7 +290,7 @@ class _Way:
                 lambda: "",
             )
             return
-        from ingest.encoders.clip import ClipEncoder
+        from ingest.encoders.methods.clip import ClipEncoder
 
         assert isinstance(encoder, ClipEncoder)
         tools = _Tools(encoder, lambda: self._writers.writer, self._captions is not None)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from eval.runs.run import Seeded
 from eval.runs.vectors import Table
-from indexes.parts import joined
-from indexes.vectors import Vectors
+from indexes.search.parts import joined
+from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, Reading
 from query.composers.base import Composed, Understood

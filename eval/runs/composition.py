@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.environment import versions
 from eval.runs.answers import Composed, queries_of
-from eval.runs.environment import versions
 from eval.runs.files import damaged, read_arrays, read_json, write_arrays, write_json
 from eval.runs.run import Seeded
 from eval.runs.vectors import Table
 from eval.tasks import Query, QueryTask
 from indexes.errors import CiesError, UsageError
-from indexes.vectors import Vectors, unit
+from indexes.search.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 from query.composers.base import Composed as One
 

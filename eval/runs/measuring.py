@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.blocks import Rows, by_labels, judge_all
-from eval.clustering import cluster_agreement
-from eval.metric_names import Metric, metric
-from eval.metrics import balanced_mean
-from eval.ranked import by_position, rank
+from eval.metrics.blocks import Rows, by_labels, judge_all
+from eval.metrics.clustering import cluster_agreement
+from eval.metrics.definitions import balanced_mean
+from eval.metrics.figures import Figure, Single
+from eval.metrics.intervals import bounds
+from eval.metrics.names import Metric, metric
+from eval.metrics.ranked import by_position, rank
+from eval.runs.abstention import SHARED, SURENESS, shared_neighbours, sureness
 from eval.runs.answers import Answers, queries_of
-from eval.runs.figures import Figure, Single
 from eval.runs.files import read_arrays, read_json, write_arrays, write_json
-from eval.runs.intervals import bounds
 from eval.runs.run import IMAGE, Run, Seeded, System
-from eval.runs.special import SHARED, SURENESS, shared_neighbours, sureness
 from eval.runs.vectors import Table
 from eval.tasks import LabelTask, QueryTask
 from indexes.errors import CiesError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
 
 #: What is told of a label task beside what its protocol publishes.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval.tasks import Cut
 from indexes.errors import CiesError
-from ingest.images import UnreadableImage, decode, read_bytes
+from ingest.read.images import UnreadableImage, decode, read_bytes
 
 
 def cut_out(image: Image.Image, cut: Cut) -> Image.Image:

@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.runs.environment import machine, versions
+from eval.environment import machine, versions
+from eval.runs.baselines import random_vectors
 from eval.runs.files import damaged, read_json, write_json
 from eval.runs.kept import digest_of, load_task, save_task
-from eval.runs.trivial import random_vectors
 from eval.runs.vectors import PICTURES, Job, Said, Table, VectorStore
 from eval.tasks import Task
 from indexes.errors import CiesError, UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 
 SCHEMA_VERSION = 1
 

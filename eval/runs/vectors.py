@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.runs.environment import versions
+from eval.environment import versions
 from eval.runs.files import damaged, read_arrays, read_json, write_arrays, write_json
 from indexes.errors import UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, Reading
 
@@ -225,7 +225,7 @@ class Table:
 
     @property
     def parts(self) -> int:
-        """How many vectors a row holds, of which the best counts; see :mod:`indexes.parts`."""
+        """How many vectors a row holds, of which the best counts; see :mod:`indexes.search.parts`."""
         settings = self._jobs[0].made_by["settings"] if self._jobs else {}
         return int(settings.get("parts", 1))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.runs.special import ABSENT, APPLIES, SHARED, SURENESS
+from eval.runs.abstention import ABSENT, APPLIES, SHARED, SURENESS
 from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
 from eval.world.captions import change
 from eval.world.edits import VARIED, Edits, make_edits, picture_id

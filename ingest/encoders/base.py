@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
 
 #: Longest text that can be a query.

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from indexes.errors import ModelError, UsageError
-from ingest.encoders.catalogue import cpu_has_bf16
+from ingest.encoders.models.catalogue import cpu_has_bf16
 
 #: What a model may compute in; ``auto`` chooses by its size and the device.
 DTYPES = ("auto", "float32", "bfloat16", "float16")

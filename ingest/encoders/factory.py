@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.models import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find, layers_of
+from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find, layers_of
 from ingest.encoders.options import DiorOptions
 
 if TYPE_CHECKING:
@@ -113,19 +113,19 @@ def make_encoder(
         raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
     name = model or METHODS[method].model
     if METHODS[method].model == DEFAULT_CLIP:
-        from ingest.encoders.clip import ClipEncoder
+        from ingest.encoders.methods.clip import ClipEncoder
 
         _check_asks_nothing(method, prompt)
         base = ClipEncoder.load(name, dtype, device, options, device_map)
         if METHODS[method].kind == "stored":
             return base
-        from ingest.encoders.viewed import ViewEncoder
+        from ingest.encoders.projections.encoder import ViewEncoder
 
         return ViewEncoder(base, method, words)
-    from ingest.encoders.captions import CaptionsEncoder
-    from ingest.encoders.dior import DiorEncoder
-    from ingest.encoders.generative import GenerativeEncoder
-    from ingest.encoders.regional import RegionalEncoder
+    from ingest.encoders.methods.captions import CaptionsEncoder
+    from ingest.encoders.methods.dior import DiorEncoder
+    from ingest.encoders.methods.generative import GenerativeEncoder
+    from ingest.encoders.methods.regional import RegionalEncoder
 
     kinds: tuple[type[DiorEncoder], ...] = (
         DiorEncoder,

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from indexes.errors import ModelError
-from ingest.ahead import ahead
-from ingest.encoders.lvlm import LastStates, Lvlm
 from ingest.encoders.memory import ran_out, release
-from ingest.encoders.processors import Prepared
+from ingest.encoders.vlm.lvlm import LastStates, Lvlm
+from ingest.encoders.vlm.processors import Prepared
+from ingest.read.prefetch import ahead
 
 #: Some pictures by their numbers, and what became of them.
 Served = tuple[list[int], LastStates]

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol
 
-from indexes.records import inside
-from ingest.images import SUFFIXES, UNSUPPORTED, FileBytes, UnreadableImage
+from indexes.store.records import inside
+from ingest.read.images import SUFFIXES, UNSUPPORTED, FileBytes, UnreadableImage
 from ingest.sources.values import Value, converted
 
 
@@ -100,7 +100,7 @@ class Source(ABC):
     Attributes:
         name: as the gallery stores it and people read it.
         columns: the user's columns it brings: the gallery's name to type, one of
-            :data:`indexes.attributes.TYPES`. A type may be widened between two scans.
+            :data:`indexes.store.attributes.TYPES`. A type may be widened between two scans.
         names: the user's names of these columns to the gallery's.
         reason: why it cannot be reached, or empty.
         complete: whether the last scan saw all there is; if not, nothing is called gone.

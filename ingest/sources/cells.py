@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexes.errors import UsageError
-from indexes.records import inside, is_address
-from ingest.images import MAX_BYTES, FileBytes, UnreadableImage, read_bytes
+from indexes.store.records import inside, is_address
+from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage, read_bytes
 from ingest.sources.base import Found, SourceOptions
 from ingest.sources.remote import open_binary, size_and_version
 from ingest.sources.tables import Listing, guess_image_column

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, Mapping, Sequence
 
 from indexes.errors import UsageError
-from indexes.records import inside, is_address, stored_path, unescaped
+from indexes.store.records import inside, is_address, stored_path, unescaped
 from ingest.sources.base import Found, Missing, Source, SourceOptions, looks_like_picture, suffix_of
 from ingest.sources.cells import CellTable, cell_at
 from ingest.sources.datasets import is_dataset, open_dataset
@@ -220,7 +220,7 @@ def _listed(stdin: BinaryIO | None, options: SourceOptions, root: Path) -> tuple
 
 
 def located(location: str) -> Found:
-    """A picture by what :meth:`indexes.gallery.Gallery.location` gives, as it is now.
+    """A picture by what :meth:`indexes.store.gallery.Gallery.location` gives, as it is now.
 
     Raises:
         UsageError: if it lies at an address that cannot be read here.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
-from indexes.records import escaped, is_address, stored_path, unescaped
-from ingest.images import FileBytes, read_bytes
+from indexes.store.records import escaped, is_address, stored_path, unescaped
+from ingest.read.images import FileBytes, read_bytes
 from ingest.sources.base import (
     Found,
     Source,

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Iterator
 from urllib.parse import urlsplit
 
 from indexes.errors import UsageError
-from indexes.records import is_address
-from ingest.images import MAX_BYTES, FileBytes, UnreadableImage
+from indexes.store.records import is_address
+from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage
 from ingest.sources.base import Found, Source, SourceOptions, looks_like_picture, unsupported
 from ingest.sources.patterns import matches
 from ingest.sources.values import Value

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Iterator
 
 from indexes.errors import UsageError
-from indexes.records import escaped, inside, is_address, stored_path, unescaped
-from ingest.images import MAX_BYTES, FileBytes, UnreadableImage
+from indexes.store.records import escaped, inside, is_address, stored_path, unescaped
+from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage
 from ingest.sources.base import (
     Found,
     Source,

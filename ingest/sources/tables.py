@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
 from indexes.errors import UsageError
-from indexes.records import inside, is_address, stored_path
+from indexes.store.records import inside, is_address, stored_path
 from ingest.sources.base import Found, Source, SourceOptions
 from ingest.sources.folders import is_absent, local_file
 from ingest.sources.remote import open_binary, remote_file

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Iterable
 
-from indexes.attributes import TYPES, column_name
 from indexes.errors import UsageError
+from indexes.store.attributes import TYPES, column_name
 
 #: What a user's column can hold.
 Value = str | int | float | bool | date | datetime | None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
 
 #: Longest change, caption or object that can be asked for.
 MAX_CHARACTERS = 500

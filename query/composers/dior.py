@@ -14,7 +14,7 @@ names beside such a word ("a pink background") is spoken of even if the model sa
 another one alone; the word by itself is read there.
 
 Under several conditions the score is the mean cosine, not the standardised one of
-:mod:`query.arithmetic`: a condition in which a gallery's pictures do not differ should not weigh
+:mod:`query.ranking.combination`: a condition in which a gallery's pictures do not differ should not weigh
 as much as one in which they do (measured in docs/compose.md).
 """
 
@@ -52,7 +52,7 @@ def read_changed(
         UsageError: if the change cannot be read, or the method puts no question to a model.
         ModelError: if the model cannot serve a condition.
     """
-    from ingest.encoders.dior import DiorEncoder
+    from ingest.encoders.methods.dior import DiorEncoder
 
     if not isinstance(encoder, DiorEncoder):
         raise UsageError(

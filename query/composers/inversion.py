@@ -29,7 +29,7 @@ from query.composers.kept import answer_once
 from query.question import shortened
 
 if TYPE_CHECKING:
-    from ingest.encoders.inversion import Inversion
+    from ingest.encoders.inversion.encoder import Inversion
 
 #: Stands for the picture in a text.
 PICTURE = "$"

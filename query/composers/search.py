@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.open_table import OpenTable
-from indexes.records import VectorColumn
+from indexes.search.open_table import OpenTable
+from indexes.store.records import VectorColumn
 from ingest.conditions import UNCONDITIONAL, same_name
-from ingest.makers import BASE, Maker, makers
+from ingest.fill.vector_sources import BASE, Maker, makers
 from query.answer import Answer, Asked, query_of
-from query.arithmetic import Mixture, Term, common_rows
 from query.composers.base import Asked as Composing
 from query.composers.base import Modification, Understood
 from query.composers.dior import read_changed, spoken_of
@@ -27,8 +26,9 @@ from query.composers.verifying import verified
 from query.examples import Example, Examples
 from query.hits import Hits
 from query.question import Question
-from query.ranking import Ranking, Several, Single
-from query.serving import Opened, Serving
+from query.ranking.combination import Mixture, Term, common_rows
+from query.ranking.ranking import Ranking, Several, Single
+from query.resolver import Opened, Serving
 
 _Open = Callable[[Sequence[Serving]], list[Opened]]
 _Tell = Callable[[Sequence[Serving]], Example]

@@ -8,23 +8,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from indexes.errors import ModelError, UsageError
-from indexes.gallery import Gallery
-from indexes.paths import Paths
-from indexes.vectors import Vectors
+from indexes.search.vectors import Vectors
+from indexes.store.gallery import Gallery
+from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
-from ingest.makers import CAPTIONS, Maker, makers
+from ingest.fill.vector_sources import CAPTIONS, Maker, makers
 from query.answer import Places
 from query.composers.base import Modification, Writer
 from query.composers.endpoint import Endpoint
 from query.composers.writers import LvlmWriter
 from query.encoders import Encoders
-from query.filters import Filters
-from query.serving import Servings
+from query.filters.filters import Filters
+from query.resolver import Servings
 
 if TYPE_CHECKING:
-    from ingest.encoders.inversion import Inversion
-    from ingest.encoders.speaker import Speaker
+    from ingest.encoders.inversion.encoder import Inversion
+    from ingest.encoders.vlm.speaker import Speaker
 
 #: The LVLM of a gallery that has none, where one is needed and none is named.
 _BUILTIN = "tiny-lvlm"
@@ -86,14 +86,14 @@ class GalleryTools:
 
     def cut(self, text: str) -> str:
         """See :class:`query.composers.base.Tools`."""
-        from ingest.encoders.clip import ClipEncoder
+        from ingest.encoders.methods.clip import ClipEncoder
 
         return self._encoder.dual.cut(text) if isinstance(self._encoder, ClipEncoder) else text
 
     def inversion(self) -> Inversion:
         """See :class:`query.composers.inversion.InversionTools`."""
-        from ingest.encoders.clip import ClipEncoder
-        from ingest.encoders.inversion import Inversion
+        from ingest.encoders.inversion.encoder import Inversion
+        from ingest.encoders.methods.clip import ClipEncoder
 
         if not isinstance(self._encoder, ClipEncoder):
             raise ModelError(f"{self._base.spec.model} reads no texts; choose another --composer.")
@@ -117,8 +117,8 @@ def speaker_of(parts: Parts, change: Modification) -> Speaker:
     Raises:
         ModelError: if it cannot be had.
     """
-    from ingest.encoders.dior import DiorEncoder
-    from ingest.encoders.speaker import Speaker
+    from ingest.encoders.methods.dior import DiorEncoder
+    from ingest.encoders.vlm.speaker import Speaker
 
     own = [maker for maker in parts.servings.lvlms() if maker.spec.method == "dior"]
     if change.lvlm:

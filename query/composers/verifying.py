@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from ingest.images import UnreadableImage, decode
+from ingest.read.images import UnreadableImage, decode
 from ingest.sources.factory import located
 from query.composers.base import settings
 from query.hits import Hits
@@ -25,7 +25,7 @@ _AT_ONCE = 16
 
 
 class Votes(Protocol):
-    """See :class:`ingest.encoders.speaker.Votes`."""
+    """See :class:`ingest.encoders.vlm.speaker.Votes`."""
 
     @property
     def yes(self) -> NDArray[np.float64]:
@@ -39,7 +39,7 @@ class Votes(Protocol):
 
 
 class Voter(Protocol):
-    """The part of :class:`ingest.encoders.speaker.Speaker` that is used here."""
+    """The part of :class:`ingest.encoders.vlm.speaker.Speaker` that is used here."""
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ _SMALL = frozenset("a an the of in with and is are to".split())
 
 
 class Speaks(Protocol):
-    """The part of :class:`ingest.encoders.speaker.Speaker` that is used here."""
+    """The part of :class:`ingest.encoders.vlm.speaker.Speaker` that is used here."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,1 @@
+"""The reports of ``cies bench``: what each benchmark prints."""

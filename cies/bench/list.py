@@ -1,0 +1,87 @@
+"""``cies bench list``, ``submit`` and ``check``: what can be run, and what is handed in of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cies.cli.console import print_json, print_table
+from eval.protocols.registry import PROTOCOLS, listing, protocol_of
+from eval.protocols.submission import check_submission
+from eval.tasks import QueryTask
+
+
+def run_bench_list(name: str | None, as_json: bool) -> None:
+    """Print all benchmarks, or all about one.
+
+    Args:
+        name: of one benchmark.
+        as_json: whether to print a document in place of a table.
+
+    Raises:
+        UsageError: if there is no such benchmark.
+    """
+    chosen = [protocol_of(name)] if name else list(PROTOCOLS.values())
+    if as_json:
+        print_json(listing(chosen))
+        return
+    if not name:
+        rows = [[protocol.name, protocol.about, protocol.source.licence] for protocol in chosen]
+        print_table(["benchmark", "what it asks", "licence"], rows)
+        return
+    (protocol,) = chosen
+    source = protocol.source
+    rows = [
+        ["benchmark", f"{protocol.name}: {protocol.about}"],
+        ["published as", source.title],
+        ["get it at", source.link + (f" ({source.note})" if source.note else "")],
+        ["licence", source.licence],
+        *(["file", file] for file in protocol.files),
+        *([f"there are {count:,}", what] for what, count in protocol.expected.counts.items()),
+        *(
+            [f"option {option.name}", option.about + _values(option.values)]
+            for option in protocol.options
+        ),
+    ]
+    print_table(["", protocol.name], rows)
+
+
+def _values(values: tuple[str, ...]) -> str:
+    return f": {', '.join(values)} (the first if not said)" if values else ""
+
+
+def run_bench_check(file: Path, data: Path | None) -> None:
+    """Check a file that is to be handed in, and print what it is.
+
+    Args:
+        file: of CIRCO's or CIRR's form.
+        data: the benchmark's folder, to check every picture against.
+
+    Raises:
+        DataError: saying what the server would refuse.
+    """
+    line = check_submission(file)
+    if data is not None:
+        name, split = ("circo", "test") if line.startswith("CIRCO") else ("cirr", "test1")
+        task = protocol_of(name).load(data, split=split)
+        assert isinstance(task, QueryTask)
+        line = f"{check_submission(file, task)}, all in the gallery"
+    print(line)
+
+
+def run_bench_submit(run: str, output: Path) -> None:
+    """Write what a server takes of a run's answers, and print the files.
+
+    Args:
+        run: a run's folder, or ``RUN:NAME`` of one of its systems.
+        output: folder of the files.
+
+    Raises:
+        UsageError: if there is no such run or system, or nothing to hand in.
+        CiesError: if the run is damaged.
+    """
+    from eval.reports.compare import Side
+    from eval.runs.submission import hand_in
+
+    side = Side.of(run)
+    for path in hand_in(side.run, side.chosen, output):
+        print(path)

@@ -1,0 +1,296 @@
+"""``cies bench NAME`` and what is made of its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cies.cli.console import counter, print_json, print_table, say
+from eval.protocols.benchmarks import WORLD, WORLD_METHODS, tasks_of
+from eval.reports.compare import Comparison, Side, compare
+from eval.reports.markdown import as_markdown, headline_rows
+from eval.reports.report import Report, report
+from eval.reports.reproducing import write_into
+from eval.runs.asking import Asked, ask
+from eval.runs.composing import ALL, Composing
+from eval.runs.files import write_bytes
+from eval.runs.measuring import measure
+from eval.runs.run import Run
+from eval.world.factors import FACTORS
+from indexes.errors import UsageError
+from ingest.encoders.base import Encoder
+from ingest.fill.pipeline import Progress
+from query.composers.base import Modification, weights_from
+from query.composers.factory import OF_CONDITIONS
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How changes in words are composed, as it was typed."""
+
+    composers: Sequence[str] = ()
+    conditions: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    lvlm: str = ""
+    rewriter: str = ""
+    rewriter_model: str = ""
+
+    def composing(self, benchmark: str, device: str) -> Composing | None:
+        """The same as :mod:`eval.runs.composing` has it; ``None`` where none is asked for.
+
+        Raises:
+            UsageError: if there is no such composer, or something belongs to one and none is
+                named.
+        """
+        if not self.composers:
+            for option in ("conditions", "weights", "lvlm", "rewriter", "rewriter_model"):
+                if getattr(self, option):
+                    shown = option.removesuffix("s").replace("_", "-")
+                    raise UsageError(f"--{shown} belongs to a composer; name one by --composer.")
+            return None
+        change = Modification(
+            "as the question says",
+            weights=weights_from(self.weights),
+            lvlm=self.lvlm,
+            rewriter=self.rewriter,
+            rewriter_model=self.rewriter_model,
+        )
+        conditions = list(self.conditions)
+        if not conditions and benchmark == WORLD and {*self.composers} & {ALL, *OF_CONDITIONS}:
+            conditions = list(FACTORS)
+        return Composing.by(self.composers, change, device, conditions)
+
+
+def run_benchmark(
+    name: str,
+    data: Path | None,
+    output: Path | None,
+    methods: Sequence[str],
+    model: str | None,
+    options: Sequence[str],
+    partial: bool,
+    how: Mapping[str, Any],
+    changes: Changes,
+    seed: int,
+    depth: int,
+    as_json: bool,
+) -> None:
+    """Ask, store, measure, and print the headlines.
+
+    Raises:
+        UsageError: if something asked for does not exist or does not fit the run folder.
+        DataError: if the data are not as published.
+        ModelError: if a model cannot be had or cannot serve a condition.
+        CiesError: if a picture cannot be read or the run is damaged.
+    """
+    given = _options(options)
+    place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
+    composing = changes.composing(name, how["device"])
+    usual = _default(name, composing is not None)
+    asked = _asked(methods or usual, model, dict(how) | _forced(name, how))
+    began = time.monotonic()
+    with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
+        tasks = tasks_of(
+            name,
+            data,
+            given,
+            partial,
+            seed,
+            place / "pictures",
+            lambda done, total: show(Progress(done, total, done, 0)),
+        )
+    run = Run.begin(place, name, given, tasks, seed, depth)
+    run.spend("rendering" if name == WORLD else "reading", time.monotonic() - began)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        shown: dict[str, Callable[[Progress], None]] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                stack.close()
+                shown.clear()
+                shown[what] = stack.enter_context(counter(what))
+            shown[what](Progress(done, total, done, 0))
+
+        ask(run, asked, composing, tell, say)
+    run.spend("asking", time.monotonic() - began)
+    began = time.monotonic()
+    measure(run, lambda line: say(f"  {line}"))
+    run.spend("measuring", time.monotonic() - began)
+    _print(report([run], sheets=False), as_json)
+    say(f"Stored in {place}; `cies bench report {place}` writes a page of it.")
+
+
+def _forced(name: str, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The world asks in other words too, which shows what a model makes of them."""
+    return {"force": True} if name == WORLD else {}
+
+
+def _default(name: str, composed: bool) -> Sequence[str]:
+    """The methods asked where none is named: composers work on the vectors of clip."""
+    if name == WORLD:
+        return WORLD_METHODS
+    return ("clip",) if composed else ("dior",)
+
+
+def _last(data: Path) -> str:
+    return data.resolve().name
+
+
+def _options(texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name:
+            raise UsageError(f"--option {text}: write it as NAME=VALUE, such as gallery=split.")
+        if name in found:
+            raise UsageError(f"--option {name} is given twice; give it once.")
+        found[name] = value
+    return found
+
+
+def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[Asked]:
+    """Encoders to be asked.
+
+    Raises:
+        UsageError: if there is no such method, or one model is given to several.
+    """
+    from ingest.encoders.factory import METHODS
+
+    if model is not None and len(methods) > 1:
+        raise UsageError(
+            "--model is given, and several methods; write each as METHOD:MODEL instead."
+        )
+    found: dict[str, Asked] = {}
+    for text in methods:
+        method, _, own = text.partition(":")
+        chosen = own or model
+        if method not in METHODS:
+            raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
+        name = method if chosen is None else f"{method} {chosen}"
+        wanted = {"method": method, "model": chosen or METHODS[method].model}
+        wanted |= {key: value for key, value in how.items() if key != "device"}
+        found[name] = Asked(name, wanted, _maker(method, chosen, how))
+    clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
+    return [
+        replace(one, plain=METHODS[one.wanted["method"]].kind == "stored" or model not in clips)
+        for one in found.values()
+        for model in [one.wanted["model"]]
+    ]
+
+
+def _maker(method: str, model: str | None, how: Mapping[str, Any]) -> Callable[[], Encoder]:
+    def make() -> Encoder:
+        from ingest.encoders.factory import make_encoder
+
+        return make_encoder(method, model, **how)
+
+    return make
+
+
+def run_measure(path: Path, again: bool, as_json: bool) -> None:
+    """Measure a run and print the headlines.
+
+    Raises:
+        UsageError: if the folder is no run.
+        CiesError: if it is damaged.
+    """
+    run = Run.open(path)
+    measure(run, lambda line: say(f"  {line}"), again)
+    _print(report([run], sheets=False), as_json)
+
+
+def _print(found: Report, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_json())
+        return
+    for section in found.sections:
+        head, rows = headline_rows(section, section.headline)
+        print_table(head, rows, f"{section.task.name}: {section.headline}", head[1:])
+
+
+def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
+    """Print what differs.
+
+    Raises:
+        UsageError: if the two have nothing to compare.
+        CiesError: if one is damaged.
+    """
+    sides = Side.of(first), Side.of(second)
+    found = compare(*sides)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if found.settings:
+        print_table(["setting", first, second], found.settings, "What is not the same")
+    else:
+        say("Both were made in the same way.")
+    shown = [d for d in found.differences if every or _headline(sides[0].run, d.task) == d.metric]
+    shown = [d for d in shown if every or d.judge in ("", d.row)]
+    rows = [
+        [
+            d.task,
+            d.row,
+            *([d.judge] if every else []),
+            d.metric,
+            f"{d.first:.3f}",
+            f"{d.second:.3f}",
+            f"{d.difference:+.3f}",
+            f"[{d.low:+.3f}, {d.high:+.3f}]",
+            f"{d.p:.4f}",
+            f"{d.p_adjusted:.4f}",
+            str(d.queries),
+        ]
+        for d in shown
+    ]
+    judge = ["judged by"] if every else []
+    head = ["task", "row", *judge, "metric", "first", "second", "difference", "95 %", "p"]
+    print_table([*head, "p (Holm)", "queries"], rows, _pairs(found))
+
+
+def _pairs(found: Comparison) -> str:
+    named = dict.fromkeys(f"{a} and {b}" for _, a, b in found.pairs)
+    return "; ".join(named)
+
+
+def _headline(run: Run, task: str) -> str:
+    from eval.tasks import LabelTask
+
+    of = run.tasks[task]
+    return of.headline if isinstance(of, LabelTask) else of.metrics[0]
+
+
+def run_report(
+    paths: Sequence[Path], output: Path | None, title: str | None, into: Path | None
+) -> None:
+    """Write a report in three forms, and its figures into a page if one is named.
+
+    Raises:
+        UsageError: if a folder is no run, or the page has no place for it.
+        CiesError: if one is damaged, or the report cannot be written.
+    """
+    from cies.html.report import report_page
+
+    runs = [Run.open(path) for path in paths]
+    names = list(dict.fromkeys(run.document["benchmark"] for run in runs))
+    heading = title or f"Benchmark: {', '.join(names)}"
+    found = report(runs)
+    place = output or paths[0] / "report"
+    document = json.dumps(found.to_json(), allow_nan=False)
+    forms = {
+        "report.json": document + "\n",
+        "report.md": as_markdown(found, heading),
+        "report.html": report_page(found, heading),
+    }
+    for name, content in forms.items():
+        write_bytes(place / name, content.encode("utf-8", "replace"))
+        print(os.fspath(place / name))
+    if into is not None:
+        write_into(into, found)
+        print(os.fspath(into))

@@ -1,0 +1,1 @@
+"""The search benchmark and what it compares with."""

@@ -1,0 +1,1 @@
+"""Metrics: definitions, ties, intervals and tests."""

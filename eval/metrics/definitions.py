@@ -1,0 +1,293 @@
+"""Retrieval metrics as pure functions on rankings, ties in expectation.
+
+Every function takes :class:`eval.metrics.ranked.Ranked` and returns float64 [queries]. With P(i) the
+share of right answers among the first i, rel(i) whether the i-th is right, R the number of right
+answers and M of candidates, a group of t equal scores, r of them right, with g candidates and H
+right answers before it, contributes
+
+    E[rel(i)] = r / t
+    E[P(i) rel(i)] = (r / t) (H + 1 + (i - g - 1) (r - 1) / (t - 1)) / i
+    P(no right answer among its first n) = C(t - r, n) / C(t, n)
+
+at each of its places i, because given that the i-th is right, each of the i - g - 1 before it in
+the group is right with probability (r - 1) / (t - 1).
+
+The chance level of a metric is its value where all candidates tie
+(:meth:`eval.metrics.ranked.Ranked.by_chance`): the expectation under a random ranking, exact.
+Names, with k in them and their definitions in words, are in :mod:`eval.metrics.names`.
+
+The functions of a *ranking* without ties, a boolean matrix [queries, others], are at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eval.metrics.ranked import Counts, Ranked, in_order
+
+Ranking = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+
+
+def hits_at(ranked: Ranked, k: ArrayLike) -> Scores:
+    """Expected number of right answers among the first ``k`` (one, or one for each query)."""
+    places = np.clip(_of_groups(ranked, k) - ranked.before, 0, ranked.size)
+    return ranked.sums(ranked.right * places / ranked.size)
+
+
+def precision_at(ranked: Ranked, k: int) -> Scores:
+    """Precision@k: right answers among the first ``k``, divided by ``k``."""
+    return hits_at(ranked, k) / k
+
+
+def true_recall_at(ranked: Ranked, k: int) -> Scores:
+    """True recall@k: right answers among the first ``k``, divided by R."""
+    return hits_at(ranked, k) / ranked.relevant
+
+
+def capped_recall_at(ranked: Ranked, k: int) -> Scores:
+    """Capped recall@k: right answers among the first ``k``, divided by min(k, R)."""
+    return hits_at(ranked, k) / np.minimum(k, ranked.relevant)
+
+
+def modified_precision_at(ranked: Ranked, k: int) -> Scores:
+    """Modified precision@k: P(min(k, R)). With k = 5 its mean is UnED's mMP@5.
+
+    UnED's code looks no further than R places where a query has fewer than ``k`` right answers;
+    capped recall looks at ``k``, and is never lower.
+    """
+    places = np.minimum(k, ranked.relevant)
+    return hits_at(ranked, places) / places
+
+
+def r_precision(ranked: Ranked) -> Scores:
+    """R-precision: P(R)."""
+    return hits_at(ranked, ranked.relevant) / ranked.relevant
+
+
+def hit_rate(ranked: Ranked, k: int) -> Scores:
+    """Hit rate@k: probability that any of the first ``k`` is right."""
+    result = np.zeros(len(ranked))
+    first, groups = _first_groups(ranked)
+    before, size, right = (of[groups] for of in (ranked.before, ranked.size, ranked.right))
+    drawn = np.clip(k - before, 0, size)
+    result[first] = drawn > 0
+    tied = size > right
+    result[first[tied]] = 1 - _nothing_drawn(size[tied], right[tied], drawn[tied])
+    return result
+
+
+def reciprocal_rank(ranked: Ranked, k: int | None = None) -> Scores:
+    """MRR: 1 / place of the first right answer, 0 if it is beyond ``k``.
+
+    In a tie the first right answer stands at the s-th of t places with probability
+    C(t - s, r - 1) / C(t, r).
+    """
+    result = np.zeros(len(ranked))
+    first, groups = _first_groups(ranked)
+    place = ranked.before[groups] + 1
+    result[first] = np.where(place <= (ranked.others[first] if k is None else k), 1 / place, 0)
+    tied = ranked.size[groups] > ranked.right[groups]
+    first, groups = first[tied], groups[tied]
+    cases = np.stack([ranked.before[groups], ranked.size[groups], ranked.right[groups]], axis=1)
+    distinct, which = np.unique(cases, axis=0, return_inverse=True)
+    values = np.empty(len(distinct))
+    for number, (before, size, right) in enumerate(distinct):
+        s = np.arange(size - right + 1)
+        # Not among the first s, and then the next of those left.
+        none_yet = np.append(1.0, np.cumprod((size - right - s[:-1]) / (size - s[:-1])))
+        chance = none_yet * right / (size - s)
+        place = before + s + 1
+        inside = place <= (k if k is not None else place[-1])
+        values[number] = np.sum(chance[inside] / place[inside])
+    result[first] = values[which.reshape(-1)]
+    return result
+
+
+def average_precision(ranked: Ranked) -> Scores:
+    """Full average precision: (1/R) times the sum over all i of P(i) rel(i)."""
+    return _precision_sum(ranked, ranked.others) / ranked.relevant
+
+
+def average_precision_at_r(ranked: Ranked) -> Scores:
+    """MAP@R of each query: (1/R) times the sum over i <= R of P(i) rel(i).
+
+    Musgrave et al., A Metric Learning Reality Check, ECCV 2020, section 3.2.
+    """
+    return _precision_sum(ranked, ranked.relevant) / ranked.relevant
+
+
+def average_precision_at(ranked: Ranked, k: int) -> Scores:
+    """Truncated mAP@k of each query: the sum over i <= k of P(i) rel(i), over min(k, R).
+
+    Baldrati et al., Zero-Shot Composed Image Retrieval with Textual Inversion, ICCV 2023.
+    """
+    return _precision_sum(ranked, k) / np.minimum(k, ranked.relevant)
+
+
+def ndcg(ranked: Ranked, k: int | None = None) -> Scores:
+    """nDCG@k, or of the whole ranking: gains over log2(i + 1), over the best that there could be.
+
+    Järvelin and Kekäläinen, ACM TOIS 2002, with linear gains as trec_eval takes them.
+    """
+    limit = ranked.others if k is None else np.minimum(k, ranked.others)
+    discount = _discounts(int(ranked.others.max(initial=0)))
+    end = np.clip(limit[ranked.query], ranked.before, ranked.before + ranked.size)
+    gained = ranked.sums(ranked.gain / ranked.size * (discount[end] - discount[ranked.before]))
+    if ranked.ideal is None:
+        best = discount[np.minimum(limit, ranked.relevant)]
+    else:
+        within = np.arange(ranked.ideal.shape[1]) < limit[:, None]
+        best = (ranked.ideal * within) @ np.diff(discount[: ranked.ideal.shape[1] + 1])
+    return gained / best
+
+
+def _of_groups(ranked: Ranked, of_queries: ArrayLike) -> Counts:
+    spread: Counts = np.broadcast_to(np.asarray(of_queries, np.int64), (len(ranked),))
+    return spread[ranked.query]
+
+
+def _first_groups(ranked: Ranked) -> tuple[Counts, Counts]:
+    """Queries that have found something, and each one's first group."""
+    groups = np.flatnonzero(np.diff(ranked.query, prepend=-1))
+    return ranked.query[groups], groups
+
+
+def _nothing_drawn(size: Counts, right: Counts, drawn: Counts) -> Scores:
+    """C(t - r, n) / C(t, n), as the shorter of two equal products."""
+    cases = np.stack([size, np.minimum(right, drawn), np.maximum(right, drawn)], axis=1)
+    distinct, which = np.unique(cases, axis=0, return_inverse=True)
+    values = np.empty(len(distinct))
+    for number, (t, short, long) in enumerate(distinct):
+        j = np.arange(short)
+        values[number] = np.prod(np.maximum(t - long - j, 0) / (t - j))
+    return values[which.reshape(-1)]
+
+
+def _precision_sum(ranked: Ranked, limit: ArrayLike) -> Scores:
+    """Expected sum over i <= limit of P(i) rel(i).
+
+    Over a group's first n places, with u = (r - 1) / (t - 1), the terms sum to
+    (r / t) ((H + 1 - (g + 1) u) (h(g + n) - h(g)) + u n), h the harmonic numbers.
+    """
+    g, t, r = ranked.before, ranked.size, ranked.right
+    n = np.clip(_of_groups(ranked, limit) - g, 0, t)
+    h = _harmonic(int(ranked.others.max(initial=0)))
+    u = (r - 1) / np.maximum(t - 1, 1)
+    terms = (ranked.right_before + 1 - (g + 1) * u) * (h[g + n] - h[g]) + u * n
+    return ranked.sums(r / t * terms)
+
+
+@lru_cache(maxsize=4)
+def _harmonic(most: int) -> Scores:
+    """Harmonic numbers from that of 0: float64 [most + 1]."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])
+
+
+@lru_cache(maxsize=4)
+def _discounts(most: int) -> Scores:
+    """Sums of 1 / log2(i + 1) over the first places: float64 [most + 1]."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, most + 2)))])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean over queries beside what chance gives.
+
+    Attributes:
+        value: 0 to 1.
+        chance: expectation under a random ranking, 0 to 1.
+    """
+
+    value: float
+    chance: float
+
+    @property
+    def corrected(self) -> float:
+        """(value - chance) / (1 - chance): 0 is chance, 1 is perfect."""
+        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+    def to_json(self) -> dict[str, float]:
+        """For documents."""
+        return {"value": self.value, "chance": self.chance, "corrected": self.corrected}
+
+
+def balanced_mean(values: Scores, classes: NDArray[np.generic]) -> float:
+    """Mean over classes of the mean over each class's queries, of equal weight however common.
+
+    Args:
+        values: [queries].
+        classes: [queries], of any type that sorts.
+    """
+    number = np.unique(classes, return_inverse=True)[1].reshape(-1)
+    return float(np.mean(np.bincount(number, values) / np.bincount(number)))
+
+
+def triplet_accuracy(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
+    """Share of triplets whose positive is more alike than the negative, ties one half.
+
+    Args:
+        positive: similarity of query and positive, [triplets].
+        negative: similarity of query and negative, [triplets].
+    """
+    return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
+
+
+def precision_at_1(ranking: Ranking) -> Scores:
+    """Whether the nearest picture is relevant, for each query (also called R@1): [queries]."""
+    return ranking[:, 0].astype(np.float64)
+
+
+def hit_rate_at(ranking: Ranking, k: int) -> Scores:
+    """Whether any of the first ``k`` is relevant: recall@k as metric learning names it."""
+    result: Scores = np.any(ranking[:, :k], axis=1, keepdims=True)[:, 0].astype(np.float64)
+    return result
+
+
+def map_at_r(ranking: Ranking, relevant: Counts) -> Scores:
+    """:func:`average_precision_at_r` of a ranking without ties.
+
+    Args:
+        ranking: at least the first R columns for the largest R.
+        relevant: R of each query.
+
+    Raises:
+        ValueError: if the ranking is shorter than the largest R.
+    """
+    longest = int(relevant.max(initial=0))
+    if ranking.shape[1] < longest:
+        raise ValueError(f"the ranking has {ranking.shape[1]} columns, MAP@R needs {longest}")
+    return average_precision_at_r(in_order(ranking, relevant))
+
+
+def chance_precision_at_1(relevant: Counts, others: Counts) -> Scores:
+    """Expected P@1: R / M, each [queries]."""
+    return relevant / others
+
+
+def chance_hit_rate_at(relevant: Counts, others: Counts, k: int) -> Scores:
+    """Expected hit rate: 1 - C(M - R, k) / C(M, k), as a product to stay in range."""
+    drawn = np.arange(k)
+    left = np.clip(others[:, None] - drawn, 1, None)
+    misses = np.clip((others - relevant)[:, None] - drawn, 0, None) / left
+    # Beyond M draws there is nothing left to miss.
+    misses[drawn >= others[:, None]] = 1.0
+    result: Scores = 1 - misses.prod(axis=1)
+    return result
+
+
+def chance_map_at_r(relevant: Counts, others: Counts) -> Scores:
+    """Expected MAP@R: (H_R + (R - H_R) (R - 1) / (M - 1)) / M, with H_R the harmonic number.
+
+    For place i, E[P(i) rel(i)] = (R/M) (1 + (i - 1) (R - 1) / (M - 1)) / i; summed over i <= R
+    and divided by R.
+    """
+    longest = int(relevant.max(initial=0))
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, longest + 1))])[relevant]
+    spread = (relevant - harmonic) * (relevant - 1) / np.maximum(1, others - 1)
+    result: Scores = (harmonic + spread) / others
+    return result

@@ -1,0 +1,1 @@
+"""Reports on benchmark runs: values, Markdown and comparisons."""

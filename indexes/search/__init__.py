@@ -1,0 +1,1 @@
+"""Vector search: tables in memory, indexes and their files."""

@@ -1,0 +1,271 @@
+"""One condition's table, open for search: its vectors in a geometry, its words, its index."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.search.base import ExactIndex, Index, IndexLost, best, query_blocks
+from indexes.search.compact_columns import Keys
+from indexes.search.factory import kind_in_memory, make_index
+from indexes.search.faiss import candidates_per_hit
+from indexes.search.matrix import Matrix
+from indexes.search.row_cache import pair_scores, sample_rows
+from indexes.search.vectors import Vectors
+from indexes.store.records import VectorColumn, VectorTable
+
+#: Of an index's candidates, as many times the hits that are wanted must be there still, or the
+#: question is answered exactly: pictures that were deleted since take places among them.
+_ENOUGH = 5
+
+#: Numbers gathered for one search among some rows: 256 MB.
+_GATHERED = 2**26
+
+#: One question reads all rows in their order as fast as a twentieth of them out of it.
+_SCATTERED = 20
+
+
+@dataclass
+class Rows:
+    """A condition's rows as they lie behind an open table.
+
+    Attributes:
+        keys: content keys, [n], ascending.
+        words: [n].
+        word_probabilities: float32 [n].
+        matrix: vectors, numbered as they are stored.
+        order: int64 [n], where in ``matrix`` each row is; ``None`` if they are in order.
+        pairs: float32, ascending, cosines of pairs among a sample; ``None`` to compute them when
+            they are first needed.
+        index: over the first ``indexed`` vectors of ``matrix``; ``None`` to search exactly.
+        indexed: how many.
+        kind: of the index, by name.
+        state: names the committed state of the gallery that all this is of.
+    """
+
+    keys: Sequence[str]
+    words: Sequence[str]
+    word_probabilities: NDArray[np.float32]
+    matrix: Matrix
+    order: NDArray[np.int64] | None
+    pairs: NDArray[np.float32] | None
+    index: Index | None
+    indexed: int
+    kind: str
+    state: str
+
+
+def rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") -> Rows:
+    """Rows whose vectors are in memory.
+
+    Args:
+        column: the rows, their vectors already in the geometry they are compared in.
+        kind: of index; see :func:`indexes.search.factory.make_index`.
+        state: names what they are of.
+
+    Raises:
+        CiesError: if FAISS is needed and not installed.
+        UsageError: if there is no such index.
+    """
+    count = len(column.keys)
+    made = make_index(column.vectors, kind)
+    index = None if isinstance(made, ExactIndex) else made
+    matrix = Matrix(None, column.vectors)
+    return Rows(
+        column.keys,
+        column.words,
+        column.word_probabilities,
+        matrix,
+        None,
+        None,
+        index,
+        count if index is not None else 0,
+        kind_in_memory(count, kind),
+        state,
+    )
+
+
+class OpenTable:
+    """A condition's rows, numbered from 0 in key order, as every search needs them.
+
+    It is of one committed state of the gallery and stays so, whatever is written meanwhile; any
+    number of threads may ask it.
+
+    Attributes:
+        table: the gallery's entry.
+        keys: content keys, [n], in ascending order.
+        words: the model's word for each picture, or empty strings, [n].
+        word_probabilities: float32 [n].
+        kind: of the index that answers, by name.
+        state: names the state of the gallery it is of.
+    """
+
+    def __init__(self, table: VectorTable, rows: VectorColumn | Rows, index: str = "auto"):
+        """Open a table.
+
+        Args:
+            table: the gallery's entry.
+            rows: as :func:`indexes.search.table_loader.open_table` makes them; or a column in memory, its
+                vectors already in the geometry they are compared in.
+            index: for a column in memory, the kind of index; see
+                :func:`indexes.search.factory.make_index`.
+
+        Raises:
+            CiesError: if FAISS is needed and not installed.
+            UsageError: if there is no such index.
+        """
+        if isinstance(rows, VectorColumn):
+            rows = rows_in_memory(rows, index)
+        self.table = table
+        self.keys = rows.keys
+        self.words = rows.words
+        self.word_probabilities = rows.word_probabilities
+        self.kind = rows.kind
+        self.state = rows.state
+        self._matrix = rows.matrix
+        self._order = rows.order
+        self._kept_pairs = rows.pairs
+        self._index = rows.index
+        self._indexed = rows.indexed
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def column(self) -> VectorColumn:
+        """All rows at once, in memory."""
+        vectors = self.vectors(np.arange(len(self)))
+        return VectorColumn(list(self.keys), vectors, list(self.words), self.word_probabilities)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def row(self, key: str) -> int | None:
+        """The row of a picture, or ``None`` if it is not embedded under the condition."""
+        if not isinstance(self.keys, Keys):
+            return self._row_of.get(key)
+        at = bisect_left(self.keys, key)
+        return at if at < len(self.keys) and self.keys[at] == key else None
+
+    def vectors(self, rows: NDArray[np.int64]) -> Vectors:
+        """Vectors of some rows: float32 [len(rows), dim], unit rows."""
+        rows = np.asarray(rows)
+        return self._matrix.rows(rows if self._order is None else self._order[rows])
+
+    def search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        """The ``k`` nearest rows of each query, best first; equal scores in row order.
+
+        Args:
+            queries: float32 [n, dim], unit rows.
+            k: how many; fewer come back when there are fewer.
+            allowed: bool [size], the rows that may be found; a search among some is exact.
+
+        Returns:
+            Rows int64 [n, found] and exact cosines float32 of the same shape.
+        """
+        if allowed is not None:
+            return self._search_among(queries, k, np.flatnonzero(allowed))
+        k = min(k, len(self))
+        index = self._index
+        if index is not None and k:
+            try:
+                return self._search_index(index, queries, k)
+            except IndexLost as error:
+                # Another process replaced it; the vectors are still ours.
+                logging.getLogger("cies").warning("An index is gone, searching exactly: %s", error)
+                self._index = None
+        return self._search_all(queries, k)
+
+    def _search_all(
+        self, queries: Vectors, k: int, among: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        for part in query_blocks(len(queries), len(self)):
+            cosines = self.scores(queries[part])
+            if among is not None:
+                cosines = cosines[:, among]
+            rows[part], scores[part] = best(cosines, k)
+        return rows if among is None else among[rows], scores
+
+    def _search_among(
+        self, queries: Vectors, k: int, among: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        k = min(k, len(among))
+        few = len(among) * _SCATTERED <= len(self) * len(queries)
+        if not few or len(among) * self._matrix.dimension > _GATHERED:
+            return self._search_all(queries, k, among)
+        rows, scores = ExactIndex(self.vectors(among)).search(queries, k)
+        return among[rows], scores
+
+    def _search_index(
+        self, index: Index, queries: Vectors, k: int
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        wanted = min(k * candidates_per_hit(self._indexed), self._indexed)
+        found, _ = index.search(queries, wanted)
+        rows = np.where(found >= 0, found, 0) if self._order is None else self._row_at[found]
+        rows = np.where(found >= 0, rows, -1)
+        vectors_at = np.where(rows >= 0, found, 0)
+        scores = self._matrix.scores_of(queries, vectors_at)
+        scores[rows < 0] = -np.inf
+        others = self._not_indexed
+        if len(others):
+            near, cosines = ExactIndex(self.vectors(others)).search(queries, k)
+            rows = np.concatenate([rows, others[near]], axis=1)
+            scores = np.concatenate([scores, cosines], axis=1)
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
+        rows = np.take_along_axis(rows, order, axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        enough = min(k * _ENOUGH, len(self) - len(others))
+        short = np.flatnonzero((found >= 0).sum(axis=1) - self._dead(found) < enough)
+        if len(short):
+            rows[short], scores[short] = self._search_all(queries[short], k)
+        return rows, scores
+
+    def _dead(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the candidates of each query are of pictures that are no more."""
+        if self._order is None:
+            return np.zeros(len(found), dtype=np.int64)
+        gone: NDArray[np.int64] = ((found >= 0) & (self._row_at[found] < 0)).sum(axis=1)
+        return gone
+
+    @cached_property
+    def _row_at(self) -> NDArray[np.int64]:
+        """Row of each vector of the matrix: int64, -1 for those of no row any more."""
+        assert self._order is not None
+        rows = np.full(len(self._matrix), -1, dtype=np.int64)
+        rows[self._order] = np.arange(len(self._order))
+        return rows
+
+    @cached_property
+    def _not_indexed(self) -> NDArray[np.int64]:
+        """Rows that came after the index was built: int64, ascending."""
+        if self._order is None:
+            return np.arange(self._indexed, len(self))
+        return np.flatnonzero(self._order >= self._indexed)
+
+    def scores(self, queries: Vectors) -> Vectors:
+        """Cosines with every row, exact: float32 [n, size]."""
+        scores = self._matrix.scores(queries)
+        return scores if self._order is None else scores[:, self._order]
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float32]:
+        if self._kept_pairs is not None:
+            return self._kept_pairs
+        return pair_scores(self.vectors(sample_rows(len(self))))
+
+    def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Share of the gallery's pairs that are less alike than these scores, in percent."""
+        if not len(self._pairs):
+            return np.zeros(np.shape(scores))
+        return 100.0 * np.searchsorted(self._pairs, scores, side="left") / len(self._pairs)

@@ -1,0 +1,1 @@
+"""The gallery on disk: tables, writing, verification and repair."""

@@ -1,0 +1,1 @@
+"""Dual encoders: CLIP, SigLIP and open_clip models."""

@@ -1,0 +1,116 @@
+"""Models of the hub worth a try, and which of them this machine can hold. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from ingest.encoders.vlm.families import Family, family
+
+#: Memory a model takes beside its weights, as a share of them, and in gigabytes.
+_OVERHEAD, _WORK = 1.2, 1.5
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """One entry of ``configs/models.toml``.
+
+    Attributes:
+        name: hub id.
+        family: model type of transformers.
+        gigabytes: of 16-bit weights, which is what is downloaded.
+        vector: length of its vectors.
+        teraflops: arithmetic for one picture under four conditions in one pass.
+        licence: as its maker states it.
+    """
+
+    name: str
+    family: str
+    gigabytes: float
+    vector: int
+    teraflops: float
+    licence: str
+
+    @property
+    def runs(self) -> Family:
+        """How its family is run."""
+        return family(self.family)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What models have to fit into.
+
+    Attributes:
+        memory: gigabytes of main memory; ``None`` where the system does not say.
+        gpu: gigabytes of the largest GPU's memory, or 0.
+        bf16: whether the processor computes in bf16, so that weights stay 16-bit there.
+    """
+
+    memory: float | None
+    gpu: float
+    bf16: bool
+
+    def place(self, model: HubModel) -> str:
+        """Where a model can run: ``gpu``, ``cpu``, or empty if it fits nowhere known."""
+        if self.gpu >= model.gigabytes * _OVERHEAD + _WORK:
+            return "gpu"
+        if self.memory is None:
+            return ""
+        widened = model.gigabytes if self.bf16 else 2 * model.gigabytes
+        return "cpu" if self.memory >= widened * _OVERHEAD + _WORK else ""
+
+
+@cache
+def hub_models() -> tuple[HubModel, ...]:
+    """All entries, smallest first."""
+    text = resources.files("configs").joinpath("models.toml").read_text(encoding="utf-8")
+    entries = [HubModel(name, **entry) for name, entry in tomllib.loads(text).items()]
+    return tuple(sorted(entries, key=lambda entry: entry.gigabytes))
+
+
+def this_machine() -> Machine:
+    """Look at this machine, without torch."""
+    return Machine(_memory(), _gpu_memory(), cpu_has_bf16())
+
+
+def _memory() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, OSError, ValueError):  # on Windows, and where a system keeps it back
+        return None
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor computes in bf16 (AVX-512 or AMX)."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            flags = file.read()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _gpu_memory() -> float:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0.0
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    sizes = [line.strip() for line in asked.stdout.splitlines()]
+    return max((float(size) / 1024 for size in sizes if size.isdigit()), default=0.0)
+
+
+def recommended(machine: Machine) -> HubModel | None:
+    """The model to start with: the largest on a GPU, the smallest on a CPU, which is slow."""
+    placed = [(machine.place(model), model) for model in hub_models()]
+    on_gpu = [model for place, model in placed if place == "gpu"]
+    on_cpu = [model for place, model in placed if place == "cpu"]
+    if on_gpu:
+        return on_gpu[-1]
+    return on_cpu[0] if on_cpu else None

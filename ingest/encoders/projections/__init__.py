@@ -1,0 +1,1 @@
+"""Projections of CLIP vectors onto a condition."""

@@ -1,0 +1,1 @@
+"""Vision-language models: inputs, packed passes and generation."""

@@ -1,0 +1,1 @@
+"""Filling a gallery: what is missing is embedded and committed."""

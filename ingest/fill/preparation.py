@@ -1,0 +1,112 @@
+"""What is settled before a gallery is filled: whose vectors, and under which conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Callable, Sequence
+
+from indexes.errors import GalleryMismatch, UsageError
+from indexes.store.gallery import Gallery
+from indexes.store.records import VectorTable
+from indexes.store.writer import Writer
+from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
+from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.fill.vector_sources import Maker, conditional, grouped, main_maker
+
+#: Gives the encoder of a spec or, for ``None``, of the user's choice.
+LoadEncoder = Callable[[EncoderSpec | None], Encoder]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Who is to be at work.
+
+    Attributes:
+        makers: with the tables they keep up, in the order in which they shall be at work.
+        encoder: of the first, if it had to be loaded already.
+    """
+
+    makers: list[Maker]
+    encoder: Encoder | None
+
+
+def prepare(
+    gallery: Gallery,
+    writer: Writer,
+    load: LoadEncoder,
+    wanted: Sequence[Condition],
+    chosen: EncoderSpec | None = None,
+    new: bool = False,
+) -> Prepared:
+    """Settle makers, conditions and tables, and enter what is new in the manifest.
+
+    Args:
+        gallery: that is to be filled.
+        writer: of the same gallery.
+        load: gives encoders; called only if there is something new to be made.
+        wanted: conditions asked for.
+        chosen: who shall be asked about them; the main maker by default.
+        new: whether it is one that the gallery has not yet, which ``load(None)`` gives.
+
+    Raises:
+        UsageError: if there is no condition at all.
+        ModelError: if the model refuses a condition.
+        GalleryMismatch: if the gallery has the same method and model, used in another way.
+    """
+    there = gallery.conditions()
+    for table in there:
+        writer.ensure(table)
+    makers = grouped(there)
+    encoder: Encoder | None = None
+    if new or not makers:
+        encoder = load(None)
+        chosen = encoder.spec
+        _refuse_same_otherwise(gallery, makers, chosen)
+    elif chosen is None:
+        main = main_maker(makers)
+        assert main is not None
+        chosen = main.spec
+    if not conditional(chosen.method):
+        wanted = [Condition.parse(UNCONDITIONAL)]
+    own = next((maker.tables for maker in makers if maker.spec == chosen), ())
+    if not wanted and not own:
+        raise UsageError("No condition was named; add one, such as `--condition color`.")
+    fresh = new_conditions(wanted, [table.name for table in own])
+    if fresh:
+        encoder = encoder or load(chosen)
+        encoder.check(fresh)
+        for condition in fresh:
+            table = VectorTable(condition.name, encoder.dimension, chosen.made_by(condition))
+            writer.declare(table)
+    for table in own:
+        asked = any(same_name(table.name, condition.name) for condition in wanted)
+        if asked and not table.kept_up:
+            writer.declare(replace(table, filling=True))
+    # What was written is read again: it says which tables are kept up.
+    kept_up = [table for table in gallery.conditions() if table.kept_up]
+    if not kept_up:
+        raise UsageError("No condition was named; add one, such as `--condition color`.")
+    return Prepared(_in_order(grouped(kept_up), encoder), encoder)
+
+
+def _in_order(makers: Sequence[Maker], encoder: Encoder | None) -> list[Maker]:
+    """The one whose encoder is loaded already first; the main one last.
+
+    A file counts as done when the last has seen its picture, and the main one is the slowest as a
+    rule: files are then done one after the other, not all at the very end.
+    """
+    main = main_maker(makers)
+    rest = [maker for maker in makers if maker != main] + ([main] if main else [])
+    loaded = encoder.spec if encoder is not None else None
+    return sorted(rest, key=lambda maker: maker.spec != loaded)
+
+
+def _refuse_same_otherwise(gallery: Gallery, there: Sequence[Maker], spec: EncoderSpec) -> None:
+    for maker in there:
+        same = (maker.spec.method, maker.spec.model) == (spec.method, spec.model)
+        if same and maker.spec != spec:
+            raise GalleryMismatch(
+                f"The gallery at {gallery.path} has vectors of {spec.method} by {spec.model} that "
+                "were made in another way; leave --model and --method out, or make another gallery "
+                "with --gallery."
+            )

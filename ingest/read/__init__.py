@@ -1,0 +1,1 @@
+"""Reading and decoding image files."""

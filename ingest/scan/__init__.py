@@ -1,0 +1,1 @@
+"""Scanning sources and planning an ingest."""

@@ -1,0 +1,1 @@
+"""Facets, groups, duplicates, outliers and export."""

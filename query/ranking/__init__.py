@@ -1,0 +1,1 @@
+"""Ranking, score combination, fusion and re-ranking."""

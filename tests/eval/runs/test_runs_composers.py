@@ -1,0 +1,247 @@
+"""Composers in runs: the same scores as ``cies search --modify``, once a question, on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import published
+from typer.testing import CliRunner
+
+import cies
+from cies.cli.app import app
+from eval.protocols.published import Expected
+from eval.protocols.registry import protocol_of
+from eval.reports.markdown import as_markdown
+from eval.reports.report import report
+from eval.runs import composition
+from eval.runs.answers import TEXTS, Answers, answer, queries_of
+from eval.runs.asking import Asked, ask
+from eval.runs.composing import ALL, ALWAYS, Composing
+from eval.runs.measuring import measure
+from eval.runs.run import Run, System
+from eval.tasks import Part, Query, QueryTask, Source
+from eval.world.edits import FIXED
+from eval.world.factors import Scene
+from eval.world.render import render
+from indexes.errors import ModelError, UsageError
+from indexes.search.vectors import unit
+from indexes.store.gallery import Gallery
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.factory import make_encoder
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.fill.pipeline import ingest
+from query.composers.base import Modification
+from query.composers.factory import OF_CONDITIONS, about_composers
+
+NAMES = ("color", "shape")
+CHANGES = {"red-heart": "the same in green", "blue-star": "a circle instead"}
+METHODS = ("clip", "captions", "dior")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> QueryTask:
+    """Nine pictures, two changes, one of them in two wordings in a task of its own."""
+    place = tmp_path_factory.mktemp("changes") / "pictures"
+    place.mkdir()
+    for number, color in enumerate(("red", "green", "blue")):
+        for shape in ("heart", "star", "circle"):
+            labels = {**FIXED, "style": "flat", "background": "white"}
+            scene = Scene({**labels, "color": color, "shape": shape}, 31 * number + len(shape))
+            render(scene, 96).save(place / f"{color}-{shape}.png")
+    images = {path.stem: path for path in sorted(place.iterdir())}
+    right = {"red-heart": "green-heart", "blue-star": "blue-circle"}
+    queries = tuple(
+        Query(name, name, text, {right[name]: 1.0}, exclude=(name,))
+        for name, text in CHANGES.items()
+    )
+    parts = (Part("", queries, tuple(images)),)
+    return QueryTask("changes", Source("ours", "nowhere", "MIT"), images, parts, ("R@1",))
+
+
+@pytest.fixture(scope="module")
+def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Every composer there is."""
+    run = Run.begin(tmp_path_factory.mktemp("run"), "changes", {}, [task])
+    notes: list[str] = []
+    change = Modification("as the question says")
+    ask(run, asked(builtin), Composing.by([ALL], change, "cpu", NAMES), note=notes.append)
+    names = {system.composer for system in run.systems("changes")}
+    assert set(about_composers()) <= names, notes
+    return run
+
+
+def asked(builtin: DiorEncoder) -> list[Asked]:
+    def make(method: str) -> Any:
+        if method != "clip":
+            return builtin if method == "dior" else make_encoder(method)
+        with pytest.MonkeyPatch.context() as patch:
+            # One by one, as a search has its picture: a batch gives other last bits, of which the
+            # hundreds of steps of searle-oti make other words.
+            patch.setattr("ingest.encoders.dual.encoder._BATCH", 1)
+            return make_encoder(method)
+
+    return [Asked(m, {"method": m}, lambda m=m: make(m)) for m in METHODS]
+
+
+@pytest.fixture(scope="module")
+def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
+    """The same pictures as a gallery."""
+    folder = next(iter(task.images.values())).parent
+    made = Gallery.create(folder.parent / "gallery")
+    ingest(made, [folder], [Condition.parse(name) for name in NAMES], lambda spec: builtin)
+    for method in ("clip", "captions"):
+        cies.ingest(made, method=method)
+    return cies.open(made.path)
+
+
+@pytest.mark.parametrize("name", list(about_composers()))
+def test_a_run_scores_as_a_search_does(
+    name: str, done: Run, task: QueryTask, engine: Any, tmp_path: Path
+) -> None:
+    encoder = "dior" if name in OF_CONDITIONS else "clip"
+    systems = [s for s in done.systems("changes") if (s.encoder, s.composer) == (encoder, name)]
+    answers = Answers.load(done.answers_path("changes", systems[0]), len(CHANGES))
+    names = list(task.images)
+    for number, (picture, text) in enumerate(CHANGES.items()):
+        found, scores, _ = answers.of(number)
+        ours = dict(zip((names[at] for at in found), scores, strict=True))
+        place = task.images[picture]
+        if name == "searle-oti":
+            # A gallery keeps its vectors in half precision, of which hundreds of steps make more.
+            place = tmp_path / "new to the gallery.png"
+            Image.open(task.images[picture]).save(place, compress_level=0)
+        hits = engine.search(str(place), modify=text, composer=name, k=20)
+        theirs = {Path(hit.path).stem: hit.score for hit in hits}
+        if name == "searle-oti":
+            del theirs[picture]
+        assert ours.keys() == theirs.keys() == set(names) - {picture}
+        near = 5e-4 if name == "searle-oti" else 2e-3
+        assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=near)
+
+
+def test_what_is_composed_is_never_composed_again(
+    done: Run, task: QueryTask, builtin: DiorEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a model loaded: of a run whose answers were lost, what was composed is there."""
+    system = next(s for s in done.systems("changes") if s.composer == "pdv")
+    before = done.answers_path("changes", system).read_bytes()
+    document = json.loads(json.dumps(done.document))
+    document["systems"]["changes"] = []
+    again = Run(done.path, document, done.tasks)
+    unneeded = [Asked(m, {"method": m}, pytest.fail) for m in METHODS]
+    change = Modification("as the question says")
+    ask(again, unneeded, Composing.by(["pdv", "dior"], change, "cpu", NAMES))
+    assert again.answers_path("changes", system).read_bytes() == before
+    with pytest.raises(UsageError, match="was composed otherwise"):
+        other = Modification("as the question says", lvlm="another")
+        ask(again, unneeded, Composing.by(["pdv"], other))
+
+
+def test_a_composition_broken_off_goes_on(
+    task: QueryTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "CHUNK", 1)
+    run = Run.begin(tmp_path / "run", "changes", {}, [task])
+    clip = make_encoder("clip")
+    encoders = [Asked("clip", {"method": "clip"}, lambda: clip)]
+    change = Modification("as the question says", weights={"text": 0.3})
+    composing = Composing.by(["sum"], change)
+    composed: list[int] = []
+
+    def once(what: str, done: int, total: int) -> None:
+        if what.startswith("Composing"):
+            composed.append(done)
+            if len(composed) == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(run, encoders, composing, tell=once)
+    ask(run, encoders, composing, tell=once)
+    assert composed == [1, 2]
+    table = run.table(System("clip", "clip"))
+    said = table.vectors(UNCONDITIONAL, list(CHANGES.values()), TEXTS)
+    wanted = unit(0.7 * table.vectors(UNCONDITIONAL, list(CHANGES)) + 0.3 * said)
+    system = next(s for s in run.systems("changes") if s.composer == "sum text=0.3")
+    found, scores, _ = Answers.load(run.answers_path("changes", system), 2).of(1)
+    gallery = table.vectors(UNCONDITIONAL, [list(task.images)[at] for at in found])
+    np.testing.assert_allclose(scores, gallery @ wanted[1], atol=1e-6)
+
+
+def test_both_orders_of_fashioniq_are_averaged(tmp_path: Path) -> None:
+    data = published.fashioniq(tmp_path / "data")
+    task = protocol_of("fashioniq").load(data, expected=Expected(), captions="both")
+    assert isinstance(task, QueryTask) and task.name == "fashioniq-val-split-both"
+    ways = {part.name: (q.text, *q.otherwise) for part in task.parts for q in part.queries}
+    assert ways["dress"] == ("is red and has long sleeves", "has long sleeves and is red")
+    assert ways["shirt"] == ("is red",)
+    run = Run.begin(tmp_path / "run", "fashioniq", {}, [task])
+    ask(run, [Asked("clip", {"method": "clip"}, lambda: make_encoder("clip"))])
+    assert Run.open(tmp_path / "run").tasks["fashioniq-val-split-both"] == task
+    table = run.table(System("clip", "clip"))
+    both = unit(table.vectors(UNCONDITIONAL, ways["dress"], TEXTS).mean(axis=0, keepdims=True))
+    found, scores, _ = answer(task, table, "text").of(0)
+    gallery = table.vectors(UNCONDITIONAL, [list(task.images)[at] for at in found])
+    np.testing.assert_allclose(scores, gallery @ both[0], atol=1e-6)
+
+
+def test_circos_shared_concept_is_told_before_the_change(tmp_path: Path) -> None:
+    data = published.circo(tmp_path)
+    task = protocol_of("circo").load(data, expected=Expected(), concept="told")
+    assert task.name == "circo-val-concept"
+    assert {q.text for _, q in queries_of(task)} == {"find a dog but is brown"}  # type: ignore[arg-type]
+
+
+def test_composers_from_the_command_to_the_servers_files(tmp_path: Path) -> None:
+    """CIRCO's and CIRR's test splits, handed in for a composer."""
+    for name, build, split in (
+        ("circo", published.circo, "test"),
+        ("cirr", lambda folder: published.cirr(folder, "test1"), "test1"),
+    ):
+        data, place = build(tmp_path / name), tmp_path / f"run-{name}"
+        words = ["--data", str(data), "--partial", "--option", f"split={split}", "-o", str(place)]
+        made = CliRunner().invoke(app, ["bench", name, *words, "--composer", "cirevl"])
+        assert made.exit_code == 0, made.output
+        asked = ["bench", "submit", f"{place}:clip cirevl", "-o", str(tmp_path / "out")]
+        handed = CliRunner().invoke(app, asked)
+        assert handed.exit_code == 0, handed.output
+        for file in handed.stdout.split():
+            content = json.loads(Path(file).read_text())
+            lists = [value for value in content.values() if isinstance(value, list)]
+            assert lists and all(len(set(one)) in (3, 50) for one in lists)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--composer", "magic"], "There is no composer 'magic'; choose one of image, text, sum"),
+        (["--weight", "beta=1"], "--weight belongs to a composer; name one by --composer"),
+        (["--lvlm", "x"], "--lvlm belongs to a composer"),
+        (["--composer", "pdv", "-c", "color"], "--condition belongs to the composers dior and"),
+        (["--composer", "pdv", "--composer", "sum", "--weight", "beta=1"], "--weight is one"),
+        (["--composer", "pdv", "--method", "dior"], "works on the vectors of the method clip"),
+        (["--composer", "dior"], "works on the vectors of the method dior"),
+        (["--composer", "weimo"], "add --method captions"),
+        (["--composer", "pdv", "--rewriter", "ftp://x"], "ftp://x"),
+        (["--composer", "pdv", "--rewriter-model", "x"], "--rewriter-model needs --rewriter"),
+        (["--composer", "pdv", "--lvlm", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_cannot_be_composed_is_said_in_a_sentence(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    data = ["--data", str(published.circo(tmp_path / "data")), "--partial"]
+    asked = ["bench", "circo", *data, "-o", str(tmp_path / "run"), *words]
+    found = CliRunner().invoke(app, asked)
+    assert isinstance(found.exception, (UsageError, ModelError)), found.output
+    assert message in str(found.exception)
+
+
+def test_a_report_tells_which_model_wrote(done: Run) -> None:
+    measure(done)
+    assert "clip cirevl: captions by tiny-lvlm" in as_markdown(report([done]), "Changes")
+    assert set(ALWAYS) <= {s.composer for s in done.systems("changes")}

@@ -1,0 +1,54 @@
+"""Models of the hub: what fits where, and what to start with."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cies.reports.status import print_models
+from ingest.encoders.models.catalogue import Machine, hub_models, recommended, this_machine
+from ingest.encoders.vlm.families import FAMILIES
+
+SMALL, LARGE = hub_models()[0], hub_models()[-1]
+
+
+def test_every_entry_is_of_a_known_family() -> None:
+    assert all(model.family in FAMILIES for model in hub_models())
+    assert [model.gigabytes for model in hub_models()] == sorted(m.gigabytes for m in hub_models())
+
+
+@pytest.mark.parametrize(
+    ("machine", "places", "start"),
+    [
+        (Machine(memory=4, gpu=0, bf16=False), ("cpu", ""), SMALL),
+        (Machine(memory=64, gpu=0, bf16=True), ("cpu", "cpu"), SMALL),
+        (Machine(memory=32, gpu=0, bf16=False), ("cpu", ""), SMALL),
+        (Machine(memory=32, gpu=24, bf16=False), ("gpu", "gpu"), LARGE),
+        (Machine(memory=1, gpu=0, bf16=False), ("", ""), None),
+        (Machine(memory=None, gpu=0, bf16=False), ("", ""), None),
+        (Machine(memory=None, gpu=24, bf16=False), ("gpu", "gpu"), LARGE),
+    ],
+)
+def test_places(machine: Machine, places: tuple[str, str], start: object) -> None:
+    assert (machine.place(SMALL), machine.place(LARGE)) == places
+    assert recommended(machine) is start
+
+
+def test_this_machine_has_memory() -> None:
+    memory = this_machine().memory
+    assert memory is not None and memory > 0.5
+
+
+def test_a_system_that_does_not_say_its_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert this_machine().memory is None
+    print_models(as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["machine"]["memory"] is None
+    print_models(as_json=False)
+    shown = capsys.readouterr().out
+    assert "\tunknown\t" in shown or document["machine"]["gpu"]

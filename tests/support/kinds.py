@@ -1,0 +1,123 @@
+"""Sources of every kind, made of real files for the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from pyarrow import parquet
+from support.stand_in import StandIn
+
+from indexes.store.attributes import attributes
+from indexes.store.gallery import Gallery
+from ingest.conditions import Condition
+from ingest.fill.pipeline import IngestReport, ingest
+from ingest.sources.base import SourceOptions
+from ingest.sources.factory import found_at, located
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(seed: int, exif: Image.Exif | None = None) -> bytes:
+    """A small picture that no other seed gives."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def put(path: Path, data: bytes | str) -> Path:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def fill(
+    gallery: Gallery, *sources: object, names: str = "color", **more: object
+) -> tuple[IngestReport, int]:
+    """Ingest with a stand-in; the report, and how many pictures were embedded for it."""
+    encoder = StandIn()
+    options = SourceOptions(**{k: v for k, v in more.items() if k != "retry_failed"})
+    conditions = [Condition.parse(name) for name in names.split()]
+    texts = [str(source) for source in sources]
+    retry = bool(more.get("retry_failed"))
+    report = ingest(
+        gallery, texts, conditions, lambda spec: encoder, options=options, retry_failed=retry
+    )
+    return report, encoder.pictures
+
+
+def tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    """A plain tar file."""
+    with tarfile.open(path, "w") as file:
+        for name, data in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            file.addfile(about, io.BytesIO(data))
+    return path
+
+
+def cells(seeds: Sequence[int], **columns: Sequence[object]) -> pa.Table:
+    """A table as ``datasets`` holds it: pictures in structs, and other columns."""
+    pictures = pa.array([{"bytes": png(seed), "path": None} for seed in seeds], IMAGE)
+    return pa.table({"image": pictures, **columns})
+
+
+def named(table: pa.Table, labels: Mapping[str, Sequence[str]]) -> pa.Table:
+    """The same with class names, as ``datasets`` writes them into the schema."""
+    features = {k: {"names": list(v), "_type": "ClassLabel"} for k, v in labels.items()}
+    about = json.dumps({"info": {"features": features}})
+    return table.replace_schema_metadata({"huggingface": about})
+
+
+def save_dataset(folder: Path, tables: Sequence[pa.Table]) -> Path:
+    """What ``Dataset.save_to_disk`` writes: Arrow streams, and their list in state.json."""
+    folder.mkdir(parents=True)
+    files = []
+    for number, table in enumerate(tables):
+        name = f"data-{number:05}-of-{len(tables):05}.arrow"
+        with (
+            pa.OSFile(str(folder / name), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as stream,
+        ):
+            stream.write_table(table, max_chunksize=2)
+        files.append({"filename": name})
+    put(folder / "state.json", json.dumps({"_data_files": files, "_split": "train"}))
+    put(folder / "dataset_info.json", json.dumps({"features": {}}))
+    return folder
+
+
+def save_parquet(path: Path, table: pa.Table) -> Path:
+    """A Parquet file of several row groups."""
+    parquet.write_table(table, path, row_group_size=2)
+    return path
+
+
+def rows(gallery: Gallery) -> dict[str, dict[str, object]]:
+    """What a filter may ask about each file, by path."""
+    return {row["path"]: row for row in attributes(gallery).to_pylist()}
+
+
+def failures(gallery: Gallery) -> dict[str, str]:
+    """What became of the files that could not be read, by path."""
+    return {r.path: r.status for r in gallery.files() if r.status not in ("done", "gone")}
+
+
+def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> None:
+    """Every path is there, has the key of its bytes, and can be read again by its path alone."""
+    keys = {path: key for key, paths in gallery.paths().items() for path in paths}
+    assert set(keys) == set(expected)
+    for path, data in expected.items():
+        assert keys[path] == hashlib.sha256(data).hexdigest()
+        assert located(gallery.location(path)).read().data == data
+        again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
+        assert (again.data, again.key) == (data, keys[path])

@@ -1,0 +1,40 @@
+"""A gallery by several methods: DIOR under some conditions, and base vectors of the CLIP."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from indexes.search.geometry import Statistics
+from indexes.store.gallery import Gallery
+from indexes.store.records import VectorTable
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.base import Encoder
+from ingest.fill.unkept import embed_unkept
+
+
+def add_table(gallery: Gallery, encoder: Encoder, condition: str) -> VectorTable:
+    """Embed all pictures of a gallery under a condition, beside what is there."""
+    asked = Condition.parse(condition)
+    table = VectorTable(asked.name, encoder.dimension, encoder.spec.made_by(asked))
+    paths = gallery.paths()
+    column = embed_unkept(gallery, encoder, table, list(paths), paths)
+    with gallery.writer() as writer:
+        writer.declare(table)
+        rows = column.keys, column.vectors, column.words, column.word_probabilities
+        writer.put_vectors(table, *rows)
+        writer.put_statistics(table, Statistics.of(column.vectors))
+    return table
+
+
+def with_base(gallery: Path, place: Path, clip: Encoder) -> Path:
+    """A copy of a gallery, with base vectors beside its own.
+
+    Args:
+        gallery: to be copied; its pictures lie beside it or are named by whole paths.
+        place: of the copy, in the same folder.
+        clip: makes the base vectors.
+    """
+    shutil.copytree(gallery, place)
+    add_table(Gallery.open(place), clip, UNCONDITIONAL)
+    return place

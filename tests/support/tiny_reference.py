@@ -1,0 +1,81 @@
+"""The tiny models with what transformers alone makes of the test pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from support.tiny_families import build
+
+from ingest.conditions import Condition
+from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.vlm.processors import untiled
+
+NAMES = ["color", "shape", "pattern", "background", "unconditional"]
+CONDITIONS = [Condition.parse(name) for name in NAMES]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model with the answers of the reference."""
+
+    name: str
+    folder: Path
+    encoder: DiorEncoder
+    vectors: np.ndarray
+
+
+_BUILT: dict[str, Tiny] = {}
+
+
+def tiny_model(name: str, folder: Path, pictures: list[Image.Image]) -> Tiny:
+    """A tiny model by name, built into ``folder`` if it is the first time it is asked for."""
+    if name not in _BUILT:
+        encoder = DiorEncoder.load(str(build(name, folder)))
+        _BUILT[name] = Tiny(name, folder, encoder, reference(encoder, pictures))
+    return _BUILT[name]
+
+
+def inputs_of(encoder: DiorEncoder, image: Image.Image, condition: Condition) -> dict[str, Any]:
+    """What the processor makes of one picture and one prompt."""
+    processor = encoder._loaded.processor
+    turn = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image"},
+                {"type": "text", "text": encoder._template.text(condition)},
+            ],
+        }
+    ]
+    chat = processor.apply_chat_template(turn, add_generation_prompt=True)
+    bos = processor.tokenizer.bos_token
+    special = not (bos and chat.startswith(bos))
+    options = {"return_tensors": "pt", "add_special_tokens": special, **untiled(processor)}
+    inputs = dict(processor(text=[chat], images=[image], **options))
+    inputs.pop("labels", None)
+    if "image_grid_thw" in inputs:
+        ids = inputs["input_ids"]
+        inputs["mm_token_type_ids"] = (ids == encoder._loaded.model.config.image_token_id).int()
+    return inputs
+
+
+def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
+    """Unit vectors [pictures, conditions, dim], by the model's own forward."""
+    model = encoder._loaded.model
+    rows = []
+    with torch.inference_mode():
+        for picture in pictures:
+            for condition in CONDITIONS:
+                output = model.model(**inputs_of(encoder, picture, condition))
+                rows.append(output.last_hidden_state[0, -1].float().numpy())
+    vectors = np.array(rows).reshape(len(pictures), len(CONDITIONS), -1)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def furthest(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
