@@ -146,9 +146,9 @@ def ingest(
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
     choice = choose(gallery, method, model)
     notes = notes_on(choice, bool(wanted))
-    if choice.maker is not None:
-        options = options and as_kept(options, choice.maker.spec)
-        check_same_choices(gallery, choice.maker, prompt, dtype, options)
+    if choice.vector_source is not None:
+        options = options and as_kept(options, choice.vector_source.spec)
+        check_same_choices(gallery, choice.vector_source, prompt, dtype, options)
     wanted = conditions_for(choice, gallery, wanted, gallery.geometry)
 
     def load(spec: EncoderSpec | None) -> Encoder:
@@ -176,8 +176,8 @@ def ingest(
         progress,
         source_options,
         retry_failed,
-        choice.maker.spec if choice.maker else None,
-        choice.maker is None,
+        choice.vector_source.spec if choice.vector_source else None,
+        choice.vector_source is None,
         finished,
     )
     report.notes[:0] = notes

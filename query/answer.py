@@ -19,7 +19,7 @@ from query.hits import Hit, Hits, Query
 from query.question import Question
 from query.ranking.combination import Term, common_rows
 from query.ranking.ranking import Ranking
-from query.resolver import Serving
+from query.resolver import ResolvedCondition
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Asked:
     """One condition of a question, as one method answers it.
 
     Attributes:
-        serving: the method and its table.
+        resolved: the method and its table.
         term: the open table and the condition's weight.
     """
 
-    serving: Serving
+    resolved: ResolvedCondition
     term: Term
 
 
@@ -191,9 +191,9 @@ def query_of(
         examples: what was asked with.
     """
     asked = methods[0]
-    wanted = {one.serving.name: one.term.weight for one in asked if one.term.weight > 0}
-    unlike = {one.serving.name: -one.term.weight for one in asked if one.term.weight < 0}
-    servings = [one.serving for own in methods for one in own]
+    wanted = {one.resolved.name: one.term.weight for one in asked if one.term.weight > 0}
+    unlike = {one.resolved.name: -one.term.weight for one in asked if one.term.weight < 0}
+    resolver = [one.resolved for own in methods for one in own]
     first = examples[0]
     query = Query(
         image=first.shown,
@@ -210,9 +210,9 @@ def query_of(
         where=question.where or "",
         exclude_same=question.exclude_same or "",
         sort=question.sort,
-        method=_joined(serving.method for serving in servings),
-        model=_joined(serving.model for serving in servings),
-        view=any(serving.view is not None for serving in servings),
+        method=_joined(resolved.method for resolved in resolver),
+        model=_joined(resolved.model for resolved in resolver),
+        view=any(resolved.view is not None for resolved in resolver),
     )
     if question.text:
         return query

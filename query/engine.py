@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexes.errors import UsageError
 from indexes.search.geometry import GEOMETRIES
 from indexes.search.open_table import OpenTable
-from indexes.search.table_loader import Opener
+from indexes.search.table_loader import TableLoader
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from indexes.store.records import VectorColumn, VectorTable
@@ -28,12 +28,12 @@ from query.examples import Example, Examples
 from query.filters.filters import Filters
 from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
-from query.ranking.combination import Mixture, Term, common_rows
+from query.ranking.combination import ScoreCombination, Term, common_rows
 from query.ranking.fusion import Fused
 from query.ranking.ranking import Ranking, Several, Single
-from query.ranking.reranker import Second, reranker, second_of
+from query.ranking.reranker import Reranker, reranker, reranker_for
 from query.ranking.reranking import Reranked
-from query.resolver import Opened, Serving, Servings
+from query.resolver import ConditionResolver, Opened, ResolvedCondition
 
 
 class Engine:
@@ -77,22 +77,22 @@ class Engine:
         self.gallery = gallery
         self.method = method
         self.progress: Callable[[Progress], None] = lambda state: None
-        self.second: Callable[..., Second] = Second
+        self.second: Callable[..., Reranker] = Reranker
         self.encoders = Encoders(load)
         self._gone = gone
         self._index = index
         self._geometry = geometry or gallery.geometry
-        self._servings = Servings(
+        self._servings = ConditionResolver(
             gallery, self.encoders.of, index, geometry or gallery.geometry, gone, method
         )
         self._lined_up: tuple[list[OpenTable], NDArray[np.int64]] | None = None
-        self._mixture: tuple[list[Term], Mixture] | None = None
+        self._mixture: tuple[list[Term], ScoreCombination] | None = None
 
     @cached_property
     def _paths(self) -> Paths:
         return self.gallery.paths(self._gone)
 
-    def serving(self, condition: str, method: str | None = None) -> Serving:
+    def resolved(self, condition: str, method: str | None = None) -> ResolvedCondition:
         """Which table answers a condition, by which method.
 
         Args:
@@ -105,7 +105,7 @@ class Engine:
             UsageError: if there is no such method, or no list of words for a view.
             ModelError: if those words must be embedded and the model cannot be had.
         """
-        return self._servings.serving(condition, method)
+        return self._servings.resolved(condition, method)
 
     def names(self, method: str | None = None) -> list[str]:
         """The conditions that the gallery is embedded under, by a method or the main one.
@@ -116,33 +116,33 @@ class Engine:
         return self._servings.names(method)
 
     def table(self, condition: str, method: str | None = None) -> VectorTable:
-        """The table of a condition; see :meth:`serving`."""
-        return self.serving(condition, method).table
+        """The table of a condition; see :meth:`resolved`."""
+        return self.resolved(condition, method).table
 
     def opened(self, condition: str, method: str | None = None) -> OpenTable:
         """A condition's table, open for search: its vectors as they are compared, its words.
 
-        See :meth:`serving` for the arguments and errors.
+        See :meth:`resolved` for the arguments and errors.
         """
-        return self._servings.opened(self.serving(condition, method))
+        return self._servings.opened(self.resolved(condition, method))
 
-    def opener(self, condition: str, method: str | None = None) -> Opener:
+    def table_loader(self, condition: str, method: str | None = None) -> TableLoader:
         """What opens a condition's table, and keeps its indexes.
 
-        See :meth:`serving` for the arguments and errors.
+        See :meth:`resolved` for the arguments and errors.
         """
-        return self._servings.opener(self.serving(condition, method))
+        return self._servings.table_loader(self.resolved(condition, method))
 
     def stored(self, condition: str, method: str | None = None) -> VectorColumn:
         """The vectors of a condition as they were stored, of the pictures that have a file; of a
         view those that it makes of them.
 
-        See :meth:`serving` for the arguments and errors.
+        See :meth:`resolved` for the arguments and errors.
         """
-        serving = self.serving(condition, method)
-        if serving.view is not None:
-            return self._servings.opened(serving).column
-        column = self.gallery.column(serving.stored)
+        resolved = self.resolved(condition, method)
+        if resolved.view is not None:
+            return self._servings.opened(resolved).column
+        column = self.gallery.column(resolved.stored)
         rows = [row for row, key in enumerate(column.keys) if key in self._paths]
         if len(rows) == len(column.keys):
             return column
@@ -156,7 +156,7 @@ class Engine:
     def vectors(self, condition: str, method: str | None = None) -> VectorColumn:
         """All vectors and words of a condition, as they are compared.
 
-        See :meth:`serving` for the arguments and errors.
+        See :meth:`resolved` for the arguments and errors.
         """
         return self.opened(condition, method).column
 
@@ -229,15 +229,15 @@ class Engine:
         if question.modification is not None:
             return ComposedSearch(self._parts, question, question.modification).hits()
         asked = self._asked(question)
-        opened = [Opened(one.serving, one.term.table) for own in asked for one in own]
-        notes = _of_tables([one.serving for one in opened])
+        opened = [Opened(one.resolved, one.term.table) for own in asked for one in own]
+        notes = _of_tables([one.resolved for one in opened])
         second = None
         if question.rerank or question.fill:
             here = self.gallery, self._servings, self.encoders, self._paths
-            second, why = second_of(*here, question, asked, self.second)
+            second, why = reranker_for(*here, question, asked, self.second)
             notes += [why] if why else []
         if second is not None and question.rerank:
-            others = self._servings.beside(opened[0].serving)
+            others = self._servings.beside(opened[0].resolved)
             opened += [Opened(other, self._servings.opened(other)) for other in others]
         reader = Examples(self.gallery, self._paths, self._servings, self.encoders.of)
         examples = self._examples(reader, question, opened)
@@ -281,7 +281,7 @@ class Engine:
         if question.fill:
             second.fill()
         if reranked is not None and reranked.reranked:
-            by = f"{second.serving.method}:{second.serving.model}"
+            by = f"{second.resolved.method}:{second.resolved.model}"
             query = replace(query, reranked=reranked.reranked, reranked_by=by)
         return replace(hits, query=query, notes=(*hits.notes, *second.notes))
 
@@ -292,7 +292,7 @@ class Engine:
         if self._geometry != "raw":
             # Texts lie apart from pictures; moved by the pictures' mean they would lie nowhere.
             of = self.encoders.of
-            base = Servings(self.gallery, of, self._index, "raw", self._gone, None)
+            base = ConditionResolver(self.gallery, of, self._index, "raw", self._gone, None)
         return Parts(
             self, self.gallery, self._servings, base, self.encoders, self._paths, self._filters
         )
@@ -319,28 +319,28 @@ class Engine:
             found = self._servings.all_of(
                 next(name for name, w in question.conditions.items() if w)
             )
-            methods = [f"{serving.method}:{serving.model}" for serving in found]
+            methods = [f"{resolved.method}:{resolved.model}" for resolved in found]
         return [self._terms(question, method) for method in methods]
 
     def _terms(self, question: Question, method: str | None) -> list[Asked]:
         weights: dict[str, float] = {}
-        servings: dict[str, Serving] = {}
+        resolver: dict[str, ResolvedCondition] = {}
         for asked, sign in ((question.conditions, 1), (question.unlike, -1)):
             for name, weight in asked.items():
                 if not weight:
                     continue
-                serving = self.serving(name, method)
-                at = serving.table.table
+                resolved = self.resolved(name, method)
+                at = resolved.table.table
                 if weights.get(at, 0.0) * sign < 0:
                     raise UsageError(
-                        f"'{serving.name}' is asked to be alike and to differ; choose one of "
+                        f"'{resolved.name}' is asked to be alike and to differ; choose one of "
                         "--condition and --not for it."
                     )
                 weights[at] = weights.get(at, 0.0) + sign * weight
-                servings.setdefault(at, serving)
+                resolver.setdefault(at, resolved)
         return [
-            Asked(serving, Term(self._servings.opened(serving), weights[at]))
-            for at, serving in servings.items()
+            Asked(resolved, Term(self._servings.opened(resolved), weights[at]))
+            for at, resolved in resolver.items()
         ]
 
     def _ranking(
@@ -361,7 +361,7 @@ class Engine:
             )
         return Several(mixture, vectors[: len(terms)], question.combine)
 
-    def _mixed(self, terms: Sequence[Term]) -> Mixture:
+    def _mixed(self, terms: Sequence[Term]) -> ScoreCombination:
         """The conditions as one likeness, kept as long as the same are asked for."""
         kept = self._mixture
         if kept is None or kept[0] != terms:
@@ -370,7 +370,7 @@ class Engine:
             if lined_up is None or lined_up[0] != tables:
                 lined_up = tables, common_rows(tables)
                 self._lined_up = lined_up
-            kept = list(terms), Mixture(terms, lined_up[1])
+            kept = list(terms), ScoreCombination(terms, lined_up[1])
             self._mixture = kept
         return kept[1]
 
@@ -387,15 +387,15 @@ class Engine:
         return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
 
 
-def _of_tables(servings: Sequence[Serving]) -> list[str]:
+def _of_tables(resolver: Sequence[ResolvedCondition]) -> list[str]:
     """What people should know of the tables that answer."""
     notes = []
-    for serving in servings:
-        words = serving.vocabulary
-        if serving.view is None or words is None:
+    for resolved in resolver:
+        words = resolved.vocabulary
+        if resolved.view is None or words is None:
             continue
         notes.append(
-            f"'{serving.name}' was worked out by {serving.method} from the {serving.model} vectors "
+            f"'{resolved.name}' was worked out by {resolved.method} from the {resolved.model} vectors "
             f"and {len(words.words)} words ({words.source})."
         )
     return notes

@@ -19,7 +19,7 @@ from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
 from ingest.read.images import FileBytes, UnreadableImage, decode, read_bytes
 from query.question import Picture, Region, as_image, shortened
-from query.resolver import Opened, Servings
+from query.resolver import ConditionResolver, Opened
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -51,18 +51,20 @@ class Example:
 class Examples:
     """Makes examples of pictures and texts, by the gallery's vectors or by its model."""
 
-    def __init__(self, gallery: Gallery, paths: Paths, servings: Servings, encoder: Loader):
+    def __init__(
+        self, gallery: Gallery, paths: Paths, resolver: ConditionResolver, encoder: Loader
+    ):
         """Look at nothing yet.
 
         Args:
             gallery: where pictures are known.
             paths: of the gallery, content key to stored paths.
-            servings: knows how new vectors are moved to where those of a table lie.
+            resolver: knows how new vectors are moved to where those of a table lie.
             encoder: gives the encoder of a spec.
         """
         self._gallery = gallery
         self._paths = paths
-        self._servings = servings
+        self._servings = resolver
         self._encoder = encoder
         self._readings: dict[tuple[object, str], Reading] = {}
 
@@ -173,7 +175,7 @@ class Examples:
         rows = [one.table.row(key) for one in tables]
         for one, row in zip(tables, rows, strict=True):
             if row is None:
-                name = one.serving.stored.name
+                name = one.resolved.stored.name
                 raise UsageError(
                     f"{shown} is in the gallery but not embedded under '{name}'; run "
                     f'`cies ingest` on it with `--condition "{name}"` first.'
@@ -248,15 +250,17 @@ class Examples:
     ) -> Example:
         """Embed under all conditions, in one pass of each encoder; once, if ``given`` names it."""
         found: dict[int, tuple[NDArray[np.float32], str, float]] = {}
-        for spec in [one.serving.spec for one in tables]:
-            own = [i for i, one in enumerate(tables) if one.serving.spec == spec and i not in found]
+        for spec in [one.resolved.spec for one in tables]:
+            own = [
+                i for i, one in enumerate(tables) if one.resolved.spec == spec and i not in found
+            ]
             if not own:
                 continue
             asked: list[Condition] = []
             for i in own:
-                if tables[i].serving.asked not in asked:
-                    asked.append(tables[i].serving.asked)
-            takes_away = any(self._servings.takes_away(tables[i].serving) for i in own)
+                if tables[i].resolved.asked not in asked:
+                    asked.append(tables[i].resolved.asked)
+            takes_away = any(self._servings.takes_away(tables[i].resolved) for i in own)
             if takes_away and all(condition.phrase for condition in asked):
                 asked.append(Condition.parse(UNCONDITIONAL))
             at_once = given, f"{spec} {asked}"
@@ -266,13 +270,13 @@ class Examples:
             plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
             beside = reading.vectors[0, plain]
             for i in own:
-                serving = tables[i].serving
-                at = asked.index(serving.asked)
+                resolved = tables[i].resolved
+                at = asked.index(resolved.asked)
                 vector = reading.vectors[0, at : at + 1]
-                moved = self._servings.moved(serving, vector, beside, text)[0]
+                moved = self._servings.moved(resolved, vector, beside, text)[0]
                 word, sure = reading.words[0][at], float(reading.word_probabilities[0, at])
-                if serving.view is not None:
-                    said = ([""], [0.0]) if text else serving.view.said(vector)
+                if resolved.view is not None:
+                    said = ([""], [0.0]) if text else resolved.view.said(vector)
                     word, sure = said[0][0], float(said[1][0])
                 found[i] = moved, word, sure
         vectors, words, probabilities = zip(*(found[i] for i in range(len(tables))), strict=True)

@@ -99,7 +99,7 @@ class Query:
         reranked_by: that method and model, ``METHOD:MODEL``, or empty.
         composed: of a change that was asked for, what was understood: composer, modification,
             caption, target, must, must_not, conditions, weights
-            (:class:`query.composers.base.Understood`); else empty.
+            (:class:`query.composers.base.Interpretation`); else empty.
     """
 
     image: str

@@ -22,19 +22,19 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.encoders.projections.base import View, fit_view
+from ingest.encoders.projections.base import Projection, fit_view
 from ingest.vocabularies import Lister, Vocabulary, known_vocabulary, vocabulary_of
 
 #: The view that is taken where none is named; measured in docs/query.md.
-DEFAULT_VIEW = "clay"
+DEFAULT_PROJECTION = "clay"
 
 #: Those that are worked out in no time.
-QUICK_VIEWS = ("clay", "crl")
+QUICK_PROJECTIONS = ("clay", "crl")
 
 _logger = logging.getLogger("cies")
 
 
-class Views:
+class Projections:
     """Works out views of a gallery's base vectors, each once, and keeps them."""
 
     def __init__(
@@ -58,12 +58,12 @@ class Views:
 
     def of(
         self, base: VectorTable, method: str, condition: str
-    ) -> tuple[VectorTable, View, Vocabulary]:
+    ) -> tuple[VectorTable, Projection, Vocabulary]:
         """A view, and the entry of the table that it makes of the base vectors.
 
         Args:
             base: the stored table of base vectors.
-            method: one of :data:`ingest.encoders.projections.base.VIEWS`.
+            method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
             condition: as the user typed it.
 
         Raises:
@@ -88,7 +88,7 @@ class Views:
             _keep(folder / f"view-{digest}.npz", view.to_npz(), "view-*.npz")
         return VectorTable(name, view.dimension, made_by), view, vocabulary
 
-    def basis(self, view: View) -> str:
+    def basis(self, view: Projection) -> str:
         """Names all that a view does to vectors."""
         known = self._bases.get(id(view))
         if known is None:
@@ -107,10 +107,10 @@ class Views:
 
     def _kept(
         self, path: Path, method: str, vocabulary: Vocabulary, base: VectorTable
-    ) -> View | None:
+    ) -> Projection | None:
         """The view of a file, if it is whole and the one that is meant."""
         try:
-            view = View.from_npz(path)
+            view = Projection.from_npz(path)
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:

@@ -11,7 +11,7 @@ from cies.cli.console import print_json, print_table, say
 from eval.bench.search.measure import environment
 from eval.bench.views import CONDITIONS, bench_views
 from indexes.errors import UsageError
-from ingest.encoders.projections.base import VIEWS
+from ingest.encoders.projections.base import PROJECTIONS
 from query.hits import SCHEMA_VERSION
 
 
@@ -38,11 +38,13 @@ def run_bench_view(
         UsageError: if there is no such view.
     """
     for method in methods:
-        if method not in VIEWS:
-            raise UsageError(f"There is no view '{method}'; choose one of {', '.join(VIEWS)}.")
+        if method not in PROJECTIONS:
+            raise UsageError(
+                f"There is no view '{method}'; choose one of {', '.join(PROJECTIONS)}."
+            )
     with TemporaryDirectory(prefix="cies-bench-", dir=folder) as made:
         found = bench_views(
-            size, dimension, seed, Path(made) / "g.cies", methods or VIEWS, progress=say
+            size, dimension, seed, Path(made) / "g.cies", methods or PROJECTIONS, progress=say
         )
     about = environment()
     if as_json:

@@ -290,9 +290,9 @@ def _say_notes(hits: Hits) -> None:
     from cies.cli.console import say
 
     if hits.query.composed:
-        from query.composers.base import Understood
+        from query.composers.base import Interpretation
 
-        for line in Understood(**hits.query.composed).lines():
+        for line in Interpretation(**hits.query.composed).lines():
             say(line)
     for note in hits.notes:
         say(f"Note: {note}")

@@ -47,8 +47,10 @@ def kept_costs() -> list[Kept]:
 
 
 def _kept(entry: dict[str, Any]) -> Kept:
-    makers = {"str": str, "int": int, "float": float}
-    return Kept(**{one.name: makers[str(one.type)](entry[one.name]) for one in fields(Kept)})
+    vector_sources = {"str": str, "int": int, "float": float}
+    return Kept(
+        **{one.name: vector_sources[str(one.type)](entry[one.name]) for one in fields(Kept)}
+    )
 
 
 def remember_costs(costs: Sequence[Cost]) -> None:

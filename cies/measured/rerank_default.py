@@ -24,7 +24,7 @@ def usual(engine: Engine, question: Question) -> tuple[int, str]:
     asked = [name for name, weight in question.conditions.items() if weight]
     if question.methods or question.fuse or question.unlike or len(asked) > 1:
         return 0, ""
-    if engine.method or engine.serving(asked[0]).view is None:
+    if engine.method or engine.resolved(asked[0]).view is None:
         return 0, ""
     found = engine.reranker(question.rerank_model)
     if found is None:

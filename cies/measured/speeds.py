@@ -72,10 +72,12 @@ def measured_speeds() -> list[Speed]:
 
 def _speed(entry: dict[str, Any]) -> Speed:
     # The types of the fields are written as text in this module, and are the makers of values.
-    makers = {"str": str, "int": int, "float": float}
+    vector_sources = {"str": str, "int": int, "float": float}
     # Earlier versions knew one method and did not write it down.
     entry = {"method": "dior", **entry}
-    return Speed(**{one.name: makers[str(one.type)](entry[one.name]) for one in fields(Speed)})
+    return Speed(
+        **{one.name: vector_sources[str(one.type)](entry[one.name]) for one in fields(Speed)}
+    )
 
 
 def measured_rate(

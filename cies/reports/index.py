@@ -36,22 +36,22 @@ def run_index(
     """
     engine = api.open(place, method=method)
     names = list(conditions) or engine.names()
-    openers = {engine.table(name).name: engine.opener(name) for name in names}
+    openers = {engine.table(name).name: engine.table_loader(name) for name in names}
     if kind is not None:
-        for name, opener in openers.items():
+        for name, table_loader in openers.items():
             say(f"Building for '{name}' ...")
-            opener.build(kind)
+            table_loader.build(kind)
     shown = []
-    for name, opener in openers.items():
+    for name, table_loader in openers.items():
         shown.append(
             {
                 "condition": name,
-                "method": engine.serving(name).method,
-                "pictures": opener.pictures(),
-                "chosen": opener.choice,
-                "in_use": opener.in_use(),
-                "rows_bytes": opener.rows_bytes(),
-                "indexes": [asdict(built) for built in opener.known()],
+                "method": engine.resolved(name).method,
+                "pictures": table_loader.pictures(),
+                "chosen": table_loader.choice,
+                "in_use": table_loader.in_use(),
+                "rows_bytes": table_loader.rows_bytes(),
+                "indexes": [asdict(built) for built in table_loader.known()],
             }
         )
     if as_json:

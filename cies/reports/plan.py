@@ -55,7 +55,7 @@ def make_plan(
     there = gallery.conditions() if gallery is not None else []
     if not choice.conditional:
         wanted = [Condition.parse(UNCONDITIONAL)]
-    own = choice.maker.tables if choice.maker is not None else ()
+    own = choice.vector_source.tables if choice.vector_source is not None else ()
     new = [condition.name for condition in new_conditions(wanted, [t.name for t in own])]
     completed = [t for t in own if any(same_name(t.name, c.name) for c in wanted)]
     kept_up = [table for table in there if table.kept_up or table in completed]
@@ -65,10 +65,12 @@ def make_plan(
     keys = KnownKeys([*held, *(_nothing() for _ in new)])
     found = survey(gallery, opened, keys.missing, None, retry_failed)
     parts: list[_Part] = []
-    for maker in grouped(kept_up):
-        spec, mine = maker.spec, [t.name for t in maker.tables]
-        numbers = {n for n, table in enumerate(kept_up) if table in maker.tables}
-        parts.append(_Part(spec.method, spec.model, mine, numbers, maker.tables[0].dimension))
+    for vector_source in grouped(kept_up):
+        spec, mine = vector_source.spec, [t.name for t in vector_source.tables]
+        numbers = {n for n, table in enumerate(kept_up) if table in vector_source.tables}
+        parts.append(
+            _Part(spec.method, spec.model, mine, numbers, vector_source.tables[0].dimension)
+        )
     part = next((p for p in parts if (p.method, p.model) == _name(choice)), None)
     if part is None and new:
         # What is there already, if only in part, says how long its vectors are.
@@ -107,7 +109,10 @@ class _Part:
 
 
 def _name(choice: Choice) -> tuple[str, str]:
-    return choice.method, choice.maker.spec.model if choice.maker is not None else choice.model
+    return (
+        choice.method,
+        choice.vector_source.spec.model if choice.vector_source is not None else choice.model,
+    )
 
 
 def _nothing() -> Any:
@@ -241,7 +246,7 @@ def print_plan(document: dict[str, Any]) -> None:
     say_unreachable(document["unreachable"])
 
 
-def _print_makers(makers: Sequence[dict[str, Any]]) -> None:
+def _print_makers(vector_sources: Sequence[dict[str, Any]]) -> None:
     print_table(
         ["method", "model", "conditions", "pictures", "vectors", "time"],
         [
@@ -253,7 +258,7 @@ def _print_makers(makers: Sequence[dict[str, Any]]) -> None:
                 f"{one['vectors']:,}",
                 "unknown" if one["seconds"] is None else duration(one["seconds"]),
             ]
-            for one in makers
+            for one in vector_sources
         ],
         title="Of this, by method and model, one after the other",
         numbers=["pictures", "vectors"],

@@ -63,7 +63,10 @@ def ingest_summary(place: Path, report: IngestReport) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "gallery": str(place),
         "conditions": report.conditions,
-        "makers": [{**vars(maker), "seconds": round(maker.seconds, 3)} for maker in report.makers],
+        "makers": [
+            {**vars(vector_source), "seconds": round(vector_source.seconds, 3)}
+            for vector_source in report.vector_sources
+        ],
         "found": report.found,
         "embedded": report.embedded,
         "unchanged": report.unchanged,
@@ -95,10 +98,10 @@ def write_sheet(path: Path, hits: Hits) -> None:
     shown = image if Path(image).is_file() else ""
     title, asked = f"Alike in {condition}", f"Query: {image or hits.query.text}"
     if hits.query.composed:
-        from query.composers.base import Understood
+        from query.composers.base import Interpretation
 
         title = f"{image}, but: {hits.query.composed['modification']}"
-        asked = "; ".join(Understood(**hits.query.composed).lines())
+        asked = "; ".join(Interpretation(**hits.query.composed).lines())
     page = render_page(title, asked, shown, rows)
     write_page(path, page)
     say(f"Contact sheet written to {path}.")
@@ -282,7 +285,7 @@ def print_models(as_json: bool) -> None:
     speeds = measured_speeds()
     entries = []
     for name, about in BUILTIN.items():
-        schooled = find(name).schooled_on() or {}
+        schooled = find(name).trained_on() or {}
         entries.append({"name": name, "about": about, "conditions": schooled})
     machine = this_machine()
     start = recommended(machine)

@@ -31,7 +31,7 @@ from query.composers.base import Asked, Modification, Writer, settings
 from query.composers.dior import of_words, read_changed, spoken_of
 from query.composers.factory import COMPOSERS, compose
 from query.composers.writers import LvlmWriter
-from query.ranking.combination import Mixture, Term, common_rows
+from query.ranking.combination import ScoreCombination, Term, common_rows
 
 #: Where lists are cut.
 CUTS = (5, 10, 25, 50)
@@ -356,13 +356,13 @@ def _by_conditions(
     texts = dual.encode_texts([query.text for query in queries])
     tables = [_table(name, states[:, at]) for at, name in enumerate(names)]
     base = _table("base", asked.base)
-    mixtures: dict[tuple[int, ...], Mixture] = {}
+    mixtures: dict[tuple[int, ...], ScoreCombination] = {}
 
     def kept(place: int) -> NDArray[np.float32]:
         others = tuple(at for at in four if names[at] != asked.edits.factors[place])
         if others not in mixtures:
             every = [Term(base, 1.0), *(Term(tables[at], 1.0) for at in others)]
-            mixtures[others] = Mixture(every, common_rows([term.table for term in every]))
+            mixtures[others] = ScoreCombination(every, common_rows([term.table for term in every]))
         own = states[asked.numbers[place]]
         cosines = [asked.base @ texts[place], *(states[:, at] @ own[at] for at in others)]
         return mixtures[others].total(cosines)

@@ -29,7 +29,7 @@ from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
 from ingest.encoders.factory import METHODS, make_encoder
-from ingest.encoders.projections.base import VIEWS, View, fit_view
+from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_view
 from ingest.fill.vector_sources import CAPTIONS
 from ingest.vocabularies import vocabulary_of
 
@@ -214,7 +214,7 @@ def compare_methods(
         }
         found.judged.append(Judged(way.method, "", cells))
         if way.method == "clip":
-            views = [view for view in VIEWS if view in methods]
+            views = [view for view in PROJECTIONS if view in methods]
             _compare_views(found, way, rows[:, 0], views, names, values, pictures[0], progress)
     order = list(MEASURED)
     found.judged.sort(key=lambda one: order.index(one.method))
@@ -248,7 +248,7 @@ def _compare_views(
             if words == SHIPPED and view is not None:
                 last = view
 
-                def ask(view: View = last, moved: Vectors = moved) -> None:
+                def ask(view: Projection = last, moved: Vectors = moved) -> None:
                     seen = view.images(base.encoder.encode([picture], [_WHOLE])[:, 0])
                     _nearest(base.scores(seen, moved))
 
@@ -269,12 +269,14 @@ def _compare_views(
                 found.costs.append(cost)
 
 
-def fitted(base: Encoder, method: str, name: str, rows: Vectors, words: str = SHIPPED) -> View:
+def fitted(
+    base: Encoder, method: str, name: str, rows: Vectors, words: str = SHIPPED
+) -> Projection:
     """A view of base vectors under a condition.
 
     Args:
         base: made the rows.
-        method: one of :data:`ingest.encoders.projections.base.VIEWS`.
+        method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
         name: the condition's.
         rows: float32 [n, dim], of the pictures, of which the mean counts.
         words: :data:`SHIPPED`, or :data:`OWN` for a factor of the world.

@@ -18,7 +18,7 @@ from indexes.search.parts import split
 from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
-from ingest.encoders.projections.base import VIEWS
+from ingest.encoders.projections.base import PROJECTIONS
 from ingest.read.images import UnreadableImage, load
 from ingest.vocabularies import known_vocabulary
 
@@ -98,7 +98,7 @@ def score_sets(
         for method, model in ways(lvlm, clip)
         if method in stored
     ]
-    views = [view for view in VIEWS if view in methods]
+    views = [view for view in PROJECTIONS if view in methods]
     return [_score(file, some, every_way, views, asked, progress) for file, some in sets]
 
 

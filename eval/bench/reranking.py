@@ -20,7 +20,7 @@ from ingest.conditions import same_name
 from ingest.fill.pipeline import Progress
 from query.engine import Engine
 from query.hits import Hits
-from query.ranking.reranker import Second
+from query.ranking.reranker import Reranker
 
 #: Hits that are compared.
 HITS = 10
@@ -59,7 +59,7 @@ class Found:
     right_by_table: float | None = None
 
 
-class Pretended(Second):
+class Pretended(Reranker):
     """Takes from a full table what it would embed."""
 
     def __init__(self, kept: set[str], *args: Any):
@@ -67,7 +67,7 @@ class Pretended(Second):
 
         Args:
             kept: keys of pictures that were; those that are embedded now are added.
-            args: of :class:`Second`.
+            args: of :class:`Reranker`.
         """
         super().__init__(*args)
         self._kept = kept
@@ -77,9 +77,9 @@ class Pretended(Second):
         wanted: Sequence[str],
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> OpenTable | None:
-        """See :class:`Second`."""
+        """See :class:`Reranker`."""
         self._kept.update(wanted)
-        full = self._servings.opened(self.serving)
+        full = self._servings.opened(self.resolved)
         keys = sorted(key for key in self._kept if full.row(key) is not None)
         rows = [row for key in keys if (row := full.row(key)) is not None]
         column = VectorColumn(
@@ -88,7 +88,7 @@ class Pretended(Second):
             [full.words[row] for row in rows],
             full.word_probabilities[rows],
         )
-        return OpenTable(self.serving.table, column, "exact")
+        return OpenTable(self.resolved.table, column, "exact")
 
 
 def bench_reranking(
@@ -118,12 +118,12 @@ def bench_reranking(
         UsageError: if the gallery has no such tables, the label file does not fit it, or there are
             no more questions than shall come earlier.
     """
-    maker = engine.reranker()
-    if maker is None:
+    vector_source = engine.reranker()
+    if vector_source is None:
         raise UsageError(
             f"The gallery at {engine.gallery.path} has no vectors by a large model to compare with."
         )
-    full = f"{maker[0].method}:{maker[0].model}"
+    full = f"{vector_source[0].method}:{vector_source[0].model}"
     names = list(conditions or engine.names(full))
     if earlier >= queries:
         raise UsageError(

@@ -18,7 +18,7 @@ from indexes.search.vectors import unit
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading
-from ingest.encoders.projections.base import VIEWS
+from ingest.encoders.projections.base import PROJECTIONS
 from ingest.fill.vector_sources import BASE
 from query.engine import Engine
 
@@ -141,7 +141,7 @@ def bench_views(
     dimension: int,
     seed: int,
     folder: Path,
-    methods: Sequence[str] = VIEWS,
+    methods: Sequence[str] = PROJECTIONS,
     conditions: Sequence[str] = CONDITIONS,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Taken]:

@@ -212,9 +212,9 @@ def _from_pictures(encoder: Encoder, images: Mapping[str, Path], cuts: Mapping[s
 
 def _from_base(run: Run, encoder: Encoder) -> Read | None:
     """How a view reads vectors that its CLIP has stored in this run, if it has."""
-    from ingest.encoders.projections.encoder import ViewEncoder
+    from ingest.encoders.projections.encoder import ProjectionEncoder
 
-    if not isinstance(encoder, ViewEncoder):
+    if not isinstance(encoder, ProjectionEncoder):
         return None
     base = made_by(encoder.base)
     for name, entry in run.document["encoders"].items():

@@ -14,7 +14,7 @@ from indexes.search.parts import joined
 from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, Reading
-from query.composers.base import Composed, Understood
+from query.composers.base import Composed, Interpretation
 from query.composers.dior import of_words, read_changed, spoken_of
 
 
@@ -95,4 +95,4 @@ class ByConditions:
                 imagine()
             vectors = told[-1].vectors[0]
             said = dict(zip(self._names, told[-1].words[0], strict=True))
-        return Composed(joined(vectors), Understood(self._name, change, conditions=said))
+        return Composed(joined(vectors), Interpretation(self._name, change, conditions=said))

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from eval.bench.quality import as_markdown, compare
-from eval.training.checkpoints import OtherSchoolError
+from eval.training.checkpoints import OtherTrainingError
 from eval.training.plan import Plan
-from eval.training.train import School
+from eval.training.train import TrainingRun
 
 #: What the models are measured on at the end: as many pictures of a seed no school begins with.
 _PICTURES, _UNSEEN = 2_000, 4711
@@ -49,10 +49,10 @@ def main() -> None:
     def report(line: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
 
-    school = School(plan, given.folder, report)
+    school = TrainingRun(plan, given.folder, report)
     try:
         school.run()
-    except OtherSchoolError as error:
+    except OtherTrainingError as error:
         parser.error(str(error))
     models = school.graduate()
     report(f"the models are in {models}")

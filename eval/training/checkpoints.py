@@ -12,7 +12,7 @@ from eval.training.optimizer import Optimizer, decay_start
 from eval.training.plan import Plan
 
 
-class OtherSchoolError(ValueError):
+class OtherTrainingError(ValueError):
     """A folder holds the checkpoint of another plan, or of other pictures."""
 
 
@@ -36,7 +36,7 @@ class Checkpoints:
             state = torch.load(path, weights_only=True, map_location="cpu")
             plans = Plan(**state["plan"]).apart_from_length(), plan.apart_from_length()
             if plans[0] != plans[1] or state.get("pictures") != digest:
-                raise OtherSchoolError(
+                raise OtherTrainingError(
                     f"{path} belongs to another plan or to other pictures; "
                     "name another folder or remove the checkpoint"
                 )

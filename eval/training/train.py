@@ -62,7 +62,7 @@ _NAMES = list(FACTORS)
 _BARRED = 0.25
 
 
-class School:
+class TrainingRun:
     """Trains the models, remembering after every few hundred steps where it was."""
 
     CHECKPOINT_STEPS = 250

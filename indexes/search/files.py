@@ -20,7 +20,7 @@ from indexes.search.base import Index, best
 from indexes.search.faiss import FaissIndex, GpuIndex, candidates_per_hit, factory_of
 from indexes.search.faiss import version as faiss_version
 from indexes.search.matrix import Matrix
-from indexes.search.row_cache import Base, DamagedCache, read_checked, write_checked
+from indexes.search.row_cache import DamagedCache, RowCache, read_checked, write_checked
 from indexes.search.vectors import Vectors, unit
 
 #: Neighbours that recall is measured over.
@@ -78,7 +78,7 @@ def _stem(kind: str, factory: str, library: str) -> str:
     return f"index-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def load_index(base: Base, kind: str) -> tuple[Index, Built] | None:
+def load_index(base: RowCache, kind: str) -> tuple[Index, Built] | None:
     """Read an index that was built over rows; ``None`` if there is none.
 
     Raises:
@@ -132,7 +132,7 @@ def check_index(about: Path) -> tuple[Built, Path, bytes | None]:
     return built, content, data
 
 
-def build_index(base: Base, matrix: Matrix, kind: str) -> tuple[Index, Built]:
+def build_index(base: RowCache, matrix: Matrix, kind: str) -> tuple[Index, Built]:
     """Build an index over rows, measure its recall, and keep it beside them.
 
     Args:
@@ -224,7 +224,7 @@ def built_over(folder: Path) -> list[Built]:
 
 def _measured(
     index: Index,
-    base: Base,
+    base: RowCache,
     matrix: Matrix,
     kind: str,
     factory: str,

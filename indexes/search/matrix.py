@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.faiss import products_at
-from indexes.search.row_cache import Base, row_hashes
+from indexes.search.row_cache import RowCache, row_hashes
 from indexes.search.vectors import Vectors
 
 #: Rows of fp16 made fp32 at once, so that they stay in the processor's cache.
@@ -30,7 +30,7 @@ class Matrix:
 
     def __init__(
         self,
-        base: Base | None,
+        base: RowCache | None,
         fresh: Vectors,
         anew: Callable[[], Vectors] | None = None,
     ):

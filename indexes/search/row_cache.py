@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.compact_columns import KEY_BYTES, Keys, Words, positions
-from indexes.search.snapshot import Digest, Held, Part
+from indexes.search.snapshot import Digest, Part, Snapshot
 from indexes.search.transform import Space
 from indexes.search.vectors import Vectors
 
@@ -72,7 +72,7 @@ class DamagedCache(Exception):
 
 
 @dataclass
-class Base:
+class RowCache:
     """The rows of a folder, or the same in memory where nothing can be written.
 
     Attributes:
@@ -137,7 +137,7 @@ def sample_rows(count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))
 
 
-def write_base(held: Held, space: Space, parent: Path, name: str, label: str) -> Base:
+def write_base(held: Snapshot, space: Space, parent: Path, name: str, label: str) -> RowCache:
     """Write the rows that shall be found to a folder, whole or not at all, and open it.
 
     Args:
@@ -183,14 +183,16 @@ def write_base(held: Held, space: Space, parent: Path, name: str, label: str) ->
     return replace(opened, folder=final)
 
 
-def base_in_memory(held: Held, space: Space) -> Base:
+def base_in_memory(held: Snapshot, space: Space) -> RowCache:
     """The same rows without a file."""
     digest = held.digest()
     halves = np.zeros((len(digest.keys), _width(space.dimension)), dtype=np.float16)
     return _filled(held, digest, space, halves)
 
 
-def moved_parts(held: Held, parts: Iterator[Part], space: Space) -> Iterator[tuple[Part, Vectors]]:
+def moved_parts(
+    held: Snapshot, parts: Iterator[Part], space: Space
+) -> Iterator[tuple[Part, Vectors]]:
     """Rows with their vectors as they are compared, float32 [n, moved], unit rows; and words."""
     for part in parts:
         stored = held.unit(part.halves)
@@ -203,7 +205,7 @@ def _width(dimension: int) -> int:
     return -(-dimension // 4) * 4
 
 
-def _filled(held: Held, digest: Digest, space: Space, halves: NDArray[np.float16]) -> Base:
+def _filled(held: Snapshot, digest: Digest, space: Space, halves: NDArray[np.float16]) -> RowCache:
     """Read the table once, each row into its place."""
     count, dimension = len(digest.keys), space.dimension
     lengths = np.zeros(count, dtype=np.float32)
@@ -236,13 +238,13 @@ def _filled(held: Held, digest: Digest, space: Space, halves: NDArray[np.float16
         raise ValueError("the table was read twice and was not the same")
     drawn = sample_rows(count)
     wide = halves[drawn, :dimension].astype(np.float32) / lengths[drawn, None]
-    return Base(
+    return RowCache(
         None, held.state, dimension, halves, lengths, hashes, digest.keys, digest.sums, codes,
         list(known), probabilities, pair_scores(wide),
     )  # fmt: skip
 
 
-def _write_rest(folder: Path, base: Base) -> None:
+def _write_rest(folder: Path, base: RowCache) -> None:
     arrays = {
         "lengths.f32": base.lengths,
         "hashes.u64": base.hashes,
@@ -273,7 +275,7 @@ def _write_rest(folder: Path, base: Base) -> None:
     )
 
 
-def read_base(folder: Path) -> Base:
+def read_base(folder: Path) -> RowCache:
     """Open a folder. All but the vectors is checked now, they when they are used.
 
     Raises:
@@ -295,7 +297,7 @@ def read_base(folder: Path) -> Base:
         halves = _mapped(folder / _VECTORS, np.float16, (rows, width), "r")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedCache(f"{folder}: {error}") from error
-    return Base(
+    return RowCache(
         folder, header["state"], header["dimension"], halves, arrays["lengths.f32"],
         arrays["hashes.u64"], arrays["keys.u8"], arrays["sums.u32"], arrays["codes.u32"],
         words, arrays["probabilities.f32"], arrays["pairs.f32"],

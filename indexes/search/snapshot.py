@@ -58,7 +58,7 @@ class Part:
     sums: NDArray[np.uint32]
 
 
-class Held:
+class Snapshot:
     """One committed state of a condition's table, whatever is written meanwhile.
 
     The record of files is read first. A writer commits vectors before files, so that every

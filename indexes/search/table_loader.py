@@ -28,8 +28,8 @@ from indexes.search.open_table import OpenTable, Rows, rows_in_memory
 from indexes.search.parted import PartedTable, parts_of, served_by
 from indexes.search.row_cache import (
     HEADER,
-    Base,
     DamagedCache,
+    RowCache,
     base_in_memory,
     moved_parts,
     read_base,
@@ -37,7 +37,7 @@ from indexes.search.row_cache import (
     write_base,
     write_checked,
 )
-from indexes.search.snapshot import Digest, Held
+from indexes.search.snapshot import Digest, Snapshot
 from indexes.search.transform import Move, Say, Space
 from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
@@ -61,7 +61,7 @@ _logger = logging.getLogger("cies")
 _said: set[str] = set()
 
 
-class Opener:
+class TableLoader:
     """Opens one condition's table of a gallery in one geometry."""
 
     def __init__(
@@ -137,7 +137,7 @@ class Opener:
             CiesError: if FAISS is needed and not installed.
             UsageError: if there is no such index.
         """
-        held = Held(self._gallery, self._stored, self._gone)
+        held = Snapshot(self._gallery, self._stored, self._gone)
         chosen = "exact" if self._parted else kind if kind != "auto" else self.choice
         if len(held) < CACHED_FROM and not (self.folder / _CHOICE).is_file():
             return self._in_memory(held, chosen)
@@ -182,7 +182,7 @@ class Opener:
         return built
 
     def _built(self, kind: str) -> Built | None:
-        held = Held(self._gallery, self._stored, self._gone)
+        held = Snapshot(self._gallery, self._stored, self._gone)
         base = self._exactly(held)
         if base is None:
             base = self._written(held)
@@ -206,7 +206,7 @@ class Opener:
 
     def pictures(self) -> int:
         """How many pictures the condition's table holds."""
-        return len(Held(self._gallery, self._stored, self._gone))
+        return len(Snapshot(self._gallery, self._stored, self._gone))
 
     def rows_bytes(self) -> int:
         """Bytes on the disk of the newest cached rows, indexes left out."""
@@ -248,7 +248,7 @@ class Opener:
             for kind in kinds:
                 remove_index(folder, kind)
 
-    def _in_memory(self, held: Held, kind: str) -> OpenTable:
+    def _in_memory(self, held: Snapshot, kind: str) -> OpenTable:
         column = held.column()
         moved = self._space.move(column.keys, column.vectors)
         words, sure = column.words, column.word_probabilities
@@ -266,7 +266,7 @@ class Opener:
             return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
         return []
 
-    def _exactly(self, held: Held) -> Base | None:
+    def _exactly(self, held: Snapshot) -> RowCache | None:
         """The cached rows of this very state."""
         path = self.folder / f"{self._basis}-{held.state}"
         try:
@@ -275,7 +275,7 @@ class Opener:
             _logger.warning("A cache is damaged and is made anew: %s", error)
         return None
 
-    def _base(self, held: Held, kind: str) -> tuple[Base, Digest | None]:
+    def _base(self, held: Snapshot, kind: str) -> tuple[RowCache, Digest | None]:
         """Cached rows, and the rows there are now if these are others.
 
         Raises:
@@ -300,7 +300,7 @@ class Opener:
             self._say_unwritable(error)
             return base_in_memory(held, self._space), None
 
-    def _written(self, held: Held) -> Base:
+    def _written(self, held: Snapshot) -> RowCache:
         """Cache the rows of a state; a disk that garbles what it is given counts as full."""
         name = f"{self._basis}-{held.state}"
         try:
@@ -308,12 +308,12 @@ class Opener:
         except DamagedCache as error:
             raise OSError(str(error)) from error
 
-    def _matrix(self, held: Held, base: Base, fresh: Vectors | None) -> Matrix:
+    def _matrix(self, held: Snapshot, base: RowCache, fresh: Vectors | None) -> Matrix:
         if fresh is None:
             fresh = np.empty((0, base.dimension), dtype=np.float32)
         return Matrix(base, fresh, lambda: self._anew(held, base))
 
-    def _anew(self, held: Held, base: Base) -> Vectors:
+    def _anew(self, held: Snapshot, base: RowCache) -> Vectors:
         """The vectors of cached rows, read from the gallery since the cache is damaged."""
         _logger.warning("A cache is damaged and is read no more: %s", base.folder)
         if base.folder is not None:
@@ -328,7 +328,7 @@ class Opener:
                 wide[places[same]] = self._space.move(Keys(whole.keys[same]), stored)
         return wide
 
-    def _index(self, held: Held, base: Base, kind: str) -> tuple[Index | None, str]:
+    def _index(self, held: Snapshot, base: RowCache, kind: str) -> tuple[Index | None, str]:
         """The index that answers, read or built, and its name; ``None`` to search exactly."""
         name = kind
         if kind == "auto":
@@ -359,7 +359,7 @@ class Opener:
             "quickly is made again each time."
         )
 
-    def _rows(self, held: Held, base: Base, digest: Digest | None, kind: str) -> Rows:
+    def _rows(self, held: Snapshot, base: RowCache, digest: Digest | None, kind: str) -> Rows:
         if digest is None:
             matrix = self._matrix(held, base, None)
             index, name = self._index(held, base, kind)

@@ -119,9 +119,9 @@ def make_encoder(
         base = ClipEncoder.load(name, dtype, device, options, device_map)
         if METHODS[method].kind == "stored":
             return base
-        from ingest.encoders.projections.encoder import ViewEncoder
+        from ingest.encoders.projections.encoder import ProjectionEncoder
 
-        return ViewEncoder(base, method, words)
+        return ProjectionEncoder(base, method, words)
     from ingest.encoders.methods.captions import CaptionsEncoder
     from ingest.encoders.methods.dior import DiorEncoder
     from ingest.encoders.methods.generative import GenerativeEncoder

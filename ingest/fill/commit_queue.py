@@ -18,7 +18,7 @@ from ingest.fill.commit import commit
 from ingest.fill.embedding import Embedded, embed
 from ingest.fill.inventory import Inventory, Share
 from ingest.read.images import Picture
-from ingest.read.readers import AHEAD_BYTES, Taken
+from ingest.read.readers import AHEAD_BYTES, ReadResult
 
 #: Most pictures embedded at once, and the seconds a batch should take: how long nothing moves on
 #: the screen.
@@ -67,7 +67,7 @@ class _Batch:
     since: float = field(default_factory=time.monotonic)
 
 
-class Flow:
+class CommitQueue:
     """Takes files as they were read, in any number; gives back what is stored."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Flow:
         #: Seconds in which pictures were embedded.
         self.seconds = 0.0
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: ReadResult) -> None:
         """Take a file; embeds and stores when enough have come together.
 
         Raises:

@@ -14,7 +14,13 @@ from ingest.encoders.factory import METHODS
 from ingest.encoders.models.find import DEFAULT_MODEL, OPEN_CLIP, find, name_of
 from ingest.encoders.models.model_type import is_dual
 from ingest.encoders.options import DiorOptions
-from ingest.fill.vector_sources import BASE, Maker, conditional, main_maker, makers
+from ingest.fill.vector_sources import (
+    BASE,
+    VectorSource,
+    conditional,
+    main_vector_source,
+    vector_sources,
+)
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,13 @@ class Choice:
     Attributes:
         method: whose vectors are stored.
         model: as the user named it, or what stands in its place.
-        maker: of the gallery, or ``None`` if it is to be added.
+        vector_source: of the gallery, or ``None`` if it is to be added.
         view: the method asked for, if it is one that is worked out of stored vectors; or empty.
     """
 
     method: str
     model: str
-    maker: Maker | None
+    vector_source: VectorSource | None
     view: str = ""
 
     @property
@@ -52,7 +58,7 @@ def choose(gallery: Gallery | None, method: str | None = None, model: str | None
             is named.
         ModelError: if there is no such model.
     """
-    there = makers(gallery) if gallery is not None else []
+    there = vector_sources(gallery) if gallery is not None else []
     if method is not None and method not in METHODS:
         raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
     view = method if method is not None and METHODS[method].kind == "view" else ""
@@ -61,16 +67,18 @@ def choose(gallery: Gallery | None, method: str | None = None, model: str | None
         if not model.startswith(OPEN_CLIP):
             find(model)  # A name that stands for nothing is told before anything is done.
         name = name_of(model)
-        own = [maker for maker in there if maker.spec.model == name]
+        own = [vector_source for vector_source in there if vector_source.spec.model == name]
         if method is None:
-            same = main_maker(own)
+            same = main_vector_source(own)
             method = same.spec.method if same else BASE if is_dual(model) else "dior"
-        found = next((maker for maker in own if maker.spec.method == method), None)
+        found = next(
+            (vector_source for vector_source in own if vector_source.spec.method == method), None
+        )
         return Choice(method, model, found, view)
     if method is None:
-        main = main_maker(there)
+        main = main_vector_source(there)
         return Choice(main.spec.method, main.spec.model, main) if main else _default("dior")
-    fitting = [maker for maker in there if maker.spec.method == method]
+    fitting = [vector_source for vector_source in there if vector_source.spec.method == method]
     if len(fitting) > 1:
         raise UsageError(
             f"The gallery at {gallery.path if gallery else ''} has vectors of {method} by several "
@@ -103,7 +111,7 @@ def default_conditions(choice: Choice, gallery: Gallery | None = None) -> list[C
         return list({condition.name: condition for condition in known}.values())
     if choice.model != DEFAULT_MODEL:
         return []
-    return [Condition.parse(name) for name in find(DEFAULT_MODEL).schooled_on() or {}]
+    return [Condition.parse(name) for name in find(DEFAULT_MODEL).trained_on() or {}]
 
 
 def conditions_for(
@@ -121,7 +129,7 @@ def conditions_for(
         UsageError: if a maker is added, needs conditions, and none is known.
     """
     found = list(wanted)
-    if choice.maker is None and choice.conditional and not found:
+    if choice.vector_source is None and choice.conditional and not found:
         found = default_conditions(choice, gallery)
         if not found:
             raise UsageError("No condition was named; add one, such as `--condition color`.")
@@ -157,7 +165,7 @@ def notes_on(choice: Choice, asked: bool) -> list[str]:
 
 def check_same_choices(
     gallery: Gallery,
-    maker: Maker,
+    vector_source: VectorSource,
     prompt: str | None,
     dtype: str,
     options: DiorOptions | None,
@@ -166,7 +174,7 @@ def check_same_choices(
 
     Args:
         gallery: what is to be filled.
-        maker: of this gallery.
+        vector_source: of this gallery.
         prompt: the template asked for; ``None`` for the maker's own.
         dtype: asked for; ``auto`` for the maker's own.
         options: asked for; ``None`` for the maker's own.
@@ -175,9 +183,9 @@ def check_same_choices(
         GalleryMismatch: naming what differs.
         UsageError: if there is a prompt and the method asks nothing.
     """
-    if prompt is not None and not maker.conditional:
+    if prompt is not None and not vector_source.conditional:
         raise UsageError(
-            f"--prompt does not apply to the method {maker.spec.method}, which asks no question; "
+            f"--prompt does not apply to the method {vector_source.spec.method}, which asks no question; "
             "leave it out."
         )
     asked: dict[str, Any] = asdict(options) if options is not None else {}
@@ -185,7 +193,7 @@ def check_same_choices(
         asked["prompt"] = prompt
     if dtype != "auto":
         asked["dtype"] = dtype
-    settings = maker.spec.settings
+    settings = vector_source.spec.settings
     own = {**asdict(DiorOptions.from_settings(settings)), **settings}
     for name, value in asked.items():
         if own.get(name) != value:

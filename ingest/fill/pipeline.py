@@ -21,10 +21,10 @@ from indexes.store.records import FileRecord
 from indexes.store.writer import Writer
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.fill.commit_queue import Flow, Stored
+from ingest.fill.commit_queue import CommitQueue, Stored
 from ingest.fill.inventory import Inventory, Share
 from ingest.fill.preparation import LoadEncoder, prepare
-from ingest.fill.vector_sources import Maker
+from ingest.fill.vector_sources import VectorSource
 from ingest.read.readers import Readers
 from ingest.scan.plan import Plan, Unreachable
 from ingest.scan.scan import open_all, survey
@@ -56,7 +56,7 @@ class Progress:
 
 
 @dataclass
-class MakerReport:
+class VectorSourceReport:
     """What one encoder did in a run.
 
     Attributes:
@@ -89,7 +89,7 @@ class IngestReport:
         unreachable: sources of which nothing is left; nothing of theirs counts as gone.
         failed: the files that could not be taken in, with reasons.
         conditions: the gallery's conditions after the run.
-        makers: what each method and model did, in the order in which they were at work.
+        vector_sources: what each method and model did, in the order in which they were at work.
         seconds: wall clock.
         embedding_seconds: of these, spent on embedding.
         notes: what else there is to tell, such as maintenance that was put off.
@@ -105,7 +105,7 @@ class IngestReport:
     unreachable: list[Unreachable] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
-    makers: list[MakerReport] = field(default_factory=list)
+    vector_sources: list[VectorSourceReport] = field(default_factory=list)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -129,7 +129,7 @@ class _Run:
         self._progress = progress
         self._finished = finished
         self._encoder: Encoder | None = None
-        self._makers: list[Maker] = []
+        self._makers: list[VectorSource] = []
         self._inventory: Inventory | None = None
         self._done = 0
         self._total = 0
@@ -141,12 +141,12 @@ class _Run:
     def prepare(self, wanted: Sequence[Condition], chosen: EncoderSpec | None, new: bool) -> None:
         """Settle makers, conditions and tables; see :func:`ingest.fill.preparation.prepare`."""
         ready = prepare(self.gallery, self.writer, self._load, wanted, chosen, new)
-        self._makers, self._encoder = ready.makers, ready.encoder
+        self._makers, self._encoder = ready.vector_sources, ready.encoder
         tables = [table for table in self.gallery.conditions() if table.kept_up]
         self._inventory = Inventory(self.gallery, tables)
         self.report.conditions = list(dict.fromkeys(table.name for table in tables))
-        self.report.makers = [
-            MakerReport(m.spec.method, m.spec.model, [table.name for table in m.tables])
+        self.report.vector_sources = [
+            VectorSourceReport(m.spec.method, m.spec.model, [table.name for table in m.tables])
             for m in self._makers
         ]
 
@@ -166,12 +166,12 @@ class _Run:
         report.out_of_reach, report.unreachable = plan.out_of_reach, plan.unreachable
         dealt_with = plan.unchanged + plan.returned + len(plan.failed)
         self.put_files(plan.settled)
-        shares = [self.inventory.share(maker.tables) for maker in self._makers]
+        shares = [self.inventory.share(vector_source.tables) for vector_source in self._makers]
         settled: set[str] | None = set() if len(shares) > 1 else None
         at_work = [any(True for _ in _todo(plan, share, settled)) for share in shares]
         number = 0
-        for maker, share, own, busy in zip(
-            self._makers, shares, report.makers, at_work, strict=True
+        for vector_source, share, own, busy in zip(
+            self._makers, shares, report.vector_sources, at_work, strict=True
         ):
             todo = list(_todo(plan, share, settled)) if settled is not None else plan.todo
             if busy and todo:
@@ -179,10 +179,10 @@ class _Run:
                 self._done, self._total = dealt_with, dealt_with + len(todo)
                 self._embedded = 0
                 if sum(at_work) > 1:
-                    by = f"{maker.spec.method} by {maker.spec.model}"
+                    by = f"{vector_source.spec.method} by {vector_source.spec.model}"
                     self._stage = f"{number} of {sum(at_work)}, {by}"
                 self._tell()
-                self._flow(maker, share, plan, todo, settled, own)
+                self._flow(vector_source, share, plan, todo, settled, own)
             self._release()
         if not number:
             self._done = self._total = dealt_with
@@ -201,21 +201,23 @@ class _Run:
 
     def _flow(
         self,
-        maker: Maker,
+        vector_source: VectorSource,
         share: Share,
         plan: Plan,
         todo: Sequence[Found],
         settled: set[str] | None,
-        own: MakerReport,
+        own: VectorSourceReport,
     ) -> None:
         """Read, embed and store; what was embedded is stored even if something goes wrong."""
-        readers: Readers[Found] = Readers(share.needed, maker.spec.max_side)
+        readers: Readers[Found] = Readers(share.needed, vector_source.spec.max_side)
 
         def stored(what: Stored) -> None:
             own.embedded += what.embedded
             self._stored(what)
 
-        flow = Flow(self.writer, self.inventory, share, lambda: self._ready(maker), stored, settled)
+        flow = CommitQueue(
+            self.writer, self.inventory, share, lambda: self._ready(vector_source), stored, settled
+        )
         try:
             with closing(readers.ahead(todo)) as ahead:
                 for taken in ahead:
@@ -252,18 +254,18 @@ class _Run:
 
     def summarize(self) -> None:
         """Take the statistics anew where something was embedded, and call whole what is filled."""
-        for maker, own in zip(self._makers, self.report.makers, strict=True):
-            for table in maker.tables:
+        for vector_source, own in zip(self._makers, self.report.vector_sources, strict=True):
+            for table in vector_source.tables:
                 if own.embedded:
                     parts = self.gallery.vector_parts(table)
                     self.writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
                 if table.partial:
                     self.writer.declare(replace(table, partial=False, filling=False))
 
-    def _ready(self, maker: Maker) -> Encoder:
+    def _ready(self, vector_source: VectorSource) -> Encoder:
         """A maker's encoder, loaded when first needed: a run that finds nothing new needs none."""
         if self._encoder is None:
-            self._encoder = self._load(maker.spec)
+            self._encoder = self._load(vector_source.spec)
         return self._encoder
 
     def _release(self) -> None:
@@ -296,7 +298,7 @@ def ingest(
     progress: Callable[[Progress], None] = lambda state: None,
     options: SourceOptions | None = None,
     retry_failed: bool = False,
-    maker: EncoderSpec | None = None,
+    vector_source: EncoderSpec | None = None,
     new_maker: bool = False,
     finished: Callable[[Encoder], None] = lambda encoder: None,
 ) -> IngestReport:
@@ -318,7 +320,7 @@ def ingest(
         progress: told after every batch.
         options: how the sources are read.
         retry_failed: whether to try again what could not be read and has not changed.
-        maker: whose conditions are wanted; the gallery's main maker by default.
+        vector_source: whose conditions are wanted; the gallery's main maker by default.
         new_maker: whether the user's choice is to be added to the gallery's makers; for an empty
             gallery it is in any case.
         finished: told of each encoder when it has done its part.
@@ -333,7 +335,7 @@ def ingest(
     with gallery.writer() as writer:
         opened = open_all(gallery, sources, options or SourceOptions())
         run = _Run(gallery, writer, load, progress, finished)
-        run.prepare(conditions, maker, new_maker)
+        run.prepare(conditions, vector_source, new_maker)
         found = survey(gallery, opened, run.inventory.needed, writer, retry_failed)
         run.take(found.plan)
         for records in found.planner.gone_records():

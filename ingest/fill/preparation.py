@@ -11,7 +11,7 @@ from indexes.store.records import VectorTable
 from indexes.store.writer import Writer
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
-from ingest.fill.vector_sources import Maker, conditional, grouped, main_maker
+from ingest.fill.vector_sources import VectorSource, conditional, grouped, main_vector_source
 
 #: Gives the encoder of a spec or, for ``None``, of the user's choice.
 LoadEncoder = Callable[[EncoderSpec | None], Encoder]
@@ -22,11 +22,11 @@ class Prepared:
     """Who is to be at work.
 
     Attributes:
-        makers: with the tables they keep up, in the order in which they shall be at work.
+        vector_sources: with the tables they keep up, in the order in which they shall be at work.
         encoder: of the first, if it had to be loaded already.
     """
 
-    makers: list[Maker]
+    vector_sources: list[VectorSource]
     encoder: Encoder | None
 
 
@@ -56,19 +56,22 @@ def prepare(
     there = gallery.conditions()
     for table in there:
         writer.ensure(table)
-    makers = grouped(there)
+    vector_sources = grouped(there)
     encoder: Encoder | None = None
-    if new or not makers:
+    if new or not vector_sources:
         encoder = load(None)
         chosen = encoder.spec
-        _refuse_same_otherwise(gallery, makers, chosen)
+        _refuse_same_otherwise(gallery, vector_sources, chosen)
     elif chosen is None:
-        main = main_maker(makers)
+        main = main_vector_source(vector_sources)
         assert main is not None
         chosen = main.spec
     if not conditional(chosen.method):
         wanted = [Condition.parse(UNCONDITIONAL)]
-    own = next((maker.tables for maker in makers if maker.spec == chosen), ())
+    own = next(
+        (vector_source.tables for vector_source in vector_sources if vector_source.spec == chosen),
+        (),
+    )
     if not wanted and not own:
         raise UsageError("No condition was named; add one, such as `--condition color`.")
     fresh = new_conditions(wanted, [table.name for table in own])
@@ -89,22 +92,28 @@ def prepare(
     return Prepared(_in_order(grouped(kept_up), encoder), encoder)
 
 
-def _in_order(makers: Sequence[Maker], encoder: Encoder | None) -> list[Maker]:
+def _in_order(
+    vector_sources: Sequence[VectorSource], encoder: Encoder | None
+) -> list[VectorSource]:
     """The one whose encoder is loaded already first; the main one last.
 
     A file counts as done when the last has seen its picture, and the main one is the slowest as a
     rule: files are then done one after the other, not all at the very end.
     """
-    main = main_maker(makers)
-    rest = [maker for maker in makers if maker != main] + ([main] if main else [])
+    main = main_vector_source(vector_sources)
+    rest = [vector_source for vector_source in vector_sources if vector_source != main] + (
+        [main] if main else []
+    )
     loaded = encoder.spec if encoder is not None else None
-    return sorted(rest, key=lambda maker: maker.spec != loaded)
+    return sorted(rest, key=lambda vector_source: vector_source.spec != loaded)
 
 
-def _refuse_same_otherwise(gallery: Gallery, there: Sequence[Maker], spec: EncoderSpec) -> None:
-    for maker in there:
-        same = (maker.spec.method, maker.spec.model) == (spec.method, spec.model)
-        if same and maker.spec != spec:
+def _refuse_same_otherwise(
+    gallery: Gallery, there: Sequence[VectorSource], spec: EncoderSpec
+) -> None:
+    for vector_source in there:
+        same = (vector_source.spec.method, vector_source.spec.model) == (spec.method, spec.model)
+        if same and vector_source.spec != spec:
             raise GalleryMismatch(
                 f"The gallery at {gallery.path} has vectors of {spec.method} by {spec.model} that "
                 "were made in another way; leave --model and --method out, or make another gallery "

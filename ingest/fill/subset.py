@@ -26,7 +26,7 @@ from ingest.fill.commit import commit
 from ingest.fill.commit_queue import COMMIT_SECONDS
 from ingest.fill.embedding import Embedded, embed
 from ingest.fill.pipeline import Progress
-from ingest.fill.vector_sources import Maker, conditional, makers
+from ingest.fill.vector_sources import VectorSource, conditional, vector_sources
 from ingest.read.images import Picture
 from ingest.read.readers import READERS, Readers
 from ingest.sources.base import Found
@@ -36,23 +36,23 @@ from ingest.sources.factory import found_at
 _BATCH = 32
 
 
-class Some:
+class SubsetEmbedder:
     """A gallery's one writer, at work on chosen pictures under a condition, call after call.
 
-    A context manager; see :func:`embed_some` for the arguments and for what may be raised on
+    A context manager; see :func:`embed_subset` for the arguments and for what may be raised on
     entry. What was embedded is on the disk after :meth:`settle`, and on exit, however that comes.
     """
 
     def __init__(
         self,
         gallery: Gallery,
-        maker: EncoderSpec,
+        vector_source: EncoderSpec,
         condition: Condition,
         load: Callable[[EncoderSpec], Encoder],
     ):
         """Do nothing yet."""
         self._gallery = gallery
-        self._maker = maker
+        self._maker = vector_source
         self._condition = condition
         self._load = load
         self._encoder: Encoder | None = None
@@ -64,7 +64,7 @@ class Some:
         self._since = time.monotonic()
         self._closing = ExitStack()
 
-    def __enter__(self) -> Some:
+    def __enter__(self) -> SubsetEmbedder:
         """Take the lock, and declare the tables that are not there."""
         with ExitStack() as closing:
             self._writer = closing.enter_context(self._gallery.writer())
@@ -85,7 +85,7 @@ class Some:
     def embed(
         self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
     ) -> int:
-        """Embed those of some pictures that are not embedded yet; see :func:`embed_some`."""
+        """Embed those of some pictures that are not embedded yet; see :func:`embed_subset`."""
         lacking = {}
         for key in keys:
             pairs = zip(self._tables, self._held, strict=True)
@@ -147,18 +147,23 @@ class Some:
             self._writer.put_statistics(table, Statistics.of_parts(vectors, table.dimension))
 
     def _declare(self) -> None:
-        maker, gallery = self._maker, self._gallery
-        own = next((m for m in makers(gallery) if m.spec == maker), Maker(maker, ()))
-        wanted = [self._condition if conditional(maker.method) else Condition.parse(UNCONDITIONAL)]
+        vector_source, gallery = self._maker, self._gallery
+        own = next(
+            (m for m in vector_sources(gallery) if m.spec == vector_source),
+            VectorSource(vector_source, ()),
+        )
+        wanted = [
+            self._condition if conditional(vector_source.method) else Condition.parse(UNCONDITIONAL)
+        ]
         if gallery.geometry == RESIDUAL:
             wanted += new_conditions([Condition.parse(UNCONDITIONAL)], [wanted[0].name])
         self._tables = [table for one in wanted if (table := own.table(one.name)) is not None]
         fresh = new_conditions(wanted, [table.name for table in self._tables])
         if fresh:
-            self._encoder = self._load(maker)
+            self._encoder = self._load(vector_source)
             self._encoder.check(fresh)
             for one in fresh:
-                made_by = maker.made_by(one)
+                made_by = vector_source.made_by(one)
                 table = VectorTable(one.name, self._encoder.dimension, made_by, partial=True)
                 self._writer.declare(table)
                 self._tables.append(table)
@@ -180,9 +185,9 @@ class Some:
         self._since = time.monotonic()
 
 
-def embed_some(
+def embed_subset(
     gallery: Gallery,
-    maker: EncoderSpec,
+    vector_source: EncoderSpec,
     condition: Condition,
     keys: Sequence[str],
     load: Callable[[EncoderSpec], Encoder],
@@ -196,7 +201,7 @@ def embed_some(
 
     Args:
         gallery: that has the pictures.
-        maker: the encoder, as the gallery names it or shall.
+        vector_source: the encoder, as the gallery names it or shall.
         condition: under which; whatever of the maker's is called alike is meant.
         keys: content keys, the most wanted first.
         load: gives the encoder; not called if there is nothing to do.
@@ -211,7 +216,7 @@ def embed_some(
         ModelError: if the model cannot be had or refuses the condition.
         GalleryError: if the gallery cannot be written to.
     """
-    with Some(gallery, maker, condition, load) as some:
+    with SubsetEmbedder(gallery, vector_source, condition, load) as some:
         return some.embed(keys, progress)
 
 

@@ -23,7 +23,7 @@ CAPTIONS = "captions"
 
 
 @dataclass(frozen=True)
-class Maker:
+class VectorSource:
     """A method and a model, with all that was chosen about them, and what they made.
 
     Attributes:
@@ -56,12 +56,12 @@ def conditional(method: str) -> bool:
     return method not in (BASE, CAPTIONS)
 
 
-def makers(gallery: Gallery) -> list[Maker]:
+def vector_sources(gallery: Gallery) -> list[VectorSource]:
     """All makers of a gallery's tables, in the order in which their first was declared."""
     return grouped(gallery.conditions())
 
 
-def grouped(tables: Sequence[VectorTable]) -> list[Maker]:
+def grouped(tables: Sequence[VectorTable]) -> list[VectorSource]:
     """Tables by maker, in the order of each one's first."""
     found: list[tuple[EncoderSpec, list[VectorTable]]] = []
     for table in tables:
@@ -71,28 +71,35 @@ def grouped(tables: Sequence[VectorTable]) -> list[Maker]:
             found.append((spec, [table]))
         else:
             own.append(table)
-    return [Maker(spec, tuple(own)) for spec, own in found]
+    return [VectorSource(spec, tuple(own)) for spec, own in found]
 
 
-def main_maker(there: Sequence[Maker]) -> Maker | None:
+def main_vector_source(there: Sequence[VectorSource]) -> VectorSource | None:
     """Who answers and is added to where no method is named.
 
     The first of those whose vectors know their condition, by method as in :data:`CONDITIONAL`;
     else the one of base vectors; ``None`` if there is none at all.
     """
     for method in (*CONDITIONAL, BASE):
-        for maker in there:
-            if maker.spec.method == method:
-                return maker
+        for vector_source in there:
+            if vector_source.spec.method == method:
+                return vector_source
     return next(iter(there), None)
 
 
-def base_maker(gallery: Gallery) -> Maker | None:
+def base_vector_source(gallery: Gallery) -> VectorSource | None:
     """The maker of the gallery's base vectors, from which every condition can be worked out."""
-    return next((maker for maker in makers(gallery) if maker.spec.method == BASE), None)
+    return next(
+        (
+            vector_source
+            for vector_source in vector_sources(gallery)
+            if vector_source.spec.method == BASE
+        ),
+        None,
+    )
 
 
-def chosen_maker(gallery: Gallery, text: str) -> Maker:
+def chosen_vector_source(gallery: Gallery, text: str) -> VectorSource:
     """The maker that the user names.
 
     Args:
@@ -102,21 +109,21 @@ def chosen_maker(gallery: Gallery, text: str) -> Maker:
     Raises:
         UsageError: naming those there are.
     """
-    there = makers(gallery)
+    there = vector_sources(gallery)
     method, _, model = text.partition(":")
-    fitting = [maker for maker in there if maker.spec.method == method]
+    fitting = [vector_source for vector_source in there if vector_source.spec.method == method]
     if model:
         names = {model, name_of(model)}
-        fitting = [maker for maker in fitting if maker.spec.model in names]
-    if len({maker.name for maker in fitting}) == 1:
+        fitting = [vector_source for vector_source in fitting if vector_source.spec.model in names]
+    if len({vector_source.name for vector_source in fitting}) == 1:
         return fitting[0]
     if fitting:
-        several = " or ".join(maker.name for maker in fitting)
+        several = " or ".join(vector_source.name for vector_source in fitting)
         raise UsageError(
             f"The gallery at {gallery.path} has vectors of {method} by several models; name one: "
             f"{several}."
         )
-    all_of_them = ", ".join(maker.name for maker in there) or "nothing yet"
+    all_of_them = ", ".join(vector_source.name for vector_source in there) or "nothing yet"
     way = f", or add them with `cies ingest --method {method}"
     way += f"{f' --model {model}' if model else ''}`"
     raise UsageError(

@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Taken:
+class ReadResult:
     """A file as the readers hand it over.
 
     Attributes:
@@ -84,7 +84,7 @@ class Readers(Generic[S]):
         self._next = 0
         self._stopped = False
 
-    def read(self, source: S) -> Taken:
+    def read(self, source: S) -> ReadResult:
         """Read one file; what is wrong with it is told by the record's status."""
         key, size, mtime_ns = "", source.size, source.mtime_ns
         try:
@@ -96,16 +96,16 @@ class Readers(Generic[S]):
                 picture = self._pool.decode(content.data, suffix)
         except UnreadableImage as error:
             record = FileRecord(source.path, key, size, mtime_ns, error.status, error.reason)
-            return Taken(record, None)
-        return Taken(FileRecord(source.path, key, size, mtime_ns, "done"), picture)
+            return ReadResult(record, None)
+        return ReadResult(FileRecord(source.path, key, size, mtime_ns, "done"), picture)
 
-    def ahead(self, sources: Iterable[S]) -> Generator[Taken, None, None]:
+    def ahead(self, sources: Iterable[S]) -> Generator[ReadResult, None, None]:
         """Read all, in order, never more than :data:`AHEAD` files or :data:`AHEAD_BYTES` ahead.
 
         Raises:
             CiesError: if no decoding process can be started.
         """
-        waiting: deque[Future[Taken]] = deque()
+        waiting: deque[Future[ReadResult]] = deque()
         numbered = enumerate(sources)
         executor = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         try:
@@ -136,7 +136,7 @@ class Readers(Generic[S]):
         self._pool.stop()
         self._pool.close()
 
-    def _read_when_room(self, number: int, source: S) -> Taken:
+    def _read_when_room(self, number: int, source: S) -> ReadResult:
         """Read a file once there is room for its picture, or it is the very one waited for."""
         with self._room:
             self._room.wait_for(

@@ -11,8 +11,8 @@ from query.composers.base import (
     Asked,
     Composed,
     Composer,
+    Interpretation,
     Tools,
-    Understood,
     direction,
     published,
     weights_of,
@@ -29,7 +29,7 @@ class ImageOnly:
     def compose(self, asked: Asked, tools: Tools) -> Composed:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
-        understood = Understood(self.name, asked.modification.text, weights=weights)
+        understood = Interpretation(self.name, asked.modification.text, weights=weights)
         return Composed(asked.vector, understood)
 
 
@@ -43,7 +43,9 @@ class TextOnly:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         target = asked.modification.caption or asked.modification.text
-        understood = Understood(self.name, asked.modification.text, target=target, weights=weights)
+        understood = Interpretation(
+            self.name, asked.modification.text, target=target, weights=weights
+        )
         return Composed(tools.texts([target])[0], understood)
 
 
@@ -60,7 +62,9 @@ class Sum:
         target = asked.modification.caption or asked.modification.text
         text = tools.texts([target])[0].astype(np.float64)
         vector = direction((1 - weights["text"]) * asked.vector + weights["text"] * text)
-        understood = Understood(self.name, asked.modification.text, target=target, weights=weights)
+        understood = Interpretation(
+            self.name, asked.modification.text, target=target, weights=weights
+        )
         return Composed(vector, understood)
 
 
@@ -91,7 +95,7 @@ class Pdv:
         seen = direction(asked.vector + weights["alpha_i"] * change).astype(np.float64)
         said = direction(old + weights["alpha_t"] * change).astype(np.float64)
         vector = direction((1 - weights["beta"]) * seen + weights["beta"] * said)
-        understood = Understood(
+        understood = Interpretation(
             self.name,
             asked.modification.text,
             before,
@@ -125,7 +129,9 @@ class WeiMo:
         target = asked.modification.caption or asked.modification.text
         text = tools.texts([target])[0].astype(np.float64)
         vector = direction((1 - weights["alpha"]) * asked.vector + weights["alpha"] * text)
-        understood = Understood(self.name, asked.modification.text, target=target, weights=weights)
+        understood = Interpretation(
+            self.name, asked.modification.text, target=target, weights=weights
+        )
         return Composed(vector, understood, weights["beta"])
 
 
@@ -153,7 +159,7 @@ def with_objects(
         total = total + weights["must"] * tools.texts(must).astype(np.float64).mean(0)
     if must_not:
         total = total - weights["must_not"] * tools.texts(must_not).astype(np.float64).mean(0)
-    understood = Understood(
+    understood = Interpretation(
         **{**vars(composed.understood), "must": must, "must_not": must_not, "weights": weights}
     )
     return Composed(direction(total), understood, composed.captions)

@@ -154,7 +154,7 @@ _UNCHANGED = Modification("nothing")
 
 
 @dataclass(frozen=True)
-class Understood:
+class Interpretation:
     """What a composer made of a question; each part can be given in its place next time.
 
     Attributes:
@@ -233,7 +233,7 @@ class Composed:
     """
 
     vector: NDArray[np.float32]
-    understood: Understood
+    understood: Interpretation
     captions: float = 0.0
 
 

@@ -81,9 +81,9 @@ class Endpoint:
         if not address.endswith("/chat/completions"):
             address += "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
-        opener = urllib.request.build_opener(_NoRedirect)
+        table_loader = urllib.request.build_opener(_NoRedirect)
         try:
-            with opener.open(request, timeout=self.timeout) as response:
+            with table_loader.open(request, timeout=self.timeout) as response:
                 data = response.read(_MOST_BYTES + 1)
         except urllib.error.HTTPError as error:
             raise self._failed(_refused(error)) from error

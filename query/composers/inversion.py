@@ -20,8 +20,8 @@ from query.composers.base import (
     Asked,
     Composed,
     Composer,
+    Interpretation,
     Tools,
-    Understood,
     direction,
     weights_of,
 )
@@ -65,7 +65,9 @@ class _Inverted:
             )
         token = self._token(inversion, asked.vector)
         vector = inversion.read(text, token[None])[0]
-        understood = Understood(self.name, asked.modification.text, target=text, weights=weights)
+        understood = Interpretation(
+            self.name, asked.modification.text, target=text, weights=weights
+        )
         return Composed(direction(vector), understood)
 
     def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ from query.composers.base import (
     Asked,
     Composed,
     Composer,
+    Interpretation,
     Tools,
-    Understood,
     Written,
     published,
     weights_of,
@@ -32,7 +32,7 @@ class Cirevl:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         written = target_of(asked, tools)
-        understood = Understood(
+        understood = Interpretation(
             self.name,
             asked.modification.text,
             target=written.text,
@@ -64,7 +64,7 @@ class CoTMR:
         else:
             written = tools.writer.reasoned(asked.image(), given.text)
             written = replace(written, text=given.caption or written.text)
-        understood = Understood(
+        understood = Interpretation(
             self.name,
             given.text,
             target=written.text,

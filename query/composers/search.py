@@ -13,10 +13,10 @@ from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from indexes.store.records import VectorColumn
 from ingest.conditions import UNCONDITIONAL, same_name
-from ingest.fill.vector_sources import BASE, Maker, makers
+from ingest.fill.vector_sources import BASE, VectorSource, vector_sources
 from query.answer import Answer, Asked, query_of
 from query.composers.base import Asked as Composing
-from query.composers.base import Modification, Understood
+from query.composers.base import Interpretation, Modification
 from query.composers.dior import read_changed, spoken_of
 from query.composers.endpoint import Endpoint
 from query.composers.factory import OF_CONDITIONS, check_composer, compose
@@ -26,12 +26,12 @@ from query.composers.verifying import verified
 from query.examples import Example, Examples
 from query.hits import Hits
 from query.question import Question
-from query.ranking.combination import Mixture, Term, common_rows
+from query.ranking.combination import ScoreCombination, Term, common_rows
 from query.ranking.ranking import Ranking, Several, Single
-from query.resolver import Opened, Serving
+from query.resolver import Opened, ResolvedCondition
 
-_Open = Callable[[Sequence[Serving]], list[Opened]]
-_Tell = Callable[[Sequence[Serving]], Example]
+_Open = Callable[[Sequence[ResolvedCondition]], list[Opened]]
+_Tell = Callable[[Sequence[ResolvedCondition]], Example]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Ranked:
     ranking: Ranking
     asked: list[Asked]
     example: Example
-    understood: Understood
+    understood: Interpretation
     notes: tuple[str, ...]
 
 
@@ -75,7 +75,7 @@ class ComposedSearch:
         self._parts = parts
         self._question = question
         self._change = change
-        self._reader = Examples(parts.gallery, parts.paths, parts.servings, parts.encoders.of)
+        self._reader = Examples(parts.gallery, parts.paths, parts.resolver, parts.encoders.of)
 
     def hits(self) -> Hits:
         """The answer.
@@ -121,28 +121,36 @@ class ComposedSearch:
     def _usual(self) -> str:
         """The composer where none is named: ``dior-split`` where it can, else by base vectors."""
         by_base = bool(self._change.caption or self._change.must or self._change.must_not)
-        if not by_base and any(maker.spec.method == "dior" for maker in self._lvlms()):
+        if not by_base and any(
+            vector_source.spec.method == "dior" for vector_source in self._lvlms()
+        ):
             return "dior-split"
         return "text" if any(self._question.conditions.values()) else "sum"
 
-    def _lvlms(self) -> list[Maker]:
+    def _lvlms(self) -> list[VectorSource]:
         method = self._question.methods[0] if self._question.methods else None
-        found = [maker for maker in self._parts.servings.lvlms() if maker.spec.method == "dior"]
+        found = [
+            vector_source
+            for vector_source in self._parts.resolver.lvlms()
+            if vector_source.spec.method == "dior"
+        ]
         return [m for m in found if method in (None, m.spec.method, m.name)]
 
     def _by_base(self, name: str) -> _Ranked:
         parts, question, change = self._parts, self._question, self._change
-        base = next((m for m in makers(parts.gallery) if m.spec.method == BASE and m.tables), None)
+        base = next(
+            (m for m in vector_sources(parts.gallery) if m.spec.method == BASE and m.tables), None
+        )
         if base is None:
             raise UsageError(
                 f"The gallery at {parts.gallery.path} has no base vectors, which the composer "
                 f"{name} needs; add them with `cies ingest --method clip`, or ask with "
                 f"--composer {' or '.join(OF_CONDITIONS)}."
             )
-        serving = Serving(base.tables[0], base.tables[0])
-        table = parts.base.opened(serving)
+        resolved = ResolvedCondition(base.tables[0], base.tables[0])
+        table = parts.base.opened(resolved)
         terms = self._kept_terms()
-        opened = [Opened(serving, table), *(Opened(one.serving, one.term.table) for one in terms)]
+        opened = [Opened(resolved, table), *(Opened(one.resolved, one.term.table) for one in terms)]
         raw = Examples(parts.gallery, parts.paths, parts.base, parts.encoders.of)
         example = raw.picture(question.pictures[0], question.region, opened[:1])
         if terms:
@@ -153,12 +161,12 @@ class ComposedSearch:
         if composed.captions:
             table = self._with_captions(table, base, composed.captions)
         vectors = [composed.vector[None], *(vector[None] for vector in example.vectors[1:])]
-        asked = [Asked(serving, Term(table, 1.0)), *terms]
+        asked = [Asked(resolved, Term(table, 1.0)), *terms]
         ranking: Ranking = Single(table, vectors[0], "mean")
         notes: tuple[str, ...] = ()
         if terms:
             every = [one.term for one in asked]
-            mixture = Mixture(every, common_rows([term.table for term in every]))
+            mixture = ScoreCombination(every, common_rows([term.table for term in every]))
             ranking, notes = Several(mixture, vectors, "mean"), _left_out(mixture)
         return _Ranked(ranking, asked, example, composed.understood, notes)
 
@@ -170,18 +178,20 @@ class ComposedSearch:
         for conditions, sign in ((question.conditions, 1), (question.unlike, -1)):
             for name, weight in conditions.items():
                 if weight:
-                    serving = parts.servings.serving(name, method)
-                    term = Term(parts.servings.opened(serving), sign * weight)
-                    found.append(Asked(serving, term))
+                    resolved = parts.resolver.resolved(name, method)
+                    term = Term(parts.resolver.opened(resolved), sign * weight)
+                    found.append(Asked(resolved, term))
         return found
 
-    def _with_captions(self, table: OpenTable, base: Maker, share: float) -> OpenTable:
+    def _with_captions(self, table: OpenTable, base: VectorSource, share: float) -> OpenTable:
         """Base vectors with the captions' mixed in, so that one product gives both likenesses."""
         parts = self._parts
-        maker = captions_of(parts.gallery, base)
-        if maker is None:
+        vector_source = captions_of(parts.gallery, base)
+        if vector_source is None:
             raise UsageError("The gallery keeps no captions of its pictures.")
-        written = parts.base.opened(Serving(maker.tables[0], maker.tables[0]))
+        written = parts.base.opened(
+            ResolvedCondition(vector_source.tables[0], vector_source.tables[0])
+        )
         rows = common_rows([table, written])
         vectors = (1 - share) * table.vectors(rows[0]) + share * written.vectors(rows[1])
         keys = [table.keys[row] for row in rows[0]]
@@ -208,29 +218,31 @@ class ComposedSearch:
                 f"composer {name} needs; add them with `cies ingest --method dior -c CONDITION`, "
                 "or ask with --composer sum."
             )
-        maker = own[0]
+        vector_source = own[0]
         everything = [
-            Serving(t, t) for t in maker.tables if not same_name(t.name, UNCONDITIONAL)
-        ] or [Serving(t, t) for t in maker.tables]
+            ResolvedCondition(t, t)
+            for t in vector_source.tables
+            if not same_name(t.name, UNCONDITIONAL)
+        ] or [ResolvedCondition(t, t) for t in vector_source.tables]
         named = {n: w for n, w in question.conditions.items() if w}
         weights = {s.table.table: 1.0 for s in everything} if not named else {}
         for one, sign in ((named, 1), (question.unlike, -1)):
             for condition, weight in one.items():
-                serving = parts.servings.serving(condition, maker.name)
-                weights[serving.table.table] = sign * weight
-                if all(s.table.table != serving.table.table for s in everything):
-                    everything.append(serving)
+                resolved = parts.resolver.resolved(condition, vector_source.name)
+                weights[resolved.table.table] = sign * weight
+                if all(s.table.table != resolved.table.table for s in everything):
+                    everything.append(resolved)
         chosen = [s for s in everything if s.table.table in weights]
         picture = question.pictures[0]
 
-        def opened(servings: Sequence[Serving]) -> list[Opened]:
-            return [Opened(s, parts.servings.opened(s)) for s in servings]
+        def opened(resolver: Sequence[ResolvedCondition]) -> list[Opened]:
+            return [Opened(s, parts.resolver.opened(s)) for s in resolver]
 
-        def told(servings: Sequence[Serving]) -> Example:
+        def told(resolver: Sequence[ResolvedCondition]) -> Example:
             return self._reader.otherwise(
                 picture,
                 question.region,
-                opened(servings),
+                opened(resolver),
                 lambda encoder, image, asked: read_changed(encoder, image, change.text, asked),
             )
 
@@ -243,14 +255,14 @@ class ComposedSearch:
         else:
             example, vectors, found, chosen = self._split(everything, chosen, opened, told, notes)
         terms = []
-        for serving in chosen:
-            weight = weights.get(serving.table.table, 1.0)
-            terms.append(Asked(serving, Term(parts.servings.opened(serving), weight)))
-        understood = Understood(
+        for resolved in chosen:
+            weight = weights.get(resolved.table.table, 1.0)
+            terms.append(Asked(resolved, Term(parts.resolver.opened(resolved), weight)))
+        understood = Interpretation(
             name,
             change.text,
             conditions=found,
-            weights={one.serving.name: one.term.weight for one in terms},
+            weights={one.resolved.name: one.term.weight for one in terms},
             notes=tuple(notes),
         )
         if len(terms) == 1 and terms[0].term.weight > 0:
@@ -258,23 +270,23 @@ class ComposedSearch:
             return _Ranked(ranking, terms, example, understood, ())
         every = [one.term for one in terms]
         rows = common_rows([term.table for term in every])
-        mixture = Mixture(every, rows, standardised=any(t.weight < 0 for t in every))
+        mixture = ScoreCombination(every, rows, standardised=any(t.weight < 0 for t in every))
         ranking = Several(mixture, [vector[None] for vector in vectors], "mean")
         return _Ranked(ranking, terms, example, understood, _left_out(mixture))
 
     def _split(
         self,
-        everything: Sequence[Serving],
-        chosen: Sequence[Serving],
+        everything: Sequence[ResolvedCondition],
+        chosen: Sequence[ResolvedCondition],
         opened: _Open,
         told: _Tell,
         notes: list[str],
-    ) -> tuple[Example, list[NDArray[np.float32]], dict[str, str], list[Serving]]:
+    ) -> tuple[Example, list[NDArray[np.float32]], dict[str, str], list[ResolvedCondition]]:
         """``dior-split``: its example, vectors, what is looked for, and where."""
         question, change = self._question, self._change
         tables = opened(everything)
         words = self._reader.text(change.text, tables)
-        names = [serving.name for serving in everything]
+        names = [resolved.name for resolved in everything]
         imagined: list[Example] = []
 
         def imagine() -> Sequence[str]:
@@ -294,8 +306,8 @@ class ComposedSearch:
             example = told(chosen)
             found = {s.name: w for s, w in zip(chosen, example.words, strict=True) if w}
             return example, list(example.vectors), found, list(chosen)
-        kept = {serving.table.table for serving in chosen} | spoken
-        looked = [n for n, serving in enumerate(everything) if serving.table.table in kept]
+        kept = {resolved.table.table for resolved in chosen} | spoken
+        looked = [n for n, resolved in enumerate(everything) if resolved.table.table in kept]
         example = self._reader.picture(
             question.pictures[0], question.region, [tables[n] for n in looked]
         )
@@ -316,7 +328,7 @@ class ComposedSearch:
     def _image(self) -> Image.Image:
         return self._reader.image(self._question.pictures[0], self._question.region)
 
-    def _target(self, understood: Understood) -> str:
+    def _target(self, understood: Interpretation) -> str:
         """What the pictures looked for show, written now if the composer needed no caption."""
         target = understood.target
         # No model that looks at hits knows the word that stands for the picture.
@@ -326,7 +338,7 @@ class ComposedSearch:
         return writer.changed(self._image(), understood.modification).text
 
 
-def _left_out(mixture: Mixture) -> tuple[str, ...]:
+def _left_out(mixture: ScoreCombination) -> tuple[str, ...]:
     if not mixture.left_out:
         return ()
     return (

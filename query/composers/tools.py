@@ -13,14 +13,14 @@ from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Encoder
-from ingest.fill.vector_sources import CAPTIONS, Maker, makers
+from ingest.fill.vector_sources import CAPTIONS, VectorSource, vector_sources
 from query.answer import Places
 from query.composers.base import Modification, Writer
 from query.composers.endpoint import Endpoint
 from query.composers.writers import LvlmWriter
 from query.encoders import Encoders
 from query.filters.filters import Filters
-from query.resolver import Servings
+from query.resolver import ConditionResolver
 
 if TYPE_CHECKING:
     from ingest.encoders.inversion.encoder import Inversion
@@ -37,7 +37,7 @@ class Parts:
     Attributes:
         places: knows where pictures lie.
         gallery: what is searched.
-        servings: opens tables in the gallery's geometry.
+        resolver: opens tables in the gallery's geometry.
         base: opens base vectors as they were stored.
         encoders: loads models.
         paths: content key to files.
@@ -46,8 +46,8 @@ class Parts:
 
     places: Places
     gallery: Gallery
-    servings: Servings
-    base: Servings
+    resolver: ConditionResolver
+    base: ConditionResolver
     encoders: Encoders
     paths: Paths
     filters: Filters
@@ -56,7 +56,7 @@ class Parts:
 class GalleryTools:
     """What composers work with, of one gallery."""
 
-    def __init__(self, parts: Parts, base: Maker, change: Modification):
+    def __init__(self, parts: Parts, base: VectorSource, change: Modification):
         self._parts = parts
         self._base = base
         self._change = change
@@ -100,14 +100,14 @@ class GalleryTools:
         return Inversion.of(self._encoder.dual)
 
 
-def captions_of(gallery: Gallery, base: Maker) -> Maker | None:
+def captions_of(gallery: Gallery, base: VectorSource) -> VectorSource | None:
     """Who wrote the captions of a gallery that were embedded by the model of its base vectors."""
-    for maker in makers(gallery):
-        settings = maker.spec.settings
+    for vector_source in vector_sources(gallery):
+        settings = vector_source.spec.settings
         read_by = settings.get("sentences"), settings.get("sentences_revision")
         same = read_by == (base.spec.model, base.spec.revision)
-        if maker.spec.method == CAPTIONS and maker.tables and same:
-            return maker
+        if vector_source.spec.method == CAPTIONS and vector_source.tables and same:
+            return vector_source
     return None
 
 
@@ -120,9 +120,13 @@ def speaker_of(parts: Parts, change: Modification) -> Speaker:
     from ingest.encoders.methods.dior import DiorEncoder
     from ingest.encoders.vlm.speaker import Speaker
 
-    own = [maker for maker in parts.servings.lvlms() if maker.spec.method == "dior"]
+    own = [
+        vector_source
+        for vector_source in parts.resolver.lvlms()
+        if vector_source.spec.method == "dior"
+    ]
     if change.lvlm:
-        own = [maker for maker in own if maker.spec.model == change.lvlm]
+        own = [vector_source for vector_source in own if vector_source.spec.model == change.lvlm]
     if own:
         encoder = parts.encoders.of(own[0].spec)
     else:

@@ -105,9 +105,9 @@ def _parts(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
         return pa.table(columns | {name: rows.column(name) for name in names})
 
     nothing = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
-    serving = engine.serving(condition)
-    if serving.view is None:
-        batches = engine.gallery.rows(serving.stored, wanted)
+    resolved = engine.resolved(condition)
+    if resolved.view is None:
+        batches = engine.gallery.rows(resolved.stored, wanted)
     else:
         batches = _worked_out(engine.opened(condition), wanted)
     yield from map(joined, chain([next(batches, *nothing)], batches))

@@ -49,7 +49,7 @@ class Term:
     weight: float
 
 
-class Mixture:
+class ScoreCombination:
     """Several conditions as one likeness, over the pictures embedded under all of them.
 
     Attributes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexes.search.open_table import OpenTable
 from indexes.search.vectors import Vectors
 from query.hits import Part
-from query.ranking.combination import Mixture, combined
+from query.ranking.combination import ScoreCombination, combined
 
 
 class Ranking(Protocol):
@@ -123,7 +123,7 @@ class Single:
 class Several:
     """Under several conditions: the score is the total of :mod:`query.ranking.combination`."""
 
-    def __init__(self, mixture: Mixture, examples: Sequence[Vectors], combine: str):
+    def __init__(self, mixture: ScoreCombination, examples: Sequence[Vectors], combine: str):
         """Compare the examples with all pictures.
 
         Args:

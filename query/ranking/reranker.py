@@ -18,14 +18,14 @@ from ingest.conditions import Condition, same_name
 from ingest.encoders.base import Encoder, EncoderSpec
 from ingest.encoders.models.find import find, name_of
 from ingest.fill.pipeline import Progress
-from ingest.fill.subset import Some, embed_some, mark_for_filling
+from ingest.fill.subset import SubsetEmbedder, embed_subset, mark_for_filling
 from ingest.fill.unkept import embed_unkept
-from ingest.fill.vector_sources import makers
+from ingest.fill.vector_sources import vector_sources
 from query.answer import Asked
 from query.encoders import Encoders
 from query.question import Question
 from query.ranking.ranking import Ranking, Single
-from query.resolver import Opened, Serving, Servings
+from query.resolver import ConditionResolver, Opened, ResolvedCondition
 
 
 def refusal(spec: EncoderSpec, condition: Condition) -> str:
@@ -35,7 +35,7 @@ def refusal(spec: EncoderSpec, condition: Condition) -> str:
         A sentence, or nothing if it may serve.
     """
     try:
-        schooled = find(spec.model).schooled_on()
+        schooled = find(spec.model).trained_on()
     except ModelError as error:
         return str(error)
     known = [name for names in (schooled or {}).values() for name in names]
@@ -45,12 +45,12 @@ def refusal(spec: EncoderSpec, condition: Condition) -> str:
 
 
 def reranker(
-    servings: Servings, encoders: Encoders, model: str = ""
+    resolver: ConditionResolver, encoders: Encoders, model: str = ""
 ) -> tuple[EncoderSpec, int] | None:
     """The large model that ranks the best of a view again, and the length of its vectors.
 
     Args:
-        servings: of the gallery.
+        resolver: of the gallery.
         encoders: loads the one that is named, if the gallery has no vectors by it.
         model: its name; by default the gallery's own is taken.
 
@@ -60,31 +60,35 @@ def reranker(
     Raises:
         ModelError: if the one that is named cannot be had.
     """
-    own = servings.lvlms()
+    own = resolver.lvlms()
     if model:
-        own = [maker for maker in own if maker.spec.model in (model, name_of(model))]
+        own = [
+            vector_source
+            for vector_source in own
+            if vector_source.spec.model in (model, name_of(model))
+        ]
         if not own:
             encoder = encoders.named(model)
             return encoder.spec, encoder.dimension
     return (own[0].spec, own[0].tables[0].dimension) if own else None
 
 
-def second_of(
+def reranker_for(
     gallery: Gallery,
-    servings: Servings,
+    resolver: ConditionResolver,
     encoders: Encoders,
     paths: Paths,
     question: Question,
     asked: Sequence[Sequence[Asked]],
-    make: Callable[..., Second],
-) -> tuple[Second | None, str]:
+    make: Callable[..., Reranker],
+) -> tuple[Reranker | None, str]:
     """What ranks the best of a view again, or why nothing does; ``make`` makes it."""
-    served = asked[0][0].serving
+    served = asked[0][0].resolved
     if len(asked) > 1 or len(asked[0]) > 1 or served.view is None:
         return None, "Nothing was re-ranked: that is for one condition alone, answered by a view."
     condition = Condition.parse(served.name)
     try:
-        found = reranker(servings, encoders, question.rerank_model)
+        found = reranker(resolver, encoders, question.rerank_model)
     except ModelError as error:
         return None, f"Nothing was re-ranked: {error}"
     if found is None:
@@ -95,20 +99,20 @@ def second_of(
     refused = refusal(found[0], condition)
     if refused:
         return None, f"Nothing was re-ranked: {refused}"
-    return make(gallery, servings, *found, condition, encoders.of, paths), ""
+    return make(gallery, resolver, *found, condition, encoders.of, paths), ""
 
 
-class Second:
+class Reranker:
     """Embeds pictures under one condition by one model, as they are needed, and keeps them.
 
     Attributes:
-        serving: the condition, as this model serves it.
+        resolved: the condition, as this model serves it.
     """
 
     def __init__(
         self,
         gallery: Gallery,
-        servings: Servings,
+        resolver: ConditionResolver,
         spec: EncoderSpec,
         dimension: int,
         condition: Condition,
@@ -119,28 +123,35 @@ class Second:
 
         Args:
             gallery: whose pictures.
-            servings: opens the table.
+            resolver: opens the table.
             spec: of the model and method.
             dimension: of its vectors.
             condition: the pictures are embedded under it.
             load: gives the encoder of a spec; not called if nothing is missing.
             paths: of the gallery, content key to stored paths.
         """
-        own = next((maker for maker in makers(gallery) if maker.spec == spec), None)
+        own = next(
+            (
+                vector_source
+                for vector_source in vector_sources(gallery)
+                if vector_source.spec == spec
+            ),
+            None,
+        )
         table = own.table(condition.name) if own else None
         if table is None:
             made_by = spec.made_by(condition)
             table = VectorTable(condition.name, dimension, made_by, partial=True)
-        self.serving = Serving(table, table)
+        self.resolved = ResolvedCondition(table, table)
         self._notes: list[str] = []
         self._tried: set[str] = set()
-        self._some: Some | None = None
+        self._some: SubsetEmbedder | None = None
         self._there: VectorColumn | None = None
         self._closing = ExitStack()
         self._unkept: VectorColumn | None = None
         self._why = ""
         self._gallery = gallery
-        self._servings = servings
+        self._servings = resolver
         self._spec = spec
         self._condition = condition
         self._load = load
@@ -190,11 +201,11 @@ class Second:
                 table = self.settled(table)
             if any(table.row(key) is None for key in asked):
                 self._notes.append(
-                    f"Nothing was re-ranked: {self.serving.model} could not embed what was asked "
+                    f"Nothing was re-ranked: {self.resolved.model} could not embed what was asked "
                     "with (its file may be gone)."
                 )
                 return None
-            return Single(table, vectors(Opened(self.serving, table)), combine)
+            return Single(table, vectors(Opened(self.resolved, table)), combine)
 
         return ranking
 
@@ -232,28 +243,28 @@ class Second:
     def _written(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
         """The gallery's table, and what was embedded since and is stored when all is done."""
         if self._some is None:
-            some = Some(self._gallery, self._spec, self._condition, self._load)
+            some = SubsetEmbedder(self._gallery, self._spec, self._condition, self._load)
             self._some = self._closing.enter_context(some)
             self._there = self._stored()
         self._some.embed(keys, progress)
         if self._servings.geometry != "raw":
             # How vectors are compared hangs on all there are.
             self._some.settle()
-            return self._servings.opener(self.serving).open("exact")
-        entry = self.serving.table
+            return self._servings.table_loader(self.resolved).open("exact")
+        entry = self.resolved.table
         return OpenTable(entry, _joined(self._there, self._some.column(), entry.dimension), "exact")
 
     def _stored(self) -> VectorColumn | None:
         """What the gallery has, as it is compared; ``None`` if it has no such table."""
-        if all(t.table != self.serving.table.table for t in self._gallery.conditions()):
+        if all(t.table != self.resolved.table.table for t in self._gallery.conditions()):
             return None
-        return self._servings.opener(self.serving).open("exact").column
+        return self._servings.table_loader(self.resolved).open("exact").column
 
     def settled(self, table: OpenTable) -> OpenTable:
         """The last of an answer's tables when all is stored, as a later search finds it."""
         if self._some is None or not self.close():
             return table
-        return self._servings.opener(self.serving).open("exact")
+        return self._servings.table_loader(self.resolved).open("exact")
 
     def close(self) -> bool:
         """Store what was embedded and let others write; whether it could be stored."""
@@ -268,7 +279,7 @@ class Second:
 
     def _in_memory(self, keys: Sequence[str], progress: Callable[[Progress], None]) -> OpenTable:
         """The same where the gallery cannot be written to now: nothing is kept."""
-        entry = self.serving.table
+        entry = self.resolved.table
         there = self._stored()
         known = set(there.keys) if there is not None else set()
         missing = [key for key in keys if key not in known]
@@ -285,18 +296,18 @@ class Second:
                 [own.words[row] for row in rows],
                 own.word_probabilities[rows],
             )
-            own = replace(own, vectors=self._servings.mover(self.serving)(own.keys, own.vectors))
+            own = replace(own, vectors=self._servings.mover(self.resolved)(own.keys, own.vectors))
         return OpenTable(entry, _joined(there, own, entry.dimension))
 
     def fill(self) -> None:
         """Have the next ingest embed the whole gallery under the condition."""
         name = self._condition.name
         try:
-            embed_some(self._gallery, self._spec, self._condition, [], self._load)
-            mark_for_filling(self._gallery, self.serving.table)
+            embed_subset(self._gallery, self._spec, self._condition, [], self._load)
+            mark_for_filling(self._gallery, self.resolved.table)
             self._notes.append(
                 f"The next `cies ingest` embeds the whole gallery under '{name}' by "
-                f"{self.serving.model}."
+                f"{self.resolved.model}."
             )
         except (GalleryError, ModelError) as error:
             self._notes.append(f"'{name}' is not marked for filling: {error}")

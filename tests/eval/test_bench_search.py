@@ -61,12 +61,12 @@ def test_a_gallery_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(search, "_theirs", lambda *words: [])
     gallery = write_generated(tmp_path / "g.cies", 300, 32, seed=4)
     engine = Engine(gallery, lambda spec: pytest.fail("no model is needed"))
-    opener = engine.opener("generated")
-    opener.build("IVF4,Flat")
-    before = opener.known()
+    table_loader = engine.table_loader("generated")
+    table_loader.build("IVF4,Flat")
+    before = table_loader.known()
     figures = search.bench_search(engine, "generated", None, kinds=("exact", "faiss"))
     assert [line.way for line in figures.lines] == ["exact", "faiss"]
-    again = Engine(Gallery.open(gallery.path), engine.encoders.of).opener("generated")
+    again = Engine(Gallery.open(gallery.path), engine.encoders.of).table_loader("generated")
     assert again.known() == before and again.choice == "IVF4,Flat"
 
 

@@ -18,7 +18,7 @@ from eval.training.optimizer import SCHOOLED, Optimizer, StackedMuon, decay_star
 from eval.training.pictures import UNKNOWN, barred, draw_pictures, school_scenes
 from eval.training.plan import Plan
 from eval.training.questions import SENTENCE, Examiner
-from eval.training.train import School
+from eval.training.train import TrainingRun
 from eval.world.captions import caption, change, describe
 from eval.world.factors import FACTORS, sample_scenes
 from eval.world.render import RADIUS
@@ -168,7 +168,7 @@ def test_pictures_are_rendered_once(tmp_path: Path) -> None:
 
 def test_pictures_of_other_formats_are_padded_as_the_processor_pads() -> None:
     random = np.random.default_rng(3)
-    processor = School(Plan(pictures=1), Path("nowhere"), print).processor.image_processor
+    processor = TrainingRun(Plan(pictures=1), Path("nowhere"), print).processor.image_processor
     photo = Image.fromarray(random.integers(0, 255, (6, 6, 3), dtype=np.uint8))
     photo = photo.resize((128, 128), Image.Resampling.BICUBIC)
     square = processor(photo, return_tensors="pt")["pixel_values"]
@@ -187,7 +187,7 @@ def test_pictures_of_other_formats_are_padded_as_the_processor_pads() -> None:
 
 
 def test_packed_questions_are_what_one_would_ask() -> None:
-    processor = School(Plan(pictures=1), Path("nowhere"), print).processor
+    processor = TrainingRun(Plan(pictures=1), Path("nowhere"), print).processor
     examiner = Examiner(processor, 64)
     template = prompt_templates()["describe"]
     asked = examiner.about_picture(["color", ""], template, np.random.default_rng(0), "Say it.")
@@ -207,13 +207,13 @@ def test_a_short_school_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.M
 
     plan = Plan(pictures=60, vision_steps=2, joint_steps=1, workers=1)
     said: list[str] = []
-    School(plan, tmp_path, said.append).run()
-    longer = School(
+    TrainingRun(plan, tmp_path, said.append).run()
+    longer = TrainingRun(
         Plan(pictures=60, vision_steps=2, joint_steps=2, workers=1), tmp_path, said.append
     )
     longer.run()
     assert "vision goes on at step 2" in said
-    again = School(longer.plan, tmp_path / "again", said.append)
+    again = TrainingRun(longer.plan, tmp_path / "again", said.append)
     again.run()
     for part, other in ((longer.clip, again.clip), (longer.model, again.model)):
         states = zip(part.state_dict().items(), other.state_dict().values(), strict=True)
@@ -226,9 +226,9 @@ def test_a_short_school_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.M
     texts = make_clip_processor()(text=["red heart"], return_tensors="pt")
     assert clip.get_text_features(**texts).pooler_output.shape == (1, 256)
     with pytest.raises(ValueError, match="another plan"):
-        School(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
+        TrainingRun(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
     assert len(np.load(tmp_path / "pictures.npy")) == 60  # the other's are not written over
     # As many pictures of as many values, but the world is drawn in another way.
     monkeypatch.setattr("eval.world.render.RADIUS", {**RADIUS, "large": (0.2, 0.3)})
     with pytest.raises(ValueError, match="other pictures"):
-        School(plan, tmp_path / "again", said.append).run()
+        TrainingRun(plan, tmp_path / "again", said.append).run()

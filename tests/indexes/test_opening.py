@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.galleries import TABLE, clustered, forget, kept, key, made, opener, put
+from support.galleries import TABLE, clustered, forget, kept, key, made, put, table_loader
 
 import indexes.search.table_loader
 from indexes.errors import CiesError, UsageError
@@ -93,14 +93,14 @@ def test_every_index_answers_as_exact_search(
 ) -> None:
     gallery, held = copied(plain, tmp_path), dict(plain[1])
     recall = KINDS[kind]
-    built = opener(gallery).build(kind)
+    built = table_loader(gallery).build(kind)
     if kind == "exact":
         assert built is None
     else:
         assert built is not None and built.recall_at_10 >= recall and built.vectors == 1200
-        assert built.bytes > 0 and opener(gallery).known() == [built]
-    assert opener(gallery).choice == kind
-    check(opener(gallery).open(), held, recall)
+        assert built.bytes > 0 and table_loader(gallery).known() == [built]
+    assert table_loader(gallery).choice == kind
+    check(table_loader(gallery).open(), held, recall)
     # Added, replaced and deleted since: exact, from what is cached and what is not.
     new = {key(f"new {n}"): row for n, row in enumerate(clustered(20, 32, seed=3))}
     new[sorted(held)[5]] = clustered(1, 32, seed=4)[0]
@@ -110,34 +110,34 @@ def test_every_index_answers_as_exact_search(
     held.update({one: kept(row) for one, row in new.items()})
     for one in dead:
         del held[one]
-    folders = sorted(opener(gallery).folder.glob("raw-*"))
-    reopened = opener(Gallery.open(gallery.path)).open()
+    folders = sorted(table_loader(gallery).folder.glob("raw-*"))
+    reopened = table_loader(Gallery.open(gallery.path)).open()
     assert reopened.kind == kind
     check(reopened, held, recall)
     for one, row in new.items():
         found, scores = reopened.search(kept(row)[None], 1)
         assert reopened.keys[int(found[0, 0])] == one and scores[0, 0] > 0.9999
-    assert sorted(opener(gallery).folder.glob("raw-*")) == folders
+    assert sorted(table_loader(gallery).folder.glob("raw-*")) == folders
     # Nearly all neighbours of a question gone at once: still as many hits as were asked for.
     order = np.argsort(-(np.stack([held[one] for one in sorted(held)]) @ held[sorted(held)[9]]))
     near = [sorted(held)[row] for row in order[:60]]
     forget(gallery, near)
     for one in near:
         del held[one]
-    check(opener(gallery).open(), held, recall)
+    check(table_loader(gallery).open(), held, recall)
 
 
 def test_what_changed_much_is_cached_anew(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     gallery, held = copied(plain, tmp_path), dict(plain[1])
-    first = opener(gallery).open()
-    before = sorted(opener(gallery).folder.glob("raw-*"))
+    first = table_loader(gallery).open()
+    before = sorted(table_loader(gallery).folder.glob("raw-*"))
     new = {key(f"new {n}"): row for n, row in enumerate(clustered(200, 32, seed=3))}
     put(gallery, new)
     held.update({one: kept(row) for one, row in new.items()})
-    check(opener(gallery).open(), held, 1.0)
-    after = sorted(opener(gallery).folder.glob("raw-*"))
+    check(table_loader(gallery).open(), held, 1.0)
+    after = sorted(table_loader(gallery).folder.glob("raw-*"))
     assert len(before) == len(after) == 1 and before != after
     # Who opened the old one goes on with it, though its files are gone.
     check(first, plain[1], 1.0)
@@ -147,36 +147,36 @@ def test_gone_pictures_are_found_only_when_asked_for(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     gallery, held = copied(plain, tmp_path), dict(plain[1])
-    opener(gallery).build("faiss")
+    table_loader(gallery).build("faiss")
     records = [record for record in gallery.files() if record.key in sorted(held)[:30]]
     with gallery.writer() as writer:
         for record in records:
             object.__setattr__(record, "status", "gone")
         writer.put_files(records)
     still = {one: row for one, row in held.items() if one not in sorted(held)[:30]}
-    check(opener(gallery).open(), still, 0.97)
-    check(opener(gallery, gone=True).open(), held, 0.97)
-    check(opener(gallery).open(), still, 0.97)
+    check(table_loader(gallery).open(), still, 0.97)
+    check(table_loader(gallery, gone=True).open(), held, 0.97)
+    check(table_loader(gallery).open(), still, 0.97)
 
 
 def test_geometries_do_not_share_a_cache(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     gallery, held = copied(plain, tmp_path), plain[1]
-    opener(gallery).open()
+    table_loader(gallery).open()
     rows = np.stack([held[one] for one in sorted(held)])
     statistics = Statistics.of(rows)
     moved = statistics.apply(rows, "centred")
     for _ in range(2):
-        table = opener(gallery, "centred", statistics=statistics).open()
+        table = table_loader(gallery, "centred", statistics=statistics).open()
         assert np.allclose(table.vectors(np.arange(len(rows))), moved, atol=1e-3)
         assert np.allclose(np.linalg.norm(table.vectors(np.arange(99)), axis=1), 1, atol=1e-6)
     # Other statistics are another geometry, and replace it.
     other = Statistics.of(rows[:600])
-    table = opener(gallery, "centred", statistics=other).open()
+    table = table_loader(gallery, "centred", statistics=other).open()
     want = other.apply(rows, "centred")
     assert np.allclose(table.vectors(np.arange(len(rows))), want, atol=1e-3)
-    names = sorted(path.name.partition("-")[0] for path in opener(gallery).folder.glob("*-*"))
+    names = sorted(path.name.partition("-")[0] for path in table_loader(gallery).folder.glob("*-*"))
     assert names == ["centred", "raw"]
 
 
@@ -203,12 +203,12 @@ def test_damaged_caches_are_never_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gallery, held = copied(plain, tmp_path), plain[1]
-    opener(gallery).build("faiss")
-    (folder,) = opener(gallery).folder.glob("raw-*")
+    table_loader(gallery).build("faiss")
+    (folder,) = table_loader(gallery).folder.glob("raw-*")
     files = {path.name.partition("-")[0] + path.suffix for path in folder.iterdir()}
     assert len(files) == 12, files
     for name in sorted(files):
-        (folder,) = opener(gallery).folder.glob("raw-*")
+        (folder,) = table_loader(gallery).folder.glob("raw-*")
         found = (p for p in folder.iterdir() if p.name.partition("-")[0] + p.suffix == name)
         (hurt,) = found
         if how == "remove":
@@ -218,16 +218,16 @@ def test_damaged_caches_are_never_served(
         if (name, how) != ("index.json", "remove"):
             (finding,) = verify(gallery.path, COPY)
             assert finding.what == "note" and "cache" in finding.text
-        check(opener(gallery).open(), held, 0.97)
+        check(table_loader(gallery).open(), held, 0.97)
         # And made anew: the next one finds it in order.
-        opener(gallery).open()
+        table_loader(gallery).open()
         assert not verify(gallery.path, COPY)
     assert "damaged" in caplog.text
 
 
 def test_choice_and_leftovers(plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
     gallery, held = copied(plain, tmp_path), plain[1]
-    one = opener(gallery)
+    one = table_loader(gallery)
     one.build("hnsw")
     assert one.open().kind == "hnsw" and one.open("exact").kind == "exact"
     (one.folder / ".old-1").mkdir()
@@ -253,10 +253,10 @@ def test_a_gallery_that_cannot_be_written_is_searched_all_the_same(
     gallery.indexes.write_text("")
     caplog.set_level(logging.WARNING)
     for kind in ("auto", "faiss", "auto"):
-        check(opener(gallery).open(kind), held, 0.97)
+        check(table_loader(gallery).open(kind), held, 0.97)
     assert caplog.text.count("cannot be written to") == 1
     with pytest.raises(UsageError, match="Cannot write to"):
-        opener(gallery).build("faiss")
+        table_loader(gallery).build("faiss")
 
 
 def test_a_full_disk_costs_the_cache_and_no_more(
@@ -267,9 +267,9 @@ def test_a_full_disk_costs_the_cache_and_no_more(
 ) -> None:
     gallery, held = copied(plain, tmp_path), plain[1]
     monkeypatch.setattr("indexes.search.row_cache._SPARE_BYTES", 2**62)
-    check(opener(gallery).open("faiss"), held, 0.97)
+    check(table_loader(gallery).open("faiss"), held, 0.97)
     assert "no space left" in caplog.text
-    assert not list(opener(gallery).folder.iterdir()), "nothing half-written is left"
+    assert not list(table_loader(gallery).folder.iterdir()), "nothing half-written is left"
 
 
 def test_threads_search_while_a_writer_ingests_and_indexes_are_swapped(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_threads_search_while_a_writer_ingests_and_indexes_are_swapped(tmp_path:
     def ask() -> None:
         while not stop.is_set():
             try:
-                table = opener(Gallery.open(gallery.path)).open()
+                table = table_loader(Gallery.open(gallery.path)).open()
                 rows, scores = table.search(query, 10)
                 answers.append(
                     (frozenset(table.keys), [table.keys[int(row)] for row in rows[0]], scores[0])
@@ -294,7 +294,9 @@ def test_threads_search_while_a_writer_ingests_and_indexes_are_swapped(tmp_path:
         turn = 0
         while not stop.is_set():
             try:
-                opener(Gallery.open(gallery.path)).build(("faiss", "exact", "IVF8,SQ8")[turn % 3])
+                table_loader(Gallery.open(gallery.path)).build(
+                    ("faiss", "exact", "IVF8,SQ8")[turn % 3]
+                )
             except Exception as error:  # noqa: BLE001 - what is looked for
                 errors.append(repr(error))
             turn += 1
@@ -366,8 +368,8 @@ def test_rows_of_its_own_against_brute_force(
     if not faiss_there:
         monkeypatch.setattr("indexes.search.faiss.installed", lambda: False)
     gallery = copied(plain, tmp_path)
-    opener(gallery).open("exact")  # now cached
-    matrix = opener(gallery).open("exact")._matrix
+    table_loader(gallery).open("exact")  # now cached
+    matrix = table_loader(gallery).open("exact")._matrix
     random = np.random.default_rng(4)
     asked = clustered(queries, 32, 5)
     rows = random.integers(0, len(matrix), (queries, 100))
@@ -391,8 +393,8 @@ def test_a_header_of_another_layout_is_not_read(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     gallery = copied(plain, tmp_path)
-    opener(gallery).open()
-    (folder,) = opener(gallery).folder.glob("raw-*")
+    table_loader(gallery).open()
+    (folder,) = table_loader(gallery).folder.glob("raw-*")
     header = json.loads((folder / "header.json").read_text())
     header["document"]["layout"] = 99
     (folder / "header.json").write_text(json.dumps(header))

@@ -12,7 +12,7 @@ from support.mixed import add_table
 import cies
 from indexes.errors import UsageError
 from indexes.search.parted import PartedTable
-from indexes.search.table_loader import Opener
+from indexes.search.table_loader import TableLoader
 from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
@@ -30,7 +30,7 @@ MADE_BY = {
 
 
 @pytest.fixture
-def opened(tmp_path: Path, random: np.random.Generator) -> tuple[Opener, np.ndarray]:
+def opened(tmp_path: Path, random: np.random.Generator) -> tuple[TableLoader, np.ndarray]:
     """70 rows of five parts, and these as the gallery keeps them: [70, 5, 8]."""
     parts = unit(random.normal(size=(70 * PARTS, OWN)).astype(np.float32))
     rows = parts.reshape(70, -1) / np.sqrt(np.float32(PARTS))
@@ -38,9 +38,9 @@ def opened(tmp_path: Path, random: np.random.Generator) -> tuple[Opener, np.ndar
     gallery = Gallery.create(tmp_path / "gallery")
     table = VectorTable("color", PARTS * OWN, MADE_BY)
     put(gallery, held, table)
-    opener = Opener(gallery, table, "parts", "", lambda _, vectors: vectors)
+    table_loader = TableLoader(gallery, table, "parts", "", lambda _, vectors: vectors)
     kept = np.stack([held[one] for one in sorted(held)]).astype(np.float16).astype(np.float32)
-    return opener, unit(kept).reshape(70, PARTS, OWN)
+    return table_loader, unit(kept).reshape(70, PARTS, OWN)
 
 
 def likeness(query: np.ndarray, row: np.ndarray) -> float:
@@ -49,9 +49,9 @@ def likeness(query: np.ndarray, row: np.ndarray) -> float:
     return float((row @ query[0] / lengths).max())
 
 
-def test_the_best_of_the_parts_counts(opened: tuple[Opener, np.ndarray]) -> None:
-    opener, rows = opened
-    table = opener.open()
+def test_the_best_of_the_parts_counts(opened: tuple[TableLoader, np.ndarray]) -> None:
+    table_loader, rows = opened
+    table = table_loader.open()
     assert isinstance(table, PartedTable)
     want = np.array([[likeness(rows[q], row) for row in rows] for q in range(3)])
     queries = rows[:3].reshape(3, -1)
@@ -73,12 +73,15 @@ def test_the_best_of_the_parts_counts(opened: tuple[Opener, np.ndarray]) -> None
     assert table.scores(queries).argmax(1).tolist() == [0, 1, 2]
 
 
-def test_no_index_serves_them(opened: tuple[Opener, np.ndarray]) -> None:
-    opener, _ = opened
+def test_no_index_serves_them(opened: tuple[TableLoader, np.ndarray]) -> None:
+    table_loader, _ = opened
     with pytest.raises(UsageError, match="which no index serves"):
-        opener.build("hnsw")
-    assert opener.build("auto") is None
-    assert isinstance(opener.open("faiss"), PartedTable) and opener.open("faiss").kind == "exact"
+        table_loader.build("hnsw")
+    assert table_loader.build("auto") is None
+    assert (
+        isinstance(table_loader.open("faiss"), PartedTable)
+        and table_loader.open("faiss").kind == "exact"
+    )
 
 
 def test_regions_are_searched(world: Path, world_gallery: Path, tmp_path: Path) -> None:

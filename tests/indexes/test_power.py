@@ -74,7 +74,13 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
             log.unlink(missing_ok=True)
             (before / "gallery.acknowledged").symlink_to(log)
             process = subprocess.Popen(
-                [sys.executable, str(TESTS / "support" / "killed.py"), "ingest", str(place), str(folder)],
+                [
+                    sys.executable,
+                    str(TESTS / "support" / "killed.py"),
+                    "ingest",
+                    str(place),
+                    str(folder),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -33,8 +33,8 @@ from ingest.encoders.options import DiorOptions
 from ingest.fill.encoder_choice import check_same_choices, choose
 from ingest.fill.pipeline import IngestReport, Progress, ingest
 from ingest.fill.prune import find_gone, forget
-from ingest.fill.subset import embed_some, mark_for_filling
-from ingest.fill.vector_sources import base_maker, chosen_maker, makers
+from ingest.fill.subset import embed_subset, mark_for_filling
+from ingest.fill.vector_sources import base_vector_source, chosen_vector_source, vector_sources
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
 
@@ -106,13 +106,15 @@ def fill(
     *sources: object,
     names: str = "",
     new: EncoderSpec | None = None,
-    maker: EncoderSpec | None = None,
+    vector_source: EncoderSpec | None = None,
     shop: Shop | None = None,
 ) -> tuple[IngestReport, Shop]:
     shop = shop or Shop(new or DIOR)
     wanted = [Condition.parse(name) for name in names.split()]
     texts = [str(source) for source in sources]
-    report = ingest(gallery, texts, wanted, shop, maker=maker, new_maker=new is not None)
+    report = ingest(
+        gallery, texts, wanted, shop, vector_source=vector_source, new_maker=new is not None
+    )
     return report, shop
 
 
@@ -166,7 +168,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
     assert (report.embedded, report.unchanged, len(shop.lent)) == (20, 0, 1)
     # Two models of one method, under a name that is there already.
     report, shop = fill(gallery, names="color", new=OTHER)
-    assert [maker.name for maker in makers(gallery)] == [
+    assert [vector_source.name for vector_source in vector_sources(gallery)] == [
         "dior:stand-in",
         "clip:stand-in-clip",
         "dior:another",
@@ -182,7 +184,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
     report, shop = fill(gallery)
     assert [shop.pictures(spec) for spec in (DIOR, CLIP, OTHER)] == [5, 5, 5]
     assert (report.found, report.embedded, report.known, report.gone) == (25, 5, 2, 2)
-    assert [(own.model, own.embedded) for own in report.makers] == [
+    assert [(own.model, own.embedded) for own in report.vector_sources] == [
         ("stand-in-clip", 5),
         ("another", 5),
         ("stand-in", 5),
@@ -208,7 +210,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
     fill(gallery, names="style")
     assert told(gallery)[-1] == ("dior", "style")
     assert gallery.conditions()[-1].made_by["model"] == "stand-in"
-    fill(gallery, names="style", maker=OTHER)
+    fill(gallery, names="style", vector_source=OTHER)
     assert gallery.conditions()[-1].made_by["model"] == "another"
     assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
     with gallery.writer() as writer:
@@ -223,7 +225,7 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
     otherwise = EncoderSpec("clip", "stand-in-clip", "2", {"dtype": "float32"})
     with pytest.raises(GalleryMismatch, match="clip by stand-in-clip that were made in another"):
         fill(mixed, new=otherwise)
-    first, base = makers(mixed)
+    first, base = vector_sources(mixed)
     check_same_choices(mixed, first, "describe", "auto", DiorOptions())
     with pytest.raises(GalleryMismatch, match="built with prompt describe, not shortly"):
         check_same_choices(mixed, first, "shortly", "auto", None)
@@ -231,18 +233,18 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
         check_same_choices(mixed, base, "describe", "auto", None)
     with pytest.raises(UsageError, match="No condition was named"):
         fill(mixed, new=OTHER)
-    assert len(makers(mixed)) == 2
+    assert len(vector_sources(mixed)) == 2
 
 
 def test_who_is_meant(mixed: Gallery, tmp_path: Path) -> None:
-    first, base = makers(mixed)
-    assert choose(mixed).maker == first
-    assert choose(mixed, "clip").maker == base and not choose(mixed, "clip").conditional
-    assert (choose(mixed, "crl").maker, choose(mixed, "crl").view) == (base, "crl")
+    first, base = vector_sources(mixed)
+    assert choose(mixed).vector_source == first
+    assert choose(mixed, "clip").vector_source == base and not choose(mixed, "clip").conditional
+    assert (choose(mixed, "crl").vector_source, choose(mixed, "crl").view) == (base, "crl")
     added = choose(mixed, None, "tiny-clip")
-    assert (added.method, added.maker) == ("clip", None)
+    assert (added.method, added.vector_source) == ("clip", None)
     assert choose(mixed, None, "tiny-lvlm").method == "dior"
-    assert choose(mixed, "generative").maker is None
+    assert choose(mixed, "generative").vector_source is None
     assert [choose(None, m).model for m in (None, "indirect")] == ["tiny-lvlm", "tiny-clip"]
     with pytest.raises(UsageError, match="no method 'magic'"):
         choose(mixed, "magic")
@@ -337,7 +339,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
     fill(mixed, names="color", new=OTHER)
     tables = mixed.conditions()
     assert [t.name for t in tables] == ["color", "shape", "unconditional", "color"]
-    embed_some(mixed, OTHER, Condition.parse("mood"), sorted(mixed.paths())[:5], Shop(OTHER))
+    embed_subset(mixed, OTHER, Condition.parse("mood"), sorted(mixed.paths())[:5], Shop(OTHER))
     partial = mixed.conditions()[-1]
     for table in (tables[3], partial):
         data = next((mixed.path / f"{table.table}.lance" / "data").glob("*.lance"))
@@ -359,7 +361,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
     assert lost and [(m, n) for m, n, _ in shop.calls] == [("another", lost)]
     assert len(gallery.keys(tables[3])) == 20 and len(gallery.keys(partial)) < 5
     keys = sorted(gallery.paths())[:5]
-    assert embed_some(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) > 0
+    assert embed_subset(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) > 0
     assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
 
 
@@ -376,7 +378,7 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
     put(folder / "04.png", png(400))
     shop, states = Shop(DIOR), []
     some = [*keys[:6], "0" * 64]
-    assert embed_some(mixed, DIOR, mood, some, shop, states.append) == 4
+    assert embed_subset(mixed, DIOR, mood, some, shop, states.append) == 4
     assert (states[-1].done, states[-1].total, states[-1].failed) == (7, 7, 3)
     table = mixed.conditions()[-1]
     assert (table.name, table.partial, table.kept_up) == ("mood", True, False)
@@ -388,10 +390,10 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
     assert np.allclose(column.vectors[column.keys.index(keys[0])], expected, atol=1e-3)
     # What is there is not done again, and nothing is loaded for it.
     shop = Shop(DIOR)
-    assert embed_some(mixed, DIOR, mood, [keys[0], keys[1]], shop) == 0 and shop.lent == []
-    assert embed_some(mixed, DIOR, Condition.parse("Mood"), keys[:8], shop) == 2
+    assert embed_subset(mixed, DIOR, mood, [keys[0], keys[1]], shop) == 0 and shop.lent == []
+    assert embed_subset(mixed, DIOR, Condition.parse("Mood"), keys[:8], shop) == 2
     with mixed.writer(), pytest.raises(GalleryLocked):
-        embed_some(mixed, DIOR, mood, keys, shop)
+        embed_subset(mixed, DIOR, mood, keys, shop)
     # Nobody completes it unasked.
     report, shop = fill(mixed)
     assert (shop.pictures(DIOR), shop.pictures(CLIP)) == (1, 1) and "mood" not in report.conditions
@@ -423,13 +425,13 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
 
 def test_a_partial_table_is_completed_when_its_condition_is_ingested(mixed: Gallery) -> None:
     keys = sorted(mixed.paths())
-    assert embed_some(mixed, OTHER, Condition.parse("color"), keys[:3], Shop(OTHER)) == 3
-    assert embed_some(mixed, DIOR, Condition.parse("style"), keys[:3], Shop(DIOR)) == 3
-    assert base_maker(mixed) == chosen_maker(mixed, "clip")
+    assert embed_subset(mixed, OTHER, Condition.parse("color"), keys[:3], Shop(OTHER)) == 3
+    assert embed_subset(mixed, DIOR, Condition.parse("style"), keys[:3], Shop(DIOR)) == 3
+    assert base_vector_source(mixed) == chosen_vector_source(mixed, "clip")
     fill(mixed, names="style")
     partial = {(t.made_by["model"], t.name): t.partial for t in mixed.conditions()}
     assert partial["stand-in", "style"] is False and partial["another", "color"] is True
-    _report, shop = fill(mixed, names="color", maker=OTHER)
+    _report, shop = fill(mixed, names="color", vector_source=OTHER)
     assert shop.pictures(OTHER) == 17 and whole(mixed)
 
 
@@ -437,7 +439,7 @@ def test_residual_galleries_have_what_is_taken_away(tmp_path: Path, folder: Path
     gallery = Gallery.create(tmp_path / "g", "residual")
     fill(gallery, folder, names="color unconditional")
     keys = sorted(gallery.paths())[:4]
-    assert embed_some(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) == 4
+    assert embed_subset(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) == 4
     other = [t for t in gallery.conditions() if t.made_by["model"] == "another"]
     assert [t.name for t in other] == ["mood", "unconditional"]
     assert all(gallery.keys(t) == set(keys) and t.partial for t in other)

@@ -13,7 +13,12 @@ from indexes.store.records import VectorTable
 from indexes.store.writer import COPY
 from ingest.conditions import Condition
 from ingest.encoders.base import EncoderSpec
-from ingest.fill.vector_sources import base_maker, chosen_maker, main_maker, makers
+from ingest.fill.vector_sources import (
+    base_vector_source,
+    chosen_vector_source,
+    main_vector_source,
+    vector_sources,
+)
 
 TINY = EncoderSpec("dior", "tiny-lvlm", "1", {"prompt": "describe"})
 QWEN = EncoderSpec("dior", "Qwen/Qwen2.5-VL-3B-Instruct", "a", {"prompt": "describe"})
@@ -31,27 +36,35 @@ def declare(gallery: Gallery, *tables: VectorTable) -> None:
 
 
 def test_makers_are_told_apart_and_chosen(gallery: Gallery) -> None:
-    assert makers(gallery) == [] and main_maker([]) is None and base_maker(gallery) is None
+    assert (
+        vector_sources(gallery) == []
+        and main_vector_source([]) is None
+        and base_vector_source(gallery) is None
+    )
     with pytest.raises(UsageError, match=r"has: nothing yet.*--method dior --model tiny-lvlm"):
-        chosen_maker(gallery, "dior:tiny-lvlm")
+        chosen_vector_source(gallery, "dior:tiny-lvlm")
     declare(gallery, table(CLIP, "unconditional"))
-    assert main_maker(makers(gallery)) == base_maker(gallery) == makers(gallery)[0]
+    assert (
+        main_vector_source(vector_sources(gallery))
+        == base_vector_source(gallery)
+        == vector_sources(gallery)[0]
+    )
     declare(gallery, table(TINY, "color"), table(QWEN, "color"), table(TINY, "shape"))
-    found = makers(gallery)
+    found = vector_sources(gallery)
     assert [(m.spec, [t.name for t in m.tables]) for m in found] == [
         (CLIP, ["unconditional"]),
         (TINY, ["color", "shape"]),
         (QWEN, ["color"]),
     ]
-    assert main_maker(found) == found[1] and base_maker(gallery) == found[0]
-    assert chosen_maker(gallery, "clip") == found[0]
-    assert chosen_maker(gallery, "dior:tiny-lvlm") == found[1]
-    assert chosen_maker(gallery, "dior:Qwen/Qwen2.5-VL-3B-Instruct@main") == found[2]
+    assert main_vector_source(found) == found[1] and base_vector_source(gallery) == found[0]
+    assert chosen_vector_source(gallery, "clip") == found[0]
+    assert chosen_vector_source(gallery, "dior:tiny-lvlm") == found[1]
+    assert chosen_vector_source(gallery, "dior:Qwen/Qwen2.5-VL-3B-Instruct@main") == found[2]
     assert found[1].table("Colour") == found[1].tables[0] and found[2].table("shape") is None
     with pytest.raises(UsageError, match="dior:tiny-lvlm or dior:Qwen/Qwen2"):
-        chosen_maker(gallery, "dior")
+        chosen_vector_source(gallery, "dior")
     with pytest.raises(UsageError, match=r"made by generative .it has: clip:tiny"):
-        chosen_maker(gallery, "generative")
+        chosen_vector_source(gallery, "generative")
 
 
 def test_a_table_is_partial_until_it_is_declared_otherwise(gallery: Gallery) -> None:

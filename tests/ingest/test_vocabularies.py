@@ -145,7 +145,7 @@ def test_a_digest_changes_with_words_order_and_template() -> None:
     assert one.digest == Vocabulary("feel", ("happy", "sad"), "{word}", "made by x").digest
 
 
-class Maker:
+class VectorSource:
     """Makes one list up, and counts."""
 
     model = "org/model"
@@ -162,14 +162,14 @@ class Maker:
 def test_the_gallerys_list_comes_before_the_shipped_one_before_a_made_one(
     gallery: Gallery,
 ) -> None:
-    maker = Maker("fizzy", "flat")
-    assert vocabulary_of("hue", gallery, maker).words == shipped()["color"].vocabulary.words
-    made = vocabulary_of("Fizziness", gallery, maker)
+    vector_source = VectorSource("fizzy", "flat")
+    assert vocabulary_of("hue", gallery, vector_source).words == shipped()["color"].vocabulary.words
+    made = vocabulary_of("Fizziness", gallery, vector_source)
     assert (made.condition, made.words) == ("Fizziness", ("fizzy", "flat"))
     assert made.source == "made by org/model"
     assert made.texts[0] == "a photo, Fizziness: fizzy"
-    assert vocabulary_of("fizziness", gallery, maker) == made
-    assert maker.asked == ["Fizziness"]
+    assert vocabulary_of("fizziness", gallery, vector_source) == made
+    assert vector_source.asked == ["Fizziness"]
     own = Vocabulary("color", ("red", "blue"), "{word}", "edited")
     keep(gallery, own)
     assert vocabulary_of("Colour", gallery) == own
@@ -186,12 +186,12 @@ def test_without_a_list_the_way_out_is_named(gallery: Gallery) -> None:
     with pytest.raises(UsageError, match="whole and has no words"):
         vocabulary_of("unconditional", gallery)
     with pytest.raises(UsageError, match=r"made for 'fizziness' has 1 different words"):
-        vocabulary_of("fizziness", gallery, Maker("flat", "Flat"))
+        vocabulary_of("fizziness", gallery, VectorSource("flat", "Flat"))
 
 
 def test_a_list_that_cannot_be_kept_now_says_so(gallery: Gallery) -> None:
     with gallery.writer():
-        made = vocabulary_of("fizziness", gallery, Maker("fizzy", "flat"))
+        made = vocabulary_of("fizziness", gallery, VectorSource("fizzy", "flat"))
     assert "not kept" in made.source
     assert gallery.words() == {}
 

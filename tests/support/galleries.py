@@ -11,7 +11,7 @@ from eval.world.edits import FIXED
 from eval.world.factors import Scene
 from eval.world.render import render
 from indexes.search.geometry import Statistics
-from indexes.search.table_loader import Opener
+from indexes.search.table_loader import TableLoader
 from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, ImageRecord, VectorTable
@@ -65,16 +65,16 @@ def forget(gallery: Gallery, keys: list[str], table: VectorTable = TABLE) -> Non
         writer.forget_files([f"{one}.png" for one in keys])
 
 
-def opener(
+def table_loader(
     gallery: Gallery,
     geometry: str = "raw",
     gone: bool = False,
     table: VectorTable = TABLE,
     statistics: Statistics | None = None,
-) -> Opener:
+) -> TableLoader:
     """As the engine makes it."""
     mean = statistics or Statistics.of(np.empty((0, table.dimension), dtype=np.float32))
-    return Opener(
+    return TableLoader(
         gallery,
         table,
         geometry,

@@ -21,7 +21,7 @@ from eval.bench.search.vectors import mixture
 from indexes.errors import CiesError, UsageError
 from indexes.search.base import ExactIndex
 from indexes.search.open_table import OpenTable
-from indexes.search.table_loader import Opener
+from indexes.search.table_loader import TableLoader
 from indexes.search.vectors import Vectors, unit
 from query.engine import Engine
 
@@ -140,33 +140,33 @@ def bench_search(
         UsageError: if there are fewer than 20 pictures, or there is no such kind.
         CiesError: if the gallery cannot be written to.
     """
-    opener = engine.opener(condition)
-    before = opener.choice
-    had = {built.kind for built in opener.known()}
+    table_loader = engine.table_loader(condition)
+    before = table_loader.choice
+    had = {built.kind for built in table_loader.known()}
     progress("Caching rows")
     began = time.perf_counter()
-    opener.build("exact")
+    table_loader.build("exact")
     rows_seconds = time.perf_counter() - began
     try:
-        exact = opener.open("exact")
+        exact = table_loader.open("exact")
         queries = _questions(exact, seed)
         least = _least(exact, queries)
         lines = []
         for kind in kinds or KINDS:
             progress(f"Measuring {kind}")
-            line = _ours(engine, opener, condition, kind, queries, least)
+            line = _ours(engine, table_loader, condition, kind, queries, least)
             if line is not None:
                 lines.append(line)
         filtered = _filtered(exact, queries)
         vectors = exact.vectors(np.arange(len(exact)))
         del exact
         lines += _theirs(vectors, queries, least, progress)
-        rows_megabytes = opener.rows_bytes() / 1e6
+        rows_megabytes = table_loader.rows_bytes() / 1e6
         count, dimension = vectors.shape
         return Figures(count, dimension, rows_seconds, rows_megabytes, lines, filtered)
     finally:
-        opener.choose(before)
-        opener.forget({built.kind for built in opener.known()} - had)
+        table_loader.choose(before)
+        table_loader.forget({built.kind for built in table_loader.known()} - had)
 
 
 def _questions(table: OpenTable, seed: int | None) -> Vectors:
@@ -190,20 +190,20 @@ def _least(table: OpenTable, queries: Vectors) -> Vectors:
 
 def _ours(
     engine: Engine,
-    opener: Opener,
+    table_loader: TableLoader,
     condition: str,
     kind: str,
     queries: Vectors,
     least: Vectors,
 ) -> Line | None:
     try:
-        built = opener.build(kind)
+        built = table_loader.build(kind)
     except UsageError:
         raise  # a name that is none, not a library that is missing
     except CiesError as error:
         print(f"{kind} is left out: {error}", file=sys.stderr)  # noqa: T201
         return None
-    table = opener.open(kind)
+    table = table_loader.open(kind)
     p50, p95, batches, recall = _asked(lambda asked: table.search(asked, K), queries, least)
     key = table.keys[len(table) // 2]
     cold = _cold("cies", str(engine.gallery.path), condition, kind, key)
@@ -211,7 +211,7 @@ def _ours(
         way=kind,
         made_as=(built.factory or built.library) if built is not None else "numpy fp32",
         build_seconds=built.build_seconds if built is not None else 0.0,
-        megabytes=(opener.rows_bytes() + (built.bytes if built is not None else 0)) / 1e6,
+        megabytes=(table_loader.rows_bytes() + (built.bytes if built is not None else 0)) / 1e6,
         recall_at_10=recall,
         p50_ms=p50,
         p95_ms=p95,

@@ -36,7 +36,7 @@ class CaptionsEncoder(GenerativeEncoder):
         """See :class:`GenerativeEncoder`; ``prompt`` may be ``describe`` alone."""
         super().__init__(source, loaded, prompt, force, options, copies)
         text = resources.files("configs").joinpath("compose.toml").read_text(encoding="utf-8")
-        kind = "general" if source.schooled_on() is None else "schooled"
+        kind = "general" if source.trained_on() is None else "schooled"
         asked = tomllib.loads(text)["prompts"][kind]["describe"]
         self._template = PromptTemplate(prompt, f"{asked} {PLACE}", asked)
         self._ways = self.ways(self._template)

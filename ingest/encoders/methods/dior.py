@@ -219,7 +219,7 @@ class DiorEncoder(Encoder):
         for condition in conditions:
             self._template.text(condition)
             self.check_marks("condition", condition.phrase)
-        schooled = self._source.schooled_on()
+        schooled = self._source.trained_on()
         if schooled is None or self._force:
             return
         known = [name for names in schooled.values() for name in names]

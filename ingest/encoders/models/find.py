@@ -58,7 +58,7 @@ class ModelSource:
         """Whether the weights are in the package."""
         return self.name in BUILTIN
 
-    def schooled_on(self) -> dict[str, list[str]] | None:
+    def trained_on(self) -> dict[str, list[str]] | None:
         """Condition to its wordings, if the model declares what it was schooled on."""
         path = Path(self.location) / "cies.json"
         if not (self.local and path.is_file()):

@@ -21,7 +21,7 @@ from indexes.search.vectors import Vectors
 from ingest.encoders.projections import clay, crl, indirect
 
 #: The methods that are views.
-VIEWS = ("indirect", "crl", "clay")
+PROJECTIONS = ("indirect", "crl", "clay")
 
 #: What cosines of a picture with the words are multiplied by before the softmax: where CLIP's
 #: own scale ends when it is trained.
@@ -32,11 +32,11 @@ _BLOCK = 16384
 
 
 @dataclass(frozen=True)
-class View:
+class Projection:
     """A condition's way of seeing the base vectors of one dual encoder.
 
     Attributes:
-        method: one of :data:`VIEWS`.
+        method: one of :data:`PROJECTIONS`.
         words: the condition's values, at least two.
         arrays: float32: ``images`` and ``texts`` [dim', dim], the maps of pictures' and texts'
             base vectors; ``offset`` [dim'], added to texts after theirs; ``words`` [words, dim],
@@ -126,7 +126,7 @@ class View:
         return archive.getvalue()
 
     @classmethod
-    def from_npz(cls, source: bytes | str | Path) -> View:
+    def from_npz(cls, source: bytes | str | Path) -> Projection:
         """The inverse of :meth:`to_npz`.
 
         Args:
@@ -144,7 +144,7 @@ class View:
             view = cls(method, words, {name: arrays[name] for name in _ARRAYS})
         except (KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"this is no view: {error}") from error
-        if method not in VIEWS or len(words) != len(view.arrays["words"]):
+        if method not in PROJECTIONS or len(words) != len(view.arrays["words"]):
             raise ValueError(f"this is no view: {len(words)} words by '{method}'")
         return view
 
@@ -154,11 +154,11 @@ _ARRAYS = ("images", "texts", "offset", "words")
 
 def fit_view(
     method: str, words: Sequence[str], texts: Vectors, image_mean: Vectors | None = None
-) -> View:
+) -> Projection:
     """Work a condition's view out from its words.
 
     Args:
-        method: one of :data:`VIEWS`.
+        method: one of :data:`PROJECTIONS`.
         words: the condition's values, at least two different ones.
         texts: float32 [words, dim], base vectors of the words in their prompts, unit rows.
         image_mean: float32 [dim], mean of the gallery's base vectors of pictures; ``None`` if
@@ -168,8 +168,8 @@ def fit_view(
     Raises:
         UsageError: if there is no such view, or fewer than two different words.
     """
-    if method not in VIEWS:
-        raise UsageError(f"There is no view '{method}'; choose one of {', '.join(VIEWS)}.")
+    if method not in PROJECTIONS:
+        raise UsageError(f"There is no view '{method}'; choose one of {', '.join(PROJECTIONS)}.")
     texts = np.asarray(texts, dtype=np.float32)
     if len(words) != len(texts):
         raise ValueError(f"{len(words)} words and {len(texts)} vectors of their texts")
@@ -188,4 +188,6 @@ def fit_view(
     if method == "crl" and image_mean is not None:
         offset = seen @ (np.asarray(image_mean, dtype=np.float32) - texts.mean(0))
     arrays = {"images": seen, "texts": read, "offset": offset, "words": texts}
-    return View(method, tuple(words), {name: np.ascontiguousarray(a) for name, a in arrays.items()})
+    return Projection(
+        method, tuple(words), {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    )

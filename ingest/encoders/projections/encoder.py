@@ -16,7 +16,7 @@ from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
 from ingest.encoders.methods.clip import ClipEncoder
-from ingest.encoders.projections.base import View, fit_view
+from ingest.encoders.projections.base import Projection, fit_view
 from ingest.encoders.projections.indirect import COMPONENTS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def shipped_words(condition: Condition) -> Vocabulary:
     return vocabulary_of(condition.name)
 
 
-class ViewEncoder(Encoder):
+class ProjectionEncoder(Encoder):
     """InDiReCT, CRL or CLAY over a dual encoder.
 
     Views differ in length from condition to condition; here all are filled up with zeros to one
@@ -52,7 +52,7 @@ class ViewEncoder(Encoder):
 
         Args:
             base: embeds pictures and texts.
-            method: one of :data:`ingest.encoders.projections.base.VIEWS`.
+            method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
             words: gives the words of a condition; those that come with CIES by default.
             image_mean: float32 [dim], mean of the base vectors of pictures like those to come;
                 ``None`` if it is not known.
@@ -61,7 +61,7 @@ class ViewEncoder(Encoder):
         self._method = method
         self._words = words or shipped_words
         self._image_mean = image_mean
-        self._views: dict[Condition, View | None] = {}
+        self._views: dict[Condition, Projection | None] = {}
 
     @property
     def spec(self) -> EncoderSpec:
@@ -94,7 +94,7 @@ class ViewEncoder(Encoder):
         """See :class:`Encoder`."""
         return self.base.timings
 
-    def view(self, condition: Condition) -> View | None:
+    def view(self, condition: Condition) -> Projection | None:
         """A condition's view, worked out once; ``None`` for the base vectors as they are.
 
         Raises:
@@ -104,7 +104,7 @@ class ViewEncoder(Encoder):
             self._views[condition] = self._fitted(condition) if condition.phrase else None
         return self._views[condition]
 
-    def _fitted(self, condition: Condition) -> View:
+    def _fitted(self, condition: Condition) -> Projection:
         vocabulary = self._words(condition)
         texts = self.base.base_texts(vocabulary.texts)
         return fit_view(self._method, vocabulary.words, texts, self._image_mean)

@@ -93,13 +93,13 @@ class Listing:
         from transformers import GenerationConfig
 
         from ingest.encoders.vlm.lvlm import stop_tokens
-        from ingest.encoders.vlm.model_inputs import Hints, input_device
+        from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
         from ingest.encoders.vlm.processors import PromptWriter
 
         model, processor = self._ready()
         asked = _ASK.format(wanted=WANTED, condition=condition)
         prompt = PromptWriter(processor, [_FORM], text=asked).prepare_text().prompts[0]
-        hints = Hints(model)
+        hints = ModelInputs(model)
         stops = sorted(stop_tokens(model, processor.tokenizer))
         greedy = GenerationConfig(
             do_sample=False,
@@ -137,7 +137,7 @@ def lists(model: str) -> bool:
     Raises:
         ModelError: if there can be no such model.
     """
-    return model not in BUILTIN and find(model).schooled_on() is None
+    return model not in BUILTIN and find(model).trained_on() is None
 
 
 def listing_of(spec: EncoderSpec, encoder: Callable[[EncoderSpec], Encoder]) -> Listing | None:

@@ -20,7 +20,7 @@ import torch
 from ingest.encoders.options import DiorOptions
 from ingest.encoders.vlm.families import family
 from ingest.encoders.vlm.layers import up_to
-from ingest.encoders.vlm.model_inputs import Hints, input_device
+from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
 from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions, together
 from ingest.encoders.vlm.skip_unused import spared
 
@@ -84,7 +84,7 @@ class Lvlm:
         # The token said hangs on all layers, so a layer in between cannot end the pass before it.
         deeper = options.token == "first_generated" and options.layer != -1
         self.packs = self.family.mode == "packed" and options.compat is None and not deeper
-        self.hints = Hints(model)
+        self.hints = ModelInputs(model)
         self._stops = stop_tokens(model, tokenizer)
         # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
         #: Held while the model runs.

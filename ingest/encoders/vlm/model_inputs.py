@@ -35,7 +35,7 @@ def input_device(model: Any) -> torch.device:
     return device
 
 
-class Hints:
+class ModelInputs:
     """Works out the inputs of one loaded model."""
 
     def __init__(self, model: Any):

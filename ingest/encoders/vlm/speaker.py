@@ -64,7 +64,7 @@ class Speaker:
     @property
     def schooled(self) -> bool:
         """Whether it declares what it was schooled on, and so answers nothing else."""
-        return find(self.name).schooled_on() is not None
+        return find(self.name).trained_on() is not None
 
     def say(self, images: Sequence[Image.Image], question: str, most: int = 120) -> list[str]:
         """Answer a question about each picture, greedily.

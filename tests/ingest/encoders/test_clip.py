@@ -20,8 +20,8 @@ from ingest.conditions import Condition
 from ingest.encoders.factory import METHODS, make_encoder, remake_encoder
 from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.options import DiorOptions
-from ingest.encoders.projections.base import VIEWS, fit_view
-from ingest.encoders.projections.encoder import ViewEncoder
+from ingest.encoders.projections.base import PROJECTIONS, fit_view
+from ingest.encoders.projections.encoder import ProjectionEncoder
 from ingest.read.images import reduced
 from ingest.vocabularies import Vocabulary
 
@@ -200,13 +200,13 @@ def colors(condition: Condition) -> Vocabulary:
     return Vocabulary(condition.name, words, "a {word} thing", "shipped")
 
 
-@pytest.mark.parametrize("method", VIEWS)
+@pytest.mark.parametrize("method", PROJECTIONS)
 def test_views_are_encoders_too(
     method: str, clip: ClipEncoder, pictures: list[Image.Image]
 ) -> None:
     asked = [*CONDITIONS, Condition.parse("count")]
     mean = clip.base_images(pictures).mean(0)
-    encoder = ViewEncoder(clip, method, colors, mean)
+    encoder = ProjectionEncoder(clip, method, colors, mean)
     reading = encoder.read(pictures, asked)
     assert reading.vectors.shape == (len(pictures), 3, encoder.dimension)
     base, words = clip.base_images(pictures), colors(CONDITIONS[0])
@@ -244,7 +244,7 @@ def test_a_long_list_of_words_is_no_longer_than_the_vectors(clip: ClipEncoder) -
 
 
 def test_methods_name_their_kinds() -> None:
-    assert set(VIEWS) == {name for name, info in METHODS.items() if info.kind == "view"}
+    assert set(PROJECTIONS) == {name for name, info in METHODS.items() if info.kind == "view"}
     assert {info.model for info in METHODS.values()} == {"tiny-clip", "tiny-lvlm"}
 
 

@@ -196,7 +196,7 @@ def test_control_with_one_axis_differs(
     def one_axis(self: Any, prompt: list[int], features: Any) -> torch.Tensor:
         return torch.arange(len(prompt)).expand(3, -1)
 
-    monkeypatch.setattr(hints_module.Hints, "positions", one_axis)
+    monkeypatch.setattr(hints_module.ModelInputs, "positions", one_axis)
     away = furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors)
     record_property("one_axis", away)
     assert away > FAR
@@ -218,9 +218,9 @@ def test_control_with_the_wrong_gemma_mask_differs(
 def test_control_without_the_picture_from_aside_differs(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hints_module.Hints._cross
+    real = hints_module.ModelInputs._cross
     monkeypatch.setattr(
-        hints_module.Hints,
+        hints_module.ModelInputs,
         "_cross",
         lambda self, sees, features: real(self, torch.zeros_like(sees), features),
     )
@@ -234,7 +234,7 @@ def test_control_plain_families_are_plain_for_a_reason(
     model, processor = tiny.encoder._loaded.model, tiny.encoder._loaded.processor
     texts = [tiny.encoder._template.text(condition) for condition in CONDITIONS]
     ready = PromptWriter(processor, texts).prepare(pictures[0])
-    packed, hints = pack(ready.prompts), hints_module.Hints(model)
+    packed, hints = pack(ready.prompts), hints_module.ModelInputs(model)
     positions = [hints.positions(prompt, ready.features) for prompt in ready.prompts]
     # PaliGemma counts from one; a uniform shift changes nothing, but let the test be fair.
     shift = 1 if tiny.name == "paligemma" else 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from indexes.errors import UsageError
 from indexes.search.vectors import unit
 from ingest.encoders.projections import clay
-from ingest.encoders.projections.base import VIEWS, View, fit_view
+from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_view
 
 WORDS = ("red", "green", "blue")
 
@@ -104,7 +104,7 @@ def test_clay_keeps_what_the_words_vary_in() -> None:
     assert clay.basis(unit(circle), kept=1.0).shape == (2, 4)
 
 
-@pytest.mark.parametrize("method", VIEWS)
+@pytest.mark.parametrize("method", PROJECTIONS)
 def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
     texts, pictures = two_modalities()
     words = [f"wörd {n}" for n in range(len(texts))]
@@ -125,13 +125,13 @@ def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
     assert np.allclose(sure, chances.max(1), atol=1e-4)
     # Kept and read again.
     kept = view.to_npz(tmp_path / "view.npz")
-    for again in (View.from_npz(kept), View.from_npz(tmp_path / "view.npz")):
+    for again in (Projection.from_npz(kept), Projection.from_npz(tmp_path / "view.npz")):
         assert (again.method, again.words) == (method, tuple(words))
         assert np.array_equal(again.images(pictures), found)
         assert np.array_equal(again.texts(texts), view.texts(texts))
 
 
-@pytest.mark.parametrize("method", VIEWS)
+@pytest.mark.parametrize("method", PROJECTIONS)
 def test_a_picture_without_a_direction_is_not_lost(method: str) -> None:
     texts, pictures = two_modalities()
     view = fit_view(method, [str(n) for n in range(len(texts))], texts, pictures[0])
@@ -150,7 +150,7 @@ def test_what_is_no_view_is_refused() -> None:
     kept = fit_view("crl", WORDS, texts).to_npz()
     for damaged in (b"", b"no archive", kept[: len(kept) // 2]):
         with pytest.raises(ValueError):
-            View.from_npz(damaged)
+            Projection.from_npz(damaged)
 
 
 def test_views_need_no_torch() -> None:
