@@ -6,7 +6,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,17 @@ class Reading:
     words: list[list[str]]
     word_probabilities: NDArray[np.float32]
 
+    @classmethod
+    def without_words(cls, vectors: Vectors) -> Reading:
+        """A reading of a method that has no words.
+
+        Args:
+            vectors: float32 [images, conditions, dim], unit rows.
+        """
+        count, conditions = vectors.shape[:2]
+        words = [[""] * conditions for _ in range(count)]
+        return cls(vectors, words, np.zeros((count, conditions), dtype=np.float32))
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -102,6 +113,39 @@ class Timing:
 
     pictures: int
     seconds: float
+
+
+class PlainEncoder(Protocol):
+    """The least that an encoder of one's own must have: a method ``encode``.
+
+    :func:`ingest.encoders.factory.as_encoder` turns such an object into an :class:`Encoder`. It
+    also uses these attributes where the object has them:
+
+    * ``name`` (str): the method's name, as galleries store it; the class's name by default.
+    * ``dimension`` (int): length of a vector; by default one small image is encoded to find it.
+    * ``model`` (str): which weights; the class's import path by default.
+    * ``revision`` (str): changes whenever the vectors change; ``"1"`` by default.
+    * ``settings`` (mapping of JSON values): whatever else changes a vector; empty by default.
+    * ``conditional`` (bool): whether the condition changes a vector; true by default.
+    * ``encode_text(texts, conditions)``: as ``encode``, for texts; without it only images can be
+      queries.
+    * ``check(conditions)``: raises an error for a condition that cannot be used.
+    """
+
+    def encode(
+        self, images: Sequence[Image.Image], conditions: Sequence[Condition]
+    ) -> NDArray[Any]:
+        """Embed images under conditions.
+
+        Args:
+            images: at least one RGB image of any size.
+            conditions: at least one; ``phrase`` is empty for no condition.
+
+        Returns:
+            [images, conditions, dim] of any float dtype; rows need not have unit length, but
+            none may be zero.
+        """
+        ...
 
 
 class Encoder(ABC):

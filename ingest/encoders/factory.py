@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import Encoder, EncoderSpec, PlainEncoder
+from ingest.encoders.custom import CustomEncoder
 from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find, layers_of
 from ingest.encoders.options import DiorOptions
 
@@ -135,6 +136,29 @@ def make_encoder(
     )
     kind = next(kind for kind in kinds if method == kind.METHOD)
     return kind.load(name, prompt, dtype, device, force, options, device_map)
+
+
+def as_encoder(source: Encoder | PlainEncoder, method: str | None = None) -> Encoder:
+    """Turn an object with ``encode`` into an encoder.
+
+    Args:
+        source: see :class:`ingest.encoders.base.PlainEncoder`. An :class:`Encoder` is returned
+            as it is.
+        method: the method's name; by default the object's ``name``, or its class's.
+
+    Raises:
+        UsageError: if the object does not follow the protocol, or has the name of a built-in
+            method.
+    """
+    if isinstance(source, Encoder):
+        return source
+    encoder = CustomEncoder(source, method)
+    if encoder.spec.method in METHODS:
+        raise UsageError(
+            f"An encoder of your own cannot be named '{encoder.spec.method}', which is a built-in "
+            "method; give it another name."
+        )
+    return encoder
 
 
 def _check_asks_nothing(method: str, prompt: str) -> None:
