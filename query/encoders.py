@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.factory import make_encoder
 
 
@@ -15,16 +15,16 @@ class Encoders:
         loaded: those there are by now.
     """
 
-    def __init__(self, load: Callable[[EncoderSpec], Encoder]):
+    def __init__(self, load: Callable[[EncoderSpec], BaseEncoder]):
         """Load nothing yet.
 
         Args:
             load: gives the encoder of a spec.
         """
-        self.loaded: list[Encoder] = []
+        self.loaded: list[BaseEncoder] = []
         self._load = load
 
-    def of(self, spec: EncoderSpec) -> Encoder:
+    def of(self, spec: EncoderSpec) -> BaseEncoder:
         """The encoder of a spec.
 
         Raises:
@@ -37,7 +37,7 @@ class Encoders:
         self.loaded.append(self._load(spec))
         return self.loaded[-1]
 
-    def named(self, model: str) -> Encoder:
+    def named(self, model: str) -> BaseEncoder:
         """A large model by name, with everything about it as it is usual.
 
         Raises:

@@ -18,21 +18,21 @@ from indexes.search.table_loader import TableLoader
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from indexes.store.records import VectorColumn, VectorTable
-from ingest.encoders.base import Encoder, EncoderSpec, check_text
+from ingest.encoders.base import BaseEncoder, EncoderSpec, check_text
 from ingest.fill.pipeline import Progress
-from query.answer import Answer, Asked, query_of
+from query.build_hits import Answer, Asked, query_of
+from query.composers.context import Parts
 from query.composers.search import ComposedSearch
-from query.composers.tools import Parts
 from query.encoders import Encoders
 from query.examples import Example, Examples
 from query.filters.filters import Filters
 from query.hits import Hits
 from query.question import Conditions, Options, Picture, Question, examples_of
 from query.ranking.combination import ScoreCombination, Term, common_rows
-from query.ranking.fusion import Fused
-from query.ranking.ranking import Ranking, Several, Single
+from query.ranking.fusion import FusedRanking
+from query.ranking.ranking import CombinedRanking, ConditionRanking, Ranking
 from query.ranking.reranker import Reranker, reranker, reranker_for
-from query.ranking.reranking import Reranked
+from query.ranking.reranking import RerankedRanking
 from query.resolver import ConditionResolver, Opened, ResolvedCondition
 
 
@@ -50,7 +50,7 @@ class Engine:
     def __init__(
         self,
         gallery: Gallery,
-        load: Callable[[EncoderSpec], Encoder],
+        load: Callable[[EncoderSpec], BaseEncoder],
         index: str = "auto",
         geometry: str | None = None,
         gone: bool = False,
@@ -248,7 +248,7 @@ class Engine:
             del vectors[: len(own)]
         ranking = rankings[0]
         if len(rankings) > 1:
-            ranking = fused = Fused(rankings)
+            ranking = fused = FusedRanking(rankings)
             if fused.left_out:
                 notes.append(
                     f"{fused.left_out} pictures are not embedded by all of these methods and "
@@ -265,9 +265,9 @@ class Engine:
 
             again = second.rankings(keys, asked_with, question.combine, self.progress)
             pairs = zip(opened[1:], vectors, strict=True)
-            more = [Single(other.table, own, question.combine) for other, own in pairs]
-            candidates = Fused([ranking, *more])
-            ranking = reranked = Reranked(ranking, candidates, question.rerank, again)
+            more = [ConditionRanking(other.table, own, question.combine) for other, own in pairs]
+            candidates = FusedRanking([ranking, *more])
+            ranking = reranked = RerankedRanking(ranking, candidates, question.rerank, again)
         allowed = None
         if question.where is not None or question.exclude_same is not None:
             known = {e.key: e.shown for e in examples if e.key}
@@ -352,14 +352,14 @@ class Engine:
     ) -> Ranking:
         """The ranking of one method, by the first of the vectors."""
         if len(terms) == 1:
-            return Single(terms[0].table, vectors[0], question.combine)
+            return ConditionRanking(terms[0].table, vectors[0], question.combine)
         mixture = self._mixed(terms)
         if mixture.left_out:
             notes.append(
                 f"{mixture.left_out} pictures are not embedded under all of these conditions "
                 "and cannot be found; `cies ingest` makes up for it."
             )
-        return Several(mixture, vectors[: len(terms)], question.combine)
+        return CombinedRanking(mixture, vectors[: len(terms)], question.combine)
 
     def _mixed(self, terms: Sequence[Term]) -> ScoreCombination:
         """The conditions as one likeness, kept as long as the same are asked for."""
@@ -382,7 +382,7 @@ class Engine:
         """
         return reranker(self._servings, self.encoders, model)
 
-    def encoder(self, table: VectorTable) -> Encoder:
+    def encoder(self, table: VectorTable) -> BaseEncoder:
         """The encoder that made a stored table, loaded once."""
         return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
 

@@ -16,7 +16,7 @@ from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 from ingest.read.images import FileBytes, UnreadableImage, decode, read_bytes
 from query.question import Picture, Region, as_image, shortened
 from query.resolver import ConditionResolver, Opened
@@ -24,7 +24,7 @@ from query.resolver import ConditionResolver, Opened
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 #: Gives the encoder of a spec.
-Loader = Callable[[EncoderSpec], Encoder]
+Loader = Callable[[EncoderSpec], BaseEncoder]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Examples:
         self._paths = paths
         self._servings = resolver
         self._encoder = encoder
-        self._readings: dict[tuple[object, str], Reading] = {}
+        self._readings: dict[tuple[object, str], Embeddings] = {}
 
     def text(self, text: str, tables: Sequence[Opened]) -> Example:
         """A text as an example.
@@ -76,7 +76,12 @@ class Examples:
             ModelError: if the model cannot be had or was not schooled on texts.
         """
         return self._read(
-            "", "", tables, lambda encoder, asked: encoder.read_text([text], asked), text, text=True
+            "",
+            "",
+            tables,
+            lambda encoder, asked: encoder.embed_text([text], asked),
+            text,
+            text=True,
         )
 
     def picture(self, given: Picture, region: Region | None, tables: Sequence[Opened]) -> Example:
@@ -138,7 +143,7 @@ class Examples:
         given: Picture,
         region: Region | None,
         tables: Sequence[Opened],
-        read: Callable[[Encoder, Image.Image, list[Condition]], Reading],
+        read: Callable[[BaseEncoder, Image.Image, list[Condition]], Embeddings],
     ) -> Example:
         """A picture as an example, embedded otherwise than a gallery's pictures are.
 
@@ -233,9 +238,9 @@ class Examples:
         tables: Sequence[Opened],
         own: object,
     ) -> Example:
-        def read(encoder: Encoder, asked: list[Condition]) -> Reading:
+        def read(encoder: BaseEncoder, asked: list[Condition]) -> Embeddings:
             whole = image(encoder.spec.max_side)
-            return encoder.read([region.of(whole) if region else whole], asked)
+            return encoder.embed([region.of(whole) if region else whole], asked)
 
         return self._read(shown, key, tables, read, own)
 
@@ -244,7 +249,7 @@ class Examples:
         shown: str,
         key: str,
         tables: Sequence[Opened],
-        read: Callable[[Encoder, list[Condition]], Reading],
+        read: Callable[[BaseEncoder, list[Condition]], Embeddings],
         given: object = None,
         text: bool = False,
     ) -> Example:

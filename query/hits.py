@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-class Part(TypedDict):
+class ConditionScore(TypedDict):
     """What one of several conditions says of a hit.
 
     Attributes:
@@ -63,7 +63,7 @@ class Hit:
     percentile: float
     word: str
     word_probability: float
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ConditionScore, ...] = ()
     duplicates: tuple[str, ...] = ()
     verified: float | None = None
 
@@ -177,7 +177,9 @@ class Hits(Sequence[Hit]):
 
         text, number = pa.string(), pa.float64()
         numbers = {"weight", "score", "percentile"}
-        part = {name: number if name in numbers else text for name in Part.__annotations__}
+        part = {
+            name: number if name in numbers else text for name in ConditionScore.__annotations__
+        }
         kinds = {
             "int": pa.int64(),
             "float": number,

@@ -21,7 +21,7 @@ from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.projections.base import Projection, fit_view
 from ingest.vocabularies import Lister, Vocabulary, known_vocabulary, vocabulary_of
 
@@ -40,7 +40,7 @@ class Projections:
     def __init__(
         self,
         gallery: Gallery,
-        encoder: Callable[[EncoderSpec], Encoder],
+        encoder: Callable[[EncoderSpec], BaseEncoder],
         lister: Callable[[], Lister | None] = lambda: None,
     ):
         """Look at nothing yet.

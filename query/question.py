@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from query.composers.base import Modification, ModifyOptions, modification_of
+from query.composers.base import Modification, ModifyOptions, take_modification
 
 #: A picture to ask with: a file or a path or key of the gallery, a file's content, or a picture
 #: in memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
@@ -251,7 +251,7 @@ class Question:
         region = Region.parse(crop) if crop is not None else None
         method = plain.pop("method", None) or ()
         plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
-        plain["modification"] = modification_of(plain)
+        plain["modification"] = take_modification(plain)
         plain["rerank_model"] = plain.get("rerank_model") or ""
         return cls(pictures, weighted(condition), text, unlike, k, region=region, **plain)
 

@@ -20,7 +20,7 @@ from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.projections.base import PROJECTIONS, Projection
 from ingest.encoders.vlm.listing import listing_of
 from ingest.fill.vector_sources import (
@@ -101,7 +101,7 @@ class ConditionResolver:
     def __init__(
         self,
         gallery: Gallery,
-        encoder: Callable[[EncoderSpec], Encoder],
+        encoder: Callable[[EncoderSpec], BaseEncoder],
         index: str,
         geometry: str,
         gone: bool,

@@ -13,21 +13,21 @@ from typing import Any
 
 from cies.cli.console import counter, print_json, print_table, say
 from eval.protocols.benchmarks import WORLD, WORLD_METHODS, tasks_of
-from eval.reports.compare import Comparison, Side, compare
+from eval.reports.compare import RunComparison, RunSelection, compare
 from eval.reports.markdown import as_markdown, headline_rows
 from eval.reports.report import Report, report
 from eval.reports.reproducing import write_into
-from eval.runs.asking import Asked, ask
-from eval.runs.composing import ALL, Composing
+from eval.runs.asking import EvaluatedEncoder, run_encoders
+from eval.runs.composing import ALL, ComposerOptions
 from eval.runs.files import write_bytes
 from eval.runs.measuring import measure
 from eval.runs.run import Run
 from eval.world.factors import FACTORS
 from indexes.errors import UsageError
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.pipeline import Progress
-from query.composers.base import Modification, weights_from
-from query.composers.factory import OF_CONDITIONS
+from query.composers.base import Modification, parse_composer_weights
+from query.composers.factory import CONDITION_COMPOSERS
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Changes:
     rewriter: str = ""
     rewriter_model: str = ""
 
-    def composing(self, benchmark: str, device: str) -> Composing | None:
+    def composing(self, benchmark: str, device: str) -> ComposerOptions | None:
         """The same as :mod:`eval.runs.composing` has it; ``None`` where none is asked for.
 
         Raises:
@@ -56,15 +56,19 @@ class Changes:
             return None
         change = Modification(
             "as the question says",
-            weights=weights_from(self.weights),
+            weights=parse_composer_weights(self.weights),
             lvlm=self.lvlm,
             rewriter=self.rewriter,
             rewriter_model=self.rewriter_model,
         )
         conditions = list(self.conditions)
-        if not conditions and benchmark == WORLD and {*self.composers} & {ALL, *OF_CONDITIONS}:
+        if (
+            not conditions
+            and benchmark == WORLD
+            and {*self.composers} & {ALL, *CONDITION_COMPOSERS}
+        ):
             conditions = list(FACTORS)
-        return Composing.by(self.composers, change, device, conditions)
+        return ComposerOptions.by(self.composers, change, device, conditions)
 
 
 def run_benchmark(
@@ -118,7 +122,7 @@ def run_benchmark(
                 shown[what] = stack.enter_context(counter(what))
             shown[what](Progress(done, total, done, 0))
 
-        ask(run, asked, composing, tell, say)
+        run_encoders(run, asked, composing, tell, say)
     run.spend("asking", time.monotonic() - began)
     began = time.monotonic()
     measure(run, lambda line: say(f"  {line}"))
@@ -155,7 +159,7 @@ def _options(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[Asked]:
+def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[EvaluatedEncoder]:
     """Encoders to be asked.
 
     Raises:
@@ -167,7 +171,7 @@ def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) ->
         raise UsageError(
             "--model is given, and several methods; write each as METHOD:MODEL instead."
         )
-    found: dict[str, Asked] = {}
+    found: dict[str, EvaluatedEncoder] = {}
     for text in methods:
         method, _, own = text.partition(":")
         chosen = own or model
@@ -176,17 +180,17 @@ def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) ->
         name = method if chosen is None else f"{method} {chosen}"
         wanted = {"method": method, "model": chosen or METHODS[method].model}
         wanted |= {key: value for key, value in how.items() if key != "device"}
-        found[name] = Asked(name, wanted, _maker(method, chosen, how))
+        found[name] = EvaluatedEncoder(name, wanted, _maker(method, chosen, how))
     clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
     return [
-        replace(one, plain=METHODS[one.wanted["method"]].kind == "stored" or model not in clips)
+        replace(one, without_condition=METHODS[one.wanted["method"]].kind == "stored" or model not in clips)
         for one in found.values()
         for model in [one.wanted["model"]]
     ]
 
 
-def _maker(method: str, model: str | None, how: Mapping[str, Any]) -> Callable[[], Encoder]:
-    def make() -> Encoder:
+def _maker(method: str, model: str | None, how: Mapping[str, Any]) -> Callable[[], BaseEncoder]:
+    def make() -> BaseEncoder:
         from ingest.encoders.factory import make_encoder
 
         return make_encoder(method, model, **how)
@@ -222,7 +226,7 @@ def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
         UsageError: if the two have nothing to compare.
         CiesError: if one is damaged.
     """
-    sides = Side.of(first), Side.of(second)
+    sides = RunSelection.of(first), RunSelection.of(second)
     found = compare(*sides)
     if as_json:
         print_json(found.to_json())
@@ -254,7 +258,7 @@ def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
     print_table([*head, "p (Holm)", "queries"], rows, _pairs(found))
 
 
-def _pairs(found: Comparison) -> str:
+def _pairs(found: RunComparison) -> str:
     named = dict.fromkeys(f"{a} and {b}" for _, a, b in found.pairs)
     return "; ".join(named)
 

@@ -101,7 +101,7 @@ def changes(
     Raises:
         UsageError: if a weight is no number.
     """
-    from query.composers.base import ModifyOptions, weights_from
+    from query.composers.base import ModifyOptions, parse_composer_weights
 
     given = ModifyOptions(
         modify=modify,
@@ -109,7 +109,7 @@ def changes(
         caption=caption,
         must=_objects(must),
         must_not=_objects(must_not),
-        weights=weights_from(weight or ()),
+        weights=parse_composer_weights(weight or ()),
         verify=verify,
     )
     if modify is not None:

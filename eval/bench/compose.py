@@ -27,10 +27,10 @@ from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.speaker import Speaker
-from query.composers.base import Asked, Modification, Writer, settings
-from query.composers.dior import of_words, read_changed, spoken_of
+from query.composers.base import CaptionWriter, ComposerInput, Modification, settings
+from query.composers.caption_writer import LvlmCaptionWriter
+from query.composers.dior import conditions_in_change, read_changed_picture, vectors_from_words
 from query.composers.factory import COMPOSERS, compose
-from query.composers.writers import LvlmWriter
 from query.ranking.combination import ScoreCombination, Term, common_rows
 
 #: Where lists are cut.
@@ -121,7 +121,7 @@ def _ends(values: NDArray[np.float64]) -> list[float]:
 class _Tools:
     """What composers work with, over vectors in memory."""
 
-    def __init__(self, dual: DualEncoder, writer: Writer):
+    def __init__(self, dual: DualEncoder, writer: CaptionWriter):
         self._dual = dual
         self._writer = writer
 
@@ -130,7 +130,7 @@ class _Tools:
         return self._dual.source.name
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> CaptionWriter:
         return self._writer
 
     @property
@@ -184,7 +184,7 @@ def compare(
     dual = DualEncoder.load(clip)
     dior = DiorEncoder.load(lvlm, force=True)
     speaker = Speaker(dior)
-    tools = _Tools(dual, LvlmWriter(speaker))
+    tools = _Tools(dual, LvlmCaptionWriter(speaker))
     edits = make_edits(pictures, queries, seed, busy)
     progress(f"rendering {pictures} pictures")
     drawn = [render(scene, SIZE) for scene in edits.scenes]
@@ -304,7 +304,9 @@ def _composed(
         tools.inversion().optimise(asked.base[asked.numbers])
     for query, number in zip(asked.edits.queries, asked.numbers, strict=True):
         change = Modification(query.text, name, weights=weights)
-        question = Asked(change, asked.base[number], partial(asked.drawn.__getitem__, number))
+        question = ComposerInput(
+            change, asked.base[number], partial(asked.drawn.__getitem__, number)
+        )
         found.append(compose(name, question, tools))
     seconds = (time.perf_counter() - started) / len(found)
 
@@ -329,12 +331,12 @@ def _by_conditions(
     queries = asked.edits.queries
     started = time.perf_counter()
     told = [
-        read_changed(dior, asked.drawn[number], query.text, conditions)
+        read_changed_picture(dior, asked.drawn[number], query.text, conditions)
         for query, number in zip(queries, asked.numbers, strict=True)
     ]
     told_seconds = (time.perf_counter() - started) / len(queries)
     started = time.perf_counter()
-    read = [dior.read_text([query.text], conditions) for query in queries]
+    read = [dior.embed_text([query.text], conditions) for query in queries]
     read_seconds = (time.perf_counter() - started) / len(queries)
     changed = np.concatenate([reading.vectors for reading in told])
     split, imagined = states[asked.numbers].copy(), 0
@@ -345,8 +347,8 @@ def _by_conditions(
             imagined += 1
             return told[place].words[0]
 
-        spoken = spoken_of(query.text, names, read[place].words[0], imagine)
-        given = of_words(dior, query.text, spoken, read[place], conditions)
+        spoken = conditions_in_change(query.text, names, read[place].words[0], imagine)
+        given = vectors_from_words(dior, query.text, spoken, read[place], conditions)
         for at, (vector, _) in given.items():
             split[place, at] = vector
         if not spoken:

@@ -9,23 +9,28 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from PIL import Image
 
-from eval.runs.answers import answer, queries_of
-from eval.runs.composing_conditions import ByConditions
-from eval.runs.composition import Composition
+from eval.runs.answers import rank_queries, queries_of
+from eval.runs.composing_conditions import ConditionComposer
+from eval.runs.composition import ComposedQueries
 from eval.runs.pictures import loader
-from eval.runs.run import Run, Seeded, System
-from eval.runs.vectors import Table
-from eval.tasks import Query, QueryTask, Task
+from eval.runs.run import Run, RandomVectors, System
+from eval.runs.vectors import RunVectors
+from eval.tasks import TaskQuery, QueryTask, Task
 from indexes.errors import ModelError, UsageError
 from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.vector_sources import BASE, CAPTIONS
-from query.composers.base import Asked, Composed, Modification, Writer
+from query.composers.base import CaptionWriter, ComposedQuery, ComposerInput, Modification
+from query.composers.caption_writer import LvlmCaptionWriter
+from query.composers.context import GalleryTools
 from query.composers.endpoint import Endpoint
-from query.composers.factory import OF_CONDITIONS, about_composers, check_composer, compose
-from query.composers.tools import GalleryTools
-from query.composers.writers import LvlmWriter
+from query.composers.factory import (
+    CONDITION_COMPOSERS,
+    check_composer,
+    compose,
+    composer_descriptions,
+)
 
 if TYPE_CHECKING:
     from ingest.encoders.methods.clip import ClipEncoder
@@ -36,7 +41,7 @@ Tell = Callable[[str, int, int], None]
 #: Composers whose answers every run has anyhow, under the names of the baselines.
 ALWAYS = ("image", "text", "sum")
 
-#: The method whose vectors the composers of :data:`OF_CONDITIONS` work on.
+#: The method whose vectors the composers of :data:`CONDITION_COMPOSERS` work on.
 LOOKS_UNDER = "dior"
 
 #: Stands for all composers that can be asked.
@@ -44,11 +49,11 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Composing:
+class ComposerOptions:
     """By which composers changes are composed, and with what.
 
     Attributes:
-        names: of :func:`query.composers.factory.about_composers`.
+        names: of :func:`query.composers.factory.composer_descriptions`.
         told: whether they were named one by one, so that one that cannot serve is an error.
         change: what is the same of all questions: weights, LVLM, rewriter. Its text is not used.
         device: that the LVLM runs on.
@@ -68,21 +73,21 @@ class Composing:
         change: Modification,
         device: str = "auto",
         conditions: Sequence[str] = (),
-    ) -> Composing:
+    ) -> ComposerOptions:
         """By composers as they are typed, ``all`` for every one there is.
 
         Raises:
             UsageError: if there is no such composer, or weights are given to several.
         """
         if ALL in names:
-            chosen, told = tuple(about_composers()), False
+            chosen, told = tuple(composer_descriptions()), False
         else:
             chosen, told = tuple(dict.fromkeys(names)), True
         for name in chosen:
             check_composer(name)
-        if conditions and not set(chosen) & set(OF_CONDITIONS):
+        if conditions and not set(chosen) & set(CONDITION_COMPOSERS):
             raise UsageError(
-                f"--condition belongs to the composers {' and '.join(OF_CONDITIONS)}; name one of "
+                f"--condition belongs to the composers {' and '.join(CONDITION_COMPOSERS)}; name one of "
                 "them by --composer."
             )
         if change.weights and len(chosen) != 1:
@@ -103,25 +108,27 @@ class Composing:
         """What was asked for, as JSON values; no secret is among it."""
         kept = {"weights", "lvlm", "rewriter", "rewriter_model"}
         about = {"composer": name}
-        if name in OF_CONDITIONS:
+        if name in CONDITION_COMPOSERS:
             return {**about, "conditions": list(self.looked_under)}
         return {**about, **{k: v for k, v in asdict(self.change).items() if k in kept}}
 
     @property
     def looked_under(self) -> tuple[str, ...]:
-        """The conditions that pictures must be embedded under for :data:`OF_CONDITIONS`."""
-        asked = any(name in OF_CONDITIONS for name in self.names)
+        """The conditions that pictures must be embedded under for :data:`CONDITION_COMPOSERS`."""
+        asked = any(name in CONDITION_COMPOSERS for name in self.names)
         return (self.conditions or (UNCONDITIONAL,)) if asked else ()
 
     def method(self, name: str) -> str:
         """The method whose vectors a composer works on."""
-        return LOOKS_UNDER if name in OF_CONDITIONS else BASE
+        return LOOKS_UNDER if name in CONDITION_COMPOSERS else BASE
 
 
 class _Tools(GalleryTools):
     """The tools of ``cies search --modify``, over a run's vectors in place of a gallery's."""
 
-    def __init__(self, encoder: ClipEncoder, writer: Callable[[], Writer], has_captions: bool):
+    def __init__(
+        self, encoder: ClipEncoder, writer: Callable[[], CaptionWriter], has_captions: bool
+    ):
         # There is no gallery: all that the class takes from one is given here.
         self._clip = encoder
         self._of_run = writer
@@ -134,7 +141,7 @@ class _Tools(GalleryTools):
         return self._clip.spec.model
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> CaptionWriter:
         """See :class:`query.composers.base.Tools`."""
         return self._of_run()
 
@@ -145,19 +152,19 @@ class _Tools(GalleryTools):
         return self._has_captions
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> BaseEncoder:
         return self._clip
 
 
 class _Writers:
     """The LVLM that writes captions, loaded when it is first needed."""
 
-    def __init__(self, composing: Composing):
+    def __init__(self, composing: ComposerOptions):
         self._composing = composing
         self.revision = ""
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> CaptionWriter:
         """It, with the rewriter if there is one."""
         from ingest.encoders.methods.dior import DiorEncoder
         from ingest.encoders.models.find import DEFAULT_MODEL
@@ -170,7 +177,7 @@ class _Writers:
         endpoint = None
         if change.rewriter:
             endpoint = Endpoint(change.rewriter, change.rewriter_model, change.rewriter_timeout)
-        return LvlmWriter(speaker, endpoint)
+        return LvlmCaptionWriter(speaker, endpoint)
 
 
 def composable(task: Task) -> TypeGuard[QueryTask]:
@@ -178,7 +185,7 @@ def composable(task: Task) -> TypeGuard[QueryTask]:
     return isinstance(task, QueryTask) and all(q.image and q.text for _, q in queries_of(task))
 
 
-def check_composing(run: Run, composing: Composing, methods: Sequence[str]) -> None:
+def check_composing(run: Run, composing: ComposerOptions, methods: Sequence[str]) -> None:
     """Refuse to compose where nothing can be, before anything is embedded.
 
     Args:
@@ -204,8 +211,8 @@ def check_composing(run: Run, composing: Composing, methods: Sequence[str]) -> N
 
 def compose_tasks(
     run: Run,
-    encoders: Mapping[str, Callable[[], Encoder]],
-    composing: Composing,
+    encoders: Mapping[str, Callable[[], BaseEncoder]],
+    composing: ComposerOptions,
     tell: Tell,
     note: Callable[[str], None],
 ) -> None:
@@ -226,18 +233,18 @@ def compose_tasks(
     writers = _Writers(composing)
     for composer in composing.names:
         method = composing.method(composer)
-        bases = [n for n in encoders if run.made_by(n)["method"] == method]
+        bases = [n for n in encoders if run.encoder_identity(n)["method"] == method]
         if not bases:
             note(f"{composer} is left out: no vectors of {method}; add --method {method}.")
         for base in bases:
             system = System(f"{base} {composing.shown(composer)}", base, composing.shown(composer))
             try:
                 for task in tasks.values():
-                    one = Composition(run.composed_path(task.name, system), task, composer)
+                    one = ComposedQueries(run.composed_path(task.name, system), task, composer)
                     way = _Way(run, system, composing, encoders[base], writers)
                     way.fill(one, tell)
                     if system not in run.systems(task.name):
-                        way.answer(one)
+                        way.rank_queries(one)
             except (UsageError, ModelError) as error:
                 if composing.told:
                     raise
@@ -251,8 +258,8 @@ class _Way:
         self,
         run: Run,
         system: System,
-        composing: Composing,
-        encoder: Callable[[], Encoder],
+        composing: ComposerOptions,
+        encoder: Callable[[], BaseEncoder],
         writers: _Writers,
     ):
         self._run = run
@@ -262,7 +269,7 @@ class _Way:
         self._writers = writers
         self._captions = _captions(run, system.encoder)
 
-    def fill(self, one: Composition, tell: Tell) -> None:
+    def fill(self, one: ComposedQueries, tell: Tell) -> None:
         """Compose what is not composed yet."""
         wanted = self._composing.wanted(one.composer)
         one.check(wanted)
@@ -272,16 +279,16 @@ class _Way:
         def told(done: int, total: int) -> None:
             tell(f"Composing {one.task.name} by {self._system.name}", done, total)
 
-        load = loader(one.task.images, one.task.cuts, None)
+        load = loader(one.task.images, one.task.crops, None)
 
-        def image(query: Query) -> Image.Image:
+        def image(query: TaskQuery) -> Image.Image:
             return load([query.image])[0]
 
         table = self._run.table(self._system)
         encoder = self._encoder()
-        if one.composer in OF_CONDITIONS:
+        if one.composer in CONDITION_COMPOSERS:
             names = self._composing.looked_under
-            looking = ByConditions(one.composer, encoder, table, names, tuple(one.task.images))
+            looking = ConditionComposer(one.composer, encoder, table, names, tuple(one.task.images))
             one.fill(
                 wanted,
                 looking.seen,
@@ -295,9 +302,9 @@ class _Way:
         assert isinstance(encoder, ClipEncoder)
         tools = _Tools(encoder, lambda: self._writers.writer, self._captions is not None)
 
-        def composed(query: Query, text: str, vector: Vectors) -> Composed:
+        def composed(query: TaskQuery, text: str, vector: Vectors) -> ComposedQuery:
             change = replace(self._composing.change, text=text)
-            return compose(one.composer, Asked(change, vector, lambda: image(query)), tools)
+            return compose(one.composer, ComposerInput(change, vector, lambda: image(query)), tools)
 
         try:
             one.fill(
@@ -315,13 +322,13 @@ class _Way:
                 "asked; add --method captions, or leave it out."
             ) from error
 
-    def answer(self, one: Composition) -> None:
+    def rank_queries(self, one: ComposedQueries) -> None:
         """Rank by what was composed, and note in the run what composed."""
         run, system, task = self._run, self._system, one.task
-        of_conditions = one.composer in OF_CONDITIONS
+        of_conditions = one.composer in CONDITION_COMPOSERS
         looked = self._composing.looked_under if of_conditions else (UNCONDITIONAL,)
         found = one.load(self._captions, looked)
-        answers = answer(task, run.table(system), system.composer, found, run.depth)
+        answers = rank_queries(task, run.table(system), system.composer, found, run.depth)
         answers.save(run.answers_path(task.name, system))
         run.add(task.name, system)
         wanted = self._composing.wanted(one.composer)
@@ -337,9 +344,9 @@ class _Way:
         run.save()
 
 
-def _captions(run: Run, base: str) -> Table | Seeded | None:
+def _captions(run: Run, base: str) -> RunVectors | RandomVectors | None:
     """Captions' vectors by the CLIP of some base vectors, as a gallery would keep them."""
-    made = run.made_by(base)
+    made = run.encoder_identity(base)
     for name, entry in run.document["encoders"].items():
         settings = entry["made_by"]["settings"]
         read_by = settings.get("sentences"), settings.get("sentences_revision")

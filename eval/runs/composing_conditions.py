@@ -8,17 +8,17 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from eval.runs.run import Seeded
-from eval.runs.vectors import Table
+from eval.runs.run import RandomVectors
+from eval.runs.vectors import RunVectors
 from indexes.search.parts import joined
 from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, Reading
-from query.composers.base import Composed, Interpretation
-from query.composers.dior import of_words, read_changed, spoken_of
+from ingest.encoders.base import BaseEncoder, Embeddings
+from query.composers.base import ComposedQuery, Interpretation
+from query.composers.dior import conditions_in_change, read_changed_picture, vectors_from_words
 
 
-class ByConditions:
+class ConditionComposer:
     """``dior`` and ``dior-split``, by the functions that ``cies search --modify`` has them from.
 
     Under several conditions the mean cosine counts, as there.
@@ -27,8 +27,8 @@ class ByConditions:
     def __init__(
         self,
         name: str,
-        encoder: Encoder,
-        table: Table | Seeded,
+        encoder: BaseEncoder,
+        table: RunVectors | RandomVectors,
         conditions: Sequence[str],
         ids: Sequence[str],
     ):
@@ -58,7 +58,7 @@ class ByConditions:
         said = [self._table.said(name, self._ids) for name in self._names]
         return [set(one.words) if one else set() for one in said]
 
-    def compose(self, image: Image.Image, change: str, seen: Vectors) -> Composed:
+    def compose(self, image: Image.Image, change: str, seen: Vectors) -> ComposedQuery:
         """What to look for: vectors of all conditions, joined.
 
         Args:
@@ -67,27 +67,27 @@ class ByConditions:
             seen: float32 [conditions, dim], its stored vectors.
 
         Raises:
-            UsageError: as :func:`query.composers.dior.read_changed`.
-            ModelError: as :func:`query.composers.dior.read_changed`.
+            UsageError: as :func:`query.composers.dior.read_changed_picture`.
+            ModelError: as :func:`query.composers.dior.read_changed_picture`.
         """
-        told: list[Reading] = []
+        told: list[Embeddings] = []
 
         def imagine() -> Sequence[str]:
-            told.append(read_changed(self._encoder, image, change, self._conditions))
+            told.append(read_changed_picture(self._encoder, image, change, self._conditions))
             return told[-1].words[0]
 
         vectors, said = seen.copy(), {}
         spoken: dict[int, str] = {}
         if self._name == "dior-split":
-            words = self._encoder.read_text([change], self._conditions)
-            spoken = spoken_of(
+            words = self._encoder.embed_text([change], self._conditions)
+            spoken = conditions_in_change(
                 change,
                 self._names,
                 words.words[0],
                 imagine,
                 lambda number: words.words[0][number] in self._familiar[number],
             )
-            given = of_words(self._encoder, change, spoken, words, self._conditions)
+            given = vectors_from_words(self._encoder, change, spoken, words, self._conditions)
             for n, (vector, word) in given.items():
                 vectors[n], said[self._names[n]] = vector, word
         if not spoken:
@@ -95,4 +95,4 @@ class ByConditions:
                 imagine()
             vectors = told[-1].vectors[0]
             said = dict(zip(self._names, told[-1].words[0], strict=True))
-        return Composed(joined(vectors), Interpretation(self._name, change, conditions=said))
+        return ComposedQuery(joined(vectors), Interpretation(self._name, change, conditions=said))

@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.environment import versions
-from eval.runs.answers import Composed, queries_of
-from eval.runs.files import damaged, read_arrays, read_json, write_arrays, write_json
-from eval.runs.run import Seeded
-from eval.runs.vectors import Table
-from eval.tasks import Query, QueryTask
+from eval.runs.answers import QueryVectors, queries_of
+from eval.runs.files import damaged_file, read_arrays, read_json, write_arrays, write_json
+from eval.runs.run import RandomVectors
+from eval.runs.vectors import RunVectors
+from eval.tasks import TaskQuery, QueryTask
 from indexes.errors import CiesError, UsageError
 from indexes.search.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
-from query.composers.base import Composed as One
+from query.composers.base import ComposedQuery
 
 #: Questions in a chunk; a kill costs at most this many.
 CHUNK = 16
 
 
-class Composition:
+class ComposedQueries:
     """A composer's vectors of one task's questions, in a folder of their own."""
 
     def __init__(self, folder: Path, task: QueryTask, name: str):
@@ -92,7 +92,7 @@ class Composition:
         self,
         wanted: Mapping[str, Any],
         seen: Callable[[Sequence[str]], Vectors],
-        compose: Callable[[Query, str, Vectors], One],
+        compose: Callable[[TaskQuery, str, Vectors], ComposedQuery],
         tell: Callable[[int, int], None],
         writer: Callable[[], str],
     ) -> None:
@@ -138,25 +138,27 @@ class Composition:
         write_json(self.folder / "about.json", {**about, "writer": now or before})
 
     def _one(
-        self, query: Query, vector: Vectors, compose: Callable[[Query, str, Vectors], One]
+        self, query: TaskQuery, vector: Vectors, compose: Callable[[TaskQuery, str, Vectors], ComposedQuery]
     ) -> tuple[NDArray[np.float32], float, str]:
         """A question's vector, the share of captions, and what was understood, as JSON."""
         made = []
-        for text in (query.text, *query.otherwise):
+        for text in (query.text, *query.rewordings):
             try:
                 made.append(compose(query, text, vector))
             except CiesError as error:
                 raise type(error)(f"{self.task.name}, question {query.id}: {error}") from error
         vectors = np.stack([one.vector for one in made])
         mean = vectors[0] if len(made) == 1 else unit(vectors.mean(axis=0, keepdims=True))[0]
-        said = json.dumps([{**o.understood.to_json(), "notes": o.understood.notes} for o in made])
+        said = json.dumps(
+            [{**o.interpretation.to_json(), "notes": o.interpretation.notes} for o in made]
+        )
         return np.asarray(mean, dtype=np.float32), made[0].captions, said
 
     def load(
         self,
-        captions: Table | Seeded | None = None,
+        captions: RunVectors | RandomVectors | None = None,
         conditions: tuple[str, ...] = (UNCONDITIONAL,),
-    ) -> Composed:
+    ) -> QueryVectors:
         """What was composed.
 
         Args:
@@ -170,12 +172,12 @@ class Composition:
         vectors = np.concatenate([chunk["vectors"] for chunk in chunks])
         shares = np.unique(np.concatenate([chunk["captions"] for chunk in chunks]))
         if len(shares) != 1 or (shares[0] and captions is None):
-            raise damaged(self.folder)
+            raise damaged_file(self.folder)
         of, start = {}, 0
         for part in self.task.parts:
             of[part.name] = vectors[start : start + len(part.queries)]
             start += len(part.queries)
-        return Composed(of, captions, float(shares[0]), conditions)
+        return QueryVectors(of, captions, float(shares[0]), conditions)
 
     def notes(self) -> tuple[int, str]:
         """How many questions were composed with a fallback, and the first one's sentence."""
@@ -193,7 +195,7 @@ class Composition:
         arrays = read_arrays(path)
         count = min(CHUNK, len(self._queries) - number * CHUNK)
         if any(len(arrays.get(n, ())) != count for n in ("vectors", "captions", "understood")):
-            raise damaged(path)
+            raise damaged_file(path)
         return arrays
 
 

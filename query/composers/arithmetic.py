@@ -8,9 +8,9 @@ import numpy as np
 
 from indexes.errors import UsageError
 from query.composers.base import (
-    Asked,
-    Composed,
+    ComposedQuery,
     Composer,
+    ComposerInput,
     Interpretation,
     Tools,
     direction,
@@ -26,11 +26,11 @@ class ImageOnly:
     name = "image"
     about = "the picture alone (baseline)"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
-        understood = Interpretation(self.name, asked.modification.text, weights=weights)
-        return Composed(asked.vector, understood)
+        interpretation = Interpretation(self.name, asked.modification.text, weights=weights)
+        return ComposedQuery(asked.vector, interpretation)
 
 
 class TextOnly:
@@ -39,14 +39,14 @@ class TextOnly:
     name = "text"
     about = "the words of the change alone (baseline)"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         target = asked.modification.caption or asked.modification.text
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name, asked.modification.text, target=target, weights=weights
         )
-        return Composed(tools.texts([target])[0], understood)
+        return ComposedQuery(tools.texts([target])[0], interpretation)
 
 
 class Sum:
@@ -55,17 +55,17 @@ class Sum:
     name = "sum"
     about = "the picture's vector plus that of the words (baseline)"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         own = published(self.name, tools.base_model)
         weights = weights_of(self.name, own, asked.modification.weights, 0.0, 1.0)
         target = asked.modification.caption or asked.modification.text
         text = tools.texts([target])[0].astype(np.float64)
         vector = direction((1 - weights["text"]) * asked.vector + weights["text"] * text)
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name, asked.modification.text, target=target, weights=weights
         )
-        return Composed(vector, understood)
+        return ComposedQuery(vector, interpretation)
 
 
 class Pdv:
@@ -82,7 +82,7 @@ class Pdv:
     name = "pdv"
     about = "the picture and its caption, both moved by what the change does to the caption"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         own = published(self.name, tools.base_model)
         weights = weights_of(self.name, own, asked.modification.weights)
@@ -95,7 +95,7 @@ class Pdv:
         seen = direction(asked.vector + weights["alpha_i"] * change).astype(np.float64)
         said = direction(old + weights["alpha_t"] * change).astype(np.float64)
         vector = direction((1 - weights["beta"]) * seen + weights["beta"] * said)
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name,
             asked.modification.text,
             before,
@@ -103,7 +103,7 @@ class Pdv:
             weights=weights,
             notes=tuple(note for note in (written.note,) if note),
         )
-        return Composed(vector, understood)
+        return ComposedQuery(vector, interpretation)
 
 
 class WeiMo:
@@ -117,7 +117,7 @@ class WeiMo:
     name = "weimo"
     about = "the picture plus the words, compared with the gallery's pictures and captions"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         own = published(self.name, tools.base_model)
         weights = weights_of(self.name, own, asked.modification.weights, 0.0, 1.0)
@@ -129,15 +129,15 @@ class WeiMo:
         target = asked.modification.caption or asked.modification.text
         text = tools.texts([target])[0].astype(np.float64)
         vector = direction((1 - weights["alpha"]) * asked.vector + weights["alpha"] * text)
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name, asked.modification.text, target=target, weights=weights
         )
-        return Composed(vector, understood, weights["beta"])
+        return ComposedQuery(vector, interpretation, weights["beta"])
 
 
 def with_objects(
-    composed: Composed, tools: Tools, must: tuple[str, ...], must_not: tuple[str, ...]
-) -> Composed:
+    composed: ComposedQuery, tools: Tools, must: tuple[str, ...], must_not: tuple[str, ...]
+) -> ComposedQuery:
     """Add what must be there and take off what must not, to any composer's vector.
 
     The score becomes q . v + w_must mean_o(o . v) - w_not mean_o(o . v), which is one vector.
@@ -152,17 +152,17 @@ def with_objects(
         return composed
     weights: Mapping[str, float] = {
         **published("cotmr", tools.base_model),
-        **composed.understood.weights,
+        **composed.interpretation.weights,
     }
     total = composed.vector.astype(np.float64)
     if must:
         total = total + weights["must"] * tools.texts(must).astype(np.float64).mean(0)
     if must_not:
         total = total - weights["must_not"] * tools.texts(must_not).astype(np.float64).mean(0)
-    understood = Interpretation(
-        **{**vars(composed.understood), "must": must, "must_not": must_not, "weights": weights}
+    interpretation = Interpretation(
+        **{**vars(composed.interpretation), "must": must, "must_not": must_not, "weights": weights}
     )
-    return Composed(direction(total), understood, composed.captions)
+    return ComposedQuery(direction(total), interpretation, composed.captions)
 
 
 ARITHMETIC: tuple[type[Composer], ...] = (ImageOnly, TextOnly, Sum, Pdv, WeiMo)

@@ -94,7 +94,7 @@ class ModifyOptions(TypedDict, total=False):
     rewriter_timeout: float
 
 
-def modification_of(options: dict[str, Any]) -> Modification | None:
+def take_modification(options: dict[str, Any]) -> Modification | None:
     """Take :class:`ModifyOptions` out of the options of a search.
 
     Args:
@@ -121,7 +121,7 @@ def modification_of(options: dict[str, Any]) -> Modification | None:
     return Modification(change, **given)
 
 
-def weights_from(texts: Sequence[str]) -> dict[str, float]:
+def parse_composer_weights(texts: Sequence[str]) -> dict[str, float]:
     """Weights as they are typed: ``alpha_i=1.2``.
 
     Raises:
@@ -207,7 +207,7 @@ class Interpretation:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComposerInput:
     """One composed question, as a composer meets it.
 
     Attributes:
@@ -222,23 +222,23 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Composed:
+class ComposedQuery:
     """What to look for.
 
     Attributes:
         vector: float32 [dim], unit length, compared with the pictures' base vectors.
-        understood: how it came about.
+        interpretation: how it came about.
         captions: between 0 and 1, how much the likeness to the gallery's own captions counts in
             place of that to its pictures.
     """
 
     vector: NDArray[np.float32]
-    understood: Interpretation
+    interpretation: Interpretation
     captions: float = 0.0
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenCaption:
     """What a language model wrote, read.
 
     Attributes:
@@ -255,7 +255,7 @@ class Written:
 
 
 @runtime_checkable
-class Writer(Protocol):
+class CaptionWriter(Protocol):
     """Puts pictures and changes into words."""
 
     @property
@@ -267,11 +267,11 @@ class Writer(Protocol):
         """A picture in one sentence."""
         ...
 
-    def changed(self, image: Image.Image, change: str) -> Written:
+    def changed(self, image: Image.Image, change: str) -> WrittenCaption:
         """The picture after a change, in one sentence; the change itself if nothing is written."""
         ...
 
-    def reasoned(self, image: Image.Image, change: str) -> Written:
+    def reasoned(self, image: Image.Image, change: str) -> WrittenCaption:
         """As :meth:`changed`, with what must and must not be there."""
         ...
 
@@ -285,7 +285,7 @@ class Tools(Protocol):
         ...
 
     @property
-    def writer(self) -> Writer:
+    def writer(self) -> CaptionWriter:
         """What writes captions; its model is loaded when first needed."""
         ...
 
@@ -309,7 +309,7 @@ class Composer(Protocol):
     name: str
     about: str
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """What to look for.
 
         Raises:

@@ -29,13 +29,13 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from ingest.conditions import Condition, same_name
-from ingest.encoders.base import Encoder, Reading, check_text
+from ingest.encoders.base import BaseEncoder, Embeddings, check_text
 from query.composers.base import settings
 
 
-def read_changed(
-    encoder: Encoder, image: Image.Image, change: str, conditions: Sequence[Condition]
-) -> Reading:
+def read_changed_picture(
+    encoder: BaseEncoder, image: Image.Image, change: str, conditions: Sequence[Condition]
+) -> Embeddings:
     """What a gallery's encoder has in mind of a picture after a change.
 
     Args:
@@ -67,10 +67,10 @@ def read_changed(
     form = settings()["prompts"]["dior"]["changed"]
     told = encoder.changed(lambda question: form.format(change=plain, question=question))
     told.check_length([image], conditions)
-    return told.read([image], conditions)
+    return told.embed([image], conditions)
 
 
-def spoken_of(
+def conditions_in_change(
     change: str,
     conditions: Sequence[str],
     said: Sequence[str],
@@ -114,11 +114,11 @@ def spoken_of(
     return dict(sorted(found.items()))
 
 
-def of_words(
-    encoder: Encoder,
+def vectors_from_words(
+    encoder: BaseEncoder,
     change: str,
     spoken: Mapping[int, str],
-    read: Reading,
+    read: Embeddings,
     conditions: Sequence[Condition],
 ) -> dict[int, tuple[NDArray[np.float32], str]]:
     """What the words give under the conditions that a change speaks of.
@@ -126,7 +126,7 @@ def of_words(
     Args:
         encoder: that made the gallery's tables.
         change: in words.
-        spoken: as :func:`spoken_of` gives it.
+        spoken: as :func:`conditions_in_change` gives it.
         read: the change alone, read under all conditions.
         conditions: all of them.
 
@@ -141,7 +141,7 @@ def of_words(
     for number, text in spoken.items():
         source, at = read, number
         if text != change:
-            source, at = encoder.read_text([text], [conditions[number]]), 0
+            source, at = encoder.embed_text([text], [conditions[number]]), 0
         found[number] = source.vectors[0, at], source.words[0][at]
     return found
 

@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 from indexes.errors import ModelError, UsageError
 from query.composers.arithmetic import ARITHMETIC, with_objects
-from query.composers.base import Asked, Composed, Composer, Tools
+from query.composers.base import ComposedQuery, Composer, ComposerInput, Tools
 from query.composers.inversion import INVERSION
 from query.composers.language import LANGUAGE
 from query.question import shortened
 
 #: The composers that work in the gallery's own conditions, in :mod:`query.composers.dior`.
-OF_CONDITIONS: Mapping[str, str] = MappingProxyType(
+CONDITION_COMPOSERS: Mapping[str, str] = MappingProxyType(
     {
         "dior": "the LVLM's state, told of the change, under each of the gallery's conditions",
         "dior-split": "conditions the change speaks of from the words, all others from the picture",
@@ -27,9 +27,9 @@ COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType(
 )
 
 
-def about_composers() -> dict[str, str]:
+def composer_descriptions() -> dict[str, str]:
     """Name to one line about it, of all composers there are."""
-    return {**{name: made.about for name, made in COMPOSERS.items()}, **OF_CONDITIONS}
+    return {**{name: made.about for name, made in COMPOSERS.items()}, **CONDITION_COMPOSERS}
 
 
 def check_composer(name: str) -> None:
@@ -38,13 +38,13 @@ def check_composer(name: str) -> None:
     Raises:
         UsageError: naming those there are.
     """
-    if name not in about_composers():
+    if name not in composer_descriptions():
         raise UsageError(
-            f"There is no composer '{name}'; choose one of {', '.join(about_composers())}."
+            f"There is no composer '{name}'; choose one of {', '.join(composer_descriptions())}."
         )
 
 
-def compose(name: str, asked: Asked, tools: Tools) -> Composed:
+def compose(name: str, asked: ComposerInput, tools: Tools) -> ComposedQuery:
     """Compose by one of :data:`COMPOSERS`, with the objects that must and must not be there.
 
     Raises:
@@ -53,16 +53,16 @@ def compose(name: str, asked: Asked, tools: Tools) -> Composed:
     """
     check_composer(name)
     composed = COMPOSERS[name]().compose(asked, tools)
-    found, given = composed.understood, asked.modification
+    found, given = composed.interpretation, asked.modification
     must = found.must if given.must is None else given.must
     must_not = found.must_not if given.must_not is None else given.must_not
     whole = with_objects(composed, tools, must, must_not)
     return _with_cuts(whole, tools)
 
 
-def _with_cuts(composed: Composed, tools: Tools) -> Composed:
+def _with_cuts(composed: ComposedQuery, tools: Tools) -> ComposedQuery:
     """Say which texts were longer than the model reads."""
-    found = composed.understood
+    found = composed.interpretation
     notes = list(found.notes)
     for text in (found.target, *found.must, *found.must_not):
         if not text:
@@ -77,4 +77,4 @@ def _with_cuts(composed: Composed, tools: Tools) -> Composed:
             notes.append(
                 f"{tools.base_model} reads no more than {shortened(read)} of {shortened(text)}."
             )
-    return replace(composed, understood=replace(found, notes=tuple(notes)))
+    return replace(composed, interpretation=replace(found, notes=tuple(notes)))

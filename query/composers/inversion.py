@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import ModelError, UsageError
+from query.composers.answer_cache import cached_answer
 from query.composers.base import (
-    Asked,
-    Composed,
+    ComposedQuery,
     Composer,
+    ComposerInput,
     Interpretation,
     Tools,
     direction,
     weights_of,
 )
-from query.composers.kept import answer_once
 from query.question import shortened
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class InversionTools(Protocol):
         ...
 
 
-class _Inverted:
+class _InversionComposer:
     """One of them: the word is found, and the sentence is read."""
 
     name = ""
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         inversion = inversion_of(self.name, tools)
@@ -65,10 +65,10 @@ class _Inverted:
             )
         token = self._token(inversion, asked.vector)
         vector = inversion.read(text, token[None])[0]
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name, asked.modification.text, target=text, weights=weights
         )
-        return Composed(direction(vector), understood)
+        return ComposedQuery(direction(vector), interpretation)
 
     def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = inversion.tokens(self.name, vector[None])[0]
@@ -86,14 +86,14 @@ def inversion_of(name: str, tools: Tools) -> Inversion:
     return tools.inversion()
 
 
-class Searle(_Inverted):
+class SearleComposer(_InversionComposer):
     """SEARLE: a network, taught the words that SEARLE-OTI finds."""
 
     name = "searle"
     about = "the picture as a word of the sentence, by a network taught what searle-oti finds"
 
 
-class SearleOti(_Inverted):
+class SearleOtiComposer(_InversionComposer):
     """SEARLE-OTI: 350 steps of descent for a picture, then kept with the answers."""
 
     name = "searle-oti"
@@ -106,28 +106,34 @@ class SearleOti(_Inverted):
         def ask() -> str:
             return json.dumps(inversion.tokens(self.name, vector[None])[0].tolist())
 
-        return np.array(json.loads(answer_once(about, None, ask)), dtype=np.float32)
+        return np.array(json.loads(cached_answer(about, None, ask)), dtype=np.float32)
 
 
-class Pic2Word(_Inverted):
+class Pic2WordComposer(_InversionComposer):
     """Pic2Word: a network, taught that the sentence with the word is near the picture."""
 
     name = "pic2word"
     about = "the picture as a word of the sentence, by a network taught on pictures"
 
 
-class Lincir(_Inverted):
+class LincirComposer(_InversionComposer):
     """LinCIR: a network, taught on texts alone."""
 
     name = "lincir"
     about = "the picture as a word of the sentence, by a network taught on texts alone"
 
 
-class Palavra(_Inverted):
+class PalavraComposer(_InversionComposer):
     """PALAVRA: a network over sets of pictures, here of one; its word is moved by 30 steps."""
 
     name = "palavra"
     about = "the picture as a word of the sentence, by a network and 30 steps from there"
 
 
-INVERSION: tuple[type[Composer], ...] = (Searle, SearleOti, Pic2Word, Lincir, Palavra)
+INVERSION: tuple[type[Composer], ...] = (
+    SearleComposer,
+    SearleOtiComposer,
+    Pic2WordComposer,
+    LincirComposer,
+    PalavraComposer,
+)

@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from query.composers.base import (
-    Asked,
-    Composed,
+    ComposedQuery,
     Composer,
+    ComposerInput,
     Interpretation,
     Tools,
-    Written,
+    WrittenCaption,
     published,
     weights_of,
 )
 
 
-def target_of(asked: Asked, tools: Tools) -> Written:
+def target_of(asked: ComposerInput, tools: Tools) -> WrittenCaption:
     """What the pictures looked for show: as the user says, else as the writer does."""
     given = asked.modification.caption
-    return Written(given) if given else tools.writer.changed(asked.image(), asked.modification.text)
+    return (
+        WrittenCaption(given)
+        if given
+        else tools.writer.changed(asked.image(), asked.modification.text)
+    )
 
 
 class Cirevl:
@@ -28,18 +32,18 @@ class Cirevl:
     name = "cirevl"
     about = "a caption of the changed picture, written by a language model"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         weights = weights_of(self.name, {}, asked.modification.weights)
         written = target_of(asked, tools)
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name,
             asked.modification.text,
             target=written.text,
             weights=weights,
             notes=tuple(note for note in (written.note,) if note),
         )
-        return Composed(tools.texts([written.text])[0], understood)
+        return ComposedQuery(tools.texts([written.text])[0], interpretation)
 
 
 class CoTMR:
@@ -53,18 +57,18 @@ class CoTMR:
     name = "cotmr"
     about = "a caption of the changed picture, with what must and what must not be there"
 
-    def compose(self, asked: Asked, tools: Tools) -> Composed:
+    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
         """See :class:`Composer`."""
         given = asked.modification
         own = published(self.name, tools.base_model)
         weights = weights_of(self.name, own, given.weights, 0.0)
         told = given.caption and given.must is not None and given.must_not is not None
         if told:
-            written = Written(given.caption)
+            written = WrittenCaption(given.caption)
         else:
             written = tools.writer.reasoned(asked.image(), given.text)
             written = replace(written, text=given.caption or written.text)
-        understood = Interpretation(
+        interpretation = Interpretation(
             self.name,
             given.text,
             target=written.text,
@@ -73,7 +77,7 @@ class CoTMR:
             weights=weights,
             notes=tuple(note for note in (written.note,) if note),
         )
-        return Composed(tools.texts([written.text])[0], understood)
+        return ComposedQuery(tools.texts([written.text])[0], interpretation)
 
 
 LANGUAGE: tuple[type[Composer], ...] = (Cirevl, CoTMR)

@@ -14,20 +14,19 @@ from indexes.search.open_table import OpenTable
 from indexes.store.records import VectorColumn
 from ingest.conditions import UNCONDITIONAL, same_name
 from ingest.fill.vector_sources import BASE, VectorSource, vector_sources
-from query.answer import Answer, Asked, query_of
-from query.composers.base import Asked as Composing
-from query.composers.base import Interpretation, Modification
-from query.composers.dior import read_changed, spoken_of
+from query.build_hits import Answer, Asked, query_of
+from query.composers.base import ComposerInput, Interpretation, Modification
+from query.composers.context import GalleryTools, Parts, captions_of, speaker_of, writer_of
+from query.composers.dior import conditions_in_change, read_changed_picture
 from query.composers.endpoint import Endpoint
-from query.composers.factory import OF_CONDITIONS, check_composer, compose
+from query.composers.factory import CONDITION_COMPOSERS, check_composer, compose
 from query.composers.inversion import PICTURE
-from query.composers.tools import GalleryTools, Parts, captions_of, speaker_of, writer_of
-from query.composers.verifying import verified
+from query.composers.verification import verified
 from query.examples import Example, Examples
 from query.hits import Hits
 from query.question import Question
 from query.ranking.combination import ScoreCombination, Term, common_rows
-from query.ranking.ranking import Ranking, Several, Single
+from query.ranking.ranking import CombinedRanking, ConditionRanking, Ranking
 from query.resolver import Opened, ResolvedCondition
 
 _Open = Callable[[Sequence[ResolvedCondition]], list[Opened]]
@@ -41,7 +40,7 @@ class _Ranked:
     ranking: Ranking
     asked: list[Asked]
     example: Example
-    understood: Interpretation
+    interpretation: Interpretation
     notes: tuple[str, ...]
 
 
@@ -103,20 +102,22 @@ class ComposedSearch:
         answer = Answer(self._parts.places, asked, ranked.ranking, allowed)
         query = replace(
             query_of(question, [ranked.asked], [ranked.example]),
-            composed=ranked.understood.to_json(),
+            composed=ranked.interpretation.to_json(),
         )
         # How alike a picture and its change should be was never measured.
-        notes = (*ranked.understood.notes, *ranked.notes)
+        notes = (*ranked.interpretation.notes, *ranked.notes)
         hits = replace(answer.hits(query, notes), nothing_alike=False)
         if speaker is None:
             return hits
-        return verified(hits, speaker, self._target(ranked.understood), change.verify, question.k)
+        return verified(
+            hits, speaker, self._target(ranked.interpretation), change.verify, question.k
+        )
 
     # -- ranking ---------------------------------------------------------------------------
 
     def _ranked(self) -> _Ranked:
         name = self._change.composer or self._usual()
-        return self._by_conditions(name) if name in OF_CONDITIONS else self._by_base(name)
+        return self._by_conditions(name) if name in CONDITION_COMPOSERS else self._by_base(name)
 
     def _usual(self) -> str:
         """The composer where none is named: ``dior-split`` where it can, else by base vectors."""
@@ -145,7 +146,7 @@ class ComposedSearch:
             raise UsageError(
                 f"The gallery at {parts.gallery.path} has no base vectors, which the composer "
                 f"{name} needs; add them with `cies ingest --method clip`, or ask with "
-                f"--composer {' or '.join(OF_CONDITIONS)}."
+                f"--composer {' or '.join(CONDITION_COMPOSERS)}."
             )
         resolved = ResolvedCondition(base.tables[0], base.tables[0])
         table = parts.base.opened(resolved)
@@ -157,18 +158,18 @@ class ComposedSearch:
             kept = self._reader.picture(question.pictures[0], question.region, opened[1:])
             example = replace(example, vectors=[*example.vectors, *kept.vectors])
         tools = GalleryTools(parts, base, change)
-        composed = compose(name, Composing(change, example.vectors[0], self._image), tools)
+        composed = compose(name, ComposerInput(change, example.vectors[0], self._image), tools)
         if composed.captions:
             table = self._with_captions(table, base, composed.captions)
         vectors = [composed.vector[None], *(vector[None] for vector in example.vectors[1:])]
         asked = [Asked(resolved, Term(table, 1.0)), *terms]
-        ranking: Ranking = Single(table, vectors[0], "mean")
+        ranking: Ranking = ConditionRanking(table, vectors[0], "mean")
         notes: tuple[str, ...] = ()
         if terms:
             every = [one.term for one in asked]
             mixture = ScoreCombination(every, common_rows([term.table for term in every]))
-            ranking, notes = Several(mixture, vectors, "mean"), _left_out(mixture)
-        return _Ranked(ranking, asked, example, composed.understood, notes)
+            ranking, notes = CombinedRanking(mixture, vectors, "mean"), _left_out(mixture)
+        return _Ranked(ranking, asked, example, composed.interpretation, notes)
 
     def _kept_terms(self) -> list[Asked]:
         """What of the picture shall be kept or shall differ, by the conditions that were named."""
@@ -243,7 +244,9 @@ class ComposedSearch:
                 picture,
                 question.region,
                 opened(resolver),
-                lambda encoder, image, asked: read_changed(encoder, image, change.text, asked),
+                lambda encoder, image, asked: read_changed_picture(
+                    encoder, image, change.text, asked
+                ),
             )
 
         notes: list[str] = []
@@ -258,7 +261,7 @@ class ComposedSearch:
         for resolved in chosen:
             weight = weights.get(resolved.table.table, 1.0)
             terms.append(Asked(resolved, Term(parts.resolver.opened(resolved), weight)))
-        understood = Interpretation(
+        interpretation = Interpretation(
             name,
             change.text,
             conditions=found,
@@ -266,13 +269,13 @@ class ComposedSearch:
             notes=tuple(notes),
         )
         if len(terms) == 1 and terms[0].term.weight > 0:
-            ranking: Ranking = Single(terms[0].term.table, vectors[0][None], "mean")
-            return _Ranked(ranking, terms, example, understood, ())
+            ranking: Ranking = ConditionRanking(terms[0].term.table, vectors[0][None], "mean")
+            return _Ranked(ranking, terms, example, interpretation, ())
         every = [one.term for one in terms]
         rows = common_rows([term.table for term in every])
         mixture = ScoreCombination(every, rows, standardised=any(t.weight < 0 for t in every))
-        ranking = Several(mixture, [vector[None] for vector in vectors], "mean")
-        return _Ranked(ranking, terms, example, understood, _left_out(mixture))
+        ranking = CombinedRanking(mixture, [vector[None] for vector in vectors], "mean")
+        return _Ranked(ranking, terms, example, interpretation, _left_out(mixture))
 
     def _split(
         self,
@@ -296,7 +299,7 @@ class ComposedSearch:
         def familiar(number: int) -> bool:
             return words.words[number] in set(tables[number].table.words)
 
-        texts = spoken_of(change.text, names, words.words, imagine, familiar)
+        texts = conditions_in_change(change.text, names, words.words, imagine, familiar)
         spoken = {everything[number].table.table for number in texts}
         if not spoken:
             notes.append(
@@ -328,14 +331,14 @@ class ComposedSearch:
     def _image(self) -> Image.Image:
         return self._reader.image(self._question.pictures[0], self._question.region)
 
-    def _target(self, understood: Interpretation) -> str:
+    def _target(self, interpretation: Interpretation) -> str:
         """What the pictures looked for show, written now if the composer needed no caption."""
-        target = understood.target
+        target = interpretation.target
         # No model that looks at hits knows the word that stands for the picture.
-        if target and target != understood.modification and PICTURE not in target:
+        if target and target != interpretation.modification and PICTURE not in target:
             return target
         writer = writer_of(self._parts, self._change)
-        return writer.changed(self._image(), understood.modification).text
+        return writer.changed(self._image(), interpretation.modification).text
 
 
 def _left_out(mixture: ScoreCombination) -> tuple[str, ...]:

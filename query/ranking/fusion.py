@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.open_table import OpenTable
-from query.hits import Part
+from query.hits import ConditionScore
 from query.ranking.combination import common_rows
 from query.ranking.ranking import Ranking, part_of
 
@@ -28,7 +28,7 @@ from query.ranking.ranking import Ranking, part_of
 CONSTANT = 60
 
 
-class Fused:
+class FusedRanking:
     """Several rankings as one, over the pictures that all of them know.
 
     Attributes:
@@ -89,10 +89,10 @@ class Fused:
         ]
         return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
-    def parts(self, row: int) -> tuple[Part, ...]:
+    def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """See :meth:`Ranking.parts`: what each method says, by each condition."""
         place = int(self._places[0][row])
-        found: list[Part] = []
+        found: list[ConditionScore] = []
         for number, ranking in enumerate(self._rankings):
             own = int(self.rows[number][place])
             parts = ranking.parts(own)

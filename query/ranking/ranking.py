@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexes.search.open_table import OpenTable
 from indexes.search.vectors import Vectors
-from query.hits import Part
+from query.hits import ConditionScore
 from query.ranking.combination import ScoreCombination, combined
 
 
@@ -48,7 +48,7 @@ class Ranking(Protocol):
         """
         ...
 
-    def parts(self, row: int) -> tuple[Part, ...]:
+    def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """What each condition says of a picture that was found; nothing where there is only one."""
         ...
 
@@ -57,9 +57,9 @@ class Ranking(Protocol):
         ...
 
 
-def part_of(table: OpenTable, row: int, score: float, weight: float = 1.0) -> Part:
+def part_of(table: OpenTable, row: int, score: float, weight: float = 1.0) -> ConditionScore:
     """What one condition says of a picture, by one method."""
-    return Part(
+    return ConditionScore(
         condition=table.table.name,
         weight=weight,
         score=score,
@@ -74,7 +74,7 @@ def word_of(table: OpenTable, row: int) -> tuple[str, float]:
     return table.words[row], float(table.word_probabilities[row])
 
 
-class Single:
+class ConditionRanking:
     """Under one condition: the score is the cosine, by an index where that is exact enough."""
 
     def __init__(self, table: OpenTable, examples: Vectors, combine: str):
@@ -111,7 +111,7 @@ class Single:
         """See :meth:`Ranking.percentiles`."""
         return self.table.percentiles(scores)
 
-    def parts(self, row: int) -> tuple[Part, ...]:
+    def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """See :meth:`Ranking.parts`."""
         return ()
 
@@ -120,7 +120,7 @@ class Single:
         return word_of(self.table, row)
 
 
-class Several:
+class CombinedRanking:
     """Under several conditions: the score is the total of :mod:`query.ranking.combination`."""
 
     def __init__(self, mixture: ScoreCombination, examples: Sequence[Vectors], combine: str):
@@ -157,7 +157,7 @@ class Several:
         """See :meth:`Ranking.percentiles`."""
         return self._mixture.percentiles(scores)
 
-    def parts(self, row: int) -> tuple[Part, ...]:
+    def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """See :meth:`Ranking.parts`."""
         place = self._place[row]
         found = []

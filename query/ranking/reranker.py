@@ -15,16 +15,16 @@ from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from indexes.store.records import VectorColumn, VectorTable
 from ingest.conditions import Condition, same_name
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.models.find import find, name_of
 from ingest.fill.pipeline import Progress
 from ingest.fill.subset import SubsetEmbedder, embed_subset, mark_for_filling
 from ingest.fill.unkept import embed_unkept
 from ingest.fill.vector_sources import vector_sources
-from query.answer import Asked
+from query.build_hits import Asked
 from query.encoders import Encoders
 from query.question import Question
-from query.ranking.ranking import Ranking, Single
+from query.ranking.ranking import ConditionRanking, Ranking
 from query.resolver import ConditionResolver, Opened, ResolvedCondition
 
 
@@ -116,7 +116,7 @@ class Reranker:
         spec: EncoderSpec,
         dimension: int,
         condition: Condition,
-        load: Callable[[EncoderSpec], Encoder],
+        load: Callable[[EncoderSpec], BaseEncoder],
         paths: Paths,
     ):
         """Embed nothing yet.
@@ -205,7 +205,7 @@ class Reranker:
                     "with (its file may be gone)."
                 )
                 return None
-            return Single(table, vectors(Opened(self.resolved, table)), combine)
+            return ConditionRanking(table, vectors(Opened(self.resolved, table)), combine)
 
         return ranking
 

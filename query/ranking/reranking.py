@@ -9,7 +9,7 @@ and embeds only what is missing.
 The first fifth of the candidates are the best of three rankings fused (:mod:`query.ranking.fusion`): by the
 view, by another view of the same words, and by the base vectors themselves. The others are chosen
 in rounds of a twentieth: what the large model says of all that it has embedded so far, in this
-question or an earlier one, is learned from (:mod:`query.ranking.surrogate`), and the best of the fused
+question or an earlier one, is learned from (:mod:`query.ranking.rank_regression`), and the best of the fused
 ranking and of the learned one come next,
 
     1 / (60 + rank learned) + 0.5 / (60 + rank fused).
@@ -28,10 +28,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from query.hits import Part
-from query.ranking.fusion import CONSTANT, Fused
+from query.hits import ConditionScore
+from query.ranking.fusion import CONSTANT, FusedRanking
+from query.ranking.rank_regression import RankRegression
 from query.ranking.ranking import Ranking, part_of
-from query.ranking.surrogate import Surrogate
 
 #: Shares of the candidates that are chosen at first and in each round, and the fewest of each: a
 #: round takes as long as some of the model's passes, whatever it finds.
@@ -44,7 +44,7 @@ _FUSED = 0.5
 _OF_VIEW = 0.2
 
 
-class Reranked:
+class RerankedRanking:
     """The best of one ranking in the order of another.
 
     Attributes:
@@ -55,7 +55,7 @@ class Reranked:
     def __init__(
         self,
         first: Ranking,
-        candidates: Fused,
+        candidates: FusedRanking,
         count: int,
         again: Callable[[Sequence[str], int], Ranking | None],
     ):
@@ -150,10 +150,10 @@ class Reranked:
         return order[best]
 
     @cached_property
-    def _surrogate(self) -> Surrogate:
+    def _surrogate(self) -> RankRegression:
         tables = self._candidates.tables
         weights = [_OF_VIEW] * (len(tables) - 1) + [1.0]
-        return Surrogate(tables, self._candidates.rows, weights)
+        return RankRegression(tables, self._candidates.rows, weights)
 
     def percentiles(
         self, rows: NDArray[np.int64], scores: NDArray[np.floating]
@@ -162,7 +162,7 @@ class Reranked:
         first = np.array([self._scores[row] for row in rows.tolist()], dtype=np.float32)
         return self._first.percentiles(rows, first)
 
-    def parts(self, row: int) -> tuple[Part, ...]:
+    def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """See :meth:`Ranking.parts`: what the view says, and what the other does."""
         if row not in self._there or self._second is None:
             return ()

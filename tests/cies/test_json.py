@@ -12,7 +12,7 @@ from support.json_docs import documented, leaves, printed, wrong
 import cies
 from eval.bench.start import Start
 from ingest.encoders.methods.dior import DiorEncoder
-from query.hits import Hit, Part, Query
+from query.hits import Hit, ConditionScore, Query
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_the_page_has_every_field_of_the_values_behind_it() -> None:
     search = documented("cies search --json")
     for prefix, names in (
         ("hits[]", [field.name for field in fields(Hit)]),
-        ("hits[].parts[]", list(Part.__annotations__)),
+        ("hits[].parts[]", list(ConditionScore.__annotations__)),
         ("query", [field.name for field in fields(Query)]),
     ):
         for name in names:

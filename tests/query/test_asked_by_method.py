@@ -239,12 +239,12 @@ def test_a_later_search_embeds_only_what_is_missing(
     engine: cies.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded: list[int] = []
-    read = DiorEncoder.read
+    embed = DiorEncoder.embed
     monkeypatch.setattr(
         DiorEncoder,
-        "read",
+        "embed",
         lambda self, images, *rest, **more: (
-            embedded.append(len(images)) or read(self, images, *rest, **more)
+            embedded.append(len(images)) or embed(self, images, *rest, **more)
         ),
     )
     key = engine.vectors("color").keys[9]
@@ -360,12 +360,12 @@ def test_rounds_are_kept_in_memory_where_nothing_can_be_written(
 ) -> None:
     """A picture is embedded once, whatever is asked with and however many rounds there are."""
     passes: list[int] = []
-    read = DiorEncoder.read
+    embed = DiorEncoder.embed
     monkeypatch.setattr(
         DiorEncoder,
-        "read",
+        "embed",
         lambda self, images, *rest, **more: (
-            passes.append(len(images)) or read(self, images, *rest, **more)
+            passes.append(len(images)) or embed(self, images, *rest, **more)
         ),
     )
     picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)

@@ -13,10 +13,17 @@ from PIL import Image
 from eval.training import curriculum
 from indexes.errors import UsageError
 from indexes.search.vectors import unit
-from query.composers.base import Asked, Modification, Written, modification_of, published, settings
-from query.composers.dior import spoken_of
-from query.composers.factory import COMPOSERS, about_composers, compose
-from query.composers.writers import differences
+from query.composers.base import (
+    ComposerInput,
+    Modification,
+    WrittenCaption,
+    published,
+    settings,
+    take_modification,
+)
+from query.composers.caption_writer import differences
+from query.composers.dior import conditions_in_change
+from query.composers.factory import COMPOSERS, compose, composer_descriptions
 
 PICTURE = Image.new("RGB", (8, 8))
 DIMENSION = 24
@@ -39,13 +46,13 @@ class Writes:
         self.calls.append("caption")
         return "a red heart"
 
-    def changed(self, image: Image.Image, change: str) -> Written:
+    def changed(self, image: Image.Image, change: str) -> WrittenCaption:
         self.calls.append("changed")
-        return Written("a green heart")
+        return WrittenCaption("a green heart")
 
-    def reasoned(self, image: Image.Image, change: str) -> Written:
+    def reasoned(self, image: Image.Image, change: str) -> WrittenCaption:
         self.calls.append("reasoned")
-        return Written("a green heart", ("green",), ("red", "blue"))
+        return WrittenCaption("a green heart", ("green",), ("red", "blue"))
 
 
 class Has:
@@ -71,16 +78,16 @@ CHANGE = "the same in green"
 def asked(name: str, **more: object) -> tuple[np.ndarray, object, Has]:
     tools = Has()
     change = Modification(CHANGE, name, **more)
-    composed = compose(name, Asked(change, SEEN, lambda: PICTURE), tools)
+    composed = compose(name, ComposerInput(change, SEEN, lambda: PICTURE), tools)
     assert np.linalg.norm(composed.vector) == pytest.approx(1, abs=1e-6)
-    return composed.vector, composed.understood, tools
+    return composed.vector, composed.interpretation, tools
 
 
 def test_image_and_text_are_what_they_say_and_ask_no_model() -> None:
     found, _, tools = asked("image")
     assert np.array_equal(found, SEEN)
-    text, understood, more = asked("text")
-    assert np.array_equal(text, vector(CHANGE)) and understood.target == CHANGE
+    text, interpretation, more = asked("text")
+    assert np.array_equal(text, vector(CHANGE)) and interpretation.target == CHANGE
     assert not tools.writer.calls and not more.writer.calls
 
 
@@ -102,13 +109,13 @@ def test_pdv_at_zero_is_the_plain_query_to_the_bit() -> None:
 
 
 def test_pdv_is_its_formula() -> None:
-    found, understood, _ = asked("pdv")
-    assert dict(understood.weights) == {"alpha_i": 1.4, "alpha_t": 1.2, "beta": 0.75}
+    found, interpretation, _ = asked("pdv")
+    assert dict(interpretation.weights) == {"alpha_i": 1.4, "alpha_t": 1.2, "beta": 0.75}
     old, new = vector("a red heart"), vector("a green heart")
     seen = unit((SEEN + 1.4 * (new - old))[None])[0]
     said = unit((old + 1.2 * (new - old))[None])[0]
     assert np.allclose(found, unit((0.25 * seen + 0.75 * said)[None])[0], atol=1e-6)
-    assert (understood.caption, understood.target) == ("a red heart", "a green heart")
+    assert (interpretation.caption, interpretation.target) == ("a red heart", "a green heart")
 
 
 @pytest.mark.parametrize(("slider", "beta"), [("alpha_i", 0.0), ("alpha_t", 1.0)])
@@ -129,7 +136,7 @@ def test_pdv_moves_along_the_change_without_turning_back(slider: str, beta: floa
 
 def test_weimo_mixes_in_the_pictures_own_vector_and_says_how_much_captions_count() -> None:
     tools = Has()
-    change = Asked(Modification(CHANGE), SEEN, lambda: PICTURE)
+    change = ComposerInput(Modification(CHANGE), SEEN, lambda: PICTURE)
     found = compose("weimo", change, tools)
     expected = unit((0.2 * SEEN + 0.8 * vector(CHANGE))[None])[0]
     assert np.allclose(found.vector, expected, atol=1e-6) and found.captions == 0.1
@@ -138,27 +145,27 @@ def test_weimo_mixes_in_the_pictures_own_vector_and_says_how_much_captions_count
 
 
 def test_cotmr_rewards_and_punishes() -> None:
-    found, understood, _ = asked("cotmr", weights={"must": 2, "must_not": 0.5})
+    found, interpretation, _ = asked("cotmr", weights={"must": 2, "must_not": 0.5})
     mean = (vector("red") + vector("blue")) / 2
     total = vector("a green heart") + 2 * vector("green") - 0.5 * mean
     assert np.allclose(found, unit(total[None])[0], atol=1e-6)
-    assert (understood.must, understood.must_not) == (("green",), ("red", "blue"))
+    assert (interpretation.must, interpretation.must_not) == (("green",), ("red", "blue"))
 
 
 def test_what_is_given_is_not_asked_for() -> None:
-    _, understood, tools = asked("cirevl", caption="two green hearts")
-    assert understood.target == "two green hearts" and not tools.writer.calls
-    _, understood, tools = asked("cotmr", caption="x", must=("a",), must_not=())
-    assert (understood.must, understood.must_not) == (("a",), ()) and not tools.writer.calls
-    found, understood, _ = asked("sum", must=("a dog",))
+    _, interpretation, tools = asked("cirevl", caption="two green hearts")
+    assert interpretation.target == "two green hearts" and not tools.writer.calls
+    _, interpretation, tools = asked("cotmr", caption="x", must=("a",), must_not=())
+    assert (interpretation.must, interpretation.must_not) == (("a",), ()) and not tools.writer.calls
+    found, interpretation, _ = asked("sum", must=("a dog",))
     plain, _, _ = asked("sum")
     total = plain.astype(float) + 0.5 * vector("a dog")
-    assert np.allclose(found, unit(total[None])[0], atol=1e-6) and understood.must == ("a dog",)
+    assert np.allclose(found, unit(total[None])[0], atol=1e-6) and interpretation.must == ("a dog",)
 
 
 def test_a_text_that_is_cut_is_told() -> None:
-    _, understood, _ = asked("cirevl", caption="one two three four five six")
-    (note,) = understood.notes
+    _, interpretation, _ = asked("cirevl", caption="one two three four five six")
+    (note,) = interpretation.notes
     assert "no more than 'one two three four five'" in note
 
 
@@ -197,13 +204,13 @@ def test_a_change_that_cannot_be_meant_is_refused(change: dict[str, object]) -> 
 
 
 def test_options_of_a_change_need_a_change() -> None:
-    assert modification_of({"modify": None, "verify": 0, "must": None}) is None
-    found = modification_of({"modify": "x", "must": "a dog", "k": 1})
+    assert take_modification({"modify": None, "verify": 0, "must": None}) is None
+    found = take_modification({"modify": "x", "must": "a dog", "k": 1})
     assert found is not None and found.must == ("a dog",)
     with pytest.raises(UsageError, match="--must-not"):
-        modification_of({"must_not": ("a",)})
+        take_modification({"must_not": ("a",)})
     with pytest.raises(UsageError, match="--composer"):
-        modification_of({"modify": Modification("x"), "composer": "sum"})
+        take_modification({"modify": Modification("x"), "composer": "sum"})
 
 
 def test_published_weights_go_by_the_clip() -> None:
@@ -213,8 +220,8 @@ def test_published_weights_go_by_the_clip() -> None:
 
 
 def test_every_composer_says_what_it_is() -> None:
-    assert set(COMPOSERS) < set(about_composers())
-    assert all(about for about in about_composers().values())
+    assert set(COMPOSERS) < set(composer_descriptions())
+    assert all(about for about in composer_descriptions().values())
 
 
 def test_the_schooled_prompts_are_those_of_the_school() -> None:
@@ -233,7 +240,7 @@ def test_what_a_change_speaks_of() -> None:
     names = ["color", "background", "shape"]
 
     def spoken(change: str, *said: str, **others: Any) -> dict[int, str]:
-        return spoken_of(change, names, said, **{"imagined": list, **others})
+        return conditions_in_change(change, names, said, **{"imagined": list, **others})
 
     red = "on a red background"
     assert spoken(red, "red", "red", "star") == {1: red}
@@ -251,7 +258,7 @@ def test_a_named_condition_has_the_word_beside_it() -> None:
     names = ["color", "background", "shape"]
 
     def spoken(change: str, *said: str) -> dict[int, str]:
-        return spoken_of(change, names, said, list)
+        return conditions_in_change(change, names, said, list)
 
     # The model saw the pink, and took it for the color alone.
     for change in ("a Pink background", "the background to pink", "the same with background pink"):

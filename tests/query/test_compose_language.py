@@ -19,10 +19,10 @@ from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm import speaker as speaking
 from ingest.encoders.vlm.speaker import Speaker
+from query.composers.answer_cache import cached_answer, folder
+from query.composers.caption_parsing import written
+from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.endpoint import KEY_VARIABLE, Endpoint
-from query.composers.kept import answer_once, folder
-from query.composers.reading import written
-from query.composers.writers import LvlmWriter
 
 PICTURE = Image.new("RGB", (32, 32), "red")
 
@@ -185,8 +185,8 @@ def test_an_answer_is_kept_under_all_that_decides_it() -> None:
         return f"answer {len(calls)}"
 
     about = {"model": "m", "question": "a?"}
-    assert answer_once(about, PICTURE, ask) == "answer 1"
-    assert answer_once(about, PICTURE.copy(), ask) == "answer 1"
+    assert cached_answer(about, PICTURE, ask) == "answer 1"
+    assert cached_answer(about, PICTURE.copy(), ask) == "answer 1"
     others = [
         ({**about, "question": "a ?"}, PICTURE),
         ({**about, "model": "n"}, PICTURE),
@@ -194,20 +194,20 @@ def test_an_answer_is_kept_under_all_that_decides_it() -> None:
         (about, PICTURE.resize((16, 64))),
         (about, None),
     ]
-    assert len({answer_once(what, image, ask) for what, image in others}) == 5
+    assert len({cached_answer(what, image, ask) for what, image in others}) == 5
     for path in folder().rglob("*.json"):
         path.write_text('{"question": "another", "answer": "wrong"}')
-    assert answer_once(about, PICTURE, ask) == "answer 7"
+    assert cached_answer(about, PICTURE, ask) == "answer 7"
 
 
 def test_nothing_is_not_kept_and_a_cache_that_cannot_be_written_to_is_no_reason_to_fail(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert answer_once({"model": "m"}, None, lambda: " ") == " "
-    assert answer_once({"model": "m"}, None, lambda: "now") == "now"
+    assert cached_answer({"model": "m"}, None, lambda: " ") == " "
+    assert cached_answer({"model": "m"}, None, lambda: "now") == "now"
     (tmp_path / "file").touch()
-    monkeypatch.setattr("query.composers.kept.folder", lambda: tmp_path / "file" / "below")
-    assert answer_once({"model": "m"}, None, lambda: "again") == "again"
+    monkeypatch.setattr("query.composers.answer_cache.folder", lambda: tmp_path / "file" / "below")
+    assert cached_answer({"model": "m"}, None, lambda: "again") == "again"
 
 
 # -- speaking ----------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_the_built_in_model_describes_and_imagines(
     together = speaker.say(pictures, "Describe this image in one sentence.")
     alone = [speaker.say([one], "Describe this image in one sentence.")[0] for one in pictures]
     assert together == alone and all(len(said.split()) == 10 for said in together)
-    writer = LvlmWriter(speaker)
+    writer = LvlmCaptionWriter(speaker)
     found = writer.reasoned(pictures[0], "make it green")
     assert " green " in found.text and found.note == ""
     with pytest.raises(ModelError, match="not taught to answer yes or no"):
@@ -262,7 +262,7 @@ def test_an_endpoint_rewrites_what_an_lvlm_saw(
     builtin: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
     with server(chat('Edited Description: "a green heart: large"')) as (url, asked):
-        writer = LvlmWriter(Speaker(builtin), Endpoint(url, "big"))
+        writer = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big"))
         found = [writer.changed(pictures[0], "make it green") for _ in range(2)]
         answer = json.dumps({"caption": "x y", "must": ["a"], "must_not": ["b"]})
     assert [one.text for one in found] == ["a green heart: large"] * 2
@@ -271,13 +271,19 @@ def test_an_endpoint_rewrites_what_an_lvlm_saw(
     text = question["messages"][0]["content"]
     assert f"Image Content: {seen}\nInstruction: make it green" in text
     with server(chat(answer)) as (url, _):
-        reasoned = LvlmWriter(Speaker(builtin), Endpoint(url, "big")).reasoned(pictures[0], "x")
+        reasoned = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big")).reasoned(
+            pictures[0], "x"
+        )
     assert (reasoned.text, reasoned.must, reasoned.must_not) == ("x y", ("a",), ("b",))
     with server(chat("I'm sorry, I cannot.")) as (url, _):
-        refused = LvlmWriter(Speaker(builtin), Endpoint(url, "big")).changed(pictures[0], "x")
+        refused = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big")).changed(
+            pictures[0], "x"
+        )
     assert refused.text == "x" and "big refused" in refused.note
     with pytest.raises(CiesError):
-        LvlmWriter(Speaker(builtin), Endpoint("http://127.0.0.1:1", "m", 1)).changed(PICTURE, "y")
+        LvlmCaptionWriter(Speaker(builtin), Endpoint("http://127.0.0.1:1", "m", 1)).changed(
+            PICTURE, "y"
+        )
 
 
 def test_a_text_is_cut_where_the_clip_stops_reading() -> None:

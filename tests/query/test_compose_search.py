@@ -26,7 +26,7 @@ from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.speaker import Speaker
 from ingest.fill.pipeline import ingest
 from query.composers.base import Modification, settings
-from query.composers.verifying import verified
+from query.composers.verification import verified
 
 NAMES = ("color", "shape", "background")
 WHOLE = [Condition.parse(UNCONDITIONAL)]

@@ -11,10 +11,10 @@ import pytest
 from indexes.search.open_table import OpenTable
 from indexes.search.vectors import unit
 from indexes.store.records import VectorColumn, VectorTable
-from query.ranking.fusion import Fused
-from query.ranking.ranking import Single
-from query.ranking.reranking import Reranked
-from query.ranking.surrogate import Surrogate
+from query.ranking.fusion import FusedRanking
+from query.ranking.rank_regression import RankRegression
+from query.ranking.ranking import ConditionRanking
+from query.ranking.reranking import RerankedRanking
 
 
 def test_rounds_follow_what_the_large_model_said() -> None:
@@ -26,13 +26,16 @@ def test_rounds_follow_what_the_large_model_said() -> None:
     tables = [_open(name, rows) for name, rows in (("view", view), ("base", base))]
     asked: list[list[str]] = []
 
-    def again(keys: Sequence[str], total: int) -> Single:
+    def again(keys: Sequence[str], total: int) -> ConditionRanking:
         asked.append(list(keys))
         rows = sorted({0, *(tables[0].row(key) or 0 for key in keys)})
-        return Single(_open("model", model[rows], rows), model[:1], "mean")
+        return ConditionRanking(_open("model", model[rows], rows), model[:1], "mean")
 
-    first, plain = Single(tables[0], view[:1], "mean"), Single(tables[1], base[:1], "mean")
-    ranking = Reranked(first, Fused([first, plain]), 100, again)
+    first, plain = (
+        ConditionRanking(tables[0], view[:1], "mean"),
+        ConditionRanking(tables[1], base[:1], "mean"),
+    )
+    ranking = RerankedRanking(first, FusedRanking([first, plain]), 100, again)
     found, scores = ranking.best(10, None, frozenset({0}))
     # A fifth first, then rounds; nothing twice, nothing that is asked with, never more.
     assert [len(keys) for keys in asked] == list(range(20, 101, 10))
@@ -41,11 +44,13 @@ def test_rounds_follow_what_the_large_model_said() -> None:
     exact = model @ model[0]
     assert scores.tolist() == pytest.approx(exact[found].tolist(), abs=1e-6)
     best = set(np.argsort(-exact, kind="stable")[1:11].tolist())
-    fused = set(Fused([first, plain]).best(100, None, frozenset({0}))[0].tolist())
+    fused = set(FusedRanking([first, plain]).best(100, None, frozenset({0}))[0].tolist())
     assert len(best & set(found.tolist())) >= len(best & fused) + 3
     # Among some only some are asked for.
     among = np.arange(1000) % 3 == 1
-    rows, _ = Reranked(first, Fused([first, plain]), 50, again).best(10, among, frozenset())
+    rows, _ = RerankedRanking(first, FusedRanking([first, plain]), 50, again).best(
+        10, among, frozenset()
+    )
     assert among[rows].all() and all(int(key, 16) % 3 == 1 for key in asked[-1])
 
 
@@ -55,7 +60,7 @@ def test_a_guess_is_the_ridge_regression_of_its_formula() -> None:
     seen = random.permutation(40)[:15]
     tables = [_open(str(number), rows) for number, rows in enumerate(parts)]
     rows = np.stack([np.arange(40)] * 2)
-    found = Surrogate(tables, rows, [0.2, 1.0]).guesses(seen)
+    found = RankRegression(tables, rows, [0.2, 1.0]).guesses(seen)
     # Each table less its mean, at its share of the mean squared length; then plain ridge, primal.
     columns = []
     for part, weight in zip(parts, (0.2, 1.0), strict=True):
@@ -68,7 +73,7 @@ def test_a_guess_is_the_ridge_regression_of_its_formula() -> None:
     want = x @ np.linalg.solve(normal, x[seen].T @ (y - y.mean())) + y.mean()
     assert found == pytest.approx(want, abs=1e-5)
     same = _open("same", np.repeat(parts[0][:1], 40, axis=0))
-    assert len(set(Surrogate([same], rows[:1], [1.0]).guesses(seen).tolist())) == 1
+    assert len(set(RankRegression([same], rows[:1], [1.0]).guesses(seen).tolist())) == 1
 
 
 def _open(name: str, vectors: np.ndarray, rows: Sequence[int] | None = None) -> OpenTable:

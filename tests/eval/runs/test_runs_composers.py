@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 import cies
 from cies.cli.app import app
 from eval.protocols.published import Expected
-from eval.protocols.registry import protocol_of
+from eval.protocols.registry import find_benchmark
 from eval.reports.markdown import as_markdown
 from eval.reports.report import report
 from eval.runs import composition
-from eval.runs.answers import TEXTS, Answers, answer, queries_of
-from eval.runs.asking import Asked, ask
-from eval.runs.composing import ALL, ALWAYS, Composing
+from eval.runs.answers import TEXTS, Answers, rank_queries, queries_of
+from eval.runs.asking import EvaluatedEncoder, run_encoders
+from eval.runs.composing import ALL, ALWAYS, ComposerOptions
 from eval.runs.measuring import measure
 from eval.runs.run import Run, System
-from eval.tasks import Part, Query, QueryTask, Source
+from eval.tasks import TaskPart, TaskQuery, QueryTask, BenchmarkSource
 from eval.world.edits import FIXED
 from eval.world.factors import Scene
 from eval.world.render import render
@@ -36,7 +36,7 @@ from ingest.encoders.factory import make_encoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.fill.pipeline import ingest
 from query.composers.base import Modification
-from query.composers.factory import OF_CONDITIONS, about_composers
+from query.composers.factory import CONDITION_COMPOSERS, composer_descriptions
 
 NAMES = ("color", "shape")
 CHANGES = {"red-heart": "the same in green", "blue-star": "a circle instead"}
@@ -56,11 +56,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> QueryTask:
     images = {path.stem: path for path in sorted(place.iterdir())}
     right = {"red-heart": "green-heart", "blue-star": "blue-circle"}
     queries = tuple(
-        Query(name, name, text, {right[name]: 1.0}, exclude=(name,))
+        TaskQuery(name, name, text, {right[name]: 1.0}, exclude=(name,))
         for name, text in CHANGES.items()
     )
-    parts = (Part("", queries, tuple(images)),)
-    return QueryTask("changes", Source("ours", "nowhere", "MIT"), images, parts, ("R@1",))
+    parts = (TaskPart("", queries, tuple(images)),)
+    return QueryTask("changes", BenchmarkSource("ours", "nowhere", "MIT"), images, parts, ("R@1",))
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,13 @@ def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPat
     run = Run.begin(tmp_path_factory.mktemp("run"), "changes", {}, [task])
     notes: list[str] = []
     change = Modification("as the question says")
-    ask(run, asked(builtin), Composing.by([ALL], change, "cpu", NAMES), note=notes.append)
+    run_encoders(run, asked(builtin), ComposerOptions.by([ALL], change, "cpu", NAMES), note=notes.append)
     names = {system.composer for system in run.systems("changes")}
-    assert set(about_composers()) <= names, notes
+    assert set(composer_descriptions()) <= names, notes
     return run
 
 
-def asked(builtin: DiorEncoder) -> list[Asked]:
+def asked(builtin: DiorEncoder) -> list[EvaluatedEncoder]:
     def make(method: str) -> Any:
         if method != "clip":
             return builtin if method == "dior" else make_encoder(method)
@@ -85,7 +85,7 @@ def asked(builtin: DiorEncoder) -> list[Asked]:
             patch.setattr("ingest.encoders.dual.encoder._BATCH", 1)
             return make_encoder(method)
 
-    return [Asked(m, {"method": m}, lambda m=m: make(m)) for m in METHODS]
+    return [EvaluatedEncoder(m, {"method": m}, lambda m=m: make(m)) for m in METHODS]
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +99,11 @@ def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
     return cies.open(made.path)
 
 
-@pytest.mark.parametrize("name", list(about_composers()))
+@pytest.mark.parametrize("name", list(composer_descriptions()))
 def test_a_run_scores_as_a_search_does(
     name: str, done: Run, task: QueryTask, engine: Any, tmp_path: Path
 ) -> None:
-    encoder = "dior" if name in OF_CONDITIONS else "clip"
+    encoder = "dior" if name in CONDITION_COMPOSERS else "clip"
     systems = [s for s in done.systems("changes") if (s.encoder, s.composer) == (encoder, name)]
     answers = Answers.load(done.answers_path("changes", systems[0]), len(CHANGES))
     names = list(task.images)
@@ -133,13 +133,13 @@ def test_what_is_composed_is_never_composed_again(
     document = json.loads(json.dumps(done.document))
     document["systems"]["changes"] = []
     again = Run(done.path, document, done.tasks)
-    unneeded = [Asked(m, {"method": m}, pytest.fail) for m in METHODS]
+    unneeded = [EvaluatedEncoder(m, {"method": m}, pytest.fail) for m in METHODS]
     change = Modification("as the question says")
-    ask(again, unneeded, Composing.by(["pdv", "dior"], change, "cpu", NAMES))
+    run_encoders(again, unneeded, ComposerOptions.by(["pdv", "dior"], change, "cpu", NAMES))
     assert again.answers_path("changes", system).read_bytes() == before
     with pytest.raises(UsageError, match="was composed otherwise"):
         other = Modification("as the question says", lvlm="another")
-        ask(again, unneeded, Composing.by(["pdv"], other))
+        run_encoders(again, unneeded, ComposerOptions.by(["pdv"], other))
 
 
 def test_a_composition_broken_off_goes_on(
@@ -148,9 +148,9 @@ def test_a_composition_broken_off_goes_on(
     monkeypatch.setattr(composition, "CHUNK", 1)
     run = Run.begin(tmp_path / "run", "changes", {}, [task])
     clip = make_encoder("clip")
-    encoders = [Asked("clip", {"method": "clip"}, lambda: clip)]
+    encoders = [EvaluatedEncoder("clip", {"method": "clip"}, lambda: clip)]
     change = Modification("as the question says", weights={"text": 0.3})
-    composing = Composing.by(["sum"], change)
+    composing = ComposerOptions.by(["sum"], change)
     composed: list[int] = []
 
     def once(what: str, done: int, total: int) -> None:
@@ -160,8 +160,8 @@ def test_a_composition_broken_off_goes_on(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ask(run, encoders, composing, tell=once)
-    ask(run, encoders, composing, tell=once)
+        run_encoders(run, encoders, composing, tell=once)
+    run_encoders(run, encoders, composing, tell=once)
     assert composed == [1, 2]
     table = run.table(System("clip", "clip"))
     said = table.vectors(UNCONDITIONAL, list(CHANGES.values()), TEXTS)
@@ -174,24 +174,24 @@ def test_a_composition_broken_off_goes_on(
 
 def test_both_orders_of_fashioniq_are_averaged(tmp_path: Path) -> None:
     data = published.fashioniq(tmp_path / "data")
-    task = protocol_of("fashioniq").load(data, expected=Expected(), captions="both")
+    task = find_benchmark("fashioniq").load(data, expected=Expected(), captions="both")
     assert isinstance(task, QueryTask) and task.name == "fashioniq-val-split-both"
-    ways = {part.name: (q.text, *q.otherwise) for part in task.parts for q in part.queries}
+    ways = {part.name: (q.text, *q.rewordings) for part in task.parts for q in part.queries}
     assert ways["dress"] == ("is red and has long sleeves", "has long sleeves and is red")
     assert ways["shirt"] == ("is red",)
     run = Run.begin(tmp_path / "run", "fashioniq", {}, [task])
-    ask(run, [Asked("clip", {"method": "clip"}, lambda: make_encoder("clip"))])
+    run_encoders(run, [EvaluatedEncoder("clip", {"method": "clip"}, lambda: make_encoder("clip"))])
     assert Run.open(tmp_path / "run").tasks["fashioniq-val-split-both"] == task
     table = run.table(System("clip", "clip"))
     both = unit(table.vectors(UNCONDITIONAL, ways["dress"], TEXTS).mean(axis=0, keepdims=True))
-    found, scores, _ = answer(task, table, "text").of(0)
+    found, scores, _ = rank_queries(task, table, "text").of(0)
     gallery = table.vectors(UNCONDITIONAL, [list(task.images)[at] for at in found])
     np.testing.assert_allclose(scores, gallery @ both[0], atol=1e-6)
 
 
 def test_circos_shared_concept_is_told_before_the_change(tmp_path: Path) -> None:
     data = published.circo(tmp_path)
-    task = protocol_of("circo").load(data, expected=Expected(), concept="told")
+    task = find_benchmark("circo").load(data, expected=Expected(), concept="told")
     assert task.name == "circo-val-concept"
     assert {q.text for _, q in queries_of(task)} == {"find a dog but is brown"}  # type: ignore[arg-type]
 

@@ -12,12 +12,12 @@ from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.vector_sources import CAPTIONS, VectorSource, vector_sources
-from query.answer import Places
-from query.composers.base import Modification, Writer
+from query.build_hits import Places
+from query.composers.base import CaptionWriter, Modification
+from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.endpoint import Endpoint
-from query.composers.writers import LvlmWriter
 from query.encoders import Encoders
 from query.filters.filters import Filters
 from query.resolver import ConditionResolver
@@ -67,7 +67,7 @@ class GalleryTools:
         return self._base.spec.model
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> CaptionWriter:
         """See :class:`query.composers.base.Tools`."""
         return writer_of(self._parts, self._change)
 
@@ -77,7 +77,7 @@ class GalleryTools:
         return captions_of(self._parts.gallery, self._base) is not None
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> BaseEncoder:
         return self._parts.encoders.of(self._base.spec)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
@@ -138,7 +138,7 @@ def speaker_of(parts: Parts, change: Modification) -> Speaker:
     return Speaker(encoder)
 
 
-def writer_of(parts: Parts, change: Modification) -> Writer:
+def writer_of(parts: Parts, change: Modification) -> CaptionWriter:
     """What puts pictures and changes into words.
 
     Raises:
@@ -150,4 +150,4 @@ def writer_of(parts: Parts, change: Modification) -> Writer:
         endpoint = Endpoint(change.rewriter, change.rewriter_model, change.rewriter_timeout)
     elif change.rewriter_model:
         raise UsageError("--rewriter-model needs --rewriter, the address of the API.")
-    return LvlmWriter(speaker_of(parts, change), endpoint)
+    return LvlmCaptionWriter(speaker_of(parts, change), endpoint)

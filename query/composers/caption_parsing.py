@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import Any
 
-from query.composers.base import MAX_CHARACTERS, Written
+from query.composers.base import MAX_CHARACTERS, WrittenCaption
 
 #: Labels before the sentence that is wanted, the surest first.
 _LABELS = ("edited description", "target caption", "edited caption", "description", "caption")
@@ -39,7 +39,7 @@ _OPENING = re.compile(
 )
 
 
-def written(answer: str, change: str, who: str) -> Written:
+def written(answer: str, change: str, who: str) -> WrittenCaption:
     """The sentence in an answer; the change itself, with a note, if there is none.
 
     Args:
@@ -59,13 +59,13 @@ def written(answer: str, change: str, who: str) -> Written:
         sentence = _sentence(plain)
     if not sentence:
         what = "answered nothing" if not plain else "gave no description"
-        return Written(change, must, must_not, _fallback(who, what))
+        return WrittenCaption(change, must, must_not, _fallback(who, what))
     words = sentence.lower().split()
     if len(words) >= _BABBLE and max(map(words.count, words)) > len(words) / 3:
-        return Written(change, (), (), _fallback(who, f"babbled ('{sentence[:60]}')"))
+        return WrittenCaption(change, (), (), _fallback(who, f"babbled ('{sentence[:60]}')"))
     if _REFUSAL.match(sentence):
-        return Written(change, (), (), _fallback(who, f"refused ('{sentence[:60]}')"))
-    return Written(sentence, must, must_not)
+        return WrittenCaption(change, (), (), _fallback(who, f"refused ('{sentence[:60]}')"))
+    return WrittenCaption(sentence, must, must_not)
 
 
 def _fallback(who: str, what: str) -> str:

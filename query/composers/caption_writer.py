@@ -9,10 +9,10 @@ from typing import Protocol
 from PIL import Image
 
 from indexes.errors import ModelError
-from query.composers.base import Written, settings
+from query.composers.answer_cache import cached_answer
+from query.composers.base import WrittenCaption, settings
+from query.composers.caption_parsing import written
 from query.composers.endpoint import Endpoint
-from query.composers.kept import answer_once
-from query.composers.reading import written
 
 #: Words that name nothing by themselves.
 _SMALL = frozenset("a an the of in with and is are to".split())
@@ -45,7 +45,7 @@ class Speaks(Protocol):
         ...
 
 
-class LvlmWriter:
+class LvlmCaptionWriter:
     """Captions by an LVLM; what a change does to them by the same, or by an endpoint."""
 
     def __init__(self, speaker: Speaks, endpoint: Endpoint | None = None):
@@ -61,13 +61,13 @@ class LvlmWriter:
 
     @property
     def name(self) -> str:
-        """See :class:`Writer`."""
+        """See :class:`CaptionWriter`."""
         if self._endpoint is None:
             return self._speaker.name
         return f"{self._speaker.name} and {self._endpoint.model}"
 
     def caption(self, image: Image.Image) -> str:
-        """See :class:`Writer`.
+        """See :class:`CaptionWriter`.
 
         Raises:
             ModelError: if the model says nothing.
@@ -81,16 +81,16 @@ class LvlmWriter:
             )
         return said
 
-    def changed(self, image: Image.Image, change: str) -> Written:
-        """See :class:`Writer`."""
+    def changed(self, image: Image.Image, change: str) -> WrittenCaption:
+        """See :class:`CaptionWriter`."""
         if self._endpoint is None and self._speaker.schooled:
             return written(self._changed(image, change), change, self._speaker.name)
         question = self._prompts["general"]["rewrite"].strip()
         asked = question.format(caption=_safe(self.caption(image)), change=_safe(change))
         return written(self._rewrite(asked), change, self._rewriter)
 
-    def reasoned(self, image: Image.Image, change: str) -> Written:
-        """See :class:`Writer`.
+    def reasoned(self, image: Image.Image, change: str) -> WrittenCaption:
+        """See :class:`CaptionWriter`.
 
         A schooled model reasons about nothing; what its two captions differ in is what must and
         must not be there.
@@ -107,7 +107,7 @@ class LvlmWriter:
         if after.note:
             return after
         must, must_not = differences(self.caption(image), after.text)
-        return Written(after.text, must, must_not, after.note)
+        return WrittenCaption(after.text, must, must_not, after.note)
 
     @property
     def _rewriter(self) -> str:
@@ -125,15 +125,15 @@ class LvlmWriter:
             "question": question,
             "most": str(most),
         }
-        return answer_once(about, image, lambda: speaker.say([image], question, most)[0])
+        return cached_answer(about, image, lambda: speaker.say([image], question, most)[0])
 
     def _rewrite(self, question: str) -> str:
         endpoint, speaker = self._endpoint, self._speaker
         if endpoint is None:
             about = {"model": speaker.name, "revision": speaker.revision, "question": question}
-            return answer_once(about, None, lambda: speaker.continued(question))
+            return cached_answer(about, None, lambda: speaker.continued(question))
         about = {"model": endpoint.model, "url": endpoint.url, "question": question}
-        return answer_once(about, None, lambda: endpoint.answer(question))
+        return cached_answer(about, None, lambda: endpoint.answer(question))
 
 
 def differences(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,7 +36,7 @@ _RIDGE = 0.5
 _LEARNED = 500
 
 
-class Surrogate:
+class RankRegression:
     """Guesses a large model's order from the vectors of several tables of the same pictures."""
 
     def __init__(

@@ -23,7 +23,7 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_dir("cies", appauthor=False)) / "answers"
 
 
-def answer_once(about: dict[str, str], image: Image.Image | None, ask: Callable[[], str]) -> str:
+def cached_answer(about: dict[str, str], image: Image.Image | None, ask: Callable[[], str]) -> str:
     """An answer as it was given before, else asked for now.
 
     Args:
