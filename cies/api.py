@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Sequence
 from cies.gallery_search import Searchable
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
 from ingest.encoders.models.find import DEFAULT_MODEL
 from ingest.encoders.options import DiorOptions
@@ -47,7 +47,7 @@ def open(
         GalleryMissing: if there is no gallery.
     """
 
-    def load(spec: EncoderSpec) -> Encoder:
+    def load(spec: EncoderSpec) -> BaseEncoder:
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
@@ -78,7 +78,7 @@ def load_encoder(
     force: bool = False,
     options: DiorOptions | None = None,
     device_map: str | None = None,
-) -> Encoder:
+) -> BaseEncoder:
     """Load an encoder as pipelines take it: ``ingest.fill.embedding.embed(encoder, ...)``.
 
     To embed pictures by hand, :meth:`cies.Encoder.load` is more convenient. See
@@ -100,12 +100,12 @@ def ingest(
     device: str = "auto",
     force: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
-    announce: Callable[[Encoder], None] = lambda encoder: None,
+    announce: Callable[[BaseEncoder], None] = lambda encoder: None,
     options: DiorOptions | None = None,
     device_map: str | None = None,
     source_options: SourceOptions | None = None,
     retry_failed: bool = False,
-    finished: Callable[[Encoder], None] = lambda encoder: None,
+    finished: Callable[[BaseEncoder], None] = lambda encoder: None,
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery; what is there is not done again.
 
@@ -151,7 +151,7 @@ def ingest(
         check_same_choices(gallery, choice.vector_source, prompt, dtype, options)
     wanted = conditions_for(choice, gallery, wanted, gallery.geometry)
 
-    def load(spec: EncoderSpec | None) -> Encoder:
+    def load(spec: EncoderSpec | None) -> BaseEncoder:
         if spec is None:
             encoder = load_encoder(
                 choice.model,

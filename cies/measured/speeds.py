@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.encoders.models.find import name_of
 
 #: Fewer pictures say too little: the first ones are slower than the rest.
@@ -102,7 +102,7 @@ def measured_rate(
     return None
 
 
-def remember_speed(encoder: Encoder) -> None:
+def remember_speed(encoder: BaseEncoder) -> None:
     """Keep how fast an encoder was, if it did enough; what goes wrong is passed over.
 
     Nobody should lose a run over a note about its speed, so that a folder that cannot be written

@@ -15,7 +15,7 @@ import numpy as np
 from indexes.errors import UsageError
 from indexes.search.vectors import Vectors, unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.read.images import flattened
 
 
@@ -28,7 +28,7 @@ class MtebModel:
 
     def __init__(
         self,
-        model_name: Encoder,
+        model_name: BaseEncoder,
         revision: str | None = None,
         *,
         device: str | None = None,

@@ -27,7 +27,7 @@ from indexes.errors import UsageError
 from indexes.search.parts import best_of_parts, split
 from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import METHODS, make_encoder
 from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_view
 from ingest.fill.vector_sources import CAPTIONS
@@ -105,7 +105,7 @@ class Comparison:
 class Way:
     """One method at work: turns pictures into rows under conditions, and compares rows."""
 
-    def __init__(self, method: str, encoder: Encoder):
+    def __init__(self, method: str, encoder: BaseEncoder):
         self.method = method
         self.encoder = encoder
         self.parts = int(encoder.spec.settings.get("parts", 1))
@@ -132,7 +132,7 @@ class Way:
         """Pictures a second, words said as an ingest has them said."""
         some = pictures[:_TIMED]
         started = time.perf_counter()
-        self.encoder.read(some, conditions)
+        self.encoder.embed(some, conditions)
         return len(some) / (time.perf_counter() - started)
 
     def scores(self, queries: Vectors, rows: Vectors) -> NDArray[np.float32]:
@@ -270,7 +270,7 @@ def _compare_views(
 
 
 def fitted(
-    base: Encoder, method: str, name: str, rows: Vectors, words: str = SHIPPED
+    base: BaseEncoder, method: str, name: str, rows: Vectors, words: str = SHIPPED
 ) -> Projection:
     """A view of base vectors under a condition.
 

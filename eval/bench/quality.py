@@ -199,7 +199,7 @@ def compare(
     pictures = [render(scene, size) for scene in scenes]
     values, names = factor_values(scenes), list(FACTORS)
     progress("asking the LVLM")
-    reading = dior.read(pictures, [Condition.parse(name) for name in names])
+    reading = dior.embed(pictures, [Condition.parse(name) for name in names])
     methods = [
         measure(
             "dior",

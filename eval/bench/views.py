@@ -17,7 +17,7 @@ from indexes.search.geometry import Statistics
 from indexes.search.vectors import unit
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 from ingest.encoders.projections.base import PROJECTIONS
 from ingest.fill.vector_sources import BASE
 from query.engine import Engine
@@ -56,7 +56,7 @@ class Taken:
     opened_worst_ms: float
 
 
-class RandomText(Encoder):
+class RandomText(BaseEncoder):
     """The text side of CLIP ViT-B/32, with weights drawn at random and no picture side.
 
     It costs what the real one costs; what it says of a text means nothing.
@@ -88,25 +88,25 @@ class RandomText(Encoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return EncoderSpec(BASE, "random", "", {"dimension": self._dimension})
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._dimension
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return "a text side of CLIP ViT-B/32's size with random weights"
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         """It has no picture side.
 
         Raises:
@@ -114,10 +114,10 @@ class RandomText(Encoder):
         """
         raise NotImplementedError
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; a token a word, as CLIP has for most."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; a token a word, as CLIP has for most."""
         import torch
 
         began = time.perf_counter()
@@ -133,7 +133,7 @@ class RandomText(Encoder):
         self.seconds.append(time.perf_counter() - began)
         shape = len(texts), len(conditions)
         repeated = np.repeat(vectors[:, None], len(conditions), axis=1)
-        return Reading(repeated, [[""] * shape[1]] * shape[0], np.zeros(shape, dtype=np.float32))
+        return Embeddings(repeated, [[""] * shape[1]] * shape[0], np.zeros(shape, dtype=np.float32))
 
 
 def bench_views(

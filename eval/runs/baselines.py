@@ -10,7 +10,7 @@ from PIL import Image
 
 from indexes.search.vectors import Vectors, unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 
 #: Bins of hue, saturation and value.
 BINS = (16, 3, 3)
@@ -22,7 +22,7 @@ _SIDE = 256
 _RANDOM = 32
 
 
-class ColorHistogram(Encoder):
+class ColorHistogram(BaseEncoder):
     """How much of a picture has which color: 16 x 3 x 3 bins of HSV.
 
     Two histograms are compared by the cosine of their square roots, the Bhattacharyya coefficient
@@ -53,13 +53,13 @@ class ColorHistogram(Encoder):
     def check(self, conditions: Sequence[Condition]) -> None:
         """Any condition will do, since none makes a difference."""
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         """Count colors; says no words."""
         found = np.stack([self._histogram(image) for image in images])
         vectors = np.repeat(unit(np.sqrt(found))[:, None], len(conditions), axis=1)
-        return Reading(vectors, [], np.zeros((len(images), len(conditions)), dtype=np.float32))
+        return Embeddings(vectors, [], np.zeros((len(images), len(conditions)), dtype=np.float32))
 
     def _histogram(self, image: Image.Image) -> Vectors:
         small = image.copy()

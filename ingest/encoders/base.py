@@ -77,7 +77,7 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Embeddings:
     """What an encoder makes of some pictures under some conditions.
 
     Attributes:
@@ -91,7 +91,7 @@ class Reading:
     word_probabilities: NDArray[np.float32]
 
     @classmethod
-    def without_words(cls, vectors: Vectors) -> Reading:
+    def without_words(cls, vectors: Vectors) -> Embeddings:
         """A reading of a method that has no words.
 
         Args:
@@ -118,7 +118,7 @@ class Timing:
 class PlainEncoder(Protocol):
     """The least that an encoder of one's own must have: a method ``encode``.
 
-    :func:`ingest.encoders.factory.as_encoder` turns such an object into an :class:`Encoder`. It
+    :func:`ingest.encoders.factory.as_encoder` turns such an object into an :class:`BaseEncoder`. It
     also uses these attributes where the object has them:
 
     * ``name`` (str): the method's name, as galleries store it; the class's name by default.
@@ -148,10 +148,10 @@ class PlainEncoder(Protocol):
         ...
 
 
-class Encoder(ABC):
+class BaseEncoder(ABC):
     """Turns pictures into vectors, one for each condition.
 
-    An implementer gives :meth:`read`; all conditions are asked at once, because only the encoder
+    An implementer gives :meth:`embed`; all conditions are asked at once, because only the encoder
     can share the work on a picture between them.
     """
 
@@ -189,13 +189,13 @@ class Encoder(ABC):
 
     @property
     def timings(self) -> Mapping[int, Timing]:
-        """Number of conditions asked at once to what :meth:`read` did so far, if it is kept."""
+        """Number of conditions asked at once to what :meth:`embed` did so far, if it is kept."""
         return MappingProxyType({})
 
     @abstractmethod
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         """Embed pictures and say a word about each.
 
         Args:
@@ -209,11 +209,11 @@ class Encoder(ABC):
 
     def encode(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
         """Embed pictures: float32 [images, conditions, dim], unit rows."""
-        return self.read(images, conditions, words=False).vectors
+        return self.embed(images, conditions, words=False).vectors
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         """Embed texts in place of pictures and say a word about each.
 
         Args:
@@ -222,7 +222,7 @@ class Encoder(ABC):
             words: whether the words are wanted.
 
         Returns:
-            As of :meth:`read`, with texts for images.
+            As of :meth:`embed`, with texts for images.
 
         Raises:
             UsageError: if the method has no text side, or a text cannot be read.
@@ -237,10 +237,10 @@ class Encoder(ABC):
         """Embed texts: float32 [texts, conditions, dim], unit rows, comparable to pictures'.
 
         Raises:
-            UsageError: as :meth:`read_text`.
-            ModelError: as :meth:`read_text`.
+            UsageError: as :meth:`embed_text`.
+            ModelError: as :meth:`embed_text`.
         """
-        return self.read_text(texts, conditions, words=False).vectors
+        return self.embed_text(texts, conditions, words=False).vectors
 
     @abstractmethod
     def check(self, conditions: Sequence[Condition]) -> None:

@@ -12,13 +12,13 @@ from PIL import Image
 from indexes.errors import ModelError, UsageError
 from indexes.search.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder, EncoderSpec, PlainEncoder, Reading, check_text
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, PlainEncoder, check_text
 
 #: What a method may be called: the name is part of options and of stored JSON.
 _METHOD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
-class CustomEncoder(Encoder):
+class CustomEncoder(BaseEncoder):
     """An object with ``encode``, as an encoder. Vectors are checked and scaled to unit length."""
 
     def __init__(self, source: PlainEncoder, method: str | None = None):
@@ -55,12 +55,12 @@ class CustomEncoder(Encoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._spec
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         if self._dimension is None:
             grey = Image.new("RGB", (32, 32), (127, 127, 127))
             whole = [Condition(UNCONDITIONAL, "")]
@@ -69,34 +69,34 @@ class CustomEncoder(Encoder):
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return f"{self.spec.model}, an encoder of your own"
 
     @property
     def conditional(self) -> bool:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return bool(getattr(self.source, "conditional", True))
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         check: Callable[[Sequence[Condition]], None] | None = getattr(self.source, "check", None)
         if check is not None:
             check(conditions)
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; words are empty."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; words are empty."""
         self.check(conditions)
         return self._read(self.source.encode, images, conditions)
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; words are empty."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; words are empty."""
         encode_text = getattr(self.source, "encode_text", None)
         if encode_text is None:
-            return super().read_text(texts, conditions, words)
+            return super().embed_text(texts, conditions, words)
         for text in texts:
             check_text(text)
         self.check(conditions)
@@ -107,7 +107,7 @@ class CustomEncoder(Encoder):
         encode: Callable[[Any, Sequence[Condition]], Any],
         items: Sequence[Any],
         conditions: Sequence[Condition],
-    ) -> Reading:
+    ) -> Embeddings:
         shape = (len(items), len(conditions), self.dimension)
         vectors: Vectors = np.zeros(shape, dtype=np.float32)
         if items and conditions:
@@ -124,4 +124,4 @@ class CustomEncoder(Encoder):
                     f"The encoder {self.spec.method} returned vectors that have no direction: "
                     f"{error}; correct its encode."
                 ) from error
-        return Reading.without_words(vectors)
+        return Embeddings.without_words(vectors)

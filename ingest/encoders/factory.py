@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, PlainEncoder
+from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
 from ingest.encoders.custom import CustomEncoder
 from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find, layers_of
 from ingest.encoders.options import DiorOptions
@@ -88,7 +88,7 @@ def make_encoder(
     options: DiorOptions = _DEFAULT,
     device_map: str | None = None,
     words: Words | None = None,
-) -> Encoder:
+) -> BaseEncoder:
     """Load an encoder.
 
     Args:
@@ -138,11 +138,11 @@ def make_encoder(
     return kind.load(name, prompt, dtype, device, force, options, device_map)
 
 
-def as_encoder(source: Encoder | PlainEncoder, method: str | None = None) -> Encoder:
+def as_encoder(source: BaseEncoder | PlainEncoder, method: str | None = None) -> BaseEncoder:
     """Turn an object with ``encode`` into an encoder.
 
     Args:
-        source: see :class:`ingest.encoders.base.PlainEncoder`. An :class:`Encoder` is returned
+        source: see :class:`ingest.encoders.base.PlainEncoder`. An :class:`BaseEncoder` is returned
             as it is.
         method: the method's name; by default the object's ``name``, or its class's.
 
@@ -150,7 +150,7 @@ def as_encoder(source: Encoder | PlainEncoder, method: str | None = None) -> Enc
         UsageError: if the object does not follow the protocol, or has the name of a built-in
             method.
     """
-    if isinstance(source, Encoder):
+    if isinstance(source, BaseEncoder):
         return source
     encoder = CustomEncoder(source, method)
     if encoder.spec.method in METHODS:
@@ -192,7 +192,7 @@ def as_kept(options: DiorOptions, spec: EncoderSpec) -> DiorOptions:
 
 def remake_encoder(
     spec: EncoderSpec, device: str = "auto", force: bool = False, device_map: str | None = None
-) -> Encoder:
+) -> BaseEncoder:
     """Load the encoder a gallery was filled with.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Callable, Mapping, Sequence
 
 from indexes.store.records import FileRecord, VectorTable
 from indexes.store.writer import Writer
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.commit import commit
 from ingest.fill.embedding import Embedded, embed
 from ingest.fill.inventory import Inventory, Share
@@ -75,7 +75,7 @@ class CommitQueue:
         writer: Writer,
         inventory: Inventory,
         share: Share,
-        encoder: Callable[[], Encoder],
+        encoder: Callable[[], BaseEncoder],
         stored: Callable[[Stored], None],
         settled: set[str] | None = None,
     ):

@@ -16,7 +16,7 @@ from PIL import Image
 from indexes.errors import CiesError
 from indexes.store.records import ImageRecord, VectorTable
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings
 from ingest.read.images import Picture
 
 #: A vector counts as one of unit length within this much.
@@ -39,7 +39,7 @@ class Embedded:
 
     tables: tuple[VectorTable, ...]
     images: tuple[ImageRecord, ...]
-    reading: Reading | None
+    reading: Embeddings | None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -54,7 +54,7 @@ def condition_of(table: VectorTable) -> Condition:
 
 
 def embed(
-    encoder: Encoder, tables: Sequence[VectorTable], pictures: Mapping[str, Picture]
+    encoder: BaseEncoder, tables: Sequence[VectorTable], pictures: Mapping[str, Picture]
 ) -> Embedded:
     """Embed pictures under some conditions.
 
@@ -94,15 +94,15 @@ def embed(
 
 
 def _read(
-    encoder: Encoder,
+    encoder: BaseEncoder,
     conditions: Sequence[Condition],
     shape: tuple[int, int],
     keys: Sequence[str],
     images: Sequence[Image.Image],
-) -> tuple[Reading | None, dict[str, str]]:
+) -> tuple[Embeddings | None, dict[str, str]]:
     """All pictures at once or, if that fails, one by one."""
     try:
-        reading = encoder.read(images, conditions)
+        reading = encoder.embed(images, conditions)
         reason = _fault(reading, len(images), shape)
         if not reason:
             return reading, {}
@@ -111,10 +111,10 @@ def _read(
     except Exception:  # noqa: BLE001, S110
         pass  # Whatever it is: one by one it shows which picture does it, or that all of them do.
     refused: dict[str, str] = {}
-    single: list[Reading] = []
+    single: list[Embeddings] = []
     for key, image in zip(keys, images, strict=True):
         try:
-            one = encoder.read([image], conditions)
+            one = encoder.embed([image], conditions)
             reason = _fault(one, 1, shape)
         except CiesError:
             raise
@@ -131,19 +131,19 @@ def _read(
     return _joined(single), refused
 
 
-def _probe(encoder: Encoder, conditions: Sequence[Condition], shape: tuple[int, int]) -> None:
+def _probe(encoder: BaseEncoder, conditions: Sequence[Condition], shape: tuple[int, int]) -> None:
     """Ask about a plain grey picture.
 
     Raises:
         Exception: if the encoder fails on that too.
     """
-    reading = encoder.read([Image.new("RGB", _PROBE_SIZE, (127, 127, 127))], conditions)
+    reading = encoder.embed([Image.new("RGB", _PROBE_SIZE, (127, 127, 127))], conditions)
     reason = _fault(reading, 1, shape)
     if reason:
         raise RuntimeError(f"the encoder does not work: of a plain grey picture {reason}")
 
 
-def _fault(reading: Reading, count: int, shape: tuple[int, int]) -> str:
+def _fault(reading: Embeddings, count: int, shape: tuple[int, int]) -> str:
     """What is wrong with the vectors, or nothing."""
     vectors = reading.vectors
     if vectors.shape != (count, *shape):
@@ -155,8 +155,8 @@ def _fault(reading: Reading, count: int, shape: tuple[int, int]) -> str:
     return ""
 
 
-def _joined(readings: Sequence[Reading]) -> Reading:
-    return Reading(
+def _joined(readings: Sequence[Embeddings]) -> Embeddings:
+    return Embeddings(
         np.concatenate([reading.vectors for reading in readings]),
         [words for reading in readings for words in reading.words],
         np.concatenate([reading.word_probabilities for reading in readings]),

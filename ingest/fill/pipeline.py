@@ -20,7 +20,7 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord
 from indexes.store.writer import Writer
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.fill.commit_queue import CommitQueue, Stored
 from ingest.fill.inventory import Inventory, Share
 from ingest.fill.preparation import LoadEncoder, prepare
@@ -120,7 +120,7 @@ class _Run:
         writer: Writer,
         load: LoadEncoder,
         progress: Callable[[Progress], None],
-        finished: Callable[[Encoder], None],
+        finished: Callable[[BaseEncoder], None],
     ):
         self.gallery = gallery
         self.writer = writer
@@ -128,7 +128,7 @@ class _Run:
         self._load = load
         self._progress = progress
         self._finished = finished
-        self._encoder: Encoder | None = None
+        self._encoder: BaseEncoder | None = None
         self._makers: list[VectorSource] = []
         self._inventory: Inventory | None = None
         self._done = 0
@@ -262,7 +262,7 @@ class _Run:
                 if table.partial:
                     self.writer.declare(replace(table, partial=False, filling=False))
 
-    def _ready(self, vector_source: VectorSource) -> Encoder:
+    def _ready(self, vector_source: VectorSource) -> BaseEncoder:
         """A maker's encoder, loaded when first needed: a run that finds nothing new needs none."""
         if self._encoder is None:
             self._encoder = self._load(vector_source.spec)
@@ -300,7 +300,7 @@ def ingest(
     retry_failed: bool = False,
     vector_source: EncoderSpec | None = None,
     new_maker: bool = False,
-    finished: Callable[[Encoder], None] = lambda encoder: None,
+    finished: Callable[[BaseEncoder], None] = lambda encoder: None,
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery.
 

@@ -10,11 +10,11 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from indexes.store.writer import Writer
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.fill.vector_sources import VectorSource, conditional, grouped, main_vector_source
 
 #: Gives the encoder of a spec or, for ``None``, of the user's choice.
-LoadEncoder = Callable[[EncoderSpec | None], Encoder]
+LoadEncoder = Callable[[EncoderSpec | None], BaseEncoder]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Prepared:
     """
 
     vector_sources: list[VectorSource]
-    encoder: Encoder | None
+    encoder: BaseEncoder | None
 
 
 def prepare(
@@ -57,7 +57,7 @@ def prepare(
     for table in there:
         writer.ensure(table)
     vector_sources = grouped(there)
-    encoder: Encoder | None = None
+    encoder: BaseEncoder | None = None
     if new or not vector_sources:
         encoder = load(None)
         chosen = encoder.spec
@@ -93,7 +93,7 @@ def prepare(
 
 
 def _in_order(
-    vector_sources: Sequence[VectorSource], encoder: Encoder | None
+    vector_sources: Sequence[VectorSource], encoder: BaseEncoder | None
 ) -> list[VectorSource]:
     """The one whose encoder is loaded already first; the main one last.
 

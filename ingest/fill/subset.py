@@ -21,7 +21,7 @@ from indexes.search.vectors import Vectors, unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, VectorColumn, VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.fill.commit import commit
 from ingest.fill.commit_queue import COMMIT_SECONDS
 from ingest.fill.embedding import Embedded, embed
@@ -48,14 +48,14 @@ class SubsetEmbedder:
         gallery: Gallery,
         vector_source: EncoderSpec,
         condition: Condition,
-        load: Callable[[EncoderSpec], Encoder],
+        load: Callable[[EncoderSpec], BaseEncoder],
     ):
         """Do nothing yet."""
         self._gallery = gallery
         self._maker = vector_source
         self._condition = condition
         self._load = load
-        self._encoder: Encoder | None = None
+        self._encoder: BaseEncoder | None = None
         self._tables: list[VectorTable] = []
         self._held: list[set[str]] = []
         self._parts: list[Embedded] = []
@@ -190,7 +190,7 @@ def embed_subset(
     vector_source: EncoderSpec,
     condition: Condition,
     keys: Sequence[str],
-    load: Callable[[EncoderSpec], Encoder],
+    load: Callable[[EncoderSpec], BaseEncoder],
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> int:
     """Embed some pictures of a gallery under a condition, those that are not embedded yet.

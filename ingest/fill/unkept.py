@@ -10,7 +10,7 @@ from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from indexes.store.records import VectorColumn, VectorTable
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.embedding import embed
 from ingest.fill.pipeline import Progress
 from ingest.read.images import Picture, UnreadableImage, decode
@@ -23,7 +23,7 @@ _BATCH = 32
 
 def embed_unkept(
     gallery: Gallery,
-    encoder: Encoder,
+    encoder: BaseEncoder,
     table: VectorTable,
     keys: Sequence[str],
     paths: Paths,

@@ -21,7 +21,7 @@ from support.stand_in_fill import fill, keys, paint
 
 from indexes.errors import CiesError, GalleryError
 from indexes.store.gallery import Gallery
-from ingest.encoders.base import Reading
+from ingest.encoders.base import Embeddings
 from ingest.fill.commit import commit
 from ingest.fill.pipeline import Progress
 from ingest.read.images import read_bytes
@@ -193,13 +193,15 @@ class Moody(StandIn):
         super().__init__()
         self.mood, self.width = mood, width
 
-    def read(self, images: Sequence[Image.Image], conditions: Any, words: bool = True) -> Reading:
-        reading = super().read(images, conditions, words)
+    def embed(
+        self, images: Sequence[Image.Image], conditions: Any, words: bool = True
+    ) -> Embeddings:
+        reading = super().embed(images, conditions, words)
         rows = [n for n, image in enumerate(images) if image.width == self.width]
         if rows and self.mood == "raises":
             raise ValueError("I do not like this one")
         if rows and self.mood == "short":
-            return Reading(reading.vectors[:, :, :-1], reading.words, reading.word_probabilities)
+            return Embeddings(reading.vectors[:, :, :-1], reading.words, reading.word_probabilities)
         value = {"nan": np.nan, "inf": np.inf, "zero": 0.0}.get(self.mood)
         if value is not None:
             reading.vectors[rows] = value
@@ -243,11 +245,11 @@ def test_an_encoder_that_fails_on_everything_is_no_fault_of_the_pictures(
     mood: str, folder: Path, gallery: Gallery
 ) -> None:
     class Broken(Moody):
-        def read(
+        def embed(
             self, images: Sequence[Image.Image], conditions: Any, words: bool = True
-        ) -> Reading:
+        ) -> Embeddings:
             self.width = images[0].width
-            return super().read(images, conditions, words)
+            return super().embed(images, conditions, words)
 
     with pytest.raises((ValueError, RuntimeError)):
         fill(gallery, folder, "color", Broken(mood))
@@ -268,8 +270,8 @@ def test_work_at_risk_is_bounded_by_time(
     stored: list[float] = []
 
     class Clocked(Slow):
-        def read(self, images: Any, conditions: Any, words: bool = True) -> Reading:
-            reading = super().read(images, conditions, words)
+        def embed(self, images: Any, conditions: Any, words: bool = True) -> Embeddings:
+            reading = super().embed(images, conditions, words)
             embedded.extend([time.monotonic()] * len(images))
             return reading
 
@@ -291,8 +293,8 @@ import cies.cli.app, cies.api, ingest.fill.commit_queue
 from support.durable import Slow
 ingest.fill.commit_queue.BATCH = 4; ingest.fill.commit_queue.FIRST_BATCH = 4
 class Told(Slow):
-    def read(self, *args, **kwargs):
-        reading = super().read(*args, **kwargs)
+    def embed(self, *args, **kwargs):
+        reading = super().embed(*args, **kwargs)
         print("read", file=sys.stdout, flush=True)
         return reading
 cies.api.load_encoder = lambda *a, **k: Told(0.25)

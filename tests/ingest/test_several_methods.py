@@ -27,7 +27,7 @@ from indexes.store.repair import repair
 from indexes.store.verify import verify
 from indexes.store.writer import COPY
 from ingest.conditions import Condition
-from ingest.encoders.base import EncoderSpec, Reading
+from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.models.model_type import is_dual
 from ingest.encoders.options import DiorOptions
 from ingest.fill.encoder_choice import check_same_choices, choose
@@ -59,12 +59,12 @@ class Other(StandIn):
     def conditional(self) -> bool:
         return self._spec.method != "clip"
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         if any(hashlib.sha256(image.tobytes()).hexdigest() == self._refuses for image in images):
             raise ValueError("this one is not for me")
-        return super().read(images, conditions, words)
+        return super().embed(images, conditions, words)
 
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         return super().vector(image, f"{self._spec.model} {phrase}")

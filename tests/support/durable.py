@@ -12,7 +12,7 @@ from support.stand_in import StandIn
 from indexes.store.gallery import Gallery
 from indexes.store.verify import verify
 from indexes.store.writer import COPY
-from ingest.encoders.base import Reading
+from ingest.encoders.base import Embeddings
 
 
 def sound(gallery: Gallery) -> None:
@@ -30,6 +30,8 @@ class Slow(StandIn):
         super().__init__()
         self.seconds = seconds
 
-    def read(self, images: Sequence[Image.Image], conditions: Any, words: bool = True) -> Reading:
+    def embed(
+        self, images: Sequence[Image.Image], conditions: Any, words: bool = True
+    ) -> Embeddings:
         time.sleep(self.seconds * len(images))
-        return super().read(images, conditions, words)
+        return super().embed(images, conditions, words)

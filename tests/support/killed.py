@@ -22,7 +22,7 @@ import ingest.fill.commit_queue
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import Condition
-from ingest.encoders.base import EncoderSpec, Reading
+from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.fill.commit import commit
 from ingest.fill.pipeline import ingest as fill
 
@@ -62,10 +62,10 @@ class Logged(StandIn):
     def spec(self) -> EncoderSpec:
         return self._spec
 
-    def read(self, images, conditions, words=True) -> Reading:  # type: ignore[no-untyped-def]
+    def embed(self, images, conditions, words=True) -> Embeddings:  # type: ignore[no-untyped-def]
         names = "+".join(c.name for c in conditions)
         append(self.log, [f"{digest(image.tobytes())}:{names}" for image in images])
-        return super().read(images, conditions, words)
+        return super().embed(images, conditions, words)
 
 
 def check(place: Path, acknowledged: Path) -> None:

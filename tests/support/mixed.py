@@ -9,11 +9,11 @@ from indexes.search.geometry import Statistics
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder
+from ingest.encoders.base import BaseEncoder
 from ingest.fill.unkept import embed_unkept
 
 
-def add_table(gallery: Gallery, encoder: Encoder, condition: str) -> VectorTable:
+def add_table(gallery: Gallery, encoder: BaseEncoder, condition: str) -> VectorTable:
     """Embed all pictures of a gallery under a condition, beside what is there."""
     asked = Condition.parse(condition)
     table = VectorTable(asked.name, encoder.dimension, encoder.spec.made_by(asked))
@@ -27,7 +27,7 @@ def add_table(gallery: Gallery, encoder: Encoder, condition: str) -> VectorTable
     return table
 
 
-def with_base(gallery: Path, place: Path, clip: Encoder) -> Path:
+def with_base(gallery: Path, place: Path, clip: BaseEncoder) -> Path:
     """A copy of a gallery, with base vectors beside its own.
 
     Args:

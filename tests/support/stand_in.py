@@ -10,10 +10,10 @@ from PIL import Image
 
 from indexes.search.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 
 
-class StandIn(Encoder):
+class StandIn(BaseEncoder):
     """Vectors drawn from a hash of the pixels and the condition."""
 
     def __init__(self, fail_after: int | None = None):
@@ -39,15 +39,15 @@ class StandIn(Encoder):
     def pictures(self) -> int:
         return sum(count for count, _ in self.calls)
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         if self.fail_after is not None and len(self.calls) >= self.fail_after:
             raise RuntimeError("the machine went down")
         self.calls.append((len(images), tuple(c.name for c in conditions)))
         vectors = [[self.vector(image, c.phrase) for c in conditions] for image in images]
         words = [[c.name for c in conditions] for _ in images]
-        return Reading(np.array(vectors), words, np.ones((len(images), len(conditions)), "f4"))
+        return Embeddings(np.array(vectors), words, np.ones((len(images), len(conditions)), "f4"))
 
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         digest = hashlib.sha256(image.tobytes() + phrase.encode()).digest()

@@ -43,5 +43,5 @@ class CaptionsEncoder(GenerativeEncoder):
 
     @property
     def conditional(self) -> bool:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         return False

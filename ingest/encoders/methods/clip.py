@@ -17,7 +17,7 @@ from PIL import Image
 
 from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, Timing, check_text
 from ingest.encoders.devices import devices, mapped
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.models.find import BUILTIN
@@ -31,7 +31,7 @@ _SHARE = 64
 _DEFAULT = DiorOptions()
 
 
-class ClipEncoder(Encoder):
+class ClipEncoder(BaseEncoder):
     """A dual encoder: CLIP, SigLIP, SigLIP2, and others of transformers and open_clip."""
 
     METHOD = "clip"
@@ -91,23 +91,23 @@ class ClipEncoder(Encoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         settings = {"max_side": self._side, "dtype": self._dual.dtype}
         return EncoderSpec(self.METHOD, self._dual.source.name, self._dual.revision, settings)
 
     @property
     def conditional(self) -> bool:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return False
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._dual.dimension
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         name = self._dual.source.name
         if name in BUILTIN:
             return f"{name}, {BUILTIN[name]}"
@@ -115,29 +115,29 @@ class ClipEncoder(Encoder):
 
     @property
     def device(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         kind = self._dual.device.type
         return kind if self._count == 1 else f"{self._count} {kind}"
 
     @property
     def threads(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         import torch
 
         return torch.get_num_threads()
 
     @property
     def timings(self) -> Mapping[int, Timing]:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._timings
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`: it serves all conditions alike, so that none is refused."""
+        """See :class:`BaseEncoder`: it serves all conditions alike, so that none is refused."""
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; words come out empty."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; words come out empty."""
         started = time.monotonic()
         vectors = self.base_images(images)
         before = self._timings.get(len(conditions), Timing(0, 0.0))
@@ -146,10 +146,10 @@ class ClipEncoder(Encoder):
         )
         return alike(vectors, len(conditions))
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; words come out empty.
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; words come out empty.
 
         Raises:
             UsageError: if a text cannot be a query.
@@ -194,10 +194,10 @@ def _read(dual: DualEncoder, texts: list[Any]) -> Vectors:
     return dual.encode_texts(texts)
 
 
-def alike(vectors: Vectors, conditions: int) -> Reading:
+def alike(vectors: Vectors, conditions: int) -> Embeddings:
     """The same vectors under so many conditions, without words."""
     shape = (len(vectors), conditions)
-    return Reading(
+    return Embeddings(
         np.repeat(vectors[:, None], conditions, axis=1),
         [[""] * conditions for _ in vectors],
         np.zeros(shape, dtype=np.float32),

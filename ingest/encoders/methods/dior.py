@@ -23,7 +23,7 @@ from PIL import Image
 from indexes.errors import ModelError, UsageError
 from indexes.search.vectors import unit
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
-from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, Timing, check_text
 from ingest.encoders.devices import devices
 from ingest.encoders.models.find import BUILTIN, LoadedModel, ModelSource, find, load
 from ingest.encoders.options import DiorOptions
@@ -44,7 +44,7 @@ _PREPARERS = min(4, os.cpu_count() or 1)
 _DEFAULT = DiorOptions()
 
 
-class DiorEncoder(Encoder):
+class DiorEncoder(BaseEncoder):
     """DIOR over any image-text-to-text model that transformers loads."""
 
     METHOD = "dior"
@@ -151,7 +151,7 @@ class DiorEncoder(Encoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         settings: dict[str, Any] = {
             "prompt": self._template.name,
             "template": [self._template.conditional, self._template.unconditional],
@@ -163,12 +163,12 @@ class DiorEncoder(Encoder):
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._lvlm.dimension
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         if self._source.builtin:
             return f"{self._source.name}, {BUILTIN[self._source.name]}"
         way = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
@@ -195,22 +195,22 @@ class DiorEncoder(Encoder):
 
     @property
     def device(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         kind = self._lvlm.device.type
         return kind if len(self._lvlms) == 1 else f"{len(self._lvlms)} {kind}"
 
     @property
     def threads(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return torch.get_num_threads()
 
     @property
     def timings(self) -> Mapping[int, Timing]:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._timings
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`: a model that declares its schooling refuses what it never saw.
+        """See :class:`BaseEncoder`: a model that declares its schooling refuses what it never saw.
 
         Raises:
             UsageError: if the prompt cannot be asked without a condition, and one has no phrase;
@@ -231,10 +231,10 @@ class DiorEncoder(Encoder):
                     "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try all the same."
                 )
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; a batch for which memory runs out is halved, and stays so."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; a batch for which memory runs out is halved, and stays so."""
         started = time.monotonic()
         self.check(conditions)
         writer = self._writer(conditions)
@@ -254,10 +254,10 @@ class DiorEncoder(Encoder):
         self._timings[len(conditions)] = timing
         return reading
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`: the text is put above the question, in the picture's place.
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`: the text is put above the question, in the picture's place.
 
         Raises:
             UsageError: if a text is empty, longer than the model can read, or holds what the
@@ -310,13 +310,15 @@ class DiorEncoder(Encoder):
 
     def _run(
         self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
-    ) -> Reading:
+    ) -> Embeddings:
         """Read what is prepared: so many pictures or texts under so many conditions, with so many
         questions under each.
         """
         return self._asked(prepared, (shape[0], shape[1] * ways), words)
 
-    def _asked(self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool) -> Reading:
+    def _asked(
+        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool
+    ) -> Embeddings:
         """Run what is prepared: so many pictures or texts with so many questions each."""
         vectors = np.empty((*shape, self._lvlm.dimension), dtype=np.float32)
         chances = np.zeros(shape, dtype=np.float32)
@@ -332,7 +334,7 @@ class DiorEncoder(Encoder):
                     word = understood(tokens[place][k], sure[place][k])
                     said[row][k], chances[row, k] = word
         flat = unit(vectors.reshape(-1, vectors.shape[-1]))
-        return Reading(flat.reshape(vectors.shape), said, chances)
+        return Embeddings(flat.reshape(vectors.shape), said, chances)
 
     # -- pictures --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ingest.encoders.base import EncoderSpec, Reading
+from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.dual.sentences import load_sentences
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import LoadedModel, ModelSource
@@ -50,7 +50,7 @@ class GenerativeEncoder(DiorEncoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         spec = super().spec
         read_by = self._sentences
         more = {
@@ -63,17 +63,17 @@ class GenerativeEncoder(DiorEncoder):
 
     @property
     def dimension(self) -> int:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         return self._sentences.dimension
 
     @property
     def description(self) -> str:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         return f"{super().description}; answers embedded by {self._sentences.source.name}"
 
     def _run(
         self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
-    ) -> Reading:
+    ) -> Embeddings:
         # The answers are the vectors, so that they are wanted whether or not the words are.
         asked = self._asked(prepared, shape, True)
         answers = sorted({answer for row in asked.words for answer in row})

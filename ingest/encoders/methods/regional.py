@@ -16,7 +16,7 @@ import numpy as np
 from indexes.errors import UsageError
 from indexes.search.parts import joined
 from ingest.conditions import PromptTemplate
-from ingest.encoders.base import EncoderSpec, Reading
+from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.processors import Prepared
 
@@ -68,27 +68,27 @@ class RegionalEncoder(DiorEncoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         spec = super().spec
         more: dict[str, Any] = {"parts": PARTS, "corners": list(CORNERS)}
         return replace(spec, settings={**spec.settings, **more})
 
     @property
     def dimension(self) -> int:
-        """See :class:`ingest.encoders.base.Encoder`: of a row, all parts together."""
+        """See :class:`ingest.encoders.base.BaseEncoder`: of a row, all parts together."""
         return PARTS * self.lvlm.dimension
 
     @property
     def description(self) -> str:
-        """See :class:`ingest.encoders.base.Encoder`."""
+        """See :class:`ingest.encoders.base.BaseEncoder`."""
         return f"{super().description}; the whole picture and its four corners"
 
     def _run(
         self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
-    ) -> Reading:
+    ) -> Embeddings:
         asked = self._asked(prepared, (shape[0], shape[1] * ways), words)
         each = asked.vectors.reshape(*shape, ways, -1)
         if ways == 1:  # a text, which has no corners: every part is the whole
             each = np.repeat(each, PARTS, axis=2)
         said = [row[::ways] for row in asked.words]
-        return Reading(joined(each), said, asked.word_probabilities[:, ::ways])
+        return Embeddings(joined(each), said, asked.word_probabilities[:, ::ways])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from indexes.search.vectors import Vectors
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading, Timing, check_text
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, Timing, check_text
 from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.projections.base import Projection, fit_view
 from ingest.encoders.projections.indirect import COMPONENTS
@@ -34,7 +34,7 @@ def shipped_words(condition: Condition) -> Vocabulary:
     return vocabulary_of(condition.name)
 
 
-class ProjectionEncoder(Encoder):
+class ProjectionEncoder(BaseEncoder):
     """InDiReCT, CRL or CLAY over a dual encoder.
 
     Views differ in length from condition to condition; here all are filled up with zeros to one
@@ -65,33 +65,33 @@ class ProjectionEncoder(Encoder):
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         base = self.base.spec
         return EncoderSpec(self._method, base.model, base.revision, base.settings)
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`: no view is longer."""
+        """See :class:`BaseEncoder`: no view is longer."""
         return max(self.base.dimension, COMPONENTS if self._method == "indirect" else 0)
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return f"{self.base.description}; conditions by {self._method} from their words"
 
     @property
     def device(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self.base.device
 
     @property
     def threads(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self.base.threads
 
     @property
     def timings(self) -> Mapping[int, Timing]:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self.base.timings
 
     def view(self, condition: Condition) -> Projection | None:
@@ -110,7 +110,7 @@ class ProjectionEncoder(Encoder):
         return fit_view(self._method, vocabulary.words, texts, self._image_mean)
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`Encoder`.
+        """See :class:`BaseEncoder`.
 
         Raises:
             UsageError: if a condition has no words.
@@ -118,22 +118,22 @@ class ProjectionEncoder(Encoder):
         for condition in conditions:
             self.view(condition)
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`.
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`.
 
         Raises:
             UsageError: if a condition has no words.
             ModelError: if memory does not suffice.
         """
         self.check(conditions)
-        seen = self.base.read(images, conditions).vectors
+        seen = self.base.embed(images, conditions).vectors
         base = seen[:, 0] if len(conditions) else seen.reshape(len(images), -1)
         return self.see(base, conditions, words)
 
-    def see(self, base: Vectors, conditions: Sequence[Condition], words: bool = True) -> Reading:
-        """As :meth:`read`, of pictures whose base vectors are known.
+    def see(self, base: Vectors, conditions: Sequence[Condition], words: bool = True) -> Embeddings:
+        """As :meth:`embed`, of pictures whose base vectors are known.
 
         Args:
             base: float32 [images, dim], unit rows.
@@ -153,10 +153,10 @@ class ProjectionEncoder(Encoder):
                     row[k] = word
         return reading
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; words come out empty.
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; words come out empty.
 
         Raises:
             UsageError: if a text cannot be a query, or a condition has no words.
@@ -172,8 +172,8 @@ class ProjectionEncoder(Encoder):
             self._put(reading.vectors, k, base if view is None else view.texts(base))
         return reading
 
-    def _blank(self, count: int, conditions: int) -> Reading:
-        return Reading(
+    def _blank(self, count: int, conditions: int) -> Embeddings:
+        return Embeddings(
             np.zeros((count, conditions, self.dimension), dtype=np.float32),
             [[""] * conditions for _ in range(count)],
             np.zeros((count, conditions), dtype=np.float32),

@@ -11,7 +11,7 @@ from typing import Any, Callable, Sequence
 
 from indexes.errors import ModelError
 from ingest.conditions import folded
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.models.find import BUILTIN, find
 
 #: How many values are asked for, and fewer than how many of them are taken for no list.
@@ -140,7 +140,7 @@ def lists(model: str) -> bool:
     return model not in BUILTIN and find(model).trained_on() is None
 
 
-def listing_of(spec: EncoderSpec, encoder: Callable[[EncoderSpec], Encoder]) -> Listing | None:
+def listing_of(spec: EncoderSpec, encoder: Callable[[EncoderSpec], BaseEncoder]) -> Listing | None:
     """What lists words by the LVLM that a gallery's vectors were made with.
 
     Args:

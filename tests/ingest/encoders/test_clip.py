@@ -65,7 +65,7 @@ def test_families_are_plain_transformers(
 ) -> None:
     folder = SAVERS[family](tmp_path / family)
     encoder = make_encoder("clip", str(folder))
-    reading = encoder.read(pictures, CONDITIONS)
+    reading = encoder.embed(pictures, CONDITIONS)
     seen, read = plain_vectors(folder, pictures)
     assert np.allclose(reading.vectors[:, 0], seen, atol=1e-5)
     assert np.array_equal(reading.vectors[:, 0], reading.vectors[:, 1])
@@ -207,7 +207,7 @@ def test_views_are_encoders_too(
     asked = [*CONDITIONS, Condition.parse("count")]
     mean = clip.base_images(pictures).mean(0)
     encoder = ProjectionEncoder(clip, method, colors, mean)
-    reading = encoder.read(pictures, asked)
+    reading = encoder.embed(pictures, asked)
     assert reading.vectors.shape == (len(pictures), 3, encoder.dimension)
     base, words = clip.base_images(pictures), colors(CONDITIONS[0])
     view = fit_view(method, words.words, clip.base_texts(words.texts), mean)

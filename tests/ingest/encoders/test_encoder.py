@@ -96,10 +96,10 @@ def test_unit_length_and_shape(encoder: DiorEncoder, pictures: list[Image.Image]
 
 
 def test_word_is_what_generate_says(encoder: DiorEncoder, pictures: list[Image.Image]) -> None:
-    packed = encoder.read(pictures, CONDITIONS)
+    packed = encoder.embed(pictures, CONDITIONS)
     encoder.lvlm.packs = False
     try:
-        plain = encoder.read(pictures, CONDITIONS)
+        plain = encoder.embed(pictures, CONDITIONS)
     finally:
         encoder.lvlm.packs = True
     assert packed.words == plain.words

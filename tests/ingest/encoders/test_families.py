@@ -86,7 +86,7 @@ def test_alone_with_sixteen_conditions_and_in_any_order(
 @every
 def test_word_is_what_generate_says(tiny: Tiny, pictures: list[Image.Image]) -> None:
     encoder, some = tiny.encoder, pictures[:3]
-    reading = encoder.read(some, CONDITIONS)
+    reading = encoder.embed(some, CONDITIONS)
     greedy = tf.GenerationConfig(
         do_sample=False,
         min_new_tokens=MAX_WORD_TOKENS,
@@ -139,7 +139,7 @@ def test_what_a_model_does_to_its_logits_is_kept(
 ) -> None:
     """Some families scale or cap what leaves the head; the packed pass must not go round that."""
     encoder, model = tiny.encoder, tiny.encoder._loaded.model
-    before = encoder.read(pictures[:2], CONDITIONS)
+    before = encoder.embed(pictures[:2], CONDITIONS)
     real = model.forward
 
     @functools.wraps(real)
@@ -149,9 +149,9 @@ def test_what_a_model_does_to_its_logits_is_kept(
         return output
 
     monkeypatch.setattr(model, "forward", capped)
-    packed = encoder.read(pictures[:2], CONDITIONS)
+    packed = encoder.embed(pictures[:2], CONDITIONS)
     monkeypatch.setattr(encoder.lvlm, "packs", False)
-    plain = encoder.read(pictures[:2], CONDITIONS)
+    plain = encoder.embed(pictures[:2], CONDITIONS)
     assert packed.words == plain.words
     assert furthest(packed.word_probabilities, plain.word_probabilities) < 1e-4
     assert furthest(packed.word_probabilities, before.word_probabilities) > 1e-3

@@ -64,7 +64,7 @@ def answers_by_generate(encoder: DiorEncoder, image: Image.Image) -> list[str]:
 def test_answers_are_what_follows_the_prompt(
     generative: GenerativeEncoder, pictures: list[Image.Image]
 ) -> None:
-    reading = generative.read(pictures, CONDITIONS)
+    reading = generative.embed(pictures, CONDITIONS)
     wanted = [answers_by_generate(generative, picture) for picture in pictures]
     assert reading.words == wanted
     clip = DualEncoder.load("tiny-clip")
@@ -77,14 +77,14 @@ def test_answers_are_what_follows_the_prompt(
     assert np.allclose(alone[0, 0], reading.vectors[1, 0], atol=1e-5)
     assert (reading.word_probabilities > 0).all() and (reading.word_probabilities <= 1).all()
     # A text is answered about as a picture is.
-    assert generative.read_text(["red heart"], CONDITIONS[:2]).words == [["red", "heart"]]
+    assert generative.embed_text(["red heart"], CONDITIONS[:2]).words == [["red", "heart"]]
 
 
 def test_long_answers_of_a_model_that_is_not_schooled(
     qwen: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
     encoder = GenerativeEncoder(qwen._source, qwen._loaded)
-    reading = encoder.read(pictures[:2], CONDITIONS)
+    reading = encoder.embed(pictures[:2], CONDITIONS)
     wanted = [answers_by_generate(encoder, picture) for picture in pictures[:2]]
     assert reading.words == wanted
     assert max(len(answer.split()) for row in wanted for answer in row) > 3
@@ -104,8 +104,8 @@ def test_a_word_of_the_prompt_is_never_embedded(
     monkeypatch.setattr(encoder._sentences, "encode_texts", heard)
     names = ("color", "shape", "background", "size", "count", "style")
     conditions = [Condition.parse(name) for name in (*names, "unconditional")]
-    encoder.read(pictures, conditions)
-    encoder.read_text(["small striped fish"], conditions[:-1])
+    encoder.embed(pictures, conditions)
+    encoder.embed_text(["small striped fish"], conditions[:-1])
     prompt = {
         word.strip(':".,').lower()
         for condition in conditions
@@ -128,7 +128,7 @@ def test_conditions_share_the_work_on_a_picture(
     vision = encoder._loaded.model.model.vision_tower
     ear = vision.register_forward_hook(lambda *_: looked.append(1))
     try:
-        encoder.read(pictures[:1], CONDITIONS)
+        encoder.embed(pictures[:1], CONDITIONS)
     finally:
         ear.remove()
     assert len(looked) == 1
@@ -220,7 +220,7 @@ def test_any_sentence_encoder_may_be_named(
     save_sentences(tmp_path / "sentences", {"pooling_mode_mean_tokens": True}, dense=True)
     options = DiorOptions(sentences=str(tmp_path / "sentences"), max_side=96)
     encoder = make_encoder("generative", options=options)
-    reading = encoder.read(pictures[:2], CONDITIONS[:1])
+    reading = encoder.embed(pictures[:2], CONDITIONS[:1])
     assert reading.vectors.shape == (2, 1, 10) and encoder.dimension == 10
     again = remake_encoder(encoder.spec)
     assert again.spec == encoder.spec

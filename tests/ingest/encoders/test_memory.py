@@ -62,9 +62,9 @@ def test_batches_are_halved_until_they_fit(
     pictures: list[Image.Image],
 ) -> None:
     images = many(pictures, 22)
-    want = qwen.read(images, CONDITIONS)
+    want = qwen.embed(images, CONDITIONS)
     sizes = tight(3, error)
-    got = qwen.read(images, CONDITIONS)
+    got = qwen.embed(images, CONDITIONS)
     assert furthest(got.vectors, want.vectors) < 2e-5
     assert got.words == want.words
     assert np.abs(got.word_probabilities - want.word_probabilities).max() < 1e-4

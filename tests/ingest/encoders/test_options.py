@@ -79,7 +79,7 @@ def test_layers_nobody_reads_are_not_run(
         for n, part in enumerate(decoder.layers)
     ]
     try:
-        reading = chosen(qwen, layer=layer).read(pictures[:1], CONDITIONS)
+        reading = chosen(qwen, layer=layer).embed(pictures[:1], CONDITIONS)
     finally:
         for hook in hooks:
             hook.remove()
@@ -116,11 +116,11 @@ def test_first_generated_token(tiny: Tiny, pictures: list[Image.Image]) -> None:
     plain = [first_generated(tiny.encoder, p, c) for p in two for c in CONDITIONS]
     read = chosen(tiny.encoder, token="first_generated")
     want = unit([states[-1] for states in plain], 2)
-    reading = read.read(two, CONDITIONS)
+    reading = read.embed(two, CONDITIONS)
     assert furthest(reading.vectors, want) < CLOSE
     assert furthest(read.encode(two, CONDITIONS), want) < CLOSE
     assert furthest(reading.vectors, tiny.vectors[:2]) > FAR
-    assert reading.words == tiny.encoder.read(two, CONDITIONS).words
+    assert reading.words == tiny.encoder.embed(two, CONDITIONS).words
     inner = chosen(tiny.encoder, token="first_generated", layer=1)
     assert not inner.lvlm.packs
     assert furthest(inner.encode(two, CONDITIONS), unit([s[1] for s in plain], 2)) < CLOSE
@@ -160,13 +160,13 @@ def test_mean_over_the_conditions_own_tokens(tiny: Tiny, pictures: list[Image.Im
                 averaged.append(states[layer][0, -tail:].mean(0))
     for layer, averaged in plain.items():
         read, want = chosen(encoder, token="mean", layer=layer), unit(averaged, 2)
-        reading = read.read(two, CONDITIONS)
+        reading = read.embed(two, CONDITIONS)
         assert furthest(reading.vectors, want) < CLOSE
         # The tail is the condition's own, whatever it is asked together with.
         assert furthest(read.encode(two, CONDITIONS[1:2])[:, 0], want[:, 1]) < CLOSE
         assert furthest(reading.vectors, tiny.vectors[:2]) > FAR
-    said = chosen(encoder, token="mean").read(two, CONDITIONS).words
-    assert said == encoder.read(two, CONDITIONS).words
+    said = chosen(encoder, token="mean").embed(two, CONDITIONS).words
+    assert said == encoder.embed(two, CONDITIONS).words
 
 
 @pytest.mark.parametrize("tiny", ["llava-text_first"], indirect=True)
@@ -246,7 +246,7 @@ def test_a_model_that_accelerate_has_wrapped(tiny: Tiny, pictures: list[Image.Im
     cpu_offload(loaded.lvlm.model, torch.device("cpu"))
     assert loaded.lvlm.device == torch.device("cpu")
     for _ in range(2):
-        reading = loaded.read(pictures[:2], CONDITIONS)
+        reading = loaded.embed(pictures[:2], CONDITIONS)
         assert furthest(reading.vectors, tiny.vectors[:2]) < CLOSE
     layer = chosen(loaded, layer=2).encode(pictures[:1], CONDITIONS)
     assert furthest(layer, chosen(tiny.encoder, layer=2).encode(pictures[:1], CONDITIONS)) < CLOSE
@@ -283,7 +283,7 @@ def published(encoder: DiorEncoder, picture: Image.Image, condition: Condition) 
 def test_published_vectors(tiny: Tiny, pictures: list[Image.Image], record_property: Any) -> None:
     read, two = chosen(tiny.encoder, compat="reference"), pictures[1:3]
     plain = [published(tiny.encoder, p, c) for p in two for c in CONDITIONS]
-    reading = read.read(two, CONDITIONS)
+    reading = read.embed(two, CONDITIONS)
     assert furthest(reading.vectors, unit([s[-1][0, -1] for s in plain], 2)) < CLOSE
     deep = chosen(tiny.encoder, compat="reference", layer=2).encode(two, CONDITIONS)
     assert furthest(deep, unit([s[2][0, -1] for s in plain], 2)) < CLOSE

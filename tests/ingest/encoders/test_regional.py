@@ -39,14 +39,14 @@ def test_five_prompts_of_one_pass(qwen: DiorEncoder, pictures: list[Image.Image]
         for ear in ears:
             ear.remove()
     assert len(looked) == len(passes) == 1
-    reading = encoder.read(pictures, CONDITIONS)
+    reading = encoder.embed(pictures, CONDITIONS)
     assert reading.vectors.shape == (len(pictures), 2, encoder.dimension) == (6, 2, 5 * 64)
     assert np.allclose(rows[0], reading.vectors[0], atol=1e-5)
     assert np.allclose(np.linalg.norm(reading.vectors, axis=-1), 1, atol=1e-5)
     # Each part is what DIOR says to that question alone, and the word is that of the whole.
     parts = split(reading.vectors[:, 0], 5)
     for place, question in enumerate(QUESTIONS):
-        alone = DiorEncoder(qwen._source, qwen._loaded, prompt=question).read(
+        alone = DiorEncoder(qwen._source, qwen._loaded, prompt=question).embed(
             pictures, CONDITIONS[:1]
         )
         assert np.allclose(parts[:, place], alone.vectors[:, 0], atol=1e-4)
@@ -63,9 +63,9 @@ def test_prompts_in_several_passes_say_the_same(
 ) -> None:
     encoder = RegionalEncoder(builtin._source, builtin._loaded)
     asked = [Condition.parse(name) for name in ("color", "shape", "background")]
-    whole = encoder.read(pictures[:2], asked)
+    whole = encoder.embed(pictures[:2], asked)
     monkeypatch.setattr(lvlm, "together", lambda prompts, dimension: 4)
-    divided = encoder.read(pictures[:2], asked)
+    divided = encoder.embed(pictures[:2], asked)
     np.testing.assert_allclose(divided.vectors, whole.vectors, atol=1e-5)
     assert divided.words == whole.words
     np.testing.assert_allclose(divided.word_probabilities, whole.word_probabilities, atol=1e-4)

@@ -115,7 +115,7 @@ def test_two_devices_give_what_one_gives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = many(pictures, 14)
-    want = qwen.read(images, CONDITIONS)
+    want = qwen.embed(images, CONDITIONS)
     monkeypatch.setattr(pair.runner, "batch_size", 1)
     served: list[int] = []
     both = threading.Barrier(2, timeout=20)
@@ -129,7 +129,7 @@ def test_two_devices_give_what_one_gives(
         return real(self, *given)
 
     monkeypatch.setattr(Lvlm, "last_states", run)
-    got = pair.read(images, CONDITIONS)
+    got = pair.embed(images, CONDITIONS)
     assert furthest(got.vectors, want.vectors) < CLOSE
     assert got.words == want.words
     assert len(served) == len(images) and len(set(served)) == 2

@@ -111,10 +111,10 @@ def test_packed_or_plain_the_word_is_what_generate_says(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = tiny.encoder
-    packed = encoder.read_text(TEXTS, CONDITIONS)
+    packed = encoder.embed_text(TEXTS, CONDITIONS)
     monkeypatch.setattr(encoder.lvlm, "packs", False)
     encoder.encode(pictures[:1], CONDITIONS[:1])
-    plain = encoder.read_text(TEXTS, CONDITIONS)
+    plain = encoder.embed_text(TEXTS, CONDITIONS)
     assert packed.words == plain.words
     assert furthest(packed.word_probabilities, plain.word_probabilities) < 1e-4
     assert furthest(packed.vectors, plain.vectors) < CLOSE
@@ -241,7 +241,7 @@ def test_search_by_text_is_plain_arithmetic(
     assert np.allclose([hit.score for hit in hits], want, atol=1e-3)
     about = hits.to_json()["query"]
     assert (about["text"], about["image"], about["key"]) == ("red circle", "", "")
-    assert about["word"] == qwen.read_text(["red circle"], CONDITIONS[:1]).words[0][0]
+    assert about["word"] == qwen.embed_text(["red circle"], CONDITIONS[:1]).words[0][0]
     with pytest.raises(UsageError, match="-k must be at least 1"):
         engine.search_text("red", "color", k=0)
 
