@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
-from cies.gallery_search import Searchable
+from cies.gallery_search import OpenGallery
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
 from ingest.encoders.models.find import DEFAULT_MODEL
 from ingest.encoders.options import DiorOptions
-from ingest.fill.encoder_choice import check_same_choices, choose, conditions_for, notes_on
+from ingest.fill.encoder_choice import check_same_choices, choose, conditions_for, notes_on_target
 from ingest.fill.pipeline import IngestReport, Progress
 from ingest.fill.pipeline import ingest as fill
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import Opened
+from ingest.sources.factory import SourceGroup
 
 
 def open(
@@ -26,7 +26,7 @@ def open(
     geometry: str | None = None,
     gone: bool = False,
     method: str | None = None,
-) -> Searchable:
+) -> OpenGallery:
     """Open a gallery for searching.
 
     Args:
@@ -51,7 +51,7 @@ def open(
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return Searchable(Gallery.open(path), load, index, geometry, gone, method)
+    return OpenGallery(Gallery.open(path), load, index, geometry, gone, method)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:
@@ -91,7 +91,7 @@ def load_encoder(
 
 def ingest(
     gallery: Gallery,
-    sources: Sequence[str | Path | Opened] = (),
+    sources: Sequence[str | Path | SourceGroup] = (),
     conditions: Iterable[str | Condition] = (),
     model: str | None = None,
     method: str | None = None,
@@ -145,7 +145,7 @@ def ingest(
     """
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
     choice = choose(gallery, method, model)
-    notes = notes_on(choice, bool(wanted))
+    notes = notes_on_target(choice, bool(wanted))
     if choice.vector_source is not None:
         options = options and as_kept(options, choice.vector_source.spec)
         check_same_choices(gallery, choice.vector_source, prompt, dtype, options)

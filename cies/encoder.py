@@ -12,11 +12,11 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder as Method
+from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.options import DiorOptions
 from ingest.read.images import UnreadableImage, decode, flattened
-from ingest.sources.factory import located
+from ingest.sources.factory import file_at
 
 #: A picture: a file (or an address such as ``s3://...``), one in memory, or pixels as uint8
 #: [height, width], [height, width, 3] or [height, width, 4].
@@ -33,10 +33,10 @@ class Encoder:
     (192,)
 
     Attributes:
-        method: the encoder itself, as pipelines take it: :class:`ingest.encoders.base.Encoder`.
+        method: the encoder itself, as pipelines take it: :class:`ingest.encoders.base.BaseEncoder`.
     """
 
-    def __init__(self, method: Method):
+    def __init__(self, method: BaseEncoder):
         self.method = method
 
     @classmethod
@@ -170,7 +170,7 @@ class Encoder:
             return flattened(given)
         suffix = Path(given).suffix.lower()
         try:
-            return decode(located(str(given)).read().data, side, suffix).image
+            return decode(file_at(str(given)).read().data, side, suffix).image
         except UnreadableImage as error:
             raise UsageError(
                 f"Cannot read {given}: {error.reason}; leave it out, or name a picture file."
@@ -196,7 +196,7 @@ def _counted(starts: range, total: int, show: bool) -> Iterator[int]:
     if not show:
         yield from starts
         return
-    from cies.cli.console import counter
+    from cies.console import counter
     from ingest.fill.pipeline import Progress
 
     with counter("Embedding") as progress:

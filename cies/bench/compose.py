@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.compose import CUTS, PAIRS, Comparison, as_markdown, compare
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION

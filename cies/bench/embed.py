@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.embed import CONDITIONS, bench_embed, environment
 from eval.bench.stand_in_model import SHAPES, make_stand_in
 from eval.world.factors import sample_scenes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from importlib.metadata import version
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.inversion import CHANGE, as_markdown, measure, table
 from eval.bench.search.measure import environment
 from indexes.errors import UsageError

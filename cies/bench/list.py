@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cies.cli.console import print_json, print_table
-from eval.protocols.registry import PROTOCOLS, listing, protocol_of
+from cies.console import print_json, print_table
+from eval.protocols.registry import PROTOCOLS, find_benchmark, listing
 from eval.protocols.submission import check_submission
 from eval.tasks import QueryTask
 
@@ -20,7 +20,7 @@ def run_bench_list(name: str | None, as_json: bool) -> None:
     Raises:
         UsageError: if there is no such benchmark.
     """
-    chosen = [protocol_of(name)] if name else list(PROTOCOLS.values())
+    chosen = [find_benchmark(name)] if name else list(PROTOCOLS.values())
     if as_json:
         print_json(listing(chosen))
         return
@@ -62,7 +62,7 @@ def run_bench_check(file: Path, data: Path | None) -> None:
     line = check_submission(file)
     if data is not None:
         name, split = ("circo", "test") if line.startswith("CIRCO") else ("cirr", "test1")
-        task = protocol_of(name).load(data, split=split)
+        task = find_benchmark(name).load(data, split=split)
         assert isinstance(task, QueryTask)
         line = f"{check_submission(file, task)}, all in the gallery"
     print(line)
@@ -79,9 +79,9 @@ def run_bench_submit(run: str, output: Path) -> None:
         UsageError: if there is no such run or system, or nothing to hand in.
         CiesError: if the run is damaged.
     """
-    from eval.reports.compare import Side
-    from eval.runs.submission import hand_in
+    from eval.reports.compare import RunSelection
+    from eval.runs.submission import write_run_submission
 
-    side = Side.of(run)
-    for path in hand_in(side.run, side.chosen, output):
+    side = RunSelection.of(run)
+    for path in write_run_submission(side.run, side.chosen, output):
         print(path)

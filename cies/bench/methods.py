@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cies.cli.console import print_json, print_table, say
-from cies.measured.method_costs import remember_costs
+from cies.console import print_json, print_table, say
+from cies.measured import remember_costs
 from eval.bench.methods import MEASURED, Comparison, check_methods, compare_methods
 from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows, written_by_hand
 from eval.bench.methods_sets import SetScores, score_sets

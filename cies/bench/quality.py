@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.quality import WORDINGS, compare
 from eval.world.factors import FACTORS
 from query.hits import SCHEMA_VERSION

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.reranking import HITS, Found, bench_reranking
 from eval.labels import read_labels
 from query.hits import SCHEMA_VERSION

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cies.cli.console import counter, print_json, print_table, say
+from cies.console import counter, print_json, print_table, say
 from eval.protocols.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.reports.compare import RunComparison, RunSelection, compare
 from eval.reports.markdown import as_markdown, headline_rows
 from eval.reports.report import Report, report
-from eval.reports.reproducing import write_into
-from eval.runs.asking import EvaluatedEncoder, run_encoders
-from eval.runs.composing import ALL, ComposerOptions
+from eval.reports.reproduce_page import write_into
+from eval.runs.composers import ALL, ComposerOptions
 from eval.runs.files import write_bytes
 from eval.runs.measuring import measure
 from eval.runs.run import Run
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.world.factors import FACTORS
 from indexes.errors import UsageError
 from ingest.encoders.base import BaseEncoder
@@ -42,7 +42,7 @@ class Changes:
     rewriter_model: str = ""
 
     def composing(self, benchmark: str, device: str) -> ComposerOptions | None:
-        """The same as :mod:`eval.runs.composing` has it; ``None`` where none is asked for.
+        """The same as :mod:`eval.runs.composers` has it; ``None`` where none is asked for.
 
         Raises:
             UsageError: if there is no such composer, or something belongs to one and none is
@@ -159,7 +159,9 @@ def _options(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) -> list[EvaluatedEncoder]:
+def _asked(
+    methods: Sequence[str], model: str | None, how: Mapping[str, Any]
+) -> list[EvaluatedEncoder]:
     """Encoders to be asked.
 
     Raises:
@@ -183,7 +185,10 @@ def _asked(methods: Sequence[str], model: str | None, how: Mapping[str, Any]) ->
         found[name] = EvaluatedEncoder(name, wanted, _maker(method, chosen, how))
     clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
     return [
-        replace(one, without_condition=METHODS[one.wanted["method"]].kind == "stored" or model not in clips)
+        replace(
+            one,
+            without_condition=METHODS[one.wanted["method"]].kind == "stored" or model not in clips,
+        )
         for one in found.values()
         for model in [one.wanted["model"]]
     ]

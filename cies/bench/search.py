@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cies.cli.console import print_json, print_table, say
 from cies.cli.settings import find_gallery
+from cies.console import print_json, print_table, say
 from eval.bench.search.measure import BATCHES, Figures, bench_search, environment
 from eval.bench.search.vectors import write_generated
 from indexes.errors import ModelError
-from ingest.encoders.base import Encoder, EncoderSpec
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from query.engine import Engine
 from query.hits import SCHEMA_VERSION
 
@@ -70,7 +70,7 @@ def run_bench_search(
     say("; ".join(f"{name} {value}" for name, value in about.items()))
 
 
-def _no_model(spec: EncoderSpec) -> Encoder:
+def _no_model(spec: EncoderSpec) -> BaseEncoder:
     raise ModelError("The bench asks with stored vectors and loads no model.")
 
 

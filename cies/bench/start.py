@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from cies import api
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.start import measure_starts
 from eval.world.gallery import write_world
 from query.hits import SCHEMA_VERSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cies.cli.console import say
+from cies.console import say
 from eval.adapters.trec_runs import export_run, rankings
 from eval.runs.run import Run
 

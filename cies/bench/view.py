@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from eval.bench.search.measure import environment
 from eval.bench.views import CONDITIONS, bench_views
 from indexes.errors import UsageError

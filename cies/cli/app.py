@@ -56,7 +56,7 @@ from cies.cli.train import train_composer
 from indexes.errors import CiesError
 
 if TYPE_CHECKING:
-    from ingest.encoders.base import Encoder
+    from ingest.encoders.base import BaseEncoder
     from ingest.encoders.options import DiorOptions
 
 app = typer.Typer(
@@ -134,9 +134,9 @@ def ingest(
     Example: cies ingest ~/photos -c color -c "kind of place"
     """
     from cies import api
-    from cies.cli.console import print_json, progress_bar, say
     from cies.cli.settings import find_gallery
-    from cies.measured.speeds import remember_speed
+    from cies.console import print_json, progress_bar, say
+    from cies.measured import remember_speed
     from cies.reports.filling import existing, open_named, run_plan
     from cies.reports.status import ingest_summary, print_failures, say_sources
     from ingest.sources.base import SourceOptions
@@ -161,7 +161,7 @@ def ingest(
     store = api.create(place, geometry)
     with progress_bar("Embedding") as progress:
 
-        def announce(encoder: Encoder) -> None:
+        def announce(encoder: BaseEncoder) -> None:
             say(f"Model: {encoder.description}.")
 
         report = api.ingest(
@@ -217,8 +217,8 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in the gallery."""
-    from cies.cli.console import print_json
     from cies.cli.settings import find_gallery
+    from cies.console import print_json
     from cies.reports.status import (
         failed_files,
         gallery_status,
@@ -267,8 +267,8 @@ def export(
     Example: cies export -c color -o color.parquet
     """
     from cies import api
-    from cies.cli.console import say
     from cies.cli.settings import find_gallery
+    from cies.console import say
     from indexes.errors import UsageError
     from query.explore.export import export as write
 
@@ -305,7 +305,7 @@ def evaluate(
     Example: cies eval demo/gallery --labels demo/world/labels.csv
     """
     from cies import api
-    from cies.cli.console import print_json
+    from cies.console import print_json
     from cies.reports.status import print_matrix, print_triplets
     from eval.labels import read_labels, read_triplets
     from eval.matrix import evaluate as judge
@@ -338,7 +338,7 @@ def world(
     size: Annotated[int, typer.Option(help="Side in pixels.", min=32, max=2048)] = 256,
 ) -> None:
     """Render labelled pictures whose factors are independent: a benchmark from nothing."""
-    from cies.cli.console import say
+    from cies.console import say
     from eval.world.gallery import write_world
 
     labels = write_world(folder, pictures, seed, size)

@@ -22,8 +22,8 @@ def list_conditions(
     """
     if context.invoked_subcommand is not None:
         return
-    from cies.cli.console import print_json
     from cies.cli.settings import find_gallery
+    from cies.console import print_json
     from cies.reports.status import gallery_status, print_conditions
     from indexes.store.gallery import Gallery
 

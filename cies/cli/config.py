@@ -113,7 +113,7 @@ def config(
     Example: CIES_K=20 cies config
     """
     from cies.cli.app import app
-    from cies.cli.console import print_json, print_table, say
+    from cies.console import print_json, print_table, say
     from query.hits import SCHEMA_VERSION
 
     known = every_option(app)

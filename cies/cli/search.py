@@ -196,7 +196,7 @@ def search(
     """
     from cies import api
     from cies.cli.settings import find_gallery
-    from cies.measured.speeds import remember_speed
+    from cies.measured import remember_speed
     from cies.reports.hits import chosen, show_hits
     from cies.reports.status import say_model
     from indexes.errors import UsageError
@@ -259,7 +259,7 @@ def _when_needed(closing: ExitStack) -> Callable[[Progress], None]:
     shown: list[Callable[[Progress], None]] = []
 
     def tell(state: Progress) -> None:
-        from cies.cli.console import counter
+        from cies.console import counter
 
         if not shown:
             shown.append(closing.enter_context(counter("Embedding the best")))
@@ -287,7 +287,7 @@ def _stdin() -> bytes:
 
 
 def _say_notes(hits: Hits) -> None:
-    from cies.cli.console import say
+    from cies.console import say
 
     if hits.query.composed:
         from query.composers.base import Interpretation

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from cies import api
-from cies.cli.console import print_json, print_table, progress_bar, say
+from cies.console import print_json, print_table, progress_bar, say
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from ingest.conditions import same_name

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from cies.cli.console import say
+from cies.console import say
 from indexes.errors import CiesError, UsageError
 from indexes.store.records import inside, is_address
 from ingest.read.images import UnreadableImage
-from ingest.sources.factory import located
+from ingest.sources.factory import file_at
 from query.hits import Hit, Hits
 
 #: Files not copied that are named one by one; the rest are counted.
@@ -83,7 +83,7 @@ def _linked(hit: Hit, place: Path) -> str:
 
 def _copied(hit: Hit, place: Path) -> str:
     try:
-        data = located(hit.path).read().data
+        data = file_at(hit.path).read().data
     except UnreadableImage as error:
         return error.reason
     except UsageError as error:

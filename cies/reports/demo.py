@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from cies import api
-from cies.cli.console import progress_bar, say
+from cies.console import progress_bar, say
 from cies.html.contact_sheet import Row, render_page, write_page
 from cies.reports.hits import print_hits
 from cies.reports.status import ingest_summary, print_matrix

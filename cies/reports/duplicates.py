@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from cies.reports.browse import long_work
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery

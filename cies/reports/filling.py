@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from cies.cli.console import print_json, say
-from cies.measured.speeds import measured_rate
+from cies.console import print_json, say
+from cies.measured import measured_rate
 from cies.reports.plan import make_plan, print_plan
 from indexes.errors import GalleryMissing
 from indexes.store.gallery import DEFAULT_GEOMETRY, Gallery
 from ingest.conditions import Condition
-from ingest.fill.encoder_choice import choose, conditions_for, notes_on
-from ingest.scan.scan import open_all
+from ingest.fill.encoder_choice import choose, conditions_for, notes_on_target
+from ingest.scan.scan import open_all_sources
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import Opened
+from ingest.sources.factory import SourceGroup
 
 
 def existing(place: Path) -> Gallery | None:
@@ -26,7 +26,7 @@ def existing(place: Path) -> Gallery | None:
         return None
 
 
-def open_named(place: Path, sources: Sequence[str], options: SourceOptions) -> list[Opened]:
+def open_named(place: Path, sources: Sequence[str], options: SourceOptions) -> list[SourceGroup]:
     """Open the sources first of all, so that no gallery is made for a slip of the finger.
 
     Raises:
@@ -34,13 +34,13 @@ def open_named(place: Path, sources: Sequence[str], options: SourceOptions) -> l
     """
     root = place.absolute().parent
     stdin = sys.stdin.buffer if "-" in sources else None
-    return open_all(existing(place), sources, options, root, stdin)
+    return open_all_sources(existing(place), sources, options, root, stdin)
 
 
 def run_plan(
     gallery: Gallery | None,
     place: Path,
-    opened: Sequence[Opened],
+    opened: Sequence[SourceGroup],
     conditions: Sequence[str],
     model: str | None,
     method: str | None,
@@ -56,7 +56,7 @@ def run_plan(
     """
     choice = choose(gallery, method, model)
     wanted = [Condition.parse(text) for text in conditions]
-    for note in notes_on(choice, bool(wanted)):
+    for note in notes_on_target(choice, bool(wanted)):
         say(f"Note: {note}.")
     own = geometry or (gallery.geometry if gallery is not None else DEFAULT_GEOMETRY)
     wanted = conditions_for(choice, gallery, wanted, own)

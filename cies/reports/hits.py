@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cies.cli.console import print_json, print_pictures, print_table, say, terminal_pictures
+from cies.console import print_json, print_pictures, print_table, say, terminal_pictures
 from cies.reports.copy_hits import gather
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION, Hits

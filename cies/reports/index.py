@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from cies import api
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from query.hits import SCHEMA_VERSION
 
 

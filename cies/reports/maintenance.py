@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from cies.cli.console import print_json, print_table, say
+from cies.console import print_json, print_table, say
 from indexes.store.gallery import Gallery
 from indexes.store.repair import repair
 from indexes.store.verify import Finding, verify

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cies.cli.console import print_json, print_table, say
-from cies.measured.method_costs import Kept, kept_costs
-from cies.measured.speeds import measured_speeds
+from cies.console import print_json, print_table, say
+from cies.measured import MeasuredCost, measured_costs, measured_speeds
 from ingest.encoders.factory import METHODS
 from query.hits import SCHEMA_VERSION
 
@@ -74,7 +73,7 @@ ADVICE = {
 
 def methods_document() -> dict[str, Any]:
     """The document that ``cies methods --json`` prints."""
-    costs, speeds = kept_costs(), measured_speeds()
+    costs, speeds = measured_costs(), measured_speeds()
     entries = []
     for name, info in METHODS.items():
         advice = ADVICE[name]
@@ -94,7 +93,7 @@ def methods_document() -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "methods": entries}
 
 
-def _cost(cost: Kept) -> dict[str, Any]:
+def _cost(cost: MeasuredCost) -> dict[str, Any]:
     more = max(0.0, 1 / cost.all_rate - 1 / cost.one_rate) / max(1, cost.conditions - 1)
     return {
         "model": cost.model,

@@ -8,30 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from cies.cli.console import print_table, say
-from cies.measured.speeds import measured_rate
+from ingest.encoders.models.model_type import dual_dimension, is_dual
+
+from cies.console import print_table, say
+from cies.measured import measured_rate
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.models.catalogue import hub_models
 from ingest.encoders.models.find import find
-from ingest.encoders.models.model_type import dual_dimension, is_dual
 from ingest.encoders.vlm.families import family
-from ingest.fill.encoder_choice import Choice
-from ingest.fill.vector_sources import grouped
-from ingest.scan.cost import Estimate, Load, estimate
+from ingest.fill.encoder_choice import IngestTarget
+from ingest.fill.vector_sources import vector_sources_of
+from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
-from ingest.scan.scan import Survey, survey
-from ingest.sources.factory import Opened
+from ingest.scan.scan import ScanResult, scan_sources
+from ingest.sources.factory import SourceGroup
 from query.hits import SCHEMA_VERSION
 
 
 def make_plan(
     gallery: Gallery | None,
     place: Path,
-    opened: Sequence[Opened],
+    opened: Sequence[SourceGroup],
     wanted: Sequence[Condition],
-    choice: Choice,
+    choice: IngestTarget,
     retry_failed: bool = False,
     rate: Callable[[str, str, int], float | None] = lambda method, model, count: measured_rate(
         model, count, method=method
@@ -63,9 +64,9 @@ def make_plan(
         raise UsageError("No condition was named; add one, such as `--condition color`.")
     held = [gallery.stored_keys(table) for table in kept_up] if gallery is not None else []
     keys = KnownKeys([*held, *(_nothing() for _ in new)])
-    found = survey(gallery, opened, keys.missing, None, retry_failed)
+    found = scan_sources(gallery, opened, keys.missing, None, retry_failed)
     parts: list[_Part] = []
-    for vector_source in grouped(kept_up):
+    for vector_source in vector_sources_of(kept_up):
         spec, mine = vector_source.spec, [t.name for t in vector_source.tables]
         numbers = {n for n, table in enumerate(kept_up) if table in vector_source.tables}
         parts.append(
@@ -95,12 +96,12 @@ class _Part:
     numbers: set[int]
     dimension: int | None
 
-    def load(self, rate: Callable[[str, str, int], float | None]) -> Load:
+    def load(self, rate: Callable[[str, str, int], float | None]) -> Workload:
         packed, dimension = _about(self.model)
         if self.method in ("generative", "regional"):
             # Answers are embedded by another model, and parts of a picture add to the row.
             packed, dimension = packed and self.method == "regional", None
-        return Load(
+        return Workload(
             frozenset(self.numbers),
             packed,
             self.dimension or dimension,
@@ -108,7 +109,7 @@ class _Part:
         )
 
 
-def _name(choice: Choice) -> tuple[str, str]:
+def _name(choice: IngestTarget) -> tuple[str, str]:
     return (
         choice.method,
         choice.vector_source.spec.model if choice.vector_source is not None else choice.model,
@@ -141,12 +142,12 @@ def _about(model: str) -> tuple[bool | None, int | None]:
 def _document(
     place: Path,
     exists: bool,
-    choice: Choice,
+    choice: IngestTarget,
     names: Sequence[str],
     new: Sequence[str],
-    found: Survey,
+    found: ScanResult,
     parts: Sequence[_Part],
-    estimated: Estimate,
+    estimated: CostEstimate,
 ) -> dict[str, Any]:
     plan, cost = found.plan, estimated.whole
     folder = place.absolute()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cies.cli.console import print_json, say
+from cies.console import print_json, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
-from ingest.fill.prune import LARGEST_SHARE, Forgetting, find_gone, forget
+from ingest.fill.prune import LARGEST_SHARE, PrunePlan, find_gone, forget
 from query.hits import SCHEMA_VERSION
 
 #: Files named on stderr; all of them are in the JSON document.
@@ -47,7 +47,7 @@ def run_prune(place: Path, source: str | None, dry_run: bool, yes: bool, as_json
     _tell(what, as_json, place, done=True)
 
 
-def _show(what: Forgetting) -> None:
+def _show(what: PrunePlan) -> None:
     for path in what.paths[:_SHOWN]:
         say(f"gone: {path!r}")
     if len(what.paths) > _SHOWN:
@@ -58,7 +58,7 @@ def _show(what: Forgetting) -> None:
     )
 
 
-def _tell(what: Forgetting, as_json: bool, place: Path, done: bool) -> None:
+def _tell(what: PrunePlan, as_json: bool, place: Path, done: bool) -> None:
     if not as_json:
         _show(what)
         nothing = not (what.paths or what.keys or what.source)

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
-from cies.cli.console import print_json, print_table, say
-from cies.measured.speeds import measured_speeds
+from cies.console import print_json, print_table, say
+from cies.measured import measured_speeds
 from cies.reports.plan import say_unreachable
 from indexes.store.attributes import TYPES, user_columns
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.encoders.models.find import BUILTIN
 from ingest.fill.pipeline import IngestReport
-from ingest.sources.factory import Opened
+from ingest.sources.factory import SourceGroup
 from query.hits import SCHEMA_VERSION, Hits
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def print_failures(report: IngestReport) -> None:
         say("Unreadable: " + ", ".join(f"{count} {status}" for status, count in counts) + ".")
 
 
-def say_sources(opened: Sequence[Opened], report: IngestReport) -> None:
+def say_sources(opened: Sequence[SourceGroup], report: IngestReport) -> None:
     """On stderr: columns that got another name, sources with nothing in them, files to mind."""
     for one in opened:
         for source in one.sources:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cies.cli.console import print_json, say
+from cies.console import print_json, say
 from cies.html.style import number
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from indexes.search.vectors import Vectors
     from ingest.encoders.dual.encoder import DualEncoder
     from ingest.encoders.inversion.training import Told, TrainingPlan
-    from ingest.sources.base import Found
+    from ingest.sources.base import SourceFile
 
 #: The composer that is trained on texts.
 _OF_TEXTS = "lincir"
@@ -105,7 +105,7 @@ def train_composer(
     if composer != _OF_TEXTS and (texts is not None or images is None):
         raise UsageError(f"{composer} is trained on pictures alone; give --images FOLDER.")
     plan = plan or TrainingPlan()
-    given: list[str] | list[Found]
+    given: list[str] | list[SourceFile]
     given = _texts(texts, model) if images is None else _found(images)
     # float32 whatever the processor likes best: gradients of less are coarse.
     words = PseudoWords(DualEncoder.load(model, "float32", device))
@@ -214,7 +214,7 @@ def _texts(texts: str | Path | None, model: str) -> list[str]:
     return [" ".join(line.split()) for line in lines if line.strip()]
 
 
-def _found(images: str | Path) -> list[Found]:
+def _found(images: str | Path) -> list[SourceFile]:
     """What there is of pictures at a place.
 
     Raises:
@@ -231,7 +231,7 @@ def _found(images: str | Path) -> list[Found]:
 
 
 def _embedded(
-    dual: DualEncoder, found: Sequence[Found], work: Path, told: Told
+    dual: DualEncoder, found: Sequence[SourceFile], work: Path, told: Told
 ) -> tuple[Vectors, int]:
     """Pictures as base vectors, and how many could not be read."""
     parts, unreadable = [], 0
@@ -254,12 +254,12 @@ def _embedded(
     return np.concatenate(parts), unreadable
 
 
-def _parts(found: Sequence[Found]) -> Iterator[tuple[int, Sequence[Found]]]:
+def _parts(found: Sequence[SourceFile]) -> Iterator[tuple[int, Sequence[SourceFile]]]:
     for start in range(0, len(found), _AT_ONCE):
         yield start, found[start : start + _AT_ONCE]
 
 
-def _read(dual: DualEncoder, found: Sequence[Found]) -> Vectors:
+def _read(dual: DualEncoder, found: Sequence[SourceFile]) -> Vectors:
     """Those that can be read, embedded."""
     from ingest.read.images import UnreadableImage, decode
 

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cies.cli.console import print_json, print_table, say
 from cies.cli.settings import find_gallery
+from cies.console import print_json, print_table, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.vocabularies import (
@@ -22,12 +22,12 @@ from ingest.vocabularies import (
     checked_template,
     checked_words,
     default_template,
+    find_vocabulary,
     forget,
+    gallery_vocabularies,
+    generate_vocabulary,
     keep,
-    known_vocabulary,
     list_name,
-    made_vocabulary,
-    own_vocabularies,
     shipped,
     split_words,
 )
@@ -93,12 +93,12 @@ def run_words(name: str | None, gallery: Path | None, as_json: bool) -> None:
     there = gallery is not None or (place / "manifest.lance").is_dir()
     opened = Gallery.open(place) if there else None
     if name is not None:
-        found = known_vocabulary(name, opened)
+        found = find_vocabulary(name, opened)
         if found is None:
             raise UsageError(_no_list(list_name(name)))
         lists = [found]
     else:
-        own = own_vocabularies(opened) if opened else []
+        own = gallery_vocabularies(opened) if opened else []
         taken = {one.condition for one in own}
         lists = own + [s.vocabulary for n, s in shipped().items() if n not in taken]
     if as_json:
@@ -145,7 +145,7 @@ def run_edit(name: str, place: Path, change: Change, as_json: bool) -> None:
     change.check()
     title = list_name(name)
     gallery = Gallery.open(place)
-    before = known_vocabulary(title, gallery)
+    before = find_vocabulary(title, gallery)
     if change.show:
         if before is None:
             raise UsageError(_no_list(title))
@@ -191,7 +191,7 @@ def _changed(title: str, before: Vocabulary | None, change: Change) -> Vocabular
     if change.ask is not None:
         from ingest.encoders.vlm.listing import Listing
 
-        return replace(made_vocabulary(title, Listing(change.ask)), template=template)
+        return replace(generate_vocabulary(title, Listing(change.ask)), template=template)
     if change.words is not None:
         words = checked_words(split_words(change.words), "--words")
     elif change.from_file is not None:

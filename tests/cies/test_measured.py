@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support.timed import Timed
 
-from cies.measured.speeds import (
+from cies.measured import (
     measured_rate,
     measured_speeds,
     remember_speed,

@@ -13,7 +13,7 @@ from support.json_docs import documented, leaves, printed, wrong
 
 from cies.bench import methods as bench_methods
 from cies.bench.methods import run_bench_methods
-from cies.measured.method_costs import costs_file, kept_costs, remember_costs
+from cies.measured import costs_file, measured_costs, remember_costs
 from cies.reports.methods import ADVICE
 from eval.bench.methods import (
     MEASURED,
@@ -132,18 +132,18 @@ def test_a_set_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_newest_cost_of_a_kind_is_kept() -> None:
-    assert kept_costs() == []
+    assert measured_costs() == []
     remember_costs([COST, replace(COST, method="clip", model="tiny-clip")])
     remember_costs([replace(COST, query_ms=7.0)])
-    kept = {cost.method: cost for cost in kept_costs()}
+    kept = {cost.method: cost for cost in measured_costs()}
     assert kept["dior"].query_ms == 7.0 and kept["clip"].query_ms == 30.0
-    assert len(kept_costs()) == 2
+    assert len(measured_costs()) == 2
     costs_file().write_text("{")
-    assert kept_costs() == []
+    assert measured_costs() == []
     costs_file().unlink()
     costs_file().mkdir()  # nobody loses a run over a note
     remember_costs([COST])
-    assert kept_costs() == []
+    assert measured_costs() == []
 
 
 def test_methods_are_told_with_and_without_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +194,7 @@ def test_what_a_bench_of_methods_prints_writes_and_keeps(
     assert written_by_hand(again) == "It *follows*." and again.count("follows") == 1
     assert " ".join(again.replace("It *follows*.", "").split()).startswith(text[:200])
     assert "| clay | 0.500 | 0.500 | 0.111 |" in text and "| a~b | tone | 0.75 |" in text
-    assert [cost.method for cost in kept_costs()] == ["dior"]
+    assert [cost.method for cost in measured_costs()] == ["dior"]
     out = printed(capsys, *words[:-2])
     assert "clay\tshipped words\t0.500" in out and "a~b\ttone\tcolor\t0.75" in out
     assert len(quality_rows(bench_methods.compare_methods())[1]) == 5

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import cies
 from cies.cli.app import app
-from cies.measured.speeds import remember_speed
+from cies.measured import remember_speed
 from eval.bench.reranking import Pretended, bench_reranking
 from eval.labels import read_labels
 from indexes.errors import UnknownCondition, UsageError
@@ -162,7 +162,7 @@ def test_a_kept_view_needs_no_model(place: Path, engine: cies.Engine) -> None:
     *found, loaded = done.stdout.splitlines()
     assert found == want
     assert not {"torch", "transformers"} & set(loaded.split())
-    assert "was not measured" in done.stderr
+    assert "its speed on this machine is unknown" in done.stderr
     (kept,) = (place / "indexes").glob("c_*/view-*.npz")
     kept.write_bytes(kept.read_bytes()[:-100])
     fresh = cies.open(place)
