@@ -1,1 +1,0 @@
-"""Figures measured on this machine and kept for later estimates."""
