@@ -26,6 +26,7 @@ OWNERS = {
     "transformers": ("ingest/encoders/", "eval/training/", "eval/bench/"),
     "tokenizers": ("eval/training/", "eval/bench/"),
     "typer": ("cies/cli/",),
+    "jinja2": ("cies/html/",),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
     "textual_image": ("cies/console.py",),

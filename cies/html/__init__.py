@@ -1,1 +1,1 @@
-"""Pages to browse a gallery by, as a folder of plain files."""
+"""HTML pages: galleries to browse, contact sheets of searches, and benchmark reports."""

@@ -9,10 +9,11 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
-from cies.html.pictures import place_of
-from cies.html.style import document, number, text
+from cies.html.pictures import thumbnail_path
+from cies.html.rendering import render
 from indexes.search.open_table import OpenTable
 from indexes.store.records import is_address
 from query.explore.groups import Group
@@ -29,15 +30,10 @@ LIKE = 4
 THUMBNAILS = "thumbnails"
 INDEX = "index.html"
 
-_ABOUT = (
-    "Groups go by the word the model has for a picture. What it had no word for, was unsure of, "
-    "or called by a rare word is placed by likeness, and marked so. Made by CIES."
-)
-
 
 @dataclass(frozen=True)
-class Section:
-    """One condition's groups, as they are shown."""
+class ConditionGroups:
+    """The groups of one condition, in the order of the pages: largest first."""
 
     table: OpenTable
     groups: Sequence[Group]
@@ -49,23 +45,23 @@ class Section:
 
     @property
     def pictures(self) -> int:
-        """How many are in the groups."""
+        """Number of pictures in all groups."""
         return sum(group.pictures for group in self.groups)
 
     @property
     def folder(self) -> str:
-        """Where its pages lie."""
+        """The folder of the condition's pages."""
         return file_name(self.condition)
 
-    def page(self, group: int, turn: int = 1) -> str:
-        """A page of a group, by its number from 0 and the page's from 1, in the folder."""
+    def page(self, group: int, page_number: int = 1) -> str:
+        """The file name of a group's page; groups count from 0 and pages from 1."""
         name = file_name(self.groups[group].word)
-        return f"{name}.html" if turn == 1 else f"{name}.{turn}.html"
+        return f"{name}.html" if page_number == 1 else f"{name}.{page_number}.html"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the pages know of pictures beside their vectors.
+    """Files and thumbnails of the pictures on the pages.
 
     Attributes:
         paths: content key to the places of its files, as a gallery's ``location`` gives them.
@@ -79,10 +75,10 @@ class Pictures:
 
 
 def file_name(words: str) -> str:
-    """A file name for any text: what can be read of it, and a hash, the same every time.
+    """A file name for any text: its letters and digits, and a hash. It is always the same.
 
-    Different texts have different names, also where a system does not tell case apart, and none
-    is a name that a system keeps for itself.
+    Different texts get different names, also on file systems that ignore case, and no name is
+    reserved by an operating system.
     """
     ascii_only = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode("ascii")
     readable = re.sub(r"[^a-z0-9]+", "-", ascii_only.lower()).strip("-")[:40]
@@ -90,7 +86,7 @@ def file_name(words: str) -> str:
     return f"{readable}-{digest}" if readable else digest
 
 
-def pages(sections: Sequence[Section], pictures: Pictures) -> Iterator[tuple[str, str]]:
+def pages(sections: Sequence[ConditionGroups], pictures: Pictures) -> Iterator[tuple[str, str]]:
     """Every page as its relative path and its HTML; the overview, ``index.html``, comes last.
 
     Args:
@@ -100,203 +96,166 @@ def pages(sections: Sequence[Section], pictures: Pictures) -> Iterator[tuple[str
     several = len(sections) > 1
     for section in sections:
         if several:
-            yield f"{section.folder}/{INDEX}", _condition_page(section, pictures)
-        for place in range(len(section.groups)):
-            yield from _group_pages(section, place, pictures, several)
-    yield INDEX, _overview(sections, pictures)
+            yield f"{section.folder}/{INDEX}", _condition_page(section, pictures, "../")
+        for number in range(len(section.groups)):
+            yield from _group_pages(section, number, pictures, several)
+    yield (
+        INDEX,
+        _overview(sections, pictures) if several else _condition_page(sections[0], pictures, ""),
+    )
 
 
-def page_names(sections: Sequence[Section]) -> Iterator[str]:
+def page_names(sections: Sequence[ConditionGroups]) -> Iterator[str]:
     """The relative paths of :func:`pages`."""
     for section in sections:
         if len(sections) > 1:
             yield f"{section.folder}/{INDEX}"
-        for place, group in enumerate(section.groups):
-            for turn in range(1, _turns(group) + 1):
-                yield f"{section.folder}/{section.page(place, turn)}"
+        for number, group in enumerate(section.groups):
+            for page_number in range(1, _page_count(group) + 1):
+                yield f"{section.folder}/{section.page(number, page_number)}"
     yield INDEX
 
 
-def _turns(group: Group) -> int:
+def _page_count(group: Group) -> int:
     """How many pages a group has."""
     return max(1, -(-group.pictures // PER_PAGE))
 
 
-def _overview(sections: Sequence[Section], pictures: Pictures) -> str:
-    several = len(sections) > 1
-    body = ""
-    if not several:
-        (section,) = sections
-        body = f"<p>{_extent(section)}</p>{_cards(section, section.groups, pictures, '')}"
-        return document(f"By {section.condition}", "", [], f"By {section.condition}", body, _ABOUT)
-    for section in sections:
-        link = f"{section.folder}/{INDEX}"
-        rest = len(section.groups) - SHOWN
-        more = (
-            f'<p class="more"><a href="{link}">All {len(section.groups)} groups</a></p>'
-            if rest > 0
-            else ""
-        )
-        body += (
-            f'<section><h2><a href="{link}">{text(section.condition)}</a></h2>'
-            f'<p class="quiet">{_extent(section)}</p>'
-            f"{_cards(section, section.groups[:SHOWN], pictures, '', 'h3')}{more}</section>"
-        )
-    return document("The gallery", "", [], "The gallery, by condition", body, _ABOUT)
+def _overview(sections: Sequence[ConditionGroups], pictures: Pictures) -> str:
+    return render(
+        "gallery_overview.html.j2",
+        root="",
+        title="The gallery",
+        heading="The gallery, by condition",
+        crumbs=[],
+        sections=[_section(section, pictures, "", SHOWN) for section in sections],
+    )
 
 
-def _condition_page(section: Section, pictures: Pictures) -> str:
-    body = f"<p>{_extent(section)}</p>{_cards(section, section.groups, pictures, '../')}"
-    above = [("All conditions", f"../{INDEX}")]
+def _condition_page(section: ConditionGroups, pictures: Pictures, root: str) -> str:
+    """All groups of a condition; ``root`` is the way from the page to the root."""
     heading = f"By {section.condition}"
-    return document(heading, "../", above, heading, body, _ABOUT)
+    return render(
+        "gallery_condition.html.j2",
+        root=root,
+        title=heading,
+        heading=heading,
+        crumbs=[("All conditions", f"../{INDEX}")] if root else [],
+        section=_section(section, pictures, root, len(section.groups)),
+    )
 
 
-def _extent(section: Section) -> str:
-    placed = sum(len(group.likely) for group in section.groups)
-    said = f"{number(section.pictures)} in {number(len(section.groups), 'groups')}"
-    return f"{said}; {placed:,} of them placed by likeness." if placed else f"{said}."
-
-
-def _cards(
-    section: Section, groups: Sequence[Group], pictures: Pictures, root: str, level: str = "h2"
-) -> str:
-    """Groups as cards; ``root`` is the way from the page to the root."""
+def _section(section: ConditionGroups, pictures: Pictures, root: str, shown: int) -> dict[str, Any]:
+    """A condition with its largest groups, for a page in the root or one folder below it."""
     before = "" if root else f"{section.folder}/"
-    cards = []
-    for place, group in enumerate(groups):
-        keys = [section.table.keys[row] for row in group.representatives]
-        keys = [key for key in keys if key not in pictures.unreadable]
-        # A mosaic has no holes: one, two, three, two by two, or three by two.
-        keys = keys[: {5: 4}.get(len(keys), 6)]
-        across = {0: 1, 4: 2, 6: 3}.get(len(keys), len(keys))
-        images = "".join(
-            f'<img loading="lazy" decoding="async" alt="" src="{_thumbnail(key, root)}">'
-            for key in keys
-        )
-        cards.append(
-            f'<li><a class="card" href="{before}{section.page(place)}">'
-            f'<div class="mosaic" style="--across:{across}">{images}</div>'
-            f'<div class="label"><{level} class="name">{text(group.word)}</{level}>'
-            f'<span class="quiet">{number(group.pictures)}</span></div></a></li>'
-        )
-    return f'<ul class="groups">{"".join(cards)}</ul>'
+    return {
+        "condition": section.condition,
+        "page": f"{before}{INDEX}",
+        "pictures": section.pictures,
+        "groups": len(section.groups),
+        "placed": sum(len(group.likely) for group in section.groups),
+        "cards": [
+            {
+                "page": f"{before}{section.page(number)}",
+                "word": group.word,
+                "pictures": group.pictures,
+                **_mosaic(section, group, pictures, root),
+            }
+            for number, group in enumerate(section.groups[:shown])
+        ],
+    }
+
+
+def _mosaic(
+    section: ConditionGroups, group: Group, pictures: Pictures, root: str
+) -> dict[str, Any]:
+    """A group's typical pictures, as many as fill a rectangle."""
+    keys = [section.table.keys[row] for row in group.representatives]
+    keys = [key for key in keys if key not in pictures.unreadable]
+    # A mosaic has no holes: one, two, three, two by two, or three by two.
+    keys = keys[: {5: 4}.get(len(keys), 6)]
+    across = {0: 1, 4: 2, 6: 3}.get(len(keys), len(keys))
+    return {"across": across, "thumbnails": [_thumbnail(key, root) for key in keys]}
 
 
 def _thumbnail(key: str, root: str) -> str:
-    return f"{root}{THUMBNAILS}/{place_of(key)}"
+    return f"{root}{THUMBNAILS}/{thumbnail_path(key)}"
 
 
 def _group_pages(
-    section: Section, place: int, pictures: Pictures, several: bool
+    section: ConditionGroups, number: int, pictures: Pictures, several: bool
 ) -> Iterator[tuple[str, str]]:
-    group = section.groups[place]
+    group = section.groups[number]
     rows = [*group.sure.tolist(), *group.likely.tolist()]
-    turns = _turns(group)
+    page_count = _page_count(group)
     above = [("All conditions", f"../{INDEX}")] if several else []
     above.append((f"By {section.condition}", INDEX if several else f"../{INDEX}"))
-    steps = _steps(section, place)
-    for turn in range(1, turns + 1):
-        start = (turn - 1) * PER_PAGE
+    for page_number in range(1, page_count + 1):
+        start = (page_number - 1) * PER_PAGE
         shown = rows[start : start + PER_PAGE]
         sure = max(0, min(len(shown), len(group.sure) - start))
-        pager = _pager(section, place, turn, turns)
-        body = (
-            f"{_about_group(section, place)}{steps}{pager}"
-            f"{_list(section, group, shown[:sure], pictures)}"
+        count = f", page {page_number} of {page_count}" if page_count > 1 else ""
+        page = render(
+            "gallery_group.html.j2",
+            root="../",
+            title=f"{group.word}, by {section.condition}{count}",
+            heading=group.word,
+            crumbs=above,
+            pictures=group.pictures,
+            placed=len(group.likely),
+            merged=group.facet.words[1:],
+            nearest=[_link(section, other) for other in group.nearest[:LIKE]],
+            # The groups are sorted by size: the next larger and the next smaller one.
+            before=_link(section, number - 1) if number > 0 else None,
+            next=_link(section, number + 1) if number + 1 < len(section.groups) else None,
+            page_number=page_number,
+            numbers=_numbers(section, number, page_number, page_count),
+            sure=[_picture(section, group, row, pictures, False) for row in shown[:sure]],
+            likely=[_picture(section, group, row, pictures, True) for row in shown[sure:]],
         )
-        if sure < len(shown):
-            body += (
-                "<h2>Placed by likeness</h2><p class='quiet'>The model had no word for these, was "
-                "unsure of it, or called them by a rare one; of all groups they are nearest to "
-                f"this one.</p>{_list(section, group, shown[sure:], pictures, said=True)}"
-            )
-        count = f", page {turn} of {turns}" if turns > 1 else ""
-        title = f"{group.word}, by {section.condition}{count}"
-        yield (
-            f"{section.folder}/{section.page(place, turn)}",
-            document(title, "../", above, group.word, body + pager + steps, _ABOUT),
-        )
+        yield f"{section.folder}/{section.page(number, page_number)}", page
 
 
-def _about_group(section: Section, place: int) -> str:
-    group = section.groups[place]
-    placed = f", {len(group.likely):,} of them placed by likeness" if len(group.likely) else ""
-    lines = [f"<p>{number(group.pictures)}{placed}.</p>"]
-    merged = group.facet.words[1:]
-    if merged:
-        said = ", ".join(f"<b>{text(w.word)}</b> ({w.pictures:,})" for w in merged)
-        lines.append(f"<p>The model also calls them {said}.</p>")
-    if group.nearest:
-        links = ", ".join(
-            f'<a href="{section.page(other)}">{text(section.groups[other].word)}</a>'
-            for other in group.nearest[:LIKE]
-        )
-        lines.append(f'<p class="quiet">Most like it: {links}.</p>')
-    return "".join(lines)
+def _link(section: ConditionGroups, number: int) -> dict[str, str]:
+    return {"word": section.groups[number].word, "page": section.page(number)}
 
 
-def _steps(section: Section, place: int) -> str:
-    """To the group before and the one after, largest first."""
-    links = ""
-    if place > 0:
-        name = text(section.groups[place - 1].word)
-        links += f'<a rel="prev" href="{section.page(place - 1)}">&larr; {name}</a>'
-    if place + 1 < len(section.groups):
-        name = text(section.groups[place + 1].word)
-        links += f'<a rel="next" href="{section.page(place + 1)}">{name} &rarr;</a>'
-    return f'<nav class="step" aria-label="Groups">{links}</nav>' if links else ""
+def _numbers(
+    section: ConditionGroups, number: int, page_number: int, page_count: int
+) -> list[tuple[int | None, str]]:
+    """Page numbers and their addresses: both ends, and those around this one.
 
-
-def _pager(section: Section, place: int, turn: int, turns: int) -> str:
-    if turns == 1:
-        return ""
-    # Both ends, and those around this one.
-    near = {1, turns, *range(max(1, turn - 2), min(turns, turn + 2) + 1)}
-    entries = []
-    for other in sorted(near):
-        if other > 1 and other - 1 not in near:
-            entries.append("<li><span>&hellip;</span></li>")
-        if other == turn:
-            entries.append(f'<li><span aria-current="page">{other}</span></li>')
-        else:
-            link = section.page(place, other)
-            entries.append(f'<li><a href="{link}" aria-label="Page {other}">{other}</a></li>')
-    return f'<nav class="pages" aria-label="Pages"><ul>{"".join(entries)}</ul></nav>'
-
-
-def _list(
-    section: Section, group: Group, rows: Sequence[int], pictures: Pictures, said: bool = False
-) -> str:
-    """Pictures in a grid; ``said`` shows the model's word for each, not only others than
-    the group's.
+    ``None`` is an omission; the list is empty where there is only one page.
     """
-    figures = []
-    for row in rows:
-        key, word = section.table.keys[row], section.table.words[row]
-        paths = pictures.paths.get(key, [""])
-        name = PurePosixPath(paths[0]).name
-        image = (
-            f'<div class="none" role="img" aria-label="{text(name)}, not readable now">'
-            "not readable now</div>"
-            if key in pictures.unreadable
-            else f'<img loading="lazy" decoding="async" alt="{text(group.word)}: {text(name)}" '
-            f'src="{_thumbnail(key, "../")}">'
-        )
-        link = _original(paths, pictures.originals, PurePosixPath(section.folder))
-        if link:
-            image = f'<a href="{link}">{image}</a>'
-        chance = f", {section.table.word_probabilities[row]:.0%} sure" if said and word else ""
-        differs = said or word != group.word
-        shown = f"<b>{text(word) or 'no word'}{chance}</b>" if differs else ""
-        figures.append(
-            f"<li><figure>{image}<figcaption>{shown}{text(name)}</figcaption></figure></li>"
-        )
-    return f'<ul class="pictures">{"".join(figures)}</ul>'
+    near = {1, page_count, *range(max(1, page_number - 2), min(page_count, page_number + 2) + 1)}
+    entries: list[tuple[int | None, str]] = []
+    for other in sorted(near) if page_count > 1 else ():
+        if other > 1 and other - 1 not in near:
+            entries.append((None, ""))
+        entries.append((other, section.page(number, other)))
+    return entries
+
+
+def _picture(
+    section: ConditionGroups, group: Group, row: int, pictures: Pictures, likely: bool
+) -> dict[str, str | None]:
+    """A picture of a group, with its word if that differs from the group's or is ``likely``."""
+    key, word = section.table.keys[row], section.table.words[row]
+    paths = pictures.paths.get(key, [""])
+    shown = None
+    if likely or word != group.word:
+        sureness = f", {section.table.word_probabilities[row]:.0%} sure" if likely and word else ""
+        shown = f"{word or 'no word'}{sureness}"
+    return {
+        "name": PurePosixPath(paths[0]).name,
+        "thumbnail": None if key in pictures.unreadable else _thumbnail(key, "../"),
+        "link": _original(paths, pictures.originals, PurePosixPath(section.folder)),
+        "word": shown,
+    }
 
 
 def _original(paths: Sequence[str], root: Path | None, folder: PurePosixPath) -> str:
-    """The address of the first file that is there, relative where the drive is the same."""
+    """The address of the first file that exists, relative where the drive is the same, or empty."""
     if root is None:
         return ""
     for path in paths:
@@ -304,6 +263,6 @@ def _original(paths: Sequence[str], root: Path | None, folder: PurePosixPath) ->
             try:
                 way = os.path.relpath(path, root / folder)
             except ValueError:  # another drive of Windows
-                return text(Path(path).as_uri())
+                return Path(path).as_uri()
             return quote(os.fsencode(way).replace(os.fsencode(os.sep), b"/"))
     return ""

@@ -1,24 +1,40 @@
-"""A folder's own thumbnails: one file a picture, made once, by processes that may die."""
+"""The thumbnails of a folder of pages: one file a picture, made once.
+
+Pictures are decoded in processes with limits of memory and time.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from indexes.errors import UsageError
+from indexes.files import write_atomic
 from ingest.fill.pipeline import Progress
 from ingest.read.readers import Readers
-from ingest.sources.base import Found
-from ingest.sources.factory import located
+from ingest.sources.base import SourceFile
+from ingest.sources.factory import file_at
 from query.explore.thumbnails import THUMBNAIL, as_jpeg, kept
 
-#: How a JPEG ends; a file that does not was cut short.
+#: The last bytes of a JPEG; a file that ends otherwise was cut short.
 _END = b"\xff\xd9"
 
+#: Names of files that a killed run left: those of :func:`indexes.files.replacing`, and of earlier
+#: versions.
+_TEMPORARY = re.compile(
+    r"\.[a-z0-9.-]+\.\d+\.\d+\.(html|json|css|jpg)|[a-z0-9.-]+\.(html|json|css|jpg)\.partial"
+)
 
-def place_of(key: str) -> str:
-    """Where a picture's thumbnail lies in the folder of thumbnails: two characters, then it."""
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was left half-written by a run that was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def thumbnail_path(key: str) -> str:
+    """The path of a picture's thumbnail within the folder of thumbnails."""
     return f"{key[:2]}/{key}.jpg"
 
 
@@ -27,30 +43,30 @@ def write_thumbnails(
     folder: Path,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> set[str]:
-    """Make the thumbnails that are not there yet.
+    """Make the thumbnails that do not exist yet.
 
-    Files are read and decoded as an ingest does it, in processes with limits of memory and time.
-    A file that changed since it was embedded is another picture and is not shown.
+    Files are read and decoded as by an ingest. A file that changed since it was embedded is
+    another picture and is not shown.
 
     Args:
         paths: content key to the places of the files that hold it, as
             :meth:`indexes.store.gallery.Gallery.location` gives them.
-        folder: of the thumbnails; made if it is not there.
-        progress: told after each picture.
+        folder: of the thumbnails; created if it does not exist.
+        progress: called after each picture.
 
     Returns:
-        The keys of pictures that cannot be shown, since none of their files can be read any more.
+        The keys of pictures that cannot be shown, because none of their files can be read.
 
     Raises:
-        OSError: if the folder cannot be written to.
+        OSError: if a thumbnail cannot be written.
     """
-    missing = {key: None for key in paths if not _whole(folder / place_of(key))}
+    missing = {key: None for key in paths if not _complete(folder / thumbnail_path(key))}
     done = len(paths) - len(missing)
     made = 0
 
-    def tell(key: str, data: bytes) -> None:
+    def add(key: str, data: bytes) -> None:
         nonlocal done, made
-        write_whole(folder / place_of(key), data)
+        write_atomic(folder / thumbnail_path(key), data, durable=False)
         del missing[key]
         done, made = done + 1, made + 1
         progress(Progress(done, len(paths), made, 0))
@@ -59,29 +75,30 @@ def write_thumbnails(
     for key in list(missing):
         data = kept(key)
         if data is not None:
-            tell(key, data)
-    for turn in range(max((len(paths[key]) for key in missing), default=0)):
-        asked = [key for key in missing if len(paths[key]) > turn]
-        readers = Readers[Found](missing.__contains__, THUMBNAIL)
-        taken = readers.ahead(_found(paths[key][turn] for key in asked))
-        for key, one in zip(asked, taken, strict=True):
-            if one.picture is not None and one.record.key == key and key in missing:
-                tell(key, as_jpeg(one.picture.image))
+            add(key, data)
+    # First the first file of each picture, then the second of those whose first cannot be shown.
+    for copy in range(max((len(paths[key]) for key in missing), default=0)):
+        wanted = [key for key in missing if len(paths[key]) > copy]
+        readers = Readers[SourceFile](missing.__contains__, THUMBNAIL)
+        results = readers.ahead(_source_files(paths[key][copy] for key in wanted))
+        for key, result in zip(wanted, results, strict=True):
+            if result.picture is not None and result.record.key == key and key in missing:
+                add(key, as_jpeg(result.picture.image))
     if missing:
         progress(Progress(len(paths), len(paths), made, len(missing)))
     return set(missing)
 
 
-def _found(locations: Iterator[str]) -> Iterator[Found]:
+def _source_files(locations: Iterator[str]) -> Iterator[SourceFile]:
     for location in locations:
         try:
-            yield located(location)
+            yield file_at(location)
         except UsageError as error:
-            yield Found(location, status="unreadable", reason=str(error))
+            yield SourceFile(location, status="unreadable", reason=str(error))
 
 
-def _whole(path: Path) -> bool:
-    """Whether a thumbnail is there to its end."""
+def _complete(path: Path) -> bool:
+    """Whether a thumbnail exists and is complete."""
     try:
         with path.open("rb") as file:
             file.seek(-len(_END), os.SEEK_END)
@@ -91,20 +108,12 @@ def _whole(path: Path) -> bool:
 
 
 def drop_other_thumbnails(folder: Path, wanted: Container[str]) -> None:
-    """Take away thumbnails of other pictures, and what killed runs left half written.
+    """Delete thumbnails of other pictures, and what killed runs left half-written.
 
     Args:
         folder: of the thumbnails.
-        wanted: content keys of those that stay.
+        wanted: content keys of the thumbnails that stay.
     """
     for path in folder.glob("??/*"):
-        if path.suffix == ".partial" or (path.suffix == ".jpg" and path.stem not in wanted):
+        if is_temporary(path) or (path.suffix == ".jpg" and path.stem not in wanted):
             path.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment the old one or the whole new one is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)

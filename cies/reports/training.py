@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cies.console import print_json, say
-from cies.html.style import number
+from cies.html.rendering import counted
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
 
@@ -154,13 +154,13 @@ def run_training(
         return
     print(found.network)
     kind = "texts" if found.first is None and not found.apart else "pictures"
-    made_of = number(found.examples, kind)
+    made_of = counted(found.examples, kind)
     say(f"{found.composer} for {found.model}, of {made_of}: {found.seconds:.0f} s.")
     if found.unreadable:
-        say(f"{number(found.unreadable)} could not be read, and left out.")
+        say(f"{counted(found.unreadable)} could not be read, and left out.")
     if found.first is not None:
         say(
-            f"Of {number(found.apart)} kept apart, a sentence with its word alone finds "
+            f"Of {counted(found.apart)} kept apart, a sentence with its word alone finds "
             f"{found.first:.2f} first."
         )
     say(f"It is used by `cies search IMAGE --modify ... --composer {found.composer}`.")
@@ -237,7 +237,7 @@ def _embedded(
     parts, unreadable = [], 0
     work.mkdir(parents=True, exist_ok=True)
     for start, part in _parts(found):
-        about = [dual.revision, *((one.path, one.size, one.mtime_ns, one.where) for one in part)]
+        about = [dual.revision, *((one.path, one.size, one.mtime_ns, one.position) for one in part)]
         mark = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
         place = work / f"pictures-{mark}.npy"
         try:

@@ -94,8 +94,8 @@ def test_long_names_and_many_pages(
     """What could break the layout: words and file names without a place to break, many pages."""
     from support.clouds import table
 
-    from cies.html.gallery import Pictures, Section, pages
-    from cies.html.style import STYLE, STYLE_NAME
+    from cies.html.gallery import Pictures, ConditionGroups, pages
+    from cies.html.rendering import STYLE_NAME, render
     from query.explore.groups import groups
 
     monkeypatch.setattr("cies.html.gallery.PER_PAGE", 2)
@@ -104,12 +104,12 @@ def test_long_names_and_many_pages(
         np.array([[1.0, 0.01 * n] for n in range(60)]), [evil] * 40 + [""] * 20, name=evil
     )
     paths = {key: [f"/nowhere/{evil}\udcff.jpg"] for key in opened.keys}
-    section = Section(opened, groups(opened))
+    section = ConditionGroups(opened, groups(opened))
     made = dict(pages([section], Pictures(paths, set(paths))))
     for name, html in made.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(html, encoding="utf-8")
-    (tmp_path / STYLE_NAME).write_text(STYLE)
+    (tmp_path / STYLE_NAME).write_text(render(STYLE_NAME))
     assert len(made) == 31
     for name in ("index.html", section.folder + "/" + section.page(0, 15)):
         seen = Seen(browser, (tmp_path / name).as_uri(), 390)

@@ -13,8 +13,8 @@ from PIL import Image
 import cies
 from cies.cli import browse as cli_words
 from cies.html.folder import MARKER, write_folder
-from cies.html.gallery import Section, file_name
-from cies.html.pictures import place_of, write_thumbnails
+from cies.html.gallery import ConditionGroups, file_name
+from cies.html.pictures import thumbnail_path, write_thumbnails
 from indexes.errors import CiesError, UnknownCondition, UsageError
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.read.images import read_bytes
@@ -70,22 +70,24 @@ def test_a_killed_run_is_gone_on_with(
     from cies.html import folder as writing
     from cies.html import pictures
 
-    write = pictures.write_whole
+    write = pictures.write_atomic
     for cut in (0, 1, 30, 63, 66, 74):
         left = cut
 
-        def failing(path: Path, data: bytes) -> None:
+        def failing(path: Path, data: bytes, durable: bool) -> None:
             nonlocal left
             left -= 1
             if left < 0:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                # As files.replacing names it, and as earlier versions did.
+                path.with_name(f".{path.stem}.12.34{path.suffix}").write_bytes(data[:5])
                 path.with_name(path.name + ".partial").write_bytes(data[:5])
                 raise KeyboardInterrupt
-            write(path, data)
+            write(path, data, durable)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(pictures, "write_whole", failing)
-            patch.setattr(writing, "write_whole", failing)
+            patch.setattr(pictures, "write_atomic", failing)
+            patch.setattr(writing, "write_atomic", failing)
             shutil.rmtree(folder, ignore_errors=True)
             pages_of(folder, world_gallery, "color")
         # A marker, 60 thumbnails, the style and 12 groups come before the overview.
@@ -138,7 +140,7 @@ def test_pictures_that_changed_or_are_gone(
     made = pages_of(tmp_path / "pages", tmp_path / "g", "color")
     # What changed is another picture; of two copies the whole one is shown.
     assert sorted(json.loads(made[MARKER])["unreadable"]) == sorted(keys[:2])
-    assert f"thumbnails/{place_of(keys[2])}" in made
+    assert f"thumbnails/{thumbnail_path(keys[2])}" in made
     assert b"not readable now" in b"".join(made.values())
     assert "2 pictures cannot be shown" in capsys.readouterr().err
 
@@ -146,7 +148,7 @@ def test_pictures_that_changed_or_are_gone(
 def test_thumbnails_cut_short_are_made_anew(world: Path, tmp_path: Path) -> None:
     paths = {read_bytes(path).key: [str(path)] for path in sorted((world / "images").iterdir())[:3]}
     assert write_thumbnails(paths, tmp_path) == set()
-    (one, *rest) = [tmp_path / place_of(key) for key in paths]
+    (one, *rest) = [tmp_path / thumbnail_path(key) for key in paths]
     whole = one.read_bytes()
     one.write_bytes(whole[:-1])
     stamps = [path.stat().st_mtime_ns for path in rest]
@@ -282,5 +284,5 @@ def test_the_pages_of_one_gallery_are_the_same_every_time(
     engine = cies.open(world_gallery)
     table = engine.opened("color")
     for name in ("one", "two"):
-        write_folder(tmp_path / name, engine.gallery, [Section(table, groups(table))])
+        write_folder(tmp_path / name, engine.gallery, [ConditionGroups(table, groups(table))])
     assert files(tmp_path / "one") == files(tmp_path / "two")

@@ -1,0 +1,69 @@
+"""Fills the templates of the pages: one environment, one escaping rule, one style sheet.
+
+Every value is escaped when a template prints it. Only HTML that a template made is not.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+#: The style sheet: a template that is put into single pages, and a file beside a gallery's pages.
+STYLE_NAME = "style.css"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template.
+
+    Args:
+        template: its file name in ``cies/html/templates``.
+        values: what it names. A value that it names and does not get is an error.
+
+    Returns:
+        The text of the page.
+    """
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2  # here, because only commands that write pages need it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_valid_unicode,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    environment.filters["counted"] = counted
+    environment.filters["px"] = "{:.1f}".format
+    return environment
+
+
+def _valid_unicode(value: Any) -> Any:
+    """Replace with a question mark what UTF-8 cannot store, as in some names of files."""
+    # HTML that is already escaped has `__html__`, and no such characters.
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+def counted(count: int, plural: str = "pictures") -> str:
+    """A count with its noun: ``1 picture``, ``1,500 pictures``."""
+    return f"{count:,} {plural.removesuffix('s') if count == 1 else plural}"
+
+
+def jpeg_address(data: bytes) -> str:
+    """The bytes of a JPEG as an address that a page can hold instead of a link to a file."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
