@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Source:
+class BenchmarkSource:
     """Where a benchmark comes from.
 
     Attributes:
@@ -53,7 +53,7 @@ class LabelTask:
     """
 
     name: str
-    source: Source
+    source: BenchmarkSource
     images: Mapping[str, Path]
     labels: Mapping[str, Mapping[str, tuple[str, ...]]]
     queries: tuple[str, ...] | None = None
@@ -67,7 +67,7 @@ class LabelTask:
 
 
 @dataclass(frozen=True)
-class Query:
+class TaskQuery:
     """One question of a :class:`QueryTask`.
 
     Attributes:
@@ -79,7 +79,7 @@ class Query:
         gallery: ids of this question's own gallery, in the data's order; ``None`` for its part's.
         exclude: ids that are not ranked, such as the reference itself where a protocol says so.
         group: what the question belongs to for a second figure, such as CIRR's six pictures: ids.
-        otherwise: the same in other words; what is made of each wording is averaged.
+        rewordings: the same in other words; what is made of each wording is averaged.
     """
 
     id: str
@@ -89,11 +89,11 @@ class Query:
     gallery: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
-    otherwise: tuple[str, ...] = ()
+    rewordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskPart:
     """Questions that make one figure, such as FashionIQ's dresses.
 
     Attributes:
@@ -103,12 +103,12 @@ class Part:
     """
 
     name: str
-    queries: tuple[Query, ...]
+    queries: tuple[TaskQuery, ...]
     gallery: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Cut:
+class Crop:
     """The part of a picture that a benchmark means, padded to a square if it says so.
 
     Attributes:
@@ -128,7 +128,7 @@ class QueryTask:
         name: of the protocol with its split, such as ``circo-val``.
         source: where it comes from.
         images: picture's id to its file; several ids may be parts of one file.
-        cuts: id to the part of the file that is meant, where it is not all of it.
+        crops: id to the part of the file that is meant, where it is not all of it.
         parts: each gives a figure; the headline is their plain mean.
         metrics: names of what is measured, the headline first, such as ``mAP@5``.
         ties: how equal scores count; ``expected`` unless a protocol says otherwise.
@@ -140,11 +140,11 @@ class QueryTask:
     """
 
     name: str
-    source: Source
+    source: BenchmarkSource
     images: Mapping[str, Path]
-    parts: tuple[Part, ...]
+    parts: tuple[TaskPart, ...]
     metrics: tuple[str, ...]
-    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    crops: Mapping[str, Crop] = field(default_factory=dict)
     ties: str = "expected"
     submission: str = ""
     notes: tuple[str, ...] = ()

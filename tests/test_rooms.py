@@ -33,6 +33,7 @@ OWNERS = {
     "pandas": ("query/hits.py",),
     "mteb": ("eval/adapters/mteb_",),
     "datasets": ("eval/adapters/mteb_",),
+    "sklearn": ("eval/metrics/clustering.py",),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 

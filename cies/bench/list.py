@@ -1,11 +1,11 @@
-"""``cies bench list``, ``submit`` and ``check``: what can be run, and what is handed in of it."""
+"""``cies bench list``, ``submit`` and ``check``: benchmarks, and files for their servers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cies.console import print_json, print_table
-from eval.protocols.registry import PROTOCOLS, find_benchmark, listing
+from cies.console import print_json, print_table, say
+from eval.protocols.registry import all_benchmarks, find_benchmark, listing
 from eval.protocols.submission import check_submission
 from eval.tasks import QueryTask
 
@@ -20,7 +20,7 @@ def run_bench_list(name: str | None, as_json: bool) -> None:
     Raises:
         UsageError: if there is no such benchmark.
     """
-    chosen = [find_benchmark(name)] if name else list(PROTOCOLS.values())
+    chosen = [find_benchmark(name)] if name else all_benchmarks(say)
     if as_json:
         print_json(listing(chosen))
         return
@@ -76,7 +76,7 @@ def run_bench_submit(run: str, output: Path) -> None:
         output: folder of the files.
 
     Raises:
-        UsageError: if there is no such run or system, or nothing to hand in.
+        UsageError: if there is no such run or system, or nothing to submit.
         CiesError: if the run is damaged.
     """
     from eval.reports.compare import RunSelection

@@ -26,8 +26,8 @@ from eval.world.factors import FACTORS
 from indexes.errors import UsageError
 from ingest.encoders.base import BaseEncoder
 from ingest.fill.pipeline import Progress
-from query.composers.base import Modification, parse_composer_weights
 from query.composers.factory import CONDITION_COMPOSERS
+from query.composers.modification import Modification, parse_composer_weights
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Changes:
     rewriter_model: str = ""
 
     def composing(self, benchmark: str, device: str) -> ComposerOptions | None:
-        """The same as :mod:`eval.runs.composers` has it; ``None`` where none is asked for.
+        """Return the options for a run; ``None`` if no composer is named.
 
         Raises:
-            UsageError: if there is no such composer, or something belongs to one and none is
+            UsageError: if there is no such composer, or an option needs a composer and none is
                 named.
         """
         if not self.composers:
@@ -68,7 +68,7 @@ class Changes:
             and {*self.composers} & {ALL, *CONDITION_COMPOSERS}
         ):
             conditions = list(FACTORS)
-        return ComposerOptions.by(self.composers, change, device, conditions)
+        return ComposerOptions.from_names(self.composers, change, device, conditions)
 
 
 def run_benchmark(

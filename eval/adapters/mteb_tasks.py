@@ -17,9 +17,9 @@ from PIL import Image
 
 from eval.metrics.names import metric
 from eval.metrics.ranked import by_position, rank
-from eval.runs.abstention import SHARED, SURENESS
+from eval.runs.abstention import AUROC, SHARED_NEIGHBOURS
 from eval.runs.pictures import loader
-from eval.tasks import LabelTask, Query, QueryTask, Task
+from eval.tasks import LabelTask, QueryTask, Task, TaskQuery
 from indexes.errors import UsageError
 
 _SPLIT = "test"
@@ -149,7 +149,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 
 def _label_task(task: LabelTask, condition: str) -> Any:
-    if task.headline == SURENESS:
+    if task.headline == AUROC:
         raise UsageError(f"{task.name} is no ranking, which is all that mteb's form can hold.")
     labels = {name: set(own) for name, own in task.labels[condition].items()}
     queries = [name for name in task.queries or task.images if name in labels]
@@ -184,7 +184,7 @@ def _label_task(task: LabelTask, condition: str) -> Any:
 
     # Enough places for MAP@R, and one more for the query itself.
     top = min(len(gallery), max(1000, *map(len, right.values())) + 1)
-    published = [name for name in (task.headline, *task.metrics) if name != SHARED]
+    published = [name for name in (task.headline, *task.metrics) if name != SHARED_NEIGHBOURS]
     own = [*dict.fromkeys([*published, *_LABEL_METRICS])]
     about = f"Pictures alike in {condition}, {task.source.title}."
     name = f"{task.name}-{condition}".replace(" ", "_").replace("/", "_")
@@ -198,14 +198,14 @@ def _query_task(task: QueryTask) -> Any:
     texts, pictures = any(q.text for q in queries), any(q.image for q in queries)
     if texts and pictures and not all(q.text and q.image for q in queries):
         raise UsageError(f"{task.name} mixes kinds of questions, which mteb cannot say.")
-    if any(q.otherwise for q in queries):
+    if any(q.rewordings for q in queries):
         raise UsageError(
             f"{task.name} asks each question in several wordings, which mteb cannot say; load it "
             "with another joining."
         )
     category = ("it" if pictures else "t") if texts else "i"
 
-    def split(part_queries: Sequence[Query], gallery: Sequence[str]) -> Any:
+    def split(part_queries: Sequence[TaskQuery], gallery: Sequence[str]) -> Any:
         asked = [query for query in part_queries if query.relevant]
         apart = any(query.gallery is not None or query.exclude for query in asked)
         candidates = {query.id: _candidates(query, gallery) for query in asked} if apart else None
@@ -248,12 +248,12 @@ def _all_of(task: QueryTask) -> set[str]:
     return pictures.union(*(q.gallery or () for part in task.parts for q in part.queries))
 
 
-def _candidates(query: Query, gallery: Sequence[str]) -> list[str]:
+def _candidates(query: TaskQuery, gallery: Sequence[str]) -> list[str]:
     out = set(query.exclude)
     return [name for name in query.gallery or gallery if name not in out]
 
 
-def _whole(task: QueryTask, query: Query) -> dict[str, int]:
+def _whole(task: QueryTask, query: TaskQuery) -> dict[str, int]:
     if any(gain != int(gain) for gain in query.relevant.values()):
         raise UsageError(f"{task.name}: query {query.id} has gains that mteb cannot hold.")
     return {name: int(gain) for name, gain in query.relevant.items()}
@@ -310,15 +310,15 @@ def _dataset(
     """A ``datasets.Dataset`` of ids with pictures, texts, or both."""
     import datasets
 
-    cuts = task.cuts if isinstance(task, QueryTask) else {}
-    read = loader(task.images, cuts, None)
+    crops = task.crops if isinstance(task, QueryTask) else {}
+    read = loader(task.images, crops, None)
 
     features: dict[str, Any] = {"id": datasets.Value("string")}
     columns: dict[str, Any] = {"id": list(ids if ids is not None else pictures or [])}
     if pictures is not None:
         features["image"] = datasets.Image()
         columns["image"] = [
-            {"bytes": _png(read([name])[0])} if name in cuts else {"path": str(task.images[name])}
+            {"bytes": _png(read([name])[0])} if name in crops else {"path": str(task.images[name])}
             for name in pictures
         ]
     if texts is not None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from eval.adapters.trec import Answers as Ranking
 from eval.adapters.trec import write_qrels, write_run
-from eval.runs.abstention import SURENESS
+from eval.runs.abstention import AUROC
 from eval.runs.answers import Answers
 from eval.runs.run import IMAGE, Run, System
-from eval.tasks import LabelTask, Part, QueryTask
+from eval.tasks import LabelTask, QueryTask, TaskPart
 from indexes.search.parts import likenesses
 from ingest.conditions import UNCONDITIONAL
 
@@ -63,7 +63,7 @@ def rankings(run: Run) -> list[str]:
     return [
         name
         for name, task in run.tasks.items()
-        if isinstance(task, QueryTask) or task.headline != SURENESS
+        if isinstance(task, QueryTask) or task.headline != AUROC
     ]
 
 
@@ -97,7 +97,7 @@ def _answers(
     for part in task.parts:
         for query in part.queries:
             if part.name == row:
-                found, scores, head = answers.of(number)
+                found, scores, head = answers.of_query(number)
                 kept = slice(0, min(head, depth))
                 pairs = zip(found[kept], scores[kept], strict=True)
                 yield query.id, [(names[key], float(score)) for key, score in pairs]
@@ -156,5 +156,5 @@ def _ranked(task: LabelTask, query: str, key: str) -> bool:
     return key != query and (thing is None or task.views.get(key) != thing)
 
 
-def _part(task: QueryTask, row: str) -> Part:
+def _part(task: QueryTask, row: str) -> TaskPart:
     return next(part for part in task.parts if part.name == row)

@@ -24,14 +24,14 @@ from indexes.search.parts import likenesses
 from indexes.search.vectors import Vectors
 
 #: Number of a query to rows of the gallery: its right answers, or those not ranked for it.
-Rows = Callable[[int], NDArray[np.integer]]
+RowsOfQuery = Callable[[int], NDArray[np.integer]]
 
 #: Scores in memory at once in each thread: 64 MB.
 _SCORES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedQueries:
     """Metrics of every query that had something to find.
 
     Attributes:
@@ -52,12 +52,12 @@ class Judged:
 def judge_all(
     queries: Vectors,
     gallery: Vectors,
-    right: Mapping[str, Rows],
+    right: Mapping[str, RowsOfQuery],
     metrics: Sequence[Metric],
-    left_out: Rows | None = None,
+    left_out: RowsOfQuery | None = None,
     threads: int | None = None,
     parts: int = 1,
-) -> dict[str, Judged]:
+) -> dict[str, JudgedQueries]:
     """Rank the gallery for every query by cosine and measure.
 
     Equal rows of the gallery have equal scores to the last bit.
@@ -85,7 +85,7 @@ def judge_all(
     step = int(np.clip(_SCORES // max(1, len(gallery)), 1, 512))
     starts = range(0, len(queries), step)
 
-    def judged_block(start: int) -> dict[str, Judged]:
+    def judged_block(start: int) -> dict[str, JudgedQueries]:
         block = range(start, min(start + step, len(queries)))
         scores = likenesses(queries[block.start : block.stop], distinct, parts)
         if copies is not None:
@@ -97,7 +97,7 @@ def judge_all(
     return {name: _joined([block[name] for block in blocks], metrics) for name in right}
 
 
-def by_value(values: NDArray[np.int64]) -> Rows:
+def by_value(values: NDArray[np.int64]) -> RowsOfQuery:
     """Right is what has the query's value: gallery and queries are the same pictures.
 
     Args:
@@ -116,7 +116,7 @@ def by_value(values: NDArray[np.int64]) -> Rows:
     return rows
 
 
-def by_labels(asked: Sequence[Sequence[str]], shown: Sequence[Sequence[str]]) -> Rows:
+def by_labels(asked: Sequence[Sequence[str]], shown: Sequence[Sequence[str]]) -> RowsOfQuery:
     """Right is what shares a label with the query.
 
     Args:
@@ -144,7 +144,7 @@ def itself(query: int) -> NDArray[np.integer]:
     return np.array([query])
 
 
-def itself_and_alike(classes: NDArray[np.int64]) -> Rows:
+def itself_and_alike(classes: NDArray[np.int64]) -> RowsOfQuery:
     """Neither the query is ranked for itself nor what has its class; -1 is no class."""
     alike = by_value(classes)
 
@@ -170,10 +170,10 @@ def _distinct(gallery: Vectors) -> tuple[Vectors, NDArray[np.int64] | None]:
 def _judge_block(
     scores: NDArray[np.float32],
     block: range,
-    right: Mapping[str, Rows],
+    right: Mapping[str, RowsOfQuery],
     metrics: Sequence[Metric],
-    left_out: Rows | None,
-) -> dict[str, Judged]:
+    left_out: RowsOfQuery | None,
+) -> dict[str, JudgedQueries]:
     others = np.full(len(block), scores.shape[1], dtype=np.int64)
     if left_out is not None:
         for row, query in enumerate(block):
@@ -194,19 +194,19 @@ def _judge_block(
         if not asked:
             nothing = np.empty(0, dtype=np.int64)
             empty = {one.name: np.empty(0) for one in metrics}
-            judged[name] = Judged(nothing, nothing, nothing, empty, empty)
+            judged[name] = JudgedQueries(nothing, nothing, nothing, empty, empty)
             continue
         ranked = join(groups, relevant, others[asked])
         values = {one.name: one(ranked) for one in metrics}
         numbers = block.start + np.array(asked)
-        judged[name] = Judged(numbers, ranked.relevant, ranked.others, values, {})
+        judged[name] = JudgedQueries(numbers, ranked.relevant, ranked.others, values, {})
     return judged
 
 
-def _joined(blocks: Sequence[Judged], metrics: Sequence[Metric]) -> Judged:
+def _joined(blocks: Sequence[JudgedQueries], metrics: Sequence[Metric]) -> JudgedQueries:
     relevant = np.concatenate([block.relevant for block in blocks])
     others = np.concatenate([block.others for block in blocks])
-    return Judged(
+    return JudgedQueries(
         np.concatenate([block.queries for block in blocks]),
         relevant,
         others,

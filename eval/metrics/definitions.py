@@ -1,27 +1,26 @@
 """Retrieval metrics as pure functions on rankings, ties in expectation.
 
-Every function takes :class:`eval.metrics.ranked.Ranked` and returns float64 [queries]. With P(i) the
-share of right answers among the first i, rel(i) whether the i-th is right, R the number of right
-answers and M of candidates, a group of t equal scores, r of them right, with g candidates and H
-right answers before it, contributes
+Every function takes :class:`eval.metrics.ranked.Ranked` and returns float64 [queries]. P(i) is the
+share of right answers among the first i, rel(i) is 1 if the i-th is right and 0 otherwise, R is
+the number of right answers and M the number of candidates. A group of t equal scores, r of them
+right, with g candidates and H right answers before it, contributes
 
     E[rel(i)] = r / t
     E[P(i) rel(i)] = (r / t) (H + 1 + (i - g - 1) (r - 1) / (t - 1)) / i
     P(no right answer among its first n) = C(t - r, n) / C(t, n)
 
-at each of its places i, because given that the i-th is right, each of the i - g - 1 before it in
-the group is right with probability (r - 1) / (t - 1).
+at each of its places i: if the i-th is right, each of the i - g - 1 before it in the group is
+right with probability (r - 1) / (t - 1).
 
 The chance level of a metric is its value where all candidates tie
 (:meth:`eval.metrics.ranked.Ranked.by_chance`): the expectation under a random ranking, exact.
-Names, with k in them and their definitions in words, are in :mod:`eval.metrics.names`.
+Names of metrics, with k in them and their definitions in words, are in :mod:`eval.metrics.names`.
 
-The functions of a *ranking* without ties, a boolean matrix [queries, others], are at the end.
+The functions of rankings without ties, boolean matrices [queries, others], are at the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -194,28 +193,6 @@ def _discounts(most: int) -> Scores:
     return np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, most + 2)))])
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A mean over queries beside what chance gives.
-
-    Attributes:
-        value: 0 to 1.
-        chance: expectation under a random ranking, 0 to 1.
-    """
-
-    value: float
-    chance: float
-
-    @property
-    def corrected(self) -> float:
-        """(value - chance) / (1 - chance): 0 is chance, 1 is perfect."""
-        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
-
-    def to_json(self) -> dict[str, float]:
-        """For documents."""
-        return {"value": self.value, "chance": self.chance, "corrected": self.corrected}
-
-
 def balanced_mean(values: Scores, classes: NDArray[np.generic]) -> float:
     """Mean over classes of the mean over each class's queries, of equal weight however common.
 
@@ -227,14 +204,15 @@ def balanced_mean(values: Scores, classes: NDArray[np.generic]) -> float:
     return float(np.mean(np.bincount(number, values) / np.bincount(number)))
 
 
-def triplet_accuracy(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
-    """Share of triplets whose positive is more alike than the negative, ties one half.
+def triplet_accuracy(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> Scores:
+    """Whether the positive is more similar than the negative, a tie one half: [triplets].
 
     Args:
         positive: similarity of query and positive, [triplets].
         negative: similarity of query and negative, [triplets].
     """
-    return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
+    scores: Scores = (positive > negative) + 0.5 * (positive == negative)
+    return scores
 
 
 def precision_at_1(ranking: Ranking) -> Scores:

@@ -1,4 +1,4 @@
-"""Figures, and the single queries behind them."""
+"""Figures of a report, and the scores of the single queries they are means of."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: Row, judge and metric of a figure.
+FigureKey = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a report.
+    """One figure of a report: a mean over queries.
 
     Attributes:
         task: name.
         system: name.
         row: the condition searched under, or the part of a query task.
-        judge: the label judged by; of query tasks empty.
+        judge: the label judged by; empty for query tasks.
         metric: name.
-        value: 0 to 1, the mean over queries, or of a balanced metric over classes.
+        value: 0 to 1, the mean over queries, or over classes for a balanced metric.
         low: lower end of the 95 % bootstrap interval.
-        high: its upper end.
+        high: upper end of it.
         chance: expectation under a random ranking.
-        queries: how many had something to find.
-        own: whether the label is what the condition asks for; of query tasks true.
+        queries: number of queries with a right answer.
+        own: whether the label is what the condition asks for; true for query tasks.
     """
 
     task: str
@@ -44,20 +47,20 @@ class Figure:
         return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
 
     @property
-    def cell(self) -> tuple[str, str, str]:
+    def key(self) -> FigureKey:
         """Row, judge and metric: what is compared between systems."""
         return self.row, self.judge, self.metric
 
 
 @dataclass(frozen=True)
-class Single:
+class QueryScores:
     """A metric of single queries.
 
     Attributes:
-        numbers: int64 [n], of the queries in their order: of a label task in the order of those
-            asked, of a query task in its own.
+        numbers: int64 [n], numbers of the queries: in a label task in the order of its queries
+            with a known label, in a query task in the task's order.
         values: float64 [n].
-        chance: float64 [n].
+        chance: float64 [n], expectation under a random ranking.
         classes: [n], the label of each query, for balanced means and for resampling.
     """
 

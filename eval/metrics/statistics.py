@@ -1,9 +1,15 @@
-"""How sure a figure is: intervals over queries, and tests of one run against another."""
+"""Intervals of means over queries, and tests of one run against another.
+
+Reports need intervals of thousands of figures over few sets of queries. :func:`bounds` and
+:func:`means_of_resamples` draw the resamples of a set once and use them for all its figures, which
+makes an interval a matrix product.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +21,12 @@ _DRAWN = 4_000_000
 
 #: Differences other than 0 up to which every choice of signs is tried.
 EXACT = 16
+
+#: Resamples of the intervals of reports.
+RESAMPLES = 1000
+
+#: Queries up to which the resamples of a set are cached: 32 MB.
+_MOST_CACHED = 8192
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,44 @@ def _means_of(values: Values, resamples: int, random: np.random.Generator) -> ND
 def _parts(rounds: int, width: int) -> Iterator[slice]:
     step = max(1, _DRAWN // max(1, width))
     return (slice(start, min(start + step, rounds)) for start in range(0, rounds, step))
+
+
+def bounds(values: Values, classes: NDArray[np.str_] | None, seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a mean over queries, or of a mean over classes.
+
+    Args:
+        values: [queries].
+        classes: [queries], if each class has equal weight; queries are then drawn within classes.
+        seed: of the resampling.
+    """
+    if classes is not None:
+        found = interval(values, classes, resamples=RESAMPLES, seed=seed)
+        return found.low, found.high
+    return middle_95(means_of_resamples(values, seed))
+
+
+def means_of_resamples(values: Values, seed: int) -> Values:
+    """Return means over :data:`RESAMPLES` draws of the queries with replacement: float64 [1000]."""
+    if len(values) > _MOST_CACHED:
+        return resampled_means(values, None, RESAMPLES, seed)
+    counts = _draw_counts(len(values), seed)
+    return np.asarray(counts @ values.astype(np.float32), np.float64) / len(values)
+
+
+def middle_95(means: Values) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of resampled means."""
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=6)
+def _draw_counts(queries: int, seed: int) -> NDArray[np.float32]:
+    """Return how often each query is in each resample: float32 [1000, queries]."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, queries, (RESAMPLES, queries))
+    drawn += np.arange(RESAMPLES)[:, None] * queries
+    counts = np.bincount(drawn.reshape(-1), minlength=RESAMPLES * queries)
+    return counts.reshape(RESAMPLES, queries).astype(np.float32)
 
 
 def paired_test(

@@ -1,1 +1,1 @@
-"""Published benchmarks by name: one loader module a family, files read as published."""
+"""Benchmarks by name: each reads its published files and makes a task of them."""

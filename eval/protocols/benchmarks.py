@@ -1,4 +1,4 @@
-"""Benchmarks by name: those of the registry, a labelled folder as a whole, and the world."""
+"""Loads the tasks of a benchmark: the rendered world, a labelled folder, or one of the registry."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.protocols.registry import PROTOCOLS, protocol_of
+from eval.protocols.registry import benchmark_names, find_benchmark
 from eval.tasks import Task
 from indexes.errors import UsageError
 
-#: The benchmark that needs no data.
+#: The benchmark of rendered pictures, which needs no data.
 WORLD = "world"
 
-#: Both forms of a folder of one's own at once.
+#: The benchmarks ``labels`` and ``triplets`` of a user's folder, as far as it has their files.
 FOLDER = "folder"
 
 #: Pictures of the world by default.
 WORLD_PICTURES = 2000
 
-#: Their side in pixels.
+#: Side of the world's pictures in pixels.
 WORLD_SIZE = 256
 
-#: Methods asked by default of the world: all but captions, which is no method of its own.
+#: Methods evaluated on the world by default: all but captions, which is for composers.
 WORLD_METHODS = ("dior", "generative", "regional", "clip", "indirect", "crl", "clay")
 
-Progress = Callable[[int, int], None]
+_FOLDER_FILES = {"labels": "labels.csv", "triplets": "triplets.csv"}
 
 
 def tasks_of(
@@ -35,18 +35,18 @@ def tasks_of(
     partial: bool,
     seed: int,
     place: Path,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Task, ...]:
-    """A benchmark's tasks.
+    """Return a benchmark's tasks.
 
     Args:
-        name: ``world``, ``folder``, or one of the registry.
-        data: the folder of the data; of the world, where to render.
-        options: of the protocol; of the world ``pictures``.
-        partial: whether a part of the data will do.
+        name: ``world``, ``folder``, or a benchmark of the registry.
+        data: folder of the data; for the world, where to render.
+        options: of the benchmark; the world has ``pictures``.
+        partial: whether a part of the data is accepted.
         seed: of the world's pictures.
-        place: where the world is rendered if no folder is given.
-        progress: told of the rendering.
+        place: where the world is rendered if ``data`` is not given.
+        progress: called as pictures are rendered.
 
     Raises:
         UsageError: if there is no such benchmark, option or value, or no folder is given.
@@ -58,47 +58,47 @@ def tasks_of(
         unknown = set(options) - {"pictures"}
         if unknown:
             raise UsageError(f"world has no option '{min(unknown)}'; it has: pictures.")
-        count = _number(options.get("pictures", str(WORLD_PICTURES)))
-        return world_tasks(data or place, count, seed, WORLD_SIZE, progress=progress)
-    if name != FOLDER and name not in PROTOCOLS:
+        count = options.get("pictures", str(WORLD_PICTURES))
+        if not count.isdecimal() or int(count) < 100:
+            raise UsageError(f"pictures={count}: give a whole number from 100 on.")
+        return world_tasks(data or place, int(count), seed, WORLD_SIZE, progress=progress)
+    if name == FOLDER:
+        return _folder_tasks(data, options, partial)
+    names = benchmark_names()
+    if name not in names:
         raise UsageError(
-            f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, {', '.join(PROTOCOLS)}."
+            f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, {', '.join(names)}."
         )
-    if name != FOLDER:
-        protocol_of(name).check(options)
+    benchmark = find_benchmark(name)
+    benchmark.check(options)
     if data is None:
         raise UsageError(
             f"{name} needs its data; name their folder with --data (`cies bench list {name}` says "
             "what it holds and where to get it)."
-            if name != FOLDER
-            else "folder needs a folder; name one that has a labels.csv with --data."
         )
-    if name != FOLDER:
-        given: dict[str, Any] = dict(options)  # its values are texts, and its names were checked
-        return (protocol_of(name).load(data, partial=partial, **given),)
-    files = {"labels": "labels.csv", "triplets": "triplets.csv"}
-    found = [form for form, file in files.items() if (data / file).is_file()]
-    if not found:
+    given: dict[str, Any] = dict(options)  # all values are texts, and the names are checked
+    return (benchmark.load(data, partial=partial, **given),)
+
+
+def _folder_tasks(data: Path | None, options: Mapping[str, str], partial: bool) -> tuple[Task, ...]:
+    """Return the tasks of a user's folder, one for each file that it has."""
+    if data is None:
+        raise UsageError("folder needs a folder; name one that has a labels.csv with --data.")
+    forms = [form for form, file in _FOLDER_FILES.items() if (data / file).is_file()]
+    if not forms:
         raise UsageError(
             f"{data} has neither labels.csv nor triplets.csv; name a folder that has one."
         )
-    protocols = [protocol_of(form) for form in found]
-    known = [{option.name for option in protocol.options} for protocol in protocols]
+    benchmarks = [find_benchmark(form) for form in forms]
     for option in options:
-        if not any(option in names for names in known):
-            there = ", ".join(dict.fromkeys(one for names in known for one in sorted(names)))
+        if not any(option in benchmark.option_names for benchmark in benchmarks):
+            names = dict.fromkeys(n for one in benchmarks for n in sorted(one.option_names))
             raise UsageError(
-                f"{data}, which has {' and '.join(files[form] for form in found)}, has no option "
-                f"'{option}'; it has: {there}."
+                f"{data}, which has {' and '.join(_FOLDER_FILES[form] for form in forms)}, has no "
+                f"option '{option}'; it has: {', '.join(names)}."
             )
     tasks = []
-    for protocol, names in zip(protocols, known, strict=True):
-        mine: dict[str, Any] = {n: value for n, value in options.items() if n in names}
-        tasks.append(protocol.load(data, partial=partial, **mine))
+    for benchmark in benchmarks:
+        given: dict[str, Any] = {n: v for n, v in options.items() if n in benchmark.option_names}
+        tasks.append(benchmark.load(data, partial=partial, **given))
     return tuple(tasks)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 100:
-        raise UsageError(f"pictures={text}: give a whole number from 100 on.")
-    return int(text)

@@ -1,4 +1,4 @@
-"""Any labelled folder: pictures beside a ``labels.csv`` or a ``triplets.csv``."""
+"""Benchmarks of a user's folder: pictures with a ``labels.csv`` or a ``triplets.csv``."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eval.labels import read_labels, read_triplets
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Published
-from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.tasks import BenchmarkSource, LabelTask, QueryTask, Task, TaskPart, TaskQuery
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="a folder of your own",
     link="docs/benchmarks.md",
     licence="your own",
     note="what the file must hold",
 )
 
-_WORDS = Option(
+_CONDITIONS = ProtocolOption(
     "conditions",
-    "columns to judge by, with the words to ask for them where they differ: "
+    "columns to judge by, each with its condition if that differs from the column's name: "
     "'color, weight=line weight of the drawing'; by default every column that has a value twice",
 )
 
 
-def _words(data: Published, text: str, columns: tuple[str, ...]) -> dict[str, str]:
-    """Columns to the conditions they are asked for as."""
-    words = {}
+def _conditions(data: BenchmarkFolder, text: str, columns: tuple[str, ...]) -> dict[str, str]:
+    """Return columns to the conditions they are searched under."""
+    conditions = {}
     for part in text.split(","):
-        column, _, phrase = part.partition("=")
-        if column.strip() not in columns:
-            raise data.wrong(
-                f"there is no column '{column.strip()}' to judge by (there are "
-                f"{', '.join(columns)})"
+        column, _, phrase = (word.strip() for word in part.partition("="))
+        if column not in columns:
+            raise data.error(
+                f"there is no column '{column}' to judge by (there are {', '.join(columns)})"
             )
-        words[column.strip()] = phrase.strip() or column.strip().replace("_", " ")
-    return words
+        conditions[column] = phrase or column.replace("_", " ")
+    return conditions
 
 
-def _pictures(data: Published, names: Mapping[str, None], where: Path) -> dict[str, Path]:
-    """Name in the file to the picture, below ``images/`` or beside the file."""
+def _pictures(data: BenchmarkFolder, names: Mapping[str, None], where: Path) -> dict[str, Path]:
+    """Return names in the file to pictures, which are below ``images/`` or beside the file."""
     from ingest.read.images import SUFFIXES
 
     below = data.folder / "images"
     root = below if below.is_dir() else data.folder
-    found = data.pictures({name: data.place(root, name, where) for name in names})
+    found = data.existing_pictures({name: data.path_below(root, name, where) for name in names})
     used = set(found.values())
     others = sum(
         path.suffix.lower() in SUFFIXES and path not in used
@@ -58,34 +57,34 @@ def _pictures(data: Published, names: Mapping[str, None], where: Path) -> dict[s
     return found
 
 
-def _read_labels(data: Published, options: Mapping[str, str]) -> Task:
+def _read_labels(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     path = data.find("labels.csv")
     data.read(path)
     found = read_labels(path)
     pictures = _pictures(data, dict.fromkeys(found.values), path)
-    data.count("pictures", len(pictures))
+    data.check_count("pictures", len(pictures))
     ids = {name: data.id_of(picture) for name, picture in pictures.items()}
     left_out = options["leave_out"]
     if left_out and left_out not in found.columns:
-        raise data.wrong(
+        raise data.error(
             f"{path} has no column '{left_out}' to leave out (it has {', '.join(found.columns)})"
         )
     columns = tuple(name for name in found.columns if name != left_out)
-    words = _words(data, options["conditions"] or ",".join(columns), columns)
+    conditions = _conditions(data, options["conditions"] or ",".join(columns), columns)
     labels = {}
-    for column, condition in words.items():
+    for column, condition in conditions.items():
         values = {ids[n]: found.values[n][column] for n in ids if found.values[n][column]}
         if max(Counter(values.values()).values(), default=0) < 2:
             if options["conditions"]:
-                raise data.wrong(f"{path} has no value of '{column}' for two pictures")
+                raise data.error(f"{path} has no value of '{column}' for two pictures")
             data.notes.append(f"Column '{column}' has no value for two pictures; left out.")
             continue
         labels[condition] = {key: (value,) for key, value in values.items()}
     if not labels:
-        raise data.wrong(f"{path} has no column with a value for two pictures")
+        raise data.error(f"{path} has no column with a value for two pictures")
     views = {ids[n]: found.values[n][left_out] for n in ids} if left_out else {}
     return LabelTask(
-        data.name(
+        data.task_name(
             f"{data.folder.resolve().name}-labels" + (f"-without-{left_out}" if left_out else "")
         ),
         data.source,
@@ -97,46 +96,47 @@ def _read_labels(data: Published, options: Mapping[str, str]) -> Task:
     )
 
 
-def _read_triplets(data: Published, options: Mapping[str, str]) -> Task:
+def _read_triplets(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     path = data.find("triplets.csv")
     data.read(path)
     triplets = read_triplets(path)
     columns = tuple(dict.fromkeys(triplet.condition for triplet in triplets))
-    words = _words(data, options["conditions"] or ",".join(columns), columns)
-    asked = [t for t in triplets if t.condition in words]
-    names = dict.fromkeys(name for t in asked for name in (t.query, t.positive, t.negative))
+    conditions = _conditions(data, options["conditions"] or ",".join(columns), columns)
+    chosen = [t for t in triplets if t.condition in conditions]
+    names = dict.fromkeys(name for t in chosen for name in t.files)
     pictures = _pictures(data, names, path)
     ids = {name: data.id_of(picture) for name, picture in pictures.items()}
-    parts: dict[str, list[Query]] = {}
+    parts: dict[str, list[TaskQuery]] = {}
     for number, triplet in enumerate(triplets, start=2):
-        if triplet.condition not in words:
+        if triplet.condition not in conditions:
             continue
-        three = (triplet.query, triplet.positive, triplet.negative)
-        if len(set(three)) < 3:
-            raise data.wrong(f"{path}, line {number} names one picture twice")
-        if not all(name in ids for name in three):
+        if len(set(triplet.files)) < 3:
+            raise data.error(f"{path}, line {number} names one picture twice")
+        if not all(name in ids for name in triplet.files):
             continue
-        query, positive, negative = (ids[name] for name in three)
+        query, positive, negative = (ids[name] for name in triplet.files)
         parts.setdefault(f"{triplet.pair}: {triplet.condition}", []).append(
-            Query(
+            TaskQuery(
                 id=str(number),
                 image=query,
-                text=words[triplet.condition],
+                text=conditions[triplet.condition],
                 relevant={positive: 1.0},
                 gallery=(positive, negative),
             )
         )
-    data.count("triplets", sum(len(queries) for queries in parts.values()))
+    data.check_count("triplets", sum(len(queries) for queries in parts.values()))
     data.notes.append(
         "Each question has two candidates, so that R@1 with ties in expectation is the share of "
-        "triplets told rightly; chance is one half."
+        "triplets answered correctly; chance is one half."
     )
     return QueryTask(
-        data.name(f"{data.folder.resolve().name}-triplets"),
+        data.task_name(f"{data.folder.resolve().name}-triplets"),
         data.source,
         {ids[name]: picture for name, picture in pictures.items()},
         tuple(
-            Part(name, tuple(queries), tuple(sorted({k for q in queries for k in q.gallery or ()})))
+            TaskPart(
+                name, tuple(queries), tuple(sorted({k for q in queries for k in q.gallery or ()}))
+            )
             for name, queries in parts.items()
         ),
         ("R@1",),
@@ -154,20 +154,20 @@ PROTOCOLS = (
         files=("labels.csv", "images/ (or the pictures beside it)"),
         reader=_read_labels,
         options=(
-            _WORDS,
-            Option(
+            _CONDITIONS,
+            ProtocolOption(
                 "leave_out",
-                "a column; others with the query's value of it are not ranked, because they are "
-                "views of one thing",
+                "a column; others with the query's value of it are not ranked, because they show "
+                "the same thing",
             ),
         ),
     ),
     Protocol(
         name="triplets",
-        about="any folder with triplets.csv: under a condition, which of two is more alike",
+        about="any folder with triplets.csv: which of two is more similar under a condition",
         source=SOURCE,
         files=("triplets.csv", "images/ (or the pictures beside it)"),
         reader=_read_triplets,
-        options=(_WORDS,),
+        options=(_CONDITIONS,),
     ),
 )

@@ -1,4 +1,4 @@
-"""What a benchmark's loader says of itself, so that it can be listed, asked for and loaded."""
+"""The description of a benchmark, by which it is listed, checked and loaded."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.protocols.published import Expected, Published
-from eval.tasks import Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.tasks import BenchmarkSource, Task
 from indexes.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Option:
-    """One way in which a protocol is published in several forms.
+class ProtocolOption:
+    """A choice between forms in which a protocol is published.
 
     Attributes:
         name: such as ``gallery``.
         about: what it decides, for listings.
-        values: those allowed, the default first; empty where any text will do.
+        values: the allowed ones, the default first; empty if any text is allowed.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Option:
 
     @property
     def default(self) -> str:
-        """What is meant when nothing is said."""
+        """The value if none is given."""
         return self.values[0] if self.values else ""
 
 
@@ -40,30 +40,35 @@ class Protocol:
         about: one line for listings.
         source: where the data come from.
         files: what the user's folder must hold, one line each.
-        reader: turns the files into a task; options are checked before.
-        options: in which forms it is published.
+        reader: makes a task of the files; options are checked before.
+        options: the forms in which it is published.
         expected: counts and checksums of the published files.
     """
 
     name: str
     about: str
-    source: Source
+    source: BenchmarkSource
     files: tuple[str, ...]
-    reader: Callable[[Published, Mapping[str, str]], Task]
-    options: tuple[Option, ...] = ()
+    reader: Callable[[BenchmarkFolder, Mapping[str, str]], Task]
+    options: tuple[ProtocolOption, ...] = ()
     expected: Expected = field(default_factory=Expected)
 
+    @property
+    def option_names(self) -> set[str]:
+        """The names of the options."""
+        return {option.name for option in self.options}
+
     def check(self, options: Mapping[str, str]) -> None:
-        """Refuse options that there are not, or that have no such value.
+        """Check the names and values of options.
 
         Raises:
-            UsageError: naming those there are.
+            UsageError: naming the allowed ones.
         """
         known = {option.name: option for option in self.options}
         for name, value in options.items():
             if name not in known:
-                there = ", ".join(known) or "none"
-                raise UsageError(f"{self.name} has no option '{name}'; it has: {there}.")
+                names = ", ".join(known) or "none"
+                raise UsageError(f"{self.name} has no option '{name}'; it has: {names}.")
             if known[name].values and value not in known[name].values:
                 raise UsageError(
                     f"{self.name} has no {name} '{value}'; name one of "
@@ -81,21 +86,21 @@ class Protocol:
         """Read the benchmark's files.
 
         Args:
-            folder: what :attr:`files` is below.
-            partial: whether a subset of the data will do; where it is one, the task's name ends
-                in ``-partial``, because its figures compare with no published one.
-            expected: in place of the published counts and checksums, for data made otherwise.
+            folder: that :attr:`files` are below.
+            partial: whether a subset of the data is accepted. The task's name then ends in
+                ``-partial`` if it is one, because its figures compare with no published ones.
+            expected: in place of the published counts and checksums, for other data.
             options: see :attr:`options`.
 
         Raises:
-            UsageError: for an option or a value that there is not.
+            UsageError: if there is no such option or value.
             DataError: if the data are missing, incomplete, or not as published.
         """
         self.check(options)
-        chosen = {one.name: options.get(one.name, one.default) for one in self.options}
-        data = Published(
+        chosen = {option.name: options.get(option.name, option.default) for option in self.options}
+        data = BenchmarkFolder(
             self.name, self.source, Path(folder), expected or self.expected, partial=partial
         )
         if not data.folder.is_dir():
-            raise data.wrong(f"there is no folder {data.folder}")
+            raise data.error(f"there is no folder {data.folder}")
         return self.reader(data, chosen)

@@ -1,8 +1,8 @@
-"""Files that held-back test splits are handed in by, written and checked before they are sent.
+"""Writes and checks the files that evaluation servers of held-back test splits take.
 
-CIRCO takes one JSON object of question to 50 numbers of pictures; CIRR two, of pair to the names
+CIRCO takes one JSON object of question to 50 picture numbers. CIRR takes two, of pair to the names
 of 50 pictures in the whole gallery, and of 3 within the pair's group. Their servers refuse files
-with missing keys or repeated pictures, so these are found here.
+with missing keys or repeated pictures, so both are checked here.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eval.tasks import Query, QueryTask
+from eval.tasks import QueryTask, TaskQuery
 from indexes.errors import DataError, UsageError
+from indexes.files import write_atomic
 
-#: Pictures a question: in the whole gallery, and within CIRR's groups.
+#: Pictures for each question: of the whole gallery, and of CIRR's groups.
 WHOLE, GROUP = 50, 3
 
-#: The greatest file that CIRR's server takes.
+#: Largest file that CIRR's server takes.
 _CIRR_BYTES = 5_000_000
 
 _CIRCO_QUESTIONS = 800
 _CIRR_QUESTIONS = 4148
 
-#: What CIRR calls its two files.
+#: CIRR's names of its two files, to pictures for each pair.
 _METRICS = {"recall": WHOLE, "recall_subset": GROUP}
 
 Rankings = Mapping[str, Sequence[str]]
@@ -34,13 +35,13 @@ Rankings = Mapping[str, Sequence[str]]
 def write_submission(
     task: QueryTask, rankings: Rankings, folder: Path, groups: Rankings | None = None
 ) -> tuple[Path, ...]:
-    """Write what a server takes, and check it.
+    """Write the files that a server takes, and check them.
 
     Args:
         task: a held-back split, with its ``submission``.
-        rankings: question to ids of pictures, best first, at least 50 of those that are ranked.
-        folder: where the files are written; what is there under their names is replaced.
-        groups: CIRR: pair to the ids of its group, best first; by default in the order of
+        rankings: question to ids of pictures, best first, at least 50 that are not excluded.
+        folder: of the files; existing files of the same names are replaced.
+        groups: for CIRR, pair to the ids of its group, best first; by default in the order of
             ``rankings``, which must then have them all.
 
     Returns:
@@ -48,18 +49,17 @@ def write_submission(
         ``cirr-test1-recall_subset.json``.
 
     Raises:
-        UsageError: if the task is not handed in, or a ranking is missing or too short.
+        UsageError: if the task has no server, or a ranking is missing or too short.
     """
     if len(task.parts) != 1 or task.submission not in ("circo", "cirr"):
-        raise UsageError(f"{task.name} is not handed in to a server; its answers are public.")
+        raise UsageError(f"{task.name} is not submitted to a server; its answers are public.")
     queries = task.parts[0].queries
     missing = [query.id for query in queries if query.id not in rankings]
     if missing:
         raise UsageError(
-            f"{len(missing)} questions of {task.name} have no ranking, such as {missing[0]}; let "
-            "the run end first."
+            f"{len(missing)} questions of {task.name} have no ranking, such as {missing[0]}; "
+            "finish the run first."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     if task.submission == "circo":
         path = folder / f"{task.name}.json"
         document: dict[str, Any] = {
@@ -84,34 +84,32 @@ def write_submission(
     return tuple(paths)
 
 
-def _best(query: Query, ranked: Sequence[str], count: int) -> list[str]:
+def _best(query: TaskQuery, ranked: Sequence[str], count: int) -> list[str]:
     best = list(islice((key for key in ranked if key not in query.exclude), count))
     if len(best) < count:
         raise UsageError(
-            f"Question {query.id} has {len(best)} ranked pictures and {count} are handed in; keep "
-            "more of each ranking."
+            f"Question {query.id} has {len(best)} ranked pictures and the server takes {count}; "
+            "keep more of each ranking."
         )
     return best
 
 
 def _save(path: Path, document: Mapping[str, Any]) -> None:
-    half = path.with_suffix(".part")
-    half.write_text(json.dumps(document), encoding="utf-8")
-    half.replace(path)
+    write_atomic(path, json.dumps(document).encode())
 
 
 def _number(key: str) -> int:
-    """COCO's number of a picture, from its file's name."""
+    """Return COCO's number of a picture, from its file's name."""
     return int(PurePosixPath(key).stem)
 
 
 def _name(key: str) -> str:
-    """NLVR2's name of a picture, which is its file's less the suffix."""
+    """Return NLVR2's name of a picture: its file's name without the suffix."""
     return PurePosixPath(key).stem
 
 
 def check_submission(path: Path, task: QueryTask | None = None) -> str:
-    """Check a file before it is sent.
+    """Check a file before it is submitted.
 
     Args:
         path: the file.
@@ -119,17 +117,17 @@ def check_submission(path: Path, task: QueryTask | None = None) -> str:
             numbers are checked.
 
     Returns:
-        One line: what the file is.
+        One line that describes the file.
 
     Raises:
-        DataError: saying what the server would refuse, and where.
+        DataError: naming what the server would refuse.
     """
     try:
         content = path.read_bytes()
-        document = json.loads(content, object_pairs_hook=_each_key_once)
+        document = json.loads(content, object_pairs_hook=_unique_keys)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {(error.strerror or '').lower()}.") from error
-    except _Twice as error:
+    except _RepeatedKeyError as error:
         raise DataError(f"{path} has the question {error} twice; write it once.") from error
     except ValueError as error:
         raise DataError(f"{path} is cut short or damaged (not JSON); write it again.") from error
@@ -140,15 +138,15 @@ def check_submission(path: Path, task: QueryTask | None = None) -> str:
     return _check_circo(path, document, task)
 
 
-class _Twice(Exception):
-    """A key that stands twice in one object."""
+class _RepeatedKeyError(Exception):
+    """An object has a key twice; the message is the key."""
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
     return found
 
 
@@ -162,7 +160,7 @@ def _check_circo(path: Path, document: Mapping[str, Any], task: QueryTask | None
         for picture in pictures:
             if known is not None and picture not in known:
                 raise DataError(
-                    f"{path}, question {question}: {picture} is no picture of the gallery; hand in "
+                    f"{path}, question {question}: {picture} is no picture of the gallery; submit "
                     "COCO's numbers."
                 )
     return f"CIRCO test, {len(document)} questions of {WHOLE} pictures"
@@ -175,14 +173,14 @@ def _check_cirr(path: Path, document: Mapping[str, Any], size: int, task: QueryT
     if metric not in _METRICS:
         raise DataError(f'{path} must say "metric": "recall" or "recall_subset"; add it.')
     if size > _CIRR_BYTES:
-        raise DataError(f"{path} has {size:,} bytes and the server takes 5 MB; write it anew.")
+        raise DataError(f"{path} has {size:,} bytes and the server takes 5 MB; write it again.")
     answers = {key: value for key, value in document.items() if key not in ("version", "metric")}
     queries = _queries(path, task, "cirr")
     if queries:
         _check_keys(path, answers, set(queries))
     elif len(answers) != _CIRR_QUESTIONS:
         raise DataError(
-            f"{path} has {len(answers):,} pairs in place of {_CIRR_QUESTIONS:,}; hand in all of "
+            f"{path} has {len(answers):,} pairs in place of {_CIRR_QUESTIONS:,}; submit all of "
             "test1."
         )
     gallery = {_name(key) for key in task.parts[0].gallery} if task else None
@@ -201,9 +199,9 @@ def _check_cirr(path: Path, document: Mapping[str, Any], size: int, task: QueryT
     return f"CIRR test1 {metric}, {len(answers):,} pairs of {_METRICS[metric]} pictures"
 
 
-def _queries(path: Path, task: QueryTask | None, form: str) -> dict[str, Query]:
+def _queries(path: Path, task: QueryTask | None, form: str) -> dict[str, TaskQuery]:
     if task is not None and task.submission != form:
-        raise DataError(f"{path} is of the form of {form}, and {task.name} is not; name its data.")
+        raise DataError(f"{path} is a file for {form}, and {task.name} is not; name its data.")
     return {query.id: query for query in task.parts[0].queries} if task else {}
 
 
@@ -212,11 +210,13 @@ def _check_keys(path: Path, document: Mapping[str, Any], wanted: set[str]) -> No
     if missing:
         raise DataError(
             f"{path} lacks {len(missing):,} of {len(wanted):,} questions, such as {missing[0]}; "
-            "hand in all."
+            "submit all."
         )
-    strange = sorted(set(document) - wanted)
-    if strange:
-        raise DataError(f"{path} has the question {strange[0]}, which there is not; leave it out.")
+    unknown = sorted(set(document) - wanted)
+    if unknown:
+        raise DataError(
+            f"{path} has the question {unknown[0]}, which does not exist; leave it out."
+        )
 
 
 def _check_list(
@@ -229,7 +229,7 @@ def _check_list(
         if not right(picture):
             raise DataError(f"{path}, question {question}: {picture!r} is no id of a picture.")
     if len(set(pictures)) < count:
-        raise DataError(f"{path}, question {question}: a picture stands twice; name each once.")
+        raise DataError(f"{path}, question {question}: a picture is repeated; name each once.")
 
 
 def _is_number(picture: object) -> bool:

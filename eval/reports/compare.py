@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.definitions import balanced_mean
-from eval.metrics.figures import Single
+from eval.metrics.figures import QueryScores
 from eval.metrics.statistics import holm, paired_test
-from eval.runs.measuring import OF_CLUSTERS, measure, single
+from eval.runs.measuring import CLUSTER_METRICS, measure, query_scores
 from eval.runs.run import Run, System
 from indexes.errors import UsageError
 
@@ -56,7 +56,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two sides, side by side.
 
     Attributes:
@@ -83,7 +83,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Side:
+class RunSelection:
     """A run, or one encoder or system of it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Side:
     chosen: str = ""
 
     @classmethod
-    def of(cls, text: str) -> Side:
+    def of(cls, text: str) -> RunSelection:
         """From ``RUN`` or ``RUN:NAME``.
 
         Raises:
@@ -148,7 +148,7 @@ class Side:
         )
 
 
-def compare(first: Side, second: Side) -> Comparison:
+def compare(first: RunSelection, second: RunSelection) -> RunComparison:
     """Compare all figures that both sides have, over the queries that both answered.
 
     Raises:
@@ -183,15 +183,15 @@ def compare(first: Side, second: Side) -> Comparison:
     for task, a, b in pairs:
         theirs = _cells(second.run, task, b)
         for figure in figures:
-            if figure.metric in OF_CLUSTERS:
+            if figure.metric in CLUSTER_METRICS:
                 continue
-            if (figure.task, figure.system) == (task, a.name) and figure.cell in theirs:
+            if (figure.task, figure.system) == (task, a.name) and figure.key in theirs:
                 differences.append(
                     _difference(
                         task,
-                        figure.cell,
-                        single(first.run, task, a, figure.cell),
-                        single(second.run, task, b, figure.cell),
+                        figure.key,
+                        query_scores(first.run, task, a, figure.key),
+                        query_scores(second.run, task, b, figure.key),
                         int(first.run.document["seed"]),
                     )
                 )
@@ -199,17 +199,17 @@ def compare(first: Side, second: Side) -> Comparison:
     differences = [replace(one, p_adjusted=p) for one, p in zip(differences, adjusted, strict=True)]
     settings = _settings(first, second, pairs)
     named = [(task, a.name, b.name) for task, a, b in pairs]
-    return Comparison((first.name, second.name), settings, named, differences)
+    return RunComparison((first.name, second.name), settings, named, differences)
 
 
 def _cells(run: Run, task: str, system: System) -> set[tuple[str, str, str]]:
-    from eval.runs.measuring import measured
+    from eval.runs.measuring import load_figures
 
-    return {f.cell for f in measured(run) if (f.task, f.system) == (task, system.name)}
+    return {f.key for f in load_figures(run) if (f.task, f.system) == (task, system.name)}
 
 
 def _difference(
-    task: str, cell: tuple[str, str, str], a: Single, b: Single, seed: int
+    task: str, cell: tuple[str, str, str], a: QueryScores, b: QueryScores, seed: int
 ) -> Difference:
     common, at_a, at_b = np.intersect1d(a.numbers, b.numbers, return_indices=True)
     one, other = a.values[at_a], b.values[at_b]
@@ -231,7 +231,7 @@ def _difference(
 
 
 def _settings(
-    first: Side, second: Side, pairs: list[tuple[str, System, System]]
+    first: RunSelection, second: RunSelection, pairs: list[tuple[str, System, System]]
 ) -> list[tuple[str, str, str]]:
     """Everything that was not the same."""
     a, b = pairs[0][1], pairs[0][2]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.reports.beside import beside, status
-from eval.reports.report import Column, Mean, Report, Section, definition
-from eval.runs.abstention import SHARED
+from eval.reports.report import MeanFigure, Report, SystemResults, TaskReport, definition
+from eval.reports.verification import comparable_figure, status
+from eval.runs.abstention import SHARED_NEIGHBOURS
 from eval.tasks import LabelTask
 
 #: Of :func:`published_rows`.
@@ -27,7 +27,7 @@ def number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def around(mean: Mean) -> str:
+def around(mean: MeanFigure) -> str:
     """A mean with its interval."""
     if mean.low is None or mean.high is None:
         return number(mean.value)
@@ -94,7 +94,7 @@ def run_lines(report: Report) -> list[str]:
     return lines
 
 
-def headline_rows(section: Section, name: str) -> tuple[list[str], list[list[str]]]:
+def headline_rows(section: TaskReport, name: str) -> tuple[list[str], list[list[str]]]:
     """Systems by conditions or parts, with the mean, and chance below."""
     head = ["system", *(row or "all" for row in section.rows), "mean [95 %]"]
     leaks = any(section.leakage(column) is not None for column in section.columns)
@@ -123,9 +123,9 @@ def headline_rows(section: Section, name: str) -> tuple[list[str], list[list[str
     return head, [*rows, *([chance] if chance else [])]
 
 
-def other_rows(section: Section) -> tuple[list[str], list[list[str]]]:
+def other_rows(section: TaskReport) -> tuple[list[str], list[list[str]]]:
     """Means of the other metrics."""
-    names = [name for name in section.metrics[1:] if name != SHARED]
+    names = [name for name in section.metrics[1:] if name != SHARED_NEIGHBOURS]
     rows = []
     for column in section.columns:
         means = [section.mean(column, name) for name in names]
@@ -134,20 +134,20 @@ def other_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     return ["system", *names], rows if names else []
 
 
-def wording_rows(section: Section) -> list[list[str]]:
+def wording_rows(section: TaskReport) -> list[list[str]]:
     """What wordings of one condition share: system, wording, first wording, value, chance."""
     return [
         [column.name, f.row, f.judge, number(f.value), number(f.chance)]
         for column in section.columns
-        for f in column.own(SHARED)
+        for f in column.own(SHARED_NEIGHBOURS)
     ]
 
 
-def published_rows(section: Section) -> list[list[str]]:
+def published_rows(section: TaskReport) -> list[list[str]]:
     """Published figures beside the same method of ours, with how protocols differ."""
     rows = []
     for one in section.published:
-        ours = beside(section, one)
+        ours = comparable_figure(section, one)
         rows.append(
             [
                 one.system,
@@ -169,7 +169,7 @@ def _about(report: Report) -> list[str]:
     return [*lines, *table(head, encoder_rows(report))]
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: TaskReport) -> list[str]:
     task = section.task
     lines = [
         f"## {task.name}",
@@ -186,7 +186,7 @@ def _section(section: Section) -> list[str]:
         lines += ["", *(f"**{name}**: {definition(name)}  " for name in head[1:])]
         lines += ["", *table(head, rows)]
     if shared := wording_rows(section):
-        lines += ["", f"**{SHARED}**: {definition(SHARED)}", ""]
+        lines += ["", f"**{SHARED_NEIGHBOURS}**: {definition(SHARED_NEIGHBOURS)}", ""]
         lines += table(["system", "wording", "first wording", "shared", "chance"], shared)
     lines += _matrices(section)
     if section.published:
@@ -195,14 +195,14 @@ def _section(section: Section) -> list[str]:
     return lines
 
 
-def matrix_columns(section: Section) -> list[Column]:
+def matrix_columns(section: TaskReport) -> list[SystemResults]:
     """Systems that have figures under labels they were not asked for."""
     if not isinstance(section.task, LabelTask):
         return []
     return [c for c in section.columns if any(not f.own for f in c.figures)]
 
 
-def _matrices(section: Section) -> list[str]:
+def _matrices(section: TaskReport) -> list[str]:
     lines: list[str] = []
     for column in matrix_columns(section):
         lines += [

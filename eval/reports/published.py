@@ -10,7 +10,7 @@ from importlib import resources
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigure:
     """One published figure.
 
     Attributes:
@@ -87,11 +87,11 @@ class Published:
 
 
 @cache
-def every() -> tuple[Published, ...]:
+def every() -> tuple[PublishedFigure, ...]:
     """All of ``configs/published.toml``."""
     text = resources.files("configs").joinpath("published.toml").read_text(encoding="utf-8")
     return tuple(
-        Published(
+        PublishedFigure(
             entry["task"],
             part,
             metric,
@@ -106,7 +106,7 @@ def every() -> tuple[Published, ...]:
     )
 
 
-def published_for(task: str) -> list[Published]:
+def published_for(task: str) -> list[PublishedFigure]:
     """Figures of a task's protocol, or of the same benchmark's other split where ours has none."""
     asked = task.replace("circo-val", "circo-test").replace("cirr-val", "cirr-test1")
     return [

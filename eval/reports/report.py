@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.figures import Figure
-from eval.metrics.intervals import ends, means_of_resamples
 from eval.metrics.names import metric
-from eval.reports.published import Published, published_for
-from eval.reports.worst import Worst, worst_queries
-from eval.runs.abstention import SHARED, SURENESS
-from eval.runs.measuring import CURVE, OF_CLUSTERS, measure, single
+from eval.metrics.statistics import means_of_resamples, middle_95
+from eval.reports.published import PublishedFigure, published_for
+from eval.reports.worst_queries import WorstQuery, worst_queries
+from eval.runs.abstention import AUROC, SHARED_NEIGHBOURS
+from eval.runs.measuring import CLUSTER_METRICS, CURVE_PLACES, measure, query_scores
 from eval.runs.run import Run, System
 from eval.tasks import LabelTask, Task
 from indexes.errors import UsageError
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Column:
+class SystemResults:
     """One system of one run, with its figures of one task.
 
     Attributes:
@@ -45,11 +45,11 @@ class Column:
 
     def cell(self, row: str, judge: str, name: str) -> Figure | None:
         """One figure, if there is one."""
-        return next((f for f in self.figures if f.cell == (row, judge, name)), None)
+        return next((f for f in self.figures if f.key == (row, judge, name)), None)
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanFigure:
     """The plain mean over conditions or parts.
 
     Attributes:
@@ -67,7 +67,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Section:
+class TaskReport:
     """One task and all that answered it.
 
     Attributes:
@@ -85,40 +85,40 @@ class Section:
     headline: str
     metrics: tuple[str, ...]
     rows: tuple[str, ...]
-    columns: tuple[Column, ...]
-    published: tuple[Published, ...]
-    worst: tuple[Worst, ...]
+    columns: tuple[SystemResults, ...]
+    published: tuple[PublishedFigure, ...]
+    worst: tuple[WorstQuery, ...]
     worst_of: str
 
-    def mean(self, column: Column, name: str) -> Mean | None:
+    def mean(self, column: SystemResults, name: str) -> MeanFigure | None:
         """A metric's mean over the rows, if the system has it under each of them."""
-        figures = [f for f in column.own(name) if name != SHARED]
+        figures = [f for f in column.own(name) if name != SHARED_NEIGHBOURS]
         if not figures:
             return None
         value, chance = (
             float(np.mean([getattr(f, of) for f in figures])) for of in ("value", "chance")
         )
-        if name.startswith("balanced ") or name in OF_CLUSTERS:
-            return Mean(value, None, None, chance)
+        if name.startswith("balanced ") or name in CLUSTER_METRICS:
+            return MeanFigure(value, None, None, chance)
         seed = int(column.run.document["seed"])
         means = [
             means_of_resamples(
-                single(column.run, self.task.name, column.system, f.cell).values, seed + row
+                query_scores(column.run, self.task.name, column.system, f.key).values, seed + row
             )
             for row, f in enumerate(figures)
         ]
-        low, high = ends(np.mean(means, axis=0))
-        return Mean(value, low, high, chance)
+        low, high = middle_95(np.mean(means, axis=0))
+        return MeanFigure(value, low, high, chance)
 
-    def leakage(self, column: Column) -> float | None:
+    def leakage(self, column: SystemResults) -> float | None:
         """Mean over chance of MAP@R under all labels that were not asked for."""
         leaked = [f.corrected for f in column.figures if not f.own and f.metric == "MAP@R"]
         return float(np.mean(leaked)) if leaked else None
 
-    def curve(self, column: Column) -> list[tuple[int, float, float]]:
+    def curve(self, column: SystemResults) -> list[tuple[int, float, float]]:
         """Places, hit rate within them, and its chance level, means over rows."""
         found = []
-        for k in CURVE:
+        for k in CURVE_PLACES:
             figures = column.own(f"recall@{k} (hit)") or column.own(f"R@{k}")
             if figures:
                 value = float(np.mean([f.value for f in figures]))
@@ -131,7 +131,7 @@ class Report:
     """All that is told of some runs."""
 
     runs: tuple[Run, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[TaskReport, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The document ``report.json``."""
@@ -145,7 +145,7 @@ class Report:
         }
 
 
-def _section_json(section: Section) -> dict[str, Any]:
+def _section_json(section: TaskReport) -> dict[str, Any]:
     task = section.task
     return {
         "name": task.name,
@@ -186,18 +186,18 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 def definition(name: str) -> str:
     """A metric in words."""
-    if name in OF_CLUSTERS:
+    if name in CLUSTER_METRICS:
         kind = "Normalised" if name == "NMI" else "Adjusted"
         return (
             f"{kind} mutual information of the labels and as many k-means clusters (FAISS, 20 "
             "iterations, a fixed seed); chance by shuffling."
         )
-    if name == SHARED:
+    if name == SHARED_NEIGHBOURS:
         return (
             "Share of the first 10 neighbours that a wording and the condition's first wording "
             "have in common."
         )
-    if name.startswith(SURENESS):
+    if name.startswith(AUROC):
         return (
             "Share of pairs, one picture that the condition applies to and one that it does not, "
             "in which the method is surer of the first; sure by the probability of its word, or "
@@ -219,7 +219,7 @@ def report(runs: Sequence[Run], sheets: bool = True) -> Report:
     """
     if not runs:
         raise UsageError("There is no run to report on; name a run folder.")
-    found: dict[tuple[str, str], list[Column]] = {}
+    found: dict[tuple[str, str], list[SystemResults]] = {}
     tasks: dict[tuple[str, str], Task] = {}
     for run in runs:
         figures = measure(run)
@@ -229,16 +229,16 @@ def report(runs: Sequence[Run], sheets: bool = True) -> Report:
             for system in run.systems(name):
                 mine = tuple(f for f in figures if (f.task, f.system) == (name, system.name))
                 if mine:
-                    found.setdefault(key, []).append(Column(system.name, run, system, mine))
+                    found.setdefault(key, []).append(SystemResults(system.name, run, system, mine))
     sections = [
         _section(tasks[key], _named(columns, len(runs)), sheets) for key, columns in found.items()
     ]
     return Report(tuple(runs), tuple(sections))
 
 
-def _named(columns: Sequence[Column], runs: int) -> list[Column]:
+def _named(columns: Sequence[SystemResults], runs: int) -> list[SystemResults]:
     """Columns of which trivial ones stand once, and others under names of their own."""
-    kept: list[Column] = []
+    kept: list[SystemResults] = []
     for column in columns:
         same = [one for one in kept if one.name == column.name]
         if same and column.system.encoder in ("", "histogram"):
@@ -246,18 +246,18 @@ def _named(columns: Sequence[Column], runs: int) -> list[Column]:
         name = column.name
         if runs > 1 and column.system.encoder not in ("", "histogram"):
             name = f"{column.name} ({Path(column.run.path).name})"
-        kept.append(Column(name, column.run, column.system, column.figures))
+        kept.append(SystemResults(name, column.run, column.system, column.figures))
     return kept
 
 
-def _section(task: Task, columns: Sequence[Column], sheets: bool) -> Section:
+def _section(task: Task, columns: Sequence[SystemResults], sheets: bool) -> TaskReport:
     if isinstance(task, LabelTask):
         kinds = {f.metric for c in columns for f in c.figures}
-        if task.headline == SURENESS:
+        if task.headline == AUROC:
             metrics = tuple(sorted(kinds))
         else:
             wanted = dict.fromkeys(
-                (task.headline, *task.metrics, "P@1", "balanced MAP@R", *OF_CLUSTERS)
+                (task.headline, *task.metrics, "P@1", "balanced MAP@R", *CLUSTER_METRICS)
             )
             metrics = tuple(name for name in wanted if name in kinds)
         rows = tuple(task.labels)
@@ -265,13 +265,13 @@ def _section(task: Task, columns: Sequence[Column], sheets: bool) -> Section:
         metrics, rows = task.metrics, tuple(part.name for part in task.parts)
     headline = metrics[0] if metrics else ""
     ours = [c for c in columns if not c.system.baseline]
-    worst: list[Worst] = []
+    worst: list[WorstQuery] = []
     best = ""
-    if ours and sheets and not (isinstance(task, LabelTask) and task.headline == SURENESS):
+    if ours and sheets and not (isinstance(task, LabelTask) and task.headline == AUROC):
         chosen = max(ours, key=lambda c: float(np.mean([f.value for f in c.own(headline)] or [0])))
         best = chosen.name
         worst = worst_queries(chosen.run, task, chosen.system, headline)
-    return Section(
+    return TaskReport(
         task,
         headline,
         metrics,

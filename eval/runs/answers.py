@@ -1,4 +1,4 @@
-"""Answers to the questions of a query task: the first ones with their scores, kept on disk."""
+"""Ranks the candidates of query tasks and stores the best answers with their scores."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.runs.files import damaged, read_arrays, write_arrays
-from eval.runs.run import DEPTH, IMAGE, Seeded
-from eval.runs.vectors import TEXTS, Table
-from eval.tasks import Part, Query, QueryTask
+from eval.runs.baselines import RandomVectors, SystemVectors
+from eval.runs.files import damaged_file, read_arrays, write_arrays
+from eval.runs.run import DEPTH, IMAGE
+from eval.runs.vectors import TEXTS, RunVectors
+from eval.tasks import QueryTask, TaskPart, TaskQuery
 from indexes.search.parts import joined, likenesses
 from indexes.search.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
-#: Names of composers that need no more than stored vectors, beside
+#: Names of the baselines that need stored vectors only; a fourth is
 #: :data:`eval.runs.run.IMAGE`.
 TEXT, SUM, CONDITION = "text", "sum", "condition"
 
-#: Scores held at once.
+#: Scores in memory at once.
 _BLOCK = 20_000_000
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One system's answers to all questions of a task, in the task's order.
+    """One system's answers to all queries of a task, in the task's order.
 
     Attributes:
-        offsets: int64 [questions + 1], where each question's answers begin below.
-        found: int32, numbers of pictures in the order of the task's images. First the best by
-            falling score, then, from ``heads`` on, those right answers and members of the
-            question's group that are not among the best.
-        scores: float32, beside them.
-        heads: int32 [questions], how many are the best.
-        candidates: int32 [questions], how many were ranked.
+        offsets: int64 [queries + 1], where each query's answers start in ``found``.
+        found: int32, numbers of pictures in the order of the task's images. First the best
+            answers by falling score, then those right answers and members of the query's group
+            that are not among the best.
+        scores: float32, the score of each picture in ``found``.
+        heads: int32 [queries], how many are best answers.
+        candidates: int32 [queries], how many pictures were ranked.
     """
 
     offsets: NDArray[np.int64]
@@ -45,22 +46,22 @@ class Answers:
     heads: NDArray[np.int32]
     candidates: NDArray[np.int32]
 
-    def of(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-        """Pictures' numbers, scores, and how many of them are the best, of one question."""
-        here = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
-        return self.found[here], self.scores[here], int(self.heads[number])
+    def of_query(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
+        """Return one query's picture numbers, scores, and how many are best answers."""
+        rows = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+        return self.found[rows], self.scores[rows], int(self.heads[number])
 
     def save(self, path: Path) -> None:
-        """Write them down."""
+        """Write the answers to an ``.npz`` file."""
         write_arrays(path, vars(self))
 
     @classmethod
-    def load(cls, path: Path, questions: int) -> Answers:
+    def load(cls, path: Path, queries: int) -> Answers:
         """Read what :meth:`save` wrote.
 
         Args:
             path: the file.
-            questions: how many there must be.
+            queries: the number of queries that it must have.
 
         Raises:
             CiesError: if the file is damaged, missing, or of another task.
@@ -69,176 +70,175 @@ class Answers:
         try:
             answers = cls(**arrays)
         except TypeError as error:
-            raise damaged(path) from error
-        if len(answers.heads) != questions or answers.offsets[-1] != len(answers.found):
-            raise damaged(path)
+            raise damaged_file(path) from error
+        if len(answers.heads) != queries or answers.offsets[-1] != len(answers.found):
+            raise damaged_file(path)
         return answers
 
 
 @dataclass(frozen=True)
-class Composed:
-    """What a composer made of a task's questions.
+class QueryVectors:
+    """The vectors that a composer made of a task's queries.
 
     Attributes:
-        vectors: part's name to float32 [its questions, dim], unit rows, in their order.
-        captions: vectors of the captions of the pictures; ``None`` where they do not count.
-        share: between 0 and 1, how much the likeness to captions counts in place of that to
+        vectors: part's name to float32 [its queries, dim], unit rows, in the part's order.
+        captions: vectors of the pictures' captions; ``None`` if they do not count.
+        share: weight of the similarity to captions, 0 to 1; the rest is the similarity to
             pictures.
-        conditions: under which pictures are compared; of several the mean cosine counts, and a
-            question's vectors stand one after another, as :mod:`indexes.search.parts` joins them.
+        conditions: under which pictures are compared. Under several the mean cosine counts, and
+            the vectors of a query are joined as in :mod:`indexes.search.parts`.
     """
 
     vectors: Mapping[str, Vectors]
-    captions: Table | Seeded | None = None
+    captions: SystemVectors | None = None
     share: float = 0.0
     conditions: tuple[str, ...] = (UNCONDITIONAL,)
 
 
-def queries_of(task: QueryTask) -> list[tuple[Part, Query]]:
-    """All questions in order, each with its part."""
+def queries_of(task: QueryTask) -> list[tuple[TaskPart, TaskQuery]]:
+    """Return all queries in order, each with its part."""
     return [(part, query) for part in task.parts for query in part.queries]
 
 
-def answer(
+def rank_queries(
     task: QueryTask,
-    table: Table | Seeded,
+    table: SystemVectors,
     composer: str,
-    composed: Composed | None = None,
+    composed: QueryVectors | None = None,
     depth: int = DEPTH,
 ) -> Answers:
-    """Rank every question's candidates by the cosine with the query's vector.
+    """Rank every query's candidates by the cosine with the query's vector.
 
     Of rows of several parts the best counts, as in :mod:`indexes.search.parts`.
 
     Args:
-        task: the questions.
+        task: the queries.
         table: vectors of its pictures and texts.
         composer: ``image``, ``text``, ``sum`` (of both unit vectors), ``condition`` (pictures
             under the text as a condition), or a composer's name.
-        composed: what that composer made of the questions.
+        composed: the vectors that this composer made of the queries.
         depth: best answers to keep.
 
     Raises:
         CiesError: if vectors are missing.
     """
-    place = {key: number for number, key in enumerate(task.images)}
-    kept: list[_Kept] = []
+    number_of = {key: number for number, key in enumerate(task.images)}
+    ranked: list[_RankedQuery] = []
     for part in task.parts:
         if composer == CONDITION:
-            scored = _by_condition(part, table)
+            scored = _scores_under_conditions(part, table)
         else:
-            scored = _at_once(part, table, composer, composed)
+            scored = _scores_without_condition(part, table, composer, composed)
         found = {
-            number: _best(part.queries[number], ids, scores, place, depth)
+            number: _best_answers(part.queries[number], ids, scores, number_of, depth)
             for number, ids, scores in scored
         }
-        kept += [found[number] for number in range(len(part.queries))]
-    lengths = [len(one.found) for one in kept]
+        ranked += [found[number] for number in range(len(part.queries))]
+    lengths = [len(query.found) for query in ranked]
     return Answers(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.concatenate([one.found for one in kept]),
-        np.concatenate([one.scores for one in kept]),
-        np.array([one.head for one in kept], dtype=np.int32),
-        np.array([one.candidates for one in kept], dtype=np.int32),
+        np.concatenate([query.found for query in ranked]),
+        np.concatenate([query.scores for query in ranked]),
+        np.array([query.head for query in ranked], dtype=np.int32),
+        np.array([query.candidates for query in ranked], dtype=np.int32),
     )
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _RankedQuery:
     found: NDArray[np.int32]
     scores: NDArray[np.float32]
     head: int
     candidates: int
 
 
-#: A question's number in its part, its candidates, and their scores.
+#: A query's number in its part, its candidates, and their scores.
 _Scored = Iterator[tuple[int, Sequence[str], NDArray[np.float32]]]
 
 
-def _at_once(
-    part: Part, table: Table | Seeded, composer: str, composed: Composed | None
+def _scores_without_condition(
+    part: TaskPart, table: SystemVectors, composer: str, composed: QueryVectors | None
 ) -> _Scored:
-    """All questions over the vectors without a condition."""
-    owned = (key for query in part.queries for key in query.gallery or ())
-    every = list(dict.fromkeys((*part.gallery, *owned)))
+    """Score the candidates of all queries over vectors without a condition, block by block."""
+    own_galleries = (key for query in part.queries for key in query.gallery or ())
+    every = list(dict.fromkeys((*part.gallery, *own_galleries)))
     column = {key: number for number, key in enumerate(every)}
     conditions = (UNCONDITIONAL,) if composed is None else composed.conditions
     gallery = joined(np.stack([table.vectors(name, every) for name in conditions], axis=1))
     if composed is not None and composed.captions is not None and composed.share:
-        said = composed.captions.vectors(UNCONDITIONAL, every)
-        gallery = (1 - composed.share) * gallery + composed.share * said
+        captions = composed.captions.vectors(UNCONDITIONAL, every)
+        gallery = (1 - composed.share) * gallery + composed.share * captions
     block = max(1, _BLOCK // max(1, len(every)))
     for start in range(0, len(part.queries), block):
-        some = part.queries[start : start + block]
+        queries = part.queries[start : start + block]
         if composed is None:
-            asked = _asked(some, table, composer)
+            vectors = _query_vectors(queries, table, composer)
         else:
-            asked = composed.vectors[part.name][start : start + block]
-        scores = likenesses(asked, gallery, table.parts)
-        for row, query in enumerate(some):
+            vectors = composed.vectors[part.name][start : start + block]
+        scores = likenesses(vectors, gallery, table.parts)
+        for row, query in enumerate(queries):
             ids = part.gallery if query.gallery is None else query.gallery
             yield start + row, ids, scores[row, [column[key] for key in ids]]
 
 
-def _asked(queries: Sequence[Query], table: Table | Seeded, composer: str) -> Vectors:
-    """The queries' vectors: float32 [queries, dim]."""
-    if isinstance(table, Seeded):
+def _query_vectors(queries: Sequence[TaskQuery], table: SystemVectors, composer: str) -> Vectors:
+    """Return the queries' vectors: float32 [queries, dim]."""
+    if isinstance(table, RandomVectors):
         return table.vectors(UNCONDITIONAL, [query.id for query in queries], "questions")
     images = [query.image for query in queries]
     if composer == IMAGE:
         return table.vectors(UNCONDITIONAL, images)
-    said = _said(queries, table)
+    texts = _text_vectors(queries, table)
     if composer == TEXT:
-        return said
-    return unit(table.vectors(UNCONDITIONAL, images) + said)
+        return texts
+    return unit(table.vectors(UNCONDITIONAL, images) + texts)
 
 
-def _said(queries: Sequence[Query], table: Table) -> Vectors:
-    """Vectors of the queries' texts; of those said in several ways, the mean's direction."""
-    ways = [(query.text, *query.otherwise) for query in queries]
-    every = table.vectors(UNCONDITIONAL, [text for texts in ways for text in texts], TEXTS)
-    if len(every) == len(ways):
+def _text_vectors(queries: Sequence[TaskQuery], table: RunVectors) -> Vectors:
+    """Return vectors of the queries' texts; the unit mean if there are several wordings."""
+    wordings = [(query.text, *query.rewordings) for query in queries]
+    every = table.vectors(UNCONDITIONAL, [text for texts in wordings for text in texts], TEXTS)
+    if len(every) == len(wordings):
         return every
-    starts = np.cumsum([0, *(len(texts) for texts in ways[:-1])])
+    starts = np.cumsum([0, *(len(texts) for texts in wordings[:-1])])
     return unit(np.add.reduceat(every, starts, axis=0))
 
 
-def _by_condition(part: Part, table: Table | Seeded) -> _Scored:
-    """Each question over the vectors under its text as the condition."""
+def _scores_under_conditions(part: TaskPart, table: SystemVectors) -> _Scored:
+    """Score each query's candidates over vectors under the query's text as the condition."""
     groups: dict[str, list[int]] = {}
     for number, query in enumerate(part.queries):
         groups.setdefault(query.text, []).append(number)
     for condition, numbers in groups.items():
-        own = [part.queries[n].gallery or part.gallery for n in numbers]
-        every = list(dict.fromkeys(key for ids in own for key in ids))
+        galleries = [part.queries[n].gallery or part.gallery for n in numbers]
+        every = list(dict.fromkeys(key for ids in galleries for key in ids))
         column = {key: number for number, key in enumerate(every)}
         gallery = table.vectors(condition, every)
-        asked = table.vectors(condition, [part.queries[n].image for n in numbers])
-        for number, ids, vector in zip(numbers, own, asked, strict=True):
+        vectors = table.vectors(condition, [part.queries[n].image for n in numbers])
+        for number, ids, vector in zip(numbers, galleries, vectors, strict=True):
             rows = gallery[[column[key] for key in ids]]
             yield number, ids, likenesses(vector[None], rows, table.parts)[0]
 
 
-def _best(
-    query: Query,
+def _best_answers(
+    query: TaskQuery,
     ids: Sequence[str],
     scores: NDArray[np.float32],
-    place: Mapping[str, int],
+    number_of: Mapping[str, int],
     depth: int,
-) -> _Kept:
-    """The best answers, then what else must be known of this question."""
+) -> _RankedQuery:
+    """Return the best answers, then the remaining right answers and members of the group."""
     if query.exclude:
         excluded = set(query.exclude)
         allowed = [number for number, key in enumerate(ids) if key not in excluded]
         ids, scores = [ids[number] for number in allowed], scores[allowed]
     order = np.argsort(-scores, kind="stable")
     head = min(depth, len(order))
-    best = order[:head]
-    wanted = set(query.relevant) | set(query.group)
-    beside = [number for number in order[head:] if ids[number] in wanted] if wanted else []
-    chosen = np.concatenate([best, np.array(beside, dtype=np.int64)])
-    return _Kept(
-        np.array([place[ids[number]] for number in chosen], dtype=np.int32),
+    needed = set(query.relevant) | set(query.group)
+    others = [number for number in order[head:] if ids[number] in needed] if needed else []
+    chosen = np.concatenate([order[:head], np.array(others, dtype=np.int64)])
+    return _RankedQuery(
+        np.array([number_of[ids[number]] for number in chosen], dtype=np.int32),
         scores[chosen].astype(np.float32),
         head,
         len(order),

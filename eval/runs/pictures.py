@@ -1,4 +1,4 @@
-"""Pictures of a task, read for an encoder."""
+"""Reads a task's pictures for an encoder."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.tasks import Cut
+from eval.tasks import Crop
 from indexes.errors import CiesError
 from ingest.read.images import UnreadableImage, decode, read_bytes
 
 
-def cut_out(image: Image.Image, cut: Cut) -> Image.Image:
-    """The part of a picture that is meant, on black if it is to be a square.
+def crop_image(image: Image.Image, crop: Crop) -> Image.Image:
+    """Return a part of a picture, centered on a black square if the crop says so.
 
     Args:
         image: the whole picture.
-        cut: what is meant; pixels outside the picture are left out.
+        crop: the part; pixels outside the picture are left out.
     """
-    left, upper, right, lower = cut.box
+    left, upper, right, lower = crop.box
     part = image.crop(
         (max(0, left), max(0, upper), min(image.width, right), min(image.height, lower))
     )
-    if not cut.square:
+    if not crop.square:
         return part
     side = max(part.size)
     square = Image.new("RGB", (side, side))
@@ -33,33 +33,33 @@ def cut_out(image: Image.Image, cut: Cut) -> Image.Image:
 
 
 def loader(
-    images: Mapping[str, Path], cuts: Mapping[str, Cut], side: int | None
+    images: Mapping[str, Path], crops: Mapping[str, Crop], side: int | None
 ) -> Callable[[Sequence[str]], list[Image.Image]]:
-    """What reads pictures by their ids.
+    """Return a function that reads pictures by their ids.
 
     Args:
         images: id to file.
-        cuts: id to the part that is meant, where it is not all of the file.
-        side: longest side in pixels that the encoder sees, if it is limited.
+        crops: id to the part of the file that is the picture, if not the whole file.
+        side: longest side in pixels that the encoder uses, if it is limited.
 
     Returns:
-        Ids to RGB pictures; raises CiesError naming a file that cannot be read.
+        A function of ids to RGB pictures; it raises CiesError naming a file that cannot be read.
     """
 
-    def one(key: str) -> Image.Image:
-        path, cut = images[key], cuts.get(key)
+    def load(key: str) -> Image.Image:
+        path, crop = images[key], crops.get(key)
         try:
             data = read_bytes(path).data
-            whole = decode(data, None if cut else side, path.suffix.lower()).image
+            whole = decode(data, None if crop else side, path.suffix.lower()).image
         except UnreadableImage as error:
             raise CiesError(
-                f"{path} cannot be read: {error.reason}; put the picture back as published and "
-                "give the same command again, which goes on where it stopped."
+                f"{path} cannot be read: {error.reason}; restore the picture as published and run "
+                "the same command again, which continues where it stopped."
             ) from error
-        return whole if cut is None else cut_out(whole, cut)
+        return whole if crop is None else crop_image(whole, crop)
 
-    def several(ids: Sequence[str]) -> list[Image.Image]:
+    def load_all(ids: Sequence[str]) -> list[Image.Image]:
         with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(one, ids))
+            return list(pool.map(load, ids))
 
-    return several
+    return load_all

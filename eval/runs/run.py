@@ -1,15 +1,16 @@
-"""A run: one benchmark's tasks, what was asked of them, and with what, in one folder.
+"""A run: one benchmark's tasks, the evaluated systems and their results, in one folder.
 
-run.json        what was run, with what, when
-tasks/          the questions, so that a run is measured without its data
-vectors/        every vector, chunk by chunk
-composed/       what composers made of query tasks' questions
-answers/        of query tasks: ids and scores of the first ones
-measured/       figures of single queries and in the mean, made from the above at any time
+run.json        what was run, with which encoders, when
+tasks/          the tasks, so that a run is measured without its data
+vectors/        every vector, in chunks
+composed/       the composed queries of query tasks
+answers/        the best answers to query tasks: picture numbers and scores
+measured/       metrics of single queries; measured.json has their means
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,23 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from eval.environment import machine, versions
-from eval.runs.baselines import random_vectors
-from eval.runs.files import damaged, read_json, write_json
-from eval.runs.kept import digest_of, load_task, save_task
-from eval.runs.vectors import PICTURES, Job, Said, Table, VectorStore
+from eval.runs.baselines import RandomVectors, SystemVectors
+from eval.runs.files import damaged_file, read_json, write_json
+from eval.runs.task_files import load_task, save_task, task_digest
+from eval.runs.vectors import EmbeddingJob, RunVectors, VectorStore
 from eval.tasks import Task
 from indexes.errors import CiesError, UsageError
-from indexes.search.vectors import Vectors
 
 SCHEMA_VERSION = 1
 
-#: Best answers of a question that are kept, unless one says otherwise.
+#: Best answers to a query that are stored by default.
 DEPTH = 1000
 
-#: Name of the system that answers by chance.
+#: Name of the system that ranks at random.
 RANDOM = "random"
 
-#: Composer's name for vectors of the picture alone.
+#: Name of the baseline that uses the picture's vector alone.
 IMAGE = "image"
 
 
@@ -47,7 +47,7 @@ class System:
         composer: how picture and text become one query (``image``, ``text``, ``sum``,
             ``condition`` or a composer's name); for label tasks empty, or :data:`IMAGE` for the
             picture without the condition.
-        baseline: whether it is there to be beaten.
+        baseline: whether it is a baseline.
     """
 
     name: str
@@ -56,26 +56,8 @@ class System:
     baseline: bool = False
 
 
-class Seeded:
-    """Random directions in place of vectors."""
-
-    conditional = False
-    parts = 1
-
-    def __init__(self, seed: int):
-        self._seed = seed
-
-    def vectors(self, condition: str, ids: Sequence[str], kind: str = PICTURES) -> Vectors:
-        """float32 [ids, 32], unit rows, the same for every condition."""
-        return random_vectors([f"{kind} {key}" for key in ids], self._seed)
-
-    def said(self, condition: str, ids: Sequence[str]) -> Said | None:
-        """Chance says nothing."""
-        return None
-
-
 class Run:
-    """A run's folder, opened."""
+    """An opened run folder."""
 
     def __init__(self, path: Path, document: dict[str, Any], tasks: Mapping[str, Task]):
         self.path = path
@@ -93,31 +75,30 @@ class Run:
         seed: int = 0,
         depth: int = DEPTH,
     ) -> Run:
-        """Begin a run, or go on with one of the same tasks.
+        """Start a run, or open one of the same tasks to continue it.
 
         Args:
-            path: the run's folder; made if need be.
-            benchmark: the name asked for, such as ``circo``.
-            options: of the protocol.
+            path: the run's folder; created if needed.
+            benchmark: name of the benchmark, such as ``circo``.
+            options: of the benchmark.
             tasks: with different names.
             seed: of the random baseline, the intervals and the tests.
-            depth: best answers of a query task's question that are kept.
+            depth: best answers to a query that are stored.
 
         Raises:
-            UsageError: if the folder holds a run of something else, or other files.
-            CiesError: if it is damaged or cannot be written to.
+            UsageError: if the folder holds another run, or other files.
+            CiesError: if the run is damaged or the folder cannot be written to.
         """
-        digests = {task.name: digest_of(task) for task in tasks}
+        digests = {task.name: task_digest(task) for task in tasks}
         if (path / "run.json").exists():
             run = cls.open(path)
             run._check(benchmark, options, digests, seed, depth)
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            own = {"pictures"}  # that a benchmark rendered there before the run began
-            if not path.is_dir() or {p.name for p in path.iterdir()} - own:
-                raise UsageError(
-                    f"{path} is there and is no run folder; name a new folder with -o."
-                )
+        # A benchmark may have rendered its pictures there before the run starts.
+        if path.exists() and (
+            not path.is_dir() or any(entry.name != "pictures" for entry in path.iterdir())
+        ):
+            raise UsageError(f"{path} exists and is no run folder; name a new folder with -o.")
         document = {
             "schema_version": SCHEMA_VERSION,
             "benchmark": benchmark,
@@ -142,8 +123,8 @@ class Run:
         """Open a run.
 
         Raises:
-            UsageError: if the folder holds none.
-            CiesError: if it is damaged.
+            UsageError: if the folder is no run folder.
+            CiesError: if the run is damaged.
         """
         about = path / "run.json"
         if not about.exists():
@@ -153,18 +134,18 @@ class Run:
         document = read_json(about)
         if document.get("schema_version") != SCHEMA_VERSION:
             raise UsageError(
-                f"{about} is of version {document.get('schema_version')}, which this version of "
-                f"CIES does not read; run the benchmark again into a new folder."
+                f"{about} has the version {document.get('schema_version')}, which this version of "
+                "CIES does not read; run the benchmark again into a new folder."
             )
         run = cls(path, document, {})
         try:
             digests = dict(document["tasks"])
             dict(document["systems"]), dict(document["encoders"]), int(document["seed"])
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(about) from error
+            raise damaged_file(about) from error
         for name, digest in digests.items():
             task = load_task(run._task_path(name))
-            if digest_of(task) != digest:
+            if task_digest(task) != digest:
                 raise CiesError(
                     f"{run._task_path(name)} does not belong to {about}; take both from one "
                     "copy of the run folder, or run the benchmark again into a new one."
@@ -174,7 +155,7 @@ class Run:
 
     @property
     def depth(self) -> int:
-        """Best answers of a query task's question that are kept."""
+        """Best answers to a query that are stored."""
         return int(self.document.get("depth", DEPTH))
 
     def _check(
@@ -185,27 +166,18 @@ class Run:
         seed: int,
         depth: int,
     ) -> None:
-        mine = self.document
-        if mine["benchmark"] != benchmark:
-            raise UsageError(
-                f"{self.path} is a run of {mine['benchmark']}, not of {benchmark}; name another "
-                "folder with -o."
-            )
-        if mine["options"] != dict(options) or mine["seed"] != seed:
-            raise UsageError(
-                f"{self.path} was run with other options ({mine['options']}, seed "
-                f"{mine['seed']}); name another folder with -o."
-            )
-        if self.depth != depth:
-            raise UsageError(
-                f"{self.path} keeps the best {self.depth} answers, not {depth}; name another "
-                "folder with -o."
-            )
-        if mine["tasks"] != dict(digests):
-            raise UsageError(
-                f"{self.path} was run on other data than those given now; name another folder "
-                "with -o."
-            )
+        document = self.document
+        problem = ""
+        if document["benchmark"] != benchmark:
+            problem = f"is a run of {document['benchmark']}, not of {benchmark}"
+        elif document["options"] != dict(options) or document["seed"] != seed:
+            problem = f"was run with other options ({document['options']}, seed {document['seed']})"
+        elif self.depth != depth:
+            problem = f"keeps the best {self.depth} answers, not {depth}"
+        elif document["tasks"] != dict(digests):
+            problem = "was run on other data than those given now"
+        if problem:
+            raise UsageError(f"{self.path} {problem}; name another folder with -o.")
 
     def _task_path(self, name: str) -> Path:
         return self.path / "tasks" / f"{name}.json.gz"
@@ -214,40 +186,40 @@ class Run:
         """Write ``run.json``."""
         write_json(self.path / "run.json", self.document)
 
-    def made_by(self, encoder: str) -> dict[str, Any]:
-        """Method, model, revision and settings of an encoder of this run."""
+    def encoder_identity(self, encoder: str) -> dict[str, Any]:
+        """Return method, model, revision and settings of an encoder of this run."""
         return dict(self.document["encoders"][encoder]["made_by"])
 
     def spend(self, what: str, seconds: float) -> None:
-        """Note how long something took, beside what it took in earlier sessions."""
+        """Add the seconds that a step took to those of earlier sessions."""
         spent = self.document.setdefault("seconds", {})
         spent[what] = spent.get(what, 0.0) + seconds
         self.save()
 
     def systems(self, task: str) -> list[System]:
-        """Those that have answered a task, in the order they were asked."""
+        """Return the systems that have answered a task, in the order they ran."""
         return [System(**values) for values in self.document["systems"][task]]
 
     def add(self, task: str, system: System) -> None:
-        """Note that a system has answered a task; the same name again replaces it."""
+        """Record that a system has answered a task; one of the same name is replaced."""
         systems = self.document["systems"][task]
-        systems[:] = [one for one in systems if one["name"] != system.name]
+        systems[:] = [entry for entry in systems if entry["name"] != system.name]
         systems.append(asdict(system))
 
-    def table(self, system: System) -> Table | Seeded:
-        """The vectors a system answers with.
+    def table(self, system: System) -> SystemVectors:
+        """Return the vectors that a system ranks by.
 
         Raises:
             CiesError: if they are damaged or missing.
         """
         if not system.encoder:
-            return Seeded(self.document["seed"])
+            return RandomVectors(self.document["seed"])
         entry = self.document["encoders"][system.encoder]
         jobs = [self.job(name, entry["made_by"]) for name in entry["jobs"]]
-        return Table(self.store, jobs, entry["conditional"])
+        return RunVectors(self.store, jobs, entry["conditional"])
 
-    def job(self, name: str, made: Mapping[str, Any]) -> Job:
-        """A job of this run by its name.
+    def job(self, name: str, identity: Mapping[str, Any]) -> EmbeddingJob:
+        """Return a job of this run by its name.
 
         Raises:
             CiesError: if its folder is damaged.
@@ -255,27 +227,25 @@ class Run:
         path = self.path / "vectors" / name / "job.json"
         about = read_json(path)
         ids, conditions = tuple(about["ids"]), tuple(about["conditions"])
-        job = Job(about["kind"], made, ids, conditions, about["chunk"])
+        job = EmbeddingJob(about["kind"], identity, ids, conditions, about["chunk"])
         if job.name != name:
-            raise damaged(path)
+            raise damaged_file(path)
         return job
 
     def answers_path(self, task: str, system: System) -> Path:
-        """Where a system's answers to a query task are."""
+        """Return the file of a system's answers to a query task."""
         return self.path / "answers" / task / f"{_file_name(system.name)}.npz"
 
     def composed_path(self, task: str, system: System) -> Path:
-        """The folder of what a composer made of a query task's questions."""
+        """Return the folder of a system's composed queries of a query task."""
         return self.path / "composed" / task / _file_name(system.name)
 
     def measured_path(self, task: str, system: System) -> Path:
-        """Where a system's figures of single queries are."""
+        """Return the file of a system's metrics of single queries."""
         return self.path / "measured" / task / f"{_file_name(system.name)}.npz"
 
 
 def _file_name(system: str) -> str:
-    """A system's name as a file's, without what file systems refuse."""
-    import hashlib
-
+    """Return a file name for a system, without characters that file systems refuse."""
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in system)[:60]
     return f"{plain}-{hashlib.sha256(system.encode()).hexdigest()[:6]}"

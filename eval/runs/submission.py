@@ -1,4 +1,4 @@
-"""What a run has found for a held-back split, as the files that its server takes."""
+"""Writes a run's answers to a held-back split as the files that its evaluation server takes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from eval.tasks import QueryTask
 from indexes.errors import UsageError
 
 
-def hand_in(run: Run, chosen: str, folder: Path) -> list[Path]:
-    """Write one system's answers as the server takes them, and check them.
+def write_run_submission(run: Run, chosen: str, folder: Path) -> list[Path]:
+    """Write one system's answers as the server takes them, and check the files.
 
     Args:
         run: of a held-back split.
-        chosen: a system's name; empty if there is only one beside the baselines.
-        folder: where the files are written; those there under their names are replaced.
+        chosen: a system's name; may be empty if only one system is not a baseline.
+        folder: of the files; existing files of the same names are replaced.
 
     Raises:
-        UsageError: if the run has nothing to be handed in, or not such a system.
+        UsageError: if the run has nothing to submit, or no such system.
         CiesError: if the run is damaged.
     """
     held_back = [t for t in run.tasks.values() if isinstance(t, QueryTask) and t.submission]
     if not held_back:
         raise UsageError(
-            f"{run.path} has nothing to hand in, its answers are public; run a test split, such as "
+            f"{run.path} has nothing to submit, its answers are public; run a test split, such as "
             "`cies bench circo --option split=test`."
         )
     written: list[Path] = []
     for task in held_back:
-        system = _system(run, task.name, chosen)
+        system = _chosen_system(run, task.name, chosen)
         names = list(task.images)
-        questions = queries_of(task)
-        answers = Answers.load(run.answers_path(task.name, system), len(questions))
+        queries = queries_of(task)
+        answers = Answers.load(run.answers_path(task.name, system), len(queries))
         rankings, groups = {}, {}
-        for number, (_, query) in enumerate(questions):
-            found, scores, head = answers.of(number)
+        for number, (_, query) in enumerate(queries):
+            found, scores, head = answers.of_query(number)
             rankings[query.id] = [names[picture] for picture in found[:head]]
             order = (-scores).argsort(kind="stable")
             group = set(query.group)
@@ -46,11 +46,11 @@ def hand_in(run: Run, chosen: str, folder: Path) -> list[Path]:
     return written
 
 
-def _system(run: Run, task: str, chosen: str) -> System:
+def _chosen_system(run: Run, task: str, chosen: str) -> System:
     systems = run.systems(task)
-    ours = [one for one in systems if (one.name == chosen if chosen else not one.baseline)]
-    if len(ours) != 1:
-        names = ", ".join(one.name for one in systems)
-        which = f"no answers of '{chosen}'" if chosen else "answers of several"
-        raise UsageError(f"{run.path} has {which}; name one as RUN:NAME, of {names}.")
-    return ours[0]
+    matching = [s for s in systems if (s.name == chosen if chosen else not s.baseline)]
+    if len(matching) != 1:
+        names = ", ".join(system.name for system in systems)
+        problem = f"no answers of '{chosen}'" if chosen else "answers of several systems"
+        raise UsageError(f"{run.path} has {problem}; name one as RUN:NAME, of {names}.")
+    return matching[0]

@@ -1,4 +1,4 @@
-"""Vectors of a run, stored a chunk at a time, so that what was embedded is never embedded again."""
+"""Stored vectors of a run: embedded and written in chunks, so that no picture is embedded twice."""
 
 from __future__ import annotations
 
@@ -15,57 +15,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.environment import versions
-from eval.runs.files import damaged, read_arrays, read_json, write_arrays, write_json
-from indexes.errors import UsageError
+from eval.runs.files import (
+    check_versions,
+    damaged_file,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from indexes.search.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import Encoder, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings
 
-#: Pictures or texts in a chunk; a kill costs at most this many.
+#: Pictures or texts in a chunk, which is what an interrupted run loses at most.
 CHUNK = 64
 
-#: Up to so many groups of pictures, each picture is asked about all its conditions at once.
+#: Up to this many groups of pictures, each picture is embedded under all its conditions at once.
 _MOST_GROUPS = 64
 
 PICTURES, TEXTS = "pictures", "texts"
 
-#: Told how many are done, and how many there are.
-Tell = Callable[[int, int], None]
+#: Called with the number of finished items and the number of all items.
+ProgressCallback = Callable[[int, int], None]
+
+#: Embeds pictures, given by their ids, under some conditions.
+EmbedIds = Callable[[Sequence[str], Sequence[Condition]], Embeddings]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Some pictures or texts to be embedded under some conditions by one encoder.
+class EmbeddingJob:
+    """Pictures or texts that one encoder embeds under some conditions.
 
     Attributes:
         kind: :data:`PICTURES` or :data:`TEXTS`.
-        made_by: method, model, revision and settings of the encoder.
-        ids: of the pictures, or the texts themselves.
+        encoder_identity: method, model, revision and settings of the encoder.
+        ids: ids of the pictures, or the texts themselves.
         conditions: as typed.
         chunk: pictures or texts in a file.
     """
 
     kind: str
-    made_by: Mapping[str, Any]
+    encoder_identity: Mapping[str, Any]
     ids: tuple[str, ...]
     conditions: tuple[str, ...]
     chunk: int = field(default_factory=lambda: CHUNK)
 
     @property
     def name(self) -> str:
-        """The job's folder: a digest of all that it is."""
-        every = [self.kind, dict(self.made_by), self.ids, self.conditions, self.chunk]
-        whole = json.dumps(every, sort_keys=True).encode()
-        return f"{self.made_by['method']}-{hashlib.sha256(whole).hexdigest()[:16]}"
+        """The name of the job's folder, with a digest of all attributes."""
+        identity = dict(self.encoder_identity)
+        content = json.dumps(
+            [self.kind, identity, self.ids, self.conditions, self.chunk], sort_keys=True
+        )
+        return f"{identity['method']}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     @property
     def chunks(self) -> int:
-        """How many files it makes."""
+        """The number of files."""
         return -(-len(self.ids) // self.chunk)
 
+    def ids_of_chunk(self, number: int) -> tuple[str, ...]:
+        """The pictures or texts in one file."""
+        return self.ids[number * self.chunk : (number + 1) * self.chunk]
 
-def made_by(encoder: Encoder) -> dict[str, Any]:
-    """What made the vectors of an encoder, under whatever condition, as JSON values."""
+
+def encoder_identity(encoder: BaseEncoder) -> dict[str, Any]:
+    """Return what determines an encoder's vectors, apart from the condition, as JSON values."""
     spec = encoder.spec
     return {
         "method": spec.method,
@@ -75,27 +90,35 @@ def made_by(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def jobs_of(made: Mapping[str, Any], needs: Mapping[str, Iterable[str]]) -> list[Job]:
-    """Jobs that embed every picture under the conditions it is needed under.
+def plan_jobs(
+    identity: Mapping[str, Any], pictures_by_condition: Mapping[str, Iterable[str]]
+) -> list[EmbeddingJob]:
+    """Return jobs that embed every picture under the conditions it is needed under.
 
     Args:
-        made: from :func:`made_by`.
-        needs: condition to ids of pictures.
+        identity: from :func:`encoder_identity`.
+        pictures_by_condition: condition to ids of pictures.
 
     Returns:
-        Jobs in which each picture is read once, unless nearly every picture has conditions of
-        its own; then a job a condition.
+        Jobs in which each picture is read once. If nearly every picture has conditions of its
+        own, one job for each condition.
     """
-    of: dict[str, list[str]] = {}
-    for condition, ids in needs.items():
+    conditions_of: dict[str, list[str]] = {}
+    for condition, ids in pictures_by_condition.items():
         for key in dict.fromkeys(ids):
-            of.setdefault(key, []).append(condition)
+            conditions_of.setdefault(key, []).append(condition)
     groups: dict[tuple[str, ...], list[str]] = {}
-    for key, conditions in of.items():
+    for key, conditions in conditions_of.items():
         groups.setdefault(tuple(conditions), []).append(key)
     if len(groups) > _MOST_GROUPS:
-        groups = {(name,): list(dict.fromkeys(ids)) for name, ids in needs.items()}
-    return [Job(PICTURES, made, tuple(ids), conditions) for conditions, ids in groups.items()]
+        groups = {
+            (condition,): list(dict.fromkeys(ids))
+            for condition, ids in pictures_by_condition.items()
+        }
+    return [
+        EmbeddingJob(PICTURES, identity, tuple(ids), conditions)
+        for conditions, ids in groups.items()
+    ]
 
 
 class VectorStore:
@@ -106,59 +129,51 @@ class VectorStore:
 
     def fill(
         self,
-        job: Job,
-        encoder: Encoder,
-        read: Callable[[Sequence[str], Sequence[Condition]], Reading],
-        tell: Tell,
+        job: EmbeddingJob,
+        encoder: BaseEncoder,
+        embed: EmbedIds,
+        progress: ProgressCallback,
     ) -> None:
         """Embed what is not stored yet.
 
         Args:
-            job: what is wanted.
-            encoder: that the job was made for.
-            read: ids of pictures and conditions to what the encoder makes of them; not called
-                for texts.
-            tell: told after each chunk.
+            job: what to embed.
+            encoder: the job's encoder.
+            embed: embeds pictures by their ids; not called for texts.
+            progress: called after each chunk.
 
         Raises:
-            CiesError: if a picture cannot be read or the place cannot be written to.
+            CiesError: if a picture cannot be read or the folder cannot be written to.
             ModelError: as the encoder.
-            UsageError: if the job was begun with other versions of the libraries.
+            UsageError: if the job was started with other versions of the libraries.
         """
-        place = self.folder / job.name
-        todo = [n for n in range(job.chunks) if not self._path(job, n).exists()]
-        if not todo:
+        missing = [n for n in range(job.chunks) if not self._path(job, n).exists()]
+        if not missing:
             return
-        self._begin(place, job, encoder)
+        self._start(job, encoder)
         conditions = [Condition.parse(name) for name in job.conditions]
-        for number in todo:
+        for number in missing:
             started = time.monotonic()
-            ids = job.ids[number * job.chunk : (number + 1) * job.chunk]
+            ids = job.ids_of_chunk(number)
             if job.kind == TEXTS:
-                reading = encoder.read_text(ids, conditions, words=False)
+                embeddings = encoder.embed_text(ids, conditions, words=False)
             else:
-                reading = read(ids, conditions)
-            self._write(job, number, reading, time.monotonic() - started)
-            tell(min(len(job.ids), (number + 1) * job.chunk), len(job.ids))
+                embeddings = embed(ids, conditions)
+            self._write(job, number, embeddings, time.monotonic() - started)
+            progress(min(len(job.ids), (number + 1) * job.chunk), len(job.ids))
 
-    def _begin(self, place: Path, job: Job, encoder: Encoder) -> None:
-        """Note what the job is, or check that it goes on as it was begun."""
-        about = place / "job.json"
-        if about.exists():
-            before = read_json(about).get("versions", {})
-            changed = [n for n, v in versions().items() if before.get(n, v) != v]
-            if changed:
-                name = changed[0]
-                raise UsageError(
-                    f"{place} was begun with {name} {before[name]}, and {versions()[name]} is "
-                    f"installed; go on with that version, or choose another run folder with -o."
-                )
+    def _start(self, job: EmbeddingJob, encoder: BaseEncoder) -> None:
+        """Write what the job is, or check that it can be continued."""
+        folder = self.folder / job.name
+        description = folder / "job.json"
+        if description.exists():
+            check_versions(folder, read_json(description).get("versions", {}))
             return
         write_json(
-            about,
+            description,
             {
                 "kind": job.kind,
-                "made_by": dict(job.made_by),
+                "made_by": dict(job.encoder_identity),
                 "conditions": list(job.conditions),
                 "chunk": job.chunk,
                 "device": encoder.device,
@@ -169,118 +184,120 @@ class VectorStore:
             },
         )
 
-    def _path(self, job: Job, number: int) -> Path:
+    def _path(self, job: EmbeddingJob, number: int) -> Path:
         return self.folder / job.name / f"{number:06d}.npz"
 
-    def _write(self, job: Job, number: int, reading: Reading, seconds: float) -> None:
-        words = np.array(reading.words, dtype=np.str_)
+    def _write(
+        self, job: EmbeddingJob, number: int, embeddings: Embeddings, seconds: float
+    ) -> None:
+        words = np.array(embeddings.words, dtype=np.str_)
         write_arrays(
             self._path(job, number),
             {
-                "vectors": reading.vectors.astype(np.float32),
-                "words": words.reshape(reading.vectors.shape[:2] if words.size else (0, 0)),
-                "probabilities": np.asarray(reading.word_probabilities, dtype=np.float32),
+                "vectors": embeddings.vectors.astype(np.float32),
+                "words": words.reshape(embeddings.vectors.shape[:2] if words.size else (0, 0)),
+                "probabilities": np.asarray(embeddings.word_probabilities, dtype=np.float32),
                 "seconds": np.array(seconds),
             },
         )
 
-    def chunk(self, job: Job, number: int) -> dict[str, NDArray[Any]]:
-        """One chunk's arrays, checked.
+    def chunk(self, job: EmbeddingJob, number: int) -> dict[str, NDArray[Any]]:
+        """Return one chunk's arrays, checked.
 
         Raises:
-            CiesError: if it is damaged, missing, or not of this job.
+            CiesError: if the file is damaged, missing, or of another job.
         """
         path = self._path(job, number)
         arrays = read_arrays(path)
-        count = min(job.chunk, len(job.ids) - number * job.chunk)
-        if arrays.get("vectors", np.empty(0)).shape[:2] != (count, len(job.conditions)):
-            raise damaged(path)
+        shape = (len(job.ids_of_chunk(number)), len(job.conditions))
+        if arrays.get("vectors", np.empty(0)).shape[:2] != shape:
+            raise damaged_file(path)
         return arrays
 
-    def seconds(self, job: Job) -> float:
-        """Spent on embedding, all sessions together."""
+    def seconds(self, job: EmbeddingJob) -> float:
+        """Return the seconds spent on embedding, in all sessions together."""
         return float(sum(self.chunk(job, n)["seconds"] for n in range(job.chunks)))
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an encoder said of some pictures under a condition.
+class GeneratedWords:
+    """The words that an encoder generated for some pictures under a condition.
 
     Attributes:
-        words: one a picture; empty texts where nothing was said.
-        probabilities: float32 [pictures]; 0 where nothing was said.
+        words: one a picture; an empty text where there is none.
+        probabilities: float32 [pictures]; 0 where there is no word.
     """
 
     words: list[str]
     probabilities: NDArray[np.float32]
 
 
-class Table:
-    """All vectors of one encoder in a run."""
+class RunVectors:
+    """All stored vectors of one encoder of a run."""
 
-    def __init__(self, store: VectorStore, jobs: Sequence[Job], conditional: bool):
+    def __init__(self, store: VectorStore, jobs: Sequence[EmbeddingJob], conditional: bool):
         self._store = store
         self._jobs = jobs
         self.conditional = conditional
 
     @property
     def parts(self) -> int:
-        """How many vectors a row holds, of which the best counts; see :mod:`indexes.search.parts`."""
-        settings = self._jobs[0].made_by["settings"] if self._jobs else {}
+        """Vectors in a row, of which the best counts; see :mod:`indexes.search.parts`."""
+        settings = self._jobs[0].encoder_identity["settings"] if self._jobs else {}
         return int(settings.get("parts", 1))
 
     def vectors(self, condition: str, ids: Sequence[str], kind: str = PICTURES) -> Vectors:
-        """Vectors under a condition: float32 [ids, dim], unit rows.
+        """Return vectors under a condition: float32 [ids, dim], unit rows.
 
         Raises:
             CiesError: if some are not stored.
         """
-        asked = condition if self.conditional else UNCONDITIONAL
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(ids):
             rows.setdefault(key, []).append(row)
         found: Vectors | None = None
         missing = set(rows)
-        for arrays, column, number, key in self._each(asked, kind, missing):
-            vector = arrays["vectors"][number, column]
+        for key, arrays, at in self._stored_rows(condition, kind, set(rows)):
+            vector = arrays["vectors"][at]
             if found is None:
                 found = np.empty((len(ids), len(vector)), dtype=np.float32)
             found[rows[key]] = vector
             missing.discard(key)
         if missing or found is None:
-            raise damaged(self._store.folder)
+            raise damaged_file(self._store.folder)
         return found
 
-    def said(self, condition: str, ids: Sequence[str]) -> Said | None:
-        """Words under a condition, or ``None`` where the method has none."""
+    def generated_words(self, condition: str, ids: Sequence[str]) -> GeneratedWords | None:
+        """Return the words under a condition, or ``None`` if the method generates none."""
         words, probabilities = {}, {}
-        asked = condition if self.conditional else UNCONDITIONAL
-        for arrays, column, number, key in self._each(asked, PICTURES, set(ids)):
+        for key, arrays, at in self._stored_rows(condition, PICTURES, set(ids)):
             if arrays["words"].size == 0:
                 return None
-            words[key] = str(arrays["words"][number, column])
-            probabilities[key] = arrays["probabilities"][number, column]
+            words[key] = str(arrays["words"][at])
+            probabilities[key] = arrays["probabilities"][at]
         if not any(words.values()):
             return None
-        return Said(
+        return GeneratedWords(
             [words[key] for key in ids],
             np.array([probabilities[key] for key in ids], dtype=np.float32),
         )
 
-    def _each(
-        self, condition: str, kind: str, wanted: set[str]
-    ) -> Iterable[tuple[dict[str, NDArray[Any]], int, int, str]]:
-        """Chunk's arrays, column, row and id of everything wanted."""
-        left = set(wanted)
+    def _stored_rows(
+        self, condition: str, kind: str, ids: set[str]
+    ) -> Iterable[tuple[str, dict[str, NDArray[Any]], tuple[int, int]]]:
+        """Yield id, its chunk's arrays, and its row and column in them."""
+        if not self.conditional:
+            condition = UNCONDITIONAL
+        missing = set(ids)
         for job in self._jobs:
             if job.kind != kind or condition not in job.conditions:
                 continue
             column = job.conditions.index(condition)
             for number in range(job.chunks):
-                ids = job.ids[number * job.chunk : (number + 1) * job.chunk]
-                here = [(row, key) for row, key in enumerate(ids) if key in left]
-                if here:
+                keys = job.ids_of_chunk(number)
+                rows = [(row, key) for row, key in enumerate(keys) if key in missing]
+                if rows:
                     arrays = self._store.chunk(job, number)
-                    for row, key in here:
-                        left.discard(key)
-                        yield arrays, column, row, key
+                    for row, key in rows:
+                        missing.discard(key)
+                        yield key, arrays, (row, column)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.runs.abstention import ABSENT, APPLIES, SHARED, SURENESS
-from eval.tasks import LabelTask, Part, Query, QueryTask, Source, Task
+from eval.runs.abstention import ABSENT, APPLIES, AUROC, SHARED_NEIGHBOURS
+from eval.tasks import BenchmarkSource, LabelTask, QueryTask, Task, TaskPart, TaskQuery
 from eval.world.captions import change
 from eval.world.edits import VARIED, Edits, make_edits, picture_id
 from eval.world.factors import FACTORS, Scene, sample_scenes
@@ -28,7 +28,9 @@ from eval.world.gallery import draw
 #: A seed no built-in model was schooled on.
 SEED = 4711
 
-SOURCE = Source("the rendered world of CIES", "cies bench world", "MIT, made by this program")
+SOURCE = BenchmarkSource(
+    "the rendered world of CIES", "cies bench world", "MIT, made by this program"
+)
 
 #: Factor to ways of asking for it, its own name first.
 WORDINGS: Mapping[str, tuple[str, ...]] = {
@@ -134,7 +136,7 @@ def _labels(
         for factor, words in wordings.items()
         for word in words
     }
-    metrics = () if crossed else (SHARED,)
+    metrics = () if crossed else (SHARED_NEIGHBOURS,)
     return LabelTask(name, SOURCE, images, labels, metrics=metrics, crossed=crossed)
 
 
@@ -146,7 +148,7 @@ def _abstention(images: Mapping[str, Path], of: Mapping[str, Mapping[str, str]])
         SOURCE,
         images,
         {"material": labels},
-        headline=SURENESS,
+        headline=AUROC,
         metrics=(),
         notes=("Things drawn in lines have no material; is a method less sure of them?",),
     )
@@ -189,9 +191,9 @@ def _focus(
 ) -> QueryTask:
     """Find the one picture with the reference's value; the others share some other value."""
     pool = _Pool(of, random)
-    parts: list[Part] = []
+    parts: list[TaskPart] = []
     for factor in FACTORS:
-        queries: list[Query] = []
+        queries: list[TaskQuery] = []
         others = [name for name in FACTORS if name != factor]
         references = pool.draw(~pool.having(**{factor: ""}), 3 * questions)
         for reference in references:
@@ -219,14 +221,16 @@ def _focus(
 
 def _template(
     part: str,
-    before: Sequence[Query],
+    before: Sequence[TaskQuery],
     reference: str,
     text: str,
     target: Sequence[str],
     pool: _Pool,
     gallery: Sequence[str],
-) -> Query:
-    return Query(f"{part}-{len(before)}", reference, text, {target[0]: 1.0}, pool.order(gallery))
+) -> TaskQuery:
+    return TaskQuery(
+        f"{part}-{len(before)}", reference, text, {target[0]: 1.0}, pool.order(gallery)
+    )
 
 
 def _change(
@@ -241,10 +245,10 @@ def _change(
     kind. The kind is the shape; where that is to change, the color.
     """
     pool = _Pool(of, random)
-    parts: list[Part] = []
+    parts: list[TaskPart] = []
     for factor in CHANGED:
         kind = "color" if factor == "shape" else "shape"
-        queries: list[Query] = []
+        queries: list[TaskQuery] = []
         for reference in pool.draw(np.ones(len(pool.keys), dtype=bool), 5 * questions):
             if len(queries) == questions:
                 break
@@ -266,10 +270,10 @@ def _change(
     return QueryTask("world-change", SOURCE, images, tuple(parts), ("R@1", "R@2", "R@3"))
 
 
-def _part(name: str, queries: Sequence[Query]) -> list[Part]:
+def _part(name: str, queries: Sequence[TaskQuery]) -> list[TaskPart]:
     """The questions as a part; none where too few pictures are rendered to ask any."""
     every = dict.fromkeys(key for query in queries for key in query.gallery or ())
-    return [Part(name, tuple(queries), tuple(every))] if queries else []
+    return [TaskPart(name, tuple(queries), tuple(every))] if queries else []
 
 
 def _edits(folder: Path, edits: Edits) -> QueryTask:
@@ -291,7 +295,7 @@ def _edits(folder: Path, edits: Edits) -> QueryTask:
             )
             for number, query in enumerate(asked)
         ]
-        parts.append(Part(factor, tuple(queries), tuple(names)))
+        parts.append(TaskPart(factor, tuple(queries), tuple(names)))
     images = {name: folder / name for name in names}
     metrics = ("mAP@5", "mAP@10", "mAP@25", "mAP@50", "R@1", "R@5")
     return QueryTask("world-edits", SOURCE, images, tuple(parts), metrics)

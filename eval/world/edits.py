@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from eval.tasks import Query
+from eval.tasks import TaskQuery
 from eval.world.captions import change
 from eval.world.factors import FACTORS, Scene, sample_scenes
 
@@ -57,7 +57,7 @@ class Edits:
     """
 
     scenes: tuple[Scene, ...]
-    queries: tuple[Query, ...]
+    queries: tuple[TaskQuery, ...]
     factors: tuple[str, ...]
 
 
@@ -88,7 +88,7 @@ def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Ed
     for number, scene in enumerate(scenes):
         kinds.setdefault(_kind(scene.labels), []).append(number)
     names = list(VARIED)
-    asked: list[Query] = []
+    asked: list[TaskQuery] = []
     factors: list[str] = []
     for _ in range(200 * queries):
         if len(asked) == queries:
@@ -102,7 +102,7 @@ def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Ed
             continue
         image = picture_id(number)
         relevant = {picture_id(one): 1.0 for one in right}
-        asked.append(Query(f"{len(asked)}", image, wanted.text, relevant, exclude=(image,)))
+        asked.append(TaskQuery(f"{len(asked)}", image, wanted.text, relevant, exclude=(image,)))
         factors.append(factor)
     if len(asked) < queries:
         raise ValueError(f"{pictures} pictures do not suffice for {queries} questions")

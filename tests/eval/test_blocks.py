@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.judged import judge
 
 import eval.metrics.blocks
 from eval.bench.metrics import measure_metrics
-from eval.matrix import judge
 from eval.metrics.blocks import by_labels, by_value, chance_of, itself, itself_and_alike, judge_all
 from eval.metrics.names import metric
 from eval.metrics.ranked import rank

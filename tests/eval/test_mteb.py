@@ -20,25 +20,25 @@ from eval.adapters.mteb_tasks import mteb_tasks, run_mteb
 from eval.metrics.blocks import by_labels, by_value, itself, itself_and_alike, judge_all
 from eval.metrics.names import metric
 from eval.metrics.ranked import rank
-from eval.protocols.published import Expected
-from eval.protocols.registry import protocol_of
-from eval.runs.abstention import SURENESS
-from eval.tasks import Cut, LabelTask, Part, Query, QueryTask, Source
+from eval.protocols.data_folder import Expected
+from eval.protocols.registry import find_benchmark
+from eval.runs.abstention import AUROC
+from eval.tasks import BenchmarkSource, Crop, LabelTask, QueryTask, TaskPart, TaskQuery
 from indexes.errors import UsageError
 from indexes.search.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Reading
+from ingest.encoders.base import Embeddings
 
-SOURCE = Source("a test", "https://example.org", "MIT")
+SOURCE = BenchmarkSource("a test", "https://example.org", "MIT")
 
 
 class WithTexts(StandIn):
     """Texts get the vector of the picture that is filled with their bytes."""
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        return self.read([filled(text) for text in texts], conditions, words)
+    ) -> Embeddings:
+        return self.embed([filled(text) for text in texts], conditions, words)
 
 
 class Unlike(WithTexts):
@@ -186,7 +186,7 @@ def test_other_views_of_the_same_thing_are_not_ranked(
 def test_published_benchmarks_run_there(name, build, options, tmp_path: Path) -> None:
     """Our hit rates beside mteb's own of the same answers."""
     pytest.importorskip("mteb")
-    task = protocol_of(name).load(build(tmp_path / "data"), expected=Expected(), **options)
+    task = find_benchmark(name).load(build(tmp_path / "data"), expected=Expected(), **options)
     model = MtebModel(Unlike(), condition=Condition.parse("color"))
     for found in run_mteb(model, mteb_tasks(task), tmp_path / "results").task_results:
         for scores in found.scores["test"]:
@@ -202,14 +202,14 @@ def test_query_tasks(files: dict[str, Path], tmp_path: Path) -> None:
     from ingest.read.images import load
 
     names = list(files)
-    cuts = {"part": Cut((1, 1, 5, 6))}
+    crops = {"part": Crop((1, 1, 5, 6))}
     images = {**files, "part": files[names[0]]}
     parts = (
         # Own galleries, as of GeneCIS.
-        Part(
+        TaskPart(
             "own",
             tuple(
-                Query(
+                TaskQuery(
                     f"q{i}", names[i], "with a star", {names[i + 1]: 1}, tuple(names[i + 1 : i + 9])
                 )
                 for i in range(10)
@@ -217,17 +217,17 @@ def test_query_tasks(files: dict[str, Path], tmp_path: Path) -> None:
             (),
         ),
         # One gallery, the reference left out, as of CIRR.
-        Part(
+        TaskPart(
             "one",
-            (Query("r0", names[5], "smaller", {names[7]: 1, "part": 2}, None, (names[5],)),),
+            (TaskQuery("r0", names[5], "smaller", {names[7]: 1, "part": 2}, None, (names[5],)),),
             (*names[:12], "part"),
         ),
     )
-    task = QueryTask("composed", SOURCE, images, parts, ("R@1", "mAP@5", "subset recall@1"), cuts)
+    task = QueryTask("composed", SOURCE, images, parts, ("R@1", "mAP@5", "subset recall@1"), crops)
     encoder = WithTexts()
 
     def read(ids: Sequence[str]) -> list[Image.Image]:
-        return [load(images[name]).image.crop(cuts[name].box) for name in ids]
+        return [load(images[name]).image.crop(crops[name].box) for name in ids]
 
     color = Condition.parse("color")
     model = MtebModel(encoder, condition=color)
@@ -255,11 +255,15 @@ def test_what_mteb_cannot_say_is_refused(files: dict[str, Path]) -> None:
     pytest.importorskip("mteb")
     names = list(files)
     held_back = QueryTask(
-        "t", SOURCE, files, (Part("", (Query("1", names[0], "x"),), tuple(names)),), ("R@1",)
+        "t",
+        SOURCE,
+        files,
+        (TaskPart("", (TaskQuery("1", names[0], "x"),), tuple(names)),),
+        ("R@1",),
     )
     with pytest.raises(UsageError, match="no right answers"):
         mteb_tasks(held_back)
     labels = dict.fromkeys(files, ("x",))
-    sure = LabelTask("t", SOURCE, files, {"c": labels}, headline=SURENESS)
+    sure = LabelTask("t", SOURCE, files, {"c": labels}, headline=AUROC)
     with pytest.raises(UsageError, match="no ranking"):
         mteb_tasks(sure)

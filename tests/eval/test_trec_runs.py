@@ -14,24 +14,24 @@ from support.stand_in import StandIn
 from cies.bench.trec import run_bench_trec
 from eval.adapters.trec import read_qrels, read_run
 from eval.adapters.trec_runs import export_run
-from eval.runs.abstention import SURENESS
-from eval.runs.asking import Asked, ask
+from eval.runs.abstention import AUROC
 from eval.runs.measuring import measure
 from eval.runs.run import Run
-from eval.tasks import LabelTask, Part, Query, QueryTask, Source
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
+from eval.tasks import BenchmarkSource, LabelTask, QueryTask, TaskPart, TaskQuery
 from indexes.search.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Reading
+from ingest.encoders.base import Embeddings
 
-SOURCE = Source("ours", "nowhere", "MIT")
+SOURCE = BenchmarkSource("ours", "nowhere", "MIT")
 
 
 class WithTexts(StandIn):
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         rows = [[np.random.default_rng(len(text)).normal(size=16)] for text in texts]
-        return Reading(unit(np.array(rows)), [], np.zeros((len(texts), 1), dtype=np.float32))
+        return Embeddings(unit(np.array(rows)), [], np.zeros((len(texts), 1), dtype=np.float32))
 
 
 def test_trec_eval_gives_the_figures_of_the_report(
@@ -46,16 +46,16 @@ def test_trec_eval_gives_the_figures_of_the_report(
     views = {name: str(n // 2) for n, name in enumerate(names[:10])}
     alike = LabelTask("alike", SOURCE, files, {"body color": labels}, views=views)
     queries = tuple(
-        Query(f"q{n}", own, "a star" * n, {names[n + 3]: 1, names[0]: 2}, None, (own,))
+        TaskQuery(f"q{n}", own, "a star" * n, {names[n + 3]: 1, names[0]: 2}, None, (own,))
         for n, own in enumerate(names[1:9], 1)
     )
     parts = (
-        Part("one", (*queries, replace(queries[0], id="held back", relevant={})), tuple(names)),
-        Part("two", queries[:3], tuple(names[:15])),
+        TaskPart("one", (*queries, replace(queries[0], id="held back", relevant={})), tuple(names)),
+        TaskPart("two", queries[:3], tuple(names[:15])),
     )
     composed = QueryTask("composed", SOURCE, files, parts, ("MRR", "nDCG@10"))
     run = Run.begin(tmp_path / "run", "test", {}, (alike, composed))
-    ask(run, [Asked("ours", {}, WithTexts)])
+    run_encoders(run, [EvaluatedEncoder("ours", {}, WithTexts)])
     figures = {(f.task, f.system, f.row, f.metric): f.value for f in measure(run)}
     written = export_run(run, tmp_path / "trec")
     assert {path.suffix for path in written} == {".run", ".qrels"}
@@ -87,9 +87,9 @@ def test_a_run_may_be_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for n, path in enumerate(files.values()):
         Image.new("RGB", (5, 5), (20 * n, 0, 0)).save(path)
     task = LabelTask("t", SOURCE, files, {"c": dict.fromkeys(files, ("x",))})
-    sure = replace(task, name="sure", headline=SURENESS)
+    sure = replace(task, name="sure", headline=AUROC)
     run = Run.begin(tmp_path / "run", "test", {}, (task, sure))
-    ask(run, [Asked("ours", {}, WithTexts)])
+    run_encoders(run, [EvaluatedEncoder("ours", {}, WithTexts)])
     run_bench_trec(tmp_path / "run", tmp_path / "trec", 4)
     told = capsys.readouterr()
     assert str(tmp_path / "trec" / "t" / "c.ours.run") in told.out.splitlines()

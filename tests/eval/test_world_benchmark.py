@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from cies.cli.app import app
 from eval.labels import read_labels
 from eval.protocols import benchmarks
-from eval.runs.asking import Asked, ask
 from eval.runs.run import Run, System
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.tasks import LabelTask, QueryTask, Task
 from eval.world import benchmark, edits
 from eval.world.benchmark import world_tasks
@@ -212,13 +212,13 @@ def test_a_view_is_seen_in_what_its_clip_has_stored(
 
     def run_of(*methods: str) -> Run:
         run = Run.begin(tmp_path / "-".join(methods), "ours", {}, [task])
-        asked = [Asked(m, {"method": m}, lambda m=m: make_encoder(m)) for m in methods]
-        ask(run, [replace(one, plain=one.name == "clip") for one in asked])
+        asked = [EvaluatedEncoder(m, {"method": m}, lambda m=m: make_encoder(m)) for m in methods]
+        run_encoders(run, [replace(one, without_condition=one.name == "clip") for one in asked])
         return run
 
     alone = run_of("clay")
     reads: list[int] = []
-    monkeypatch.setattr(ClipEncoder, "read", _counting(ClipEncoder.read, reads))
+    monkeypatch.setattr(ClipEncoder, "embed", _counting(ClipEncoder.embed, reads))
     both = run_of("clip", "clay")
     assert sum(reads) == len(images)
     of = System("clay", "clay")

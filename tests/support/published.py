@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from eval.protocols.published import Expected
-from eval.protocols.registry import protocol_of
+from eval.protocols.data_folder import Expected
+from eval.protocols.registry import find_benchmark
 from eval.tasks import QueryTask
 
 #: Nothing is checked against the published counts, because these are not the published files.
@@ -20,7 +20,7 @@ ANY = Expected()
 
 def load(name: str, folder: Path, expected: Expected = ANY, **options: Any) -> QueryTask:
     """A task whose questions only name pictures that are there."""
-    task = protocol_of(name).load(folder, expected=expected, **options)
+    task = find_benchmark(name).load(folder, expected=expected, **options)
     assert isinstance(task, QueryTask)
     assert all(path.is_file() for path in task.images.values())
     for part in task.parts:

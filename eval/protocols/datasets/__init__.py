@@ -1,1 +1,1 @@
-"""One module per published benchmark data set."""
+"""Published benchmarks, one module for each family."""

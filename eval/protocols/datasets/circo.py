@@ -1,23 +1,23 @@
-"""CIRCO (ICCV 2023): change a picture by words, several right answers in all of COCO unlabeled."""
+"""CIRCO (ICCV 2023): a picture and a change in words, several right answers in COCO unlabeled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eval.protocols.kinds import NAME, NUMBER, TEXT, having, several
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.protocols.questions import asked_in
-from eval.tasks import Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.task_parts import build_part
+from eval.protocols.value_types import NAME, NUMBER, TEXT, list_of, object_with
+from eval.tasks import BenchmarkSource, QueryTask, Task, TaskQuery
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="CIRCO (Zero-Shot Composed Image Retrieval with Textual Inversion, ICCV 2023)",
     link="https://github.com/miccunifi/CIRCO",
     licence="annotations CC BY-NC 4.0; pictures under Flickr's terms",
     note="pictures and image_info of COCO 2017 unlabeled from cocodataset.org",
 )
 
-#: Aspects that questions are sorted by, in the official order.
+#: Semantic aspects of questions, in the official order.
 ASPECTS = (
     "cardinality",
     "addition",
@@ -32,78 +32,79 @@ ASPECTS = (
 
 _RANKS = (5, 10, 25, 50)
 
-#: How MagicLens's code tells what reference and right answers have in common.
+#: How MagicLens's code states what reference and right answers have in common.
 _CONCEPT = "find {shared_concept} but {relative_caption}"
 _FIELDS = {"id": NUMBER, "reference_img_id": NUMBER, "relative_caption": TEXT}
 _VAL_FIELDS = {
     **_FIELDS,
     "target_img_id": NUMBER,
-    "gt_img_ids": several(NUMBER),
-    "semantic_aspects": several(TEXT),
+    "gt_img_ids": list_of(NUMBER),
+    "semantic_aspects": list_of(TEXT),
 }
 
 
-def _read(data: Published, options: Mapping[str, str]) -> Task:
+def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     split, answers = options["split"], options["answers"]
     test = split == "test"
     if test and (answers != "all" or options["parts"] != "one"):
-        raise data.wrong("the answers of the test split are held back, so it has one part only")
+        raise data.error("the answers of the test split are held back, so it has one part only")
     path = data.find(f"annotations/{split}.json")
     fields = _FIELDS if test else _VAL_FIELDS
     if options["concept"] == "told":
         fields = {**fields, "shared_concept": TEXT}
     entries = data.records(path, fields)
-    data.count(f"{split} questions", len(entries))
+    data.check_count(f"{split} questions", len(entries))
     info = data.find("COCO2017_unlabeled/annotations/image_info_unlabeled2017.json")
-    picture = having(id=NUMBER, file_name=NAME)
-    images = data.json(info, having(images=several(picture)))["images"]
+    picture = object_with(id=NUMBER, file_name=NAME)
+    images = data.json(info, object_with(images=list_of(picture)))["images"]
     root = data.folder / "COCO2017_unlabeled" / "unlabeled2017"
-    files = {image["id"]: data.place(root, image["file_name"], info) for image in images}
-    data.unique("picture", (image["id"] for image in images), info)
-    data.count("pictures", len(files))
+    files = {image["id"]: data.path_below(root, image["file_name"], info) for image in images}
+    data.check_unique("picture", (image["id"] for image in images), info)
+    data.check_count("pictures", len(files))
     ids = {number: data.id_of(file) for number, file in files.items()}
 
     def key(number: int) -> str:
         if number not in ids:
-            raise data.wrong(f"{path} names the picture {number}, which is not in {info}")
+            raise data.error(f"{path} names the picture {number}, which is not in {info}")
         return ids[number]
 
-    queries: dict[str, list[Query]] = {}
+    queries: dict[str, list[TaskQuery]] = {}
     removed = options["reference"] == "removed"
-    told = options["concept"] == "told"
+    with_concept = options["concept"] == "told"
     for entry in entries:
         if not test and entry["target_img_id"] not in entry["gt_img_ids"]:
-            raise data.wrong(f"{path}, question {entry['id']}: its target is no right answer")
+            raise data.error(f"{path}, question {entry['id']}: its target is no right answer")
+        # The test split has no answers.
         right = (
             [] if test else entry["gt_img_ids"] if answers == "all" else [entry["target_img_id"]]
         )
-        data.unique("right answer", right, path)
+        data.check_unique("right answer", right, path)
         reference = key(entry["reference_img_id"])
-        query = Query(
+        query = TaskQuery(
             id=str(entry["id"]),
             image=reference,
-            text=_CONCEPT.format(**entry) if told else str(entry["relative_caption"]),
+            text=_CONCEPT.format(**entry) if with_concept else str(entry["relative_caption"]),
             relevant={key(number): 1.0 for number in right},
             exclude=(reference,) if removed else (),
         )
         for part in entry["semantic_aspects"] if options["parts"] == "aspects" else ("",):
             queries.setdefault(part, []).append(query)
-    there = data.pictures({key(number): file for number, file in files.items()})
+    present = data.existing_pictures({key(number): file for number, file in files.items()})
     known = ASPECTS if options["parts"] == "aspects" else ("",)
-    strange = [part for part in queries if part not in known]
-    if strange:
-        raise data.wrong(f"{path} has the aspect '{strange[0]}', which CIRCO has not")
+    unknown = [part for part in queries if part not in known]
+    if unknown:
+        raise data.error(f"{path} has the aspect '{unknown[0]}', which CIRCO has not")
     gallery = tuple(ids.values())
     parts = [name for name in known if name in queries]
     metric = "mAP" if answers == "all" else "R"
     name = f"circo-{split}" + ("-target" if answers == "target" else "")
     name += "-aspects" if options["parts"] == "aspects" else ""
-    name += "-concept" if told else ""
+    name += "-concept" if with_concept else ""
     return QueryTask(
-        data.name(name + ("-without-reference" if removed else "")),
+        data.task_name(name + ("-without-reference" if removed else "")),
         data.source,
-        there,
-        tuple(asked_in(data, path, part, queries[part], gallery, there) for part in parts),
+        present,
+        tuple(build_part(data, path, part, queries[part], gallery, present) for part in parts),
         ("mAP@10",) if options["parts"] == "aspects" else tuple(f"{metric}@{k}" for k in _RANKS),
         submission="circo" if test else "",
         notes=tuple(data.notes),
@@ -123,21 +124,23 @@ PROTOCOLS = (
         ),
         reader=_read,
         options=(
-            Option("split", "val, or test for the server", ("val", "test")),
-            Option(
+            ProtocolOption("split", "val, or test for the server", ("val", "test")),
+            ProtocolOption(
                 "answers",
                 "all right answers (mAP@k), or the one target that the words describe (R@k)",
                 ("all", "target"),
             ),
-            Option("parts", "one figure, or one for each aspect (mAP@10)", ("one", "aspects")),
-            Option(
+            ProtocolOption(
+                "parts", "one figure, or one for each aspect (mAP@10)", ("one", "aspects")
+            ),
+            ProtocolOption(
                 "reference",
-                "kept among the candidates, as SEARLE and CIReVL do, or removed",
+                "kept among the candidates, as in SEARLE and CIReVL, or removed",
                 ("kept", "removed"),
             ),
-            Option(
+            ProtocolOption(
                 "concept",
-                "untold as most have it, or told: 'find CONCEPT but CHANGE', as MagicLens asks",
+                "untold as in most papers, or told: 'find CONCEPT but CHANGE', as in MagicLens",
                 ("untold", "told"),
             ),
         ),

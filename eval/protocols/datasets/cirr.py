@@ -1,17 +1,17 @@
-"""CIRR (ICCV 2021), release rc2: change a photograph by words; also within a group of six."""
+"""CIRR (ICCV 2021), release rc2: a photograph and a change in words; also in groups of six."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.protocols.kinds import NAME, NUMBER, TEXT, having, named, several
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.protocols.questions import asked_in
-from eval.tasks import Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.task_parts import build_part
+from eval.protocols.value_types import NAME, NUMBER, TEXT, list_of, mapping_of, object_with
+from eval.tasks import BenchmarkSource, QueryTask, Task, TaskQuery
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="CIRR, composed image retrieval on real-life images (ICCV 2021)",
     link="https://github.com/Cuberick-Orion/CIRR",
     licence="annotations MIT; pictures under NLVR2's terms",
@@ -22,51 +22,51 @@ _FIELDS = {
     "pairid": NUMBER,
     "reference": NAME,
     "caption": TEXT,
-    "img_set": having(members=several(NAME)),
+    "img_set": object_with(members=list_of(NAME)),
 }
 
 
 def _root(folder: Path, inner: str) -> Path:
-    """What the split's paths, such as ``./dev/NAME.png``, are below."""
-    places = (folder, folder / "images", folder / "img_raw")
-    return next((place for place in places if (place / inner).is_dir()), folder)
+    """Return the folder that the split's paths, such as ``./dev/NAME.png``, are below."""
+    roots = (folder, folder / "images", folder / "img_raw")
+    return next((root for root in roots if (root / inner).is_dir()), folder)
 
 
-def _read(data: Published, options: Mapping[str, str]) -> Task:
+def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     split = options["split"]
     test = split == "test1"
     name = f"captions/cap.rc2.{split}.json"
     path = data.find(name, f"cirr/{name}")
     entries = data.records(path, _FIELDS if test else _FIELDS | {"target_hard": NAME}, name)
-    data.count(f"{split} questions", len(entries))
+    data.check_count(f"{split} questions", len(entries))
     list_name = f"image_splits/split.rc2.{split}.json"
     list_path = data.find(list_name, f"cirr/{list_name}")
-    listed = data.json(list_path, named(NAME), list_name)
-    data.count(f"{split} pictures", len(listed))
+    listed = data.json(list_path, mapping_of(NAME), list_name)
+    data.check_count(f"{split} pictures", len(listed))
     root = _root(data.folder, "dev" if split == "val" else split)
-    files = {name: data.place(root, place, list_path) for name, place in listed.items()}
+    files = {name: data.path_below(root, inner, list_path) for name, inner in listed.items()}
     ids = {name: data.id_of(file) for name, file in files.items()}
-    data.unique("file", ids.values(), list_path)
-    there = data.pictures({ids[name]: file for name, file in files.items()})
+    data.check_unique("file", ids.values(), list_path)
+    present = data.existing_pictures({ids[name]: file for name, file in files.items()})
 
     def key(name: str) -> str:
         if name not in ids:
-            raise data.wrong(f"{path} names the picture {name}, which is not in {list_path}")
+            raise data.error(f"{path} names the picture {name}, which is not in {list_path}")
         return ids[name]
 
     queries = []
     for entry in entries:
         members = entry["img_set"]["members"]
         if len(set(members)) != 6 or len(members) != 6:
-            raise data.wrong(f"{path}, pair {entry['pairid']} has no group of six pictures")
+            raise data.error(f"{path}, pair {entry['pairid']} has no group of six pictures")
         for role in ("reference",) if test else ("reference", "target_hard"):
             if entry[role] not in members:
-                raise data.wrong(
+                raise data.error(
                     f"{path}, pair {entry['pairid']}: its {role} {entry[role]} is not in its group"
                 )
         reference = key(entry["reference"])
         queries.append(
-            Query(
+            TaskQuery(
                 id=str(entry["pairid"]),
                 image=reference,
                 text=str(entry["caption"]),
@@ -76,10 +76,10 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
             )
         )
     return QueryTask(
-        data.name(f"cirr-{split}"),
+        data.task_name(f"cirr-{split}"),
         data.source,
-        there,
-        (asked_in(data, path, "", queries, tuple(ids.values()), there),),
+        present,
+        (build_part(data, path, "", queries, tuple(ids.values()), present),),
         (
             *(f"R@{k}" for k in (1, 5, 10, 50)),
             *(f"subset recall@{k}" for k in (1, 2, 3)),
@@ -101,7 +101,7 @@ PROTOCOLS = (
             "{dev,test1}/NAME.png",
         ),
         reader=_read,
-        options=(Option("split", "val, or test1 for the server", ("val", "test1")),),
+        options=(ProtocolOption("split", "val, or test1 for the server", ("val", "test1")),),
         expected=Expected(
             {
                 "val questions": 4181,

@@ -1,17 +1,17 @@
-"""CUB-200-2011, the metric-learning test half, in both forms that figures are published for."""
+"""CUB-200-2011, the test half of metric learning, in two forms with published figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from eval.protocols.data_folder import BenchmarkFolder, Expected
 from eval.protocols.protocol import Protocol
-from eval.protocols.published import Expected, Published
-from eval.tasks import LabelTask, Source, Task
+from eval.tasks import BenchmarkSource, LabelTask, Task
 
 CONDITION = "bird species"
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="Caltech-UCSD Birds-200-2011",
     link="https://data.caltech.edu/records/65de6-vp158",
     licence="non-commercial research (from memory; not verified)",
@@ -19,18 +19,18 @@ SOURCE = Source(
 )
 
 
-def _folders(data: Published) -> list[Path]:
+def _folders(data: BenchmarkFolder) -> list[Path]:
     images = data.find("CUB_200_2011/images", "images")
     folders = sorted(path for path in images.iterdir() if path.is_dir())
-    data.count("species folders", len(folders))
+    data.check_count("species folders", len(folders))
     for folder in folders:
         if not folder.name.split(".")[0].isdecimal():
-            raise data.wrong(f"{folder} is not named by number and species, such as 001.Auk")
+            raise data.error(f"{folder} is not named by number and species, such as 001.Auk")
     return folders
 
 
-def _tested(folder: Path) -> bool:
-    """Whether a species is in the half that metric learning tests on."""
+def _is_tested(folder: Path) -> bool:
+    """Return whether a species is in the half that metric learning tests on."""
     return int(folder.name.split(".")[0]) > 100
 
 
@@ -39,33 +39,35 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _species(path: Path) -> str:
-    """The file's name less its last two parts, as both published forms label pictures."""
+    """Return the file's name without its last two parts, which is the label in both forms."""
     return " ".join(path.stem.split("_")[:-2])
 
 
-def _task(data: Published, pictures: list[Path]) -> Task:
-    there = data.pictures({data.id_of(path): path for path in pictures})
-    data.count("pictures", len(there))
-    labels = {key: (_species(path),) for key, path in there.items()}
-    data.count("species", len(set(labels.values())))
-    return LabelTask(data.name(), data.source, there, {CONDITION: labels}, notes=tuple(data.notes))
-
-
-def _read(data: Published, options: Mapping[str, str]) -> Task:
-    """All pictures of species 101 to 200."""
-    return _task(
-        data, [f for folder in _folders(data) if _tested(folder) for f in _pictures(folder)]
+def _task(data: BenchmarkFolder, pictures: list[Path]) -> Task:
+    present = data.existing_pictures({data.id_of(path): path for path in pictures})
+    data.check_count("pictures", len(present))
+    labels = {key: (_species(path),) for key, path in present.items()}
+    data.check_count("species", len(set(labels.values())))
+    return LabelTask(
+        data.task_name(), data.source, present, {CONDITION: labels}, notes=tuple(data.notes)
     )
 
 
-def _read_by_prefix(data: Published, options: Mapping[str, str]) -> Task:
-    """Of all 200, those whose file's name begins with the folder's name of a test species.
+def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
+    """Read all pictures of species 101 to 200."""
+    return _task(
+        data, [f for folder in _folders(data) if _is_tested(folder) for f in _pictures(folder)]
+    )
 
-    File names write every word with a capital, folders do not, so that species such as
-    "White_necked_Raven" are lost. That is how it was published.
+
+def _read_by_prefix(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
+    """Read the pictures of all species whose file name starts with a test species' folder name.
+
+    File names write every word with a capital and folders do not, so that species such as
+    "White_necked_Raven" are missing, as in the published code.
     """
     folders = _folders(data)
-    names = tuple(folder.name.split(".", 1)[-1] for folder in folders if _tested(folder))
+    names = tuple(folder.name.split(".", 1)[-1] for folder in folders if _is_tested(folder))
     return _task(
         data, [f for folder in folders for f in _pictures(folder) if f.name.startswith(names)]
     )
@@ -76,7 +78,7 @@ _FILES = ("CUB_200_2011/images/NNN.Species_name/Species_Name_NNNN_NNNNNN.jpg",)
 PROTOCOLS = (
     Protocol(
         name="cub200",
-        about="birds of 100 unseen species, as LanZ-DML and DIOR ask: all 5,924 pictures",
+        about="birds of 100 unseen species, as in LanZ-DML and DIOR: all 5,924 pictures",
         source=SOURCE,
         files=_FILES,
         reader=_read,

@@ -1,17 +1,17 @@
-"""FashionIQ: change a garment by two sentences; three categories, two galleries, named joinings."""
+"""FashionIQ (CVPR 2021): a garment and two sentences of change, in three categories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eval.protocols.kinds import NAME, TEXT, several
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.protocols.questions import asked_in
-from eval.tasks import Part, Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.task_parts import build_part
+from eval.protocols.value_types import NAME, TEXT, list_of
+from eval.tasks import BenchmarkSource, QueryTask, Task, TaskPart, TaskQuery
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="FashionIQ (CVPR 2021), validation",
     link="https://github.com/XiaoxiaoGuo/fashion-iq",
     licence="annotations CDLA (as the repository says); pictures of products on Amazon",
@@ -22,11 +22,11 @@ _CATEGORIES = ("dress", "shirt", "toptee")
 
 
 def _joined(first: str, second: str) -> str:
-    """Two sentences by "and"; where one is empty, the other alone."""
+    """Join two sentences by "and"; if one is empty, return the other."""
     return " and ".join(sentence for sentence in (first, second) if sentence)
 
 
-#: How the two annotators' sentences become one question, or two whose vectors are averaged.
+#: How the two annotators' sentences become one query, or two whose vectors are averaged.
 CAPTIONS: Mapping[str, Callable[[str, str], tuple[str, ...]]] = {
     "and": lambda first, second: (_joined(first, second),),
     "reversed": lambda first, second: (_joined(second, first),),
@@ -38,24 +38,24 @@ CAPTIONS: Mapping[str, Callable[[str, str], tuple[str, ...]]] = {
 
 
 def _read_category(
-    data: Published,
+    data: BenchmarkFolder,
     category: str,
     options: Mapping[str, str],
     find: Callable[[str], Path],
-) -> tuple[Part, dict[str, Path]]:
+) -> tuple[TaskPart, dict[str, Path]]:
     path = data.find(f"captions/cap.{category}.val.json")
-    two = several(TEXT, 2)
+    two = list_of(TEXT, 2)
     entries = data.records(path, {"target": NAME, "candidate": NAME, "captions": two})
-    data.count(f"{category} questions", len(entries))
+    data.check_count(f"{category} questions", len(entries))
     list_path = data.find(f"image_splits/split.{category}.val.json")
-    listed = data.json(list_path, several(NAME))
-    data.unique("picture", listed, list_path)
-    data.count(f"{category} pictures of the split", len(listed))
+    listed = data.json(list_path, list_of(NAME))
+    data.check_unique("picture", listed, list_path)
+    data.check_count(f"{category} pictures of the split", len(listed))
     used = dict.fromkeys(entry[role] for entry in entries for role in ("candidate", "target"))
-    data.count(f"{category} pictures asked about", len(used))
+    data.check_count(f"{category} pictures asked about", len(used))
     missing = [name for name in used if name not in set(listed)]
     if missing:
-        raise data.wrong(f"{path} names the picture {missing[0]}, which is not in {list_path}")
+        raise data.error(f"{path} names the picture {missing[0]}, which is not in {list_path}")
     files = {name: find(name) for name in (listed if options["gallery"] == "split" else used)}
     ids = {name: data.id_of(file) for name, file in files.items()}
     join = CAPTIONS[options["captions"]]
@@ -64,19 +64,19 @@ def _read_category(
         first, second = (caption.strip(" .?,") for caption in entry["captions"])
         text, *others = dict.fromkeys(join(first, second))
         queries.append(
-            Query(
+            TaskQuery(
                 id=str(number),
                 image=ids[entry["candidate"]],
                 text=text,
-                otherwise=tuple(others),
+                rewordings=tuple(others),
                 relevant={ids[entry["target"]]: 1.0},
             )
         )
-    there = data.pictures({ids[name]: file for name, file in files.items()})
-    return asked_in(data, path, category, queries, tuple(ids.values()), there), there
+    present = data.existing_pictures({ids[name]: file for name, file in files.items()})
+    return build_part(data, path, category, queries, tuple(ids.values()), present), present
 
 
-def _read(data: Published, options: Mapping[str, str]) -> Task:
+def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     names: dict[str, Path] = {}
     for folder in ("images", "resized_images"):
         if (data.folder / folder).is_dir():
@@ -89,11 +89,11 @@ def _read(data: Published, options: Mapping[str, str]) -> Task:
 
     parts, images = [], {}
     for category in _CATEGORIES:
-        part, there = _read_category(data, category, options, find)
+        part, present = _read_category(data, category, options, find)
         parts.append(part)
-        images.update(there)
+        images.update(present)
     return QueryTask(
-        data.name(f"fashioniq-val-{options['gallery']}-{options['captions']}"),
+        data.task_name(f"fashioniq-val-{options['gallery']}-{options['captions']}"),
         data.source,
         images,
         tuple(parts),
@@ -115,13 +115,13 @@ PROTOCOLS = (
         ),
         reader=_read,
         options=(
-            Option(
+            ProtocolOption(
                 "gallery",
-                "all pictures of the split, as zero-shot papers have it, or the union of those "
-                "asked about",
+                "all pictures of the split, as in zero-shot papers, or the union of those asked "
+                "about",
                 ("split", "union"),
             ),
-            Option("captions", "how two sentences become one", tuple(CAPTIONS)),
+            ProtocolOption("captions", "how two sentences become one", tuple(CAPTIONS)),
         ),
         expected=Expected(
             {

@@ -1,4 +1,4 @@
-"""GeneCIS (CVPR 2023): four conditional tasks, each question with a small gallery of its own."""
+"""GeneCIS (CVPR 2023): four conditional tasks whose queries have a small gallery each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.protocols.kinds import BOX, LABEL, NUMBER, TEXT, Kind, having, several
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.protocols.questions import asked_in
-from eval.tasks import Cut, Part, Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.task_parts import build_part
+from eval.protocols.value_types import BOX, LABEL, NUMBER, TEXT, ValueType, list_of, object_with
+from eval.tasks import BenchmarkSource, Crop, QueryTask, Task, TaskPart, TaskQuery
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="GeneCIS, general conditional image similarity (CVPR 2023)",
     link="https://github.com/facebookresearch/genecis",
     licence="CC BY-NC 4.0; pictures of COCO and Visual Genome under their own terms",
@@ -29,20 +29,20 @@ _CHOICES = {
     **{task: (task,) for task in _TASKS},
 }
 
-#: How far a crop reaches beyond the object, in parts of the object's side.
+#: How far a crop extends beyond the object, in parts of the object's side.
 _DILATION = 0.7
 
 
 def crop_box(
     box: Sequence[float], width: int, height: int, symmetric: bool = False
 ) -> tuple[int, int, int, int]:
-    """The part of a picture that an attribute task means.
+    """Return the part of a picture that an attribute task uses.
 
     Official: the left edge moves out by 0.7 of the object's width, and the right edge is measured
     from there as 1.7 widths, so that the crop grows only to the left, and likewise only upwards.
-    Where the left edge is stopped by the picture's, the right one moves out by as much. All
-    published figures have it. Symmetric: 0.7 of the width on both sides. Edges are rounded as
-    Pillow does (half to even).
+    If the left edge is stopped by the picture's, the right one moves out by the same distance.
+    All published figures use these crops. Symmetric: 0.7 of the width on both sides. Edges are
+    rounded as Pillow does (half to even).
 
     Args:
         box: left, upper, width, height of the object in pixels.
@@ -62,52 +62,49 @@ def crop_box(
     return left, upper, right, lower
 
 
-class _Pictures:
-    """Pictures met in the templates: files, and the parts of them that are meant."""
+class _TemplatePictures:
+    """Collects the pictures of templates: their files and crops."""
 
-    def __init__(self, data: Published, symmetric: bool) -> None:
+    def __init__(self, data: BenchmarkFolder, symmetric: bool) -> None:
         self._data = data
         self._symmetric = symmetric
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._names: dict[Path, set[str]] = {}
         self._roots: dict[tuple[str, ...], list[Path]] = {}
         self.files: dict[str, Path] = {}
-        self.cuts: dict[str, Cut] = {}
+        self.crops: dict[str, Crop] = {}
 
     def whole(self, entry: Mapping[str, Any]) -> str:
-        """Id of a whole picture of COCO."""
-        places = ("val2017", "coco/val2017", "COCO/val2017")
-        file = self._find(f"{entry['val_image_id']:012}.jpg", places)
+        """Add a whole picture of COCO, and return its id."""
+        folders = ("val2017", "coco/val2017", "COCO/val2017")
+        file = self._find(f"{entry['val_image_id']:012}.jpg", folders)
         key = self._data.id_of(file)
         self.files[key] = file
         return key
 
     def part(self, entry: Mapping[str, Any]) -> str:
-        """Id of a part of a picture of Visual Genome."""
-        places = ("VG_100K", "VG_100K_2", "VG_All", "visual_genome")
-        file = self._find(f"{entry['image_id']}.jpg", places)
+        """Add a part of a picture of Visual Genome, and return its id."""
+        folders = ("VG_100K", "VG_100K_2", "VG_All", "visual_genome")
+        file = self._find(f"{entry['image_id']}.jpg", folders)
         box = [float(edge) for edge in entry["instance_bbox"]]
         if min(box[2:]) <= 0:
-            raise self._data.wrong(f"a part of {file} is {entry['instance_bbox']}, which is none")
+            raise self._data.error(f"a part of {file} is {entry['instance_bbox']}, which is none")
         key = f"{self._data.id_of(file)}#{','.join(f'{edge:g}' for edge in box)}"
         self.files[key] = file
-        if key not in self.cuts and file.name in self._listed(file.parent):
+        if key not in self.crops and file.name in self._listed(file.parent):
             edges = crop_box(box, *self._size(file), symmetric=self._symmetric)
             if edges[0] >= edges[2] or edges[1] >= edges[3]:
-                raise self._data.wrong(f"the part {entry['instance_bbox']} is not within {file}")
-            self.cuts[key] = Cut(edges, square=True)
+                raise self._data.error(f"the part {entry['instance_bbox']} is not within {file}")
+            self.crops[key] = Crop(edges, square=True)
         return key
 
-    def _find(self, name: str, places: tuple[str, ...]) -> Path:
-        if places not in self._roots:
-            folders = [self._data.folder / place for place in places]
-            there = [folder for folder in folders if folder.is_dir()]
-            if not there:
-                raise self._data.wrong(
-                    f"{self._data.folder} has none of the folders {', '.join(places)}"
-                )
-            self._roots[places] = there
-        roots = self._roots[places]
+    def _find(self, name: str, folders: tuple[str, ...]) -> Path:
+        if folders not in self._roots:
+            below = self._data.folder
+            self._roots[folders] = [below / name for name in folders if (below / name).is_dir()]
+            if not self._roots[folders]:
+                raise self._data.error(f"{below} has none of the folders {', '.join(folders)}")
+        roots = self._roots[folders]
         return next((r / name for r in roots if name in self._listed(r)), roots[0] / name)
 
     def _listed(self, folder: Path) -> set[str]:
@@ -116,7 +113,7 @@ class _Pictures:
         return self._names[folder]
 
     def _size(self, file: Path) -> tuple[int, int]:
-        """Width and height, from the file's head alone."""
+        """Return width and height; only the file's header is read."""
         from PIL import Image
 
         if file not in self._sizes:
@@ -124,25 +121,25 @@ class _Pictures:
                 with Image.open(file) as image:
                     self._sizes[file] = image.size
             except OSError as error:
-                raise self._data.wrong(f"the picture {file} is damaged") from error
+                raise self._data.error(f"the picture {file} is damaged") from error
         return self._sizes[file]
 
 
-def _fields(of_part: bool) -> dict[str, Kind]:
-    """What a template of an attribute task or of an object task has."""
-    whole = having(val_image_id=NUMBER)
-    picture = having(image_id=LABEL, instance_bbox=BOX) if of_part else whole
-    several_of = several(picture)
-    return {"reference": picture, "target": picture, "gallery": several_of, "condition": TEXT}
+def _fields(of_part: bool) -> dict[str, ValueType]:
+    """Return the fields of a template of an attribute task (of parts) or of an object task."""
+    whole = object_with(val_image_id=NUMBER)
+    picture = object_with(image_id=LABEL, instance_bbox=BOX) if of_part else whole
+    gallery = list_of(picture)
+    return {"reference": picture, "target": picture, "gallery": gallery, "condition": TEXT}
 
 
-def _read_task(data: Published, task: str, pictures: _Pictures) -> Part:
+def _read_task(data: BenchmarkFolder, task: str, pictures: _TemplatePictures) -> TaskPart:
     path = data.find(f"genecis/{task}.json", f"{task}.json")
     of_part = task.endswith("attribute")
     read = pictures.part if of_part else pictures.whole
     entries = data.records(path, _fields(of_part), f"genecis/{task}.json")
-    data.count(f"{task} templates", len(entries))
-    data.count(f"{task} conditions", len({str(entry["condition"]) for entry in entries}))
+    data.check_count(f"{task} templates", len(entries))
+    data.check_count(f"{task} conditions", len({str(entry["condition"]) for entry in entries}))
     queries = []
     inside = []
     for number, entry in enumerate(entries):
@@ -151,9 +148,9 @@ def _read_task(data: Published, task: str, pictures: _Pictures) -> Part:
         if target in others:
             inside.append(number)
             others = [key for key in others if key != target]
-        data.unique("distractor", others, path)
+        data.check_unique("distractor", others, path)
         queries.append(
-            Query(
+            TaskQuery(
                 id=str(number),
                 image=read(entry["reference"]),
                 text=str(entry["condition"]),
@@ -163,41 +160,41 @@ def _read_task(data: Published, task: str, pictures: _Pictures) -> Part:
         )
     sizes = {len(entry["gallery"]) + 1 for entry in entries}
     if len(sizes) == 1:
-        data.count(f"{task} candidates", sizes.pop())
+        data.check_count(f"{task} candidates", sizes.pop())
     elif sizes:
-        raise data.wrong(f"{path} has templates of {min(sizes)} and of {max(sizes)} candidates")
-    data.count(f"{task} templates with the target among the distractors", len(inside), 0)
+        raise data.error(f"{path} has templates of {min(sizes)} and of {max(sizes)} candidates")
+    data.check_count(f"{task} templates with the target among the distractors", len(inside), 0)
     if inside:
         data.notes.append(
             f"Of {task}, template {', '.join(map(str, inside))} lists the target among the "
             "distractors; it is ranked once, which gives the same hit rate."
         )
-    again = len(entries) - len({(q.image, q.text, q.gallery) for q in queries})
-    if again:
+    repeated = len(entries) - len({(q.image, q.text, q.gallery) for q in queries})
+    if repeated:
         data.notes.append(
-            f"Of {task}, {again:,} templates repeat others word for word; they count as published."
+            f"Of {task}, {repeated:,} templates repeat others exactly; they count as published."
         )
     gallery = tuple(sorted({key for query in queries for key in query.gallery or ()}))
-    there = data.pictures(
+    present = data.existing_pictures(
         {key: pictures.files[key] for key in (*gallery, *(query.image for query in queries))}
     )
-    return asked_in(data, path, task, queries, gallery, there)
+    return build_part(data, path, task, queries, gallery, present)
 
 
-def _read(data: Published, options: Mapping[str, str]) -> Task:
+def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     symmetric = options["crop"] == "symmetric"
-    pictures = _Pictures(data, symmetric)
+    pictures = _TemplatePictures(data, symmetric)
     parts = tuple(_read_task(data, task, pictures) for task in _CHOICES[options["tasks"]])
     used = {key for part in parts for key in part.gallery}
     used |= {query.image for part in parts for query in part.queries}
     name = "genecis" + ("" if options["tasks"] == "all" else f"-{options['tasks']}")
     return QueryTask(
-        data.name(name + ("-symmetric" if symmetric and pictures.cuts else "")),
+        data.task_name(name + ("-symmetric" if symmetric and pictures.crops else "")),
         data.source,
         {key: file for key, file in pictures.files.items() if key in used},
         parts,
         ("R@1", "R@2", "R@3"),
-        cuts={key: cut for key, cut in pictures.cuts.items() if key in used},
+        crops={key: cut for key, cut in pictures.crops.items() if key in used},
         notes=tuple(data.notes),
         files=data.files,
         conditions=True,
@@ -216,11 +213,13 @@ PROTOCOLS = (
         ),
         reader=_read,
         options=(
-            Option("tasks", "which of the four; the headline is their mean", tuple(_CHOICES)),
-            Option(
+            ProtocolOption(
+                "tasks", "which of the four; the headline is their mean", tuple(_CHOICES)
+            ),
+            ProtocolOption(
                 "crop",
-                "of attribute tasks: official grows to the left and upwards only, as every "
-                "published figure has it",
+                "of attribute tasks: official grows to the left and upwards only, as in every "
+                "published figure",
                 ("official", "symmetric"),
             ),
         ),

@@ -1,4 +1,4 @@
-"""INQUIRE (NeurIPS 2024): experts' questions in words about 5,000,000 pictures of nature."""
+"""INQUIRE (NeurIPS 2024): experts' text queries over 5,000,000 pictures of nature."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.protocols.questions import asked_in
-from eval.tasks import Query, QueryTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.task_parts import build_part
+from eval.tasks import BenchmarkSource, QueryTask, Task, TaskQuery
+from indexes.files import write_atomic
 
-FULL = Source(
+FULL = BenchmarkSource(
     title="INQUIRE, fullrank (NeurIPS 2024 Datasets and Benchmarks)",
     link="https://github.com/inquire-benchmark/INQUIRE",
     licence="repository MIT; each picture under its own Creative Commons licence",
     note="questions and answers in data/inquire there; pictures of iNat24, 441 GB, linked there",
 )
-RERANK = Source(
+RERANK = BenchmarkSource(
     title="INQUIRE, rerank (NeurIPS 2024 Datasets and Benchmarks)",
     link="https://huggingface.co/datasets/evendrow/INQUIRE-Rerank",
     licence="card: CC BY-NC 4.0 (second hand); each picture under its own Creative Commons licence",
     note="its Parquet files, about 1.9 GB",
 )
 
-#: Folder that pictures in Parquet files are written to, once, beside them.
+#: Folder beside the Parquet files that their pictures are written to, once.
 _WRITTEN = "pictures"
 
 
-class _Below(Mapping[str, Path]):
-    """Pictures below a folder: millions of ids, and a path only when one is asked for."""
+class _LazyPaths(Mapping[str, Path]):
+    """Ids of millions of pictures below a folder; a path is made when it is looked up."""
 
     def __init__(self, folder: Path, ids: Iterable[str]) -> None:
         self._folder = folder
@@ -46,24 +47,24 @@ class _Below(Mapping[str, Path]):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __deepcopy__(self, memo: object) -> _Below:
-        return self  # it never changes
+    def __deepcopy__(self, memo: object) -> _LazyPaths:
+        return self  # immutable
 
 
-def _read_full(data: Published, options: Mapping[str, str]) -> Task:
+def _read_full(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     split = options["split"]
     name = f"inquire_queries_{split}.csv"
     path = data.find(f"inquire/{name}", name)
     rows = data.rows(path, ("query_id", "query_text"), published=name)
-    data.count(f"{split} questions", len(rows))
+    data.check_count(f"{split} questions", len(rows))
     answers_path = data.find("inquire/inquire_annotations.csv", "inquire_annotations.csv")
     right: dict[str, list[Path]] = {}
     train = data.find("inat24/train", "train")
     for row in data.rows(answers_path, ("query_id", "image_path")):
-        place = data.place(train.parent, row["image_path"], answers_path)
+        place = data.path_below(train.parent, row["image_path"], answers_path)
         right.setdefault(row["query_id"], []).append(place)
     root = data.id_of(train)
-    pictures = _Below(
+    pictures = _LazyPaths(
         data.folder,
         (
             f"{root}/{folder.name}/{name}"
@@ -72,24 +73,24 @@ def _read_full(data: Published, options: Mapping[str, str]) -> Task:
             for name in sorted(os.listdir(folder))  # noqa: PTH208 - 5,000,000 of them
         ),
     )
-    data.count("pictures", len(pictures))
+    data.check_count("pictures", len(pictures))
     queries = []
     for row in rows:
         files = right.get(row["query_id"], [])
         if not files:
-            raise data.wrong(f"{answers_path} has no answer for question {row['query_id']}")
+            raise data.error(f"{answers_path} has no answer for question {row['query_id']}")
         files = list(dict.fromkeys(files))  # the official code makes a set of them
         if data.partial:
-            # What is not in the gallery could not be found; a task named as partial leaves it out.
+            # Answers that are not in a partial gallery cannot be found, so they are left out.
             files = [file for file in files if data.id_of(file) in pictures]
         if files:
             relevant = {data.id_of(file): 1.0 for file in files}
-            queries.append(Query(row["query_id"], "", row["query_text"], relevant))
+            queries.append(TaskQuery(row["query_id"], "", row["query_text"], relevant))
     if len(queries) < len(rows):
-        data.count(f"{split} questions with answers in the gallery", len(queries), len(rows))
-    part = asked_in(data, answers_path, "", queries, tuple(pictures), pictures)
+        data.check_count(f"{split} questions with answers in the gallery", len(queries), len(rows))
+    part = build_part(data, answers_path, "", queries, tuple(pictures), pictures)
     return QueryTask(
-        data.name(f"inquire-fullrank-{split}"),
+        data.task_name(f"inquire-fullrank-{split}"),
         data.source,
         pictures,
         (part,),
@@ -99,7 +100,7 @@ def _read_full(data: Published, options: Mapping[str, str]) -> Task:
     )
 
 
-def _read_rerank(data: Published, options: Mapping[str, str]) -> Task:
+def _read_rerank(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     import pyarrow.parquet as parquet
 
     split = options["split"]
@@ -108,7 +109,7 @@ def _read_rerank(data: Published, options: Mapping[str, str]) -> Task:
         [*data.folder.glob(f"data/{long}-*.parquet"), *data.folder.glob(f"{long}-*.parquet")]
     )
     if not tables:
-        raise data.wrong(f"data/{long}-*.parquet is not in {data.folder}")
+        raise data.error(f"data/{long}-*.parquet is not in {data.folder}")
     target = data.folder / _WRITTEN
     target.mkdir(exist_ok=True)
     written = {entry.name for entry in target.iterdir()}
@@ -121,50 +122,47 @@ def _read_rerank(data: Published, options: Mapping[str, str]) -> Task:
                 opened.schema_arrow.names
             )
             if missing:
-                raise data.wrong(f"{table} has no column '{min(missing)}'")
+                raise data.error(f"{table} has no column '{min(missing)}'")
             for batch in opened.iter_batches(64):
                 for row in batch.to_pylist():
                     name = f"{row['inat24_image_id']}.jpg"
                     file = target / name
                     if name not in written:
-                        # Whole or not at all, so that an interrupted reading can go on.
-                        half = file.with_suffix(".part")
-                        half.write_bytes(row["image"]["bytes"])
-                        half.replace(file)
+                        # Atomic, so that reading can be continued after an interruption.
+                        write_atomic(file, row["image"]["bytes"], durable=False)
                         written.add(name)
                     key = data.id_of(file)
                     files[key] = file
-                    asked = candidates.setdefault(str(row["query"]), {})
-                    if key in asked:
-                        raise data.wrong(f"{table} has {key} twice for '{row['query']}'")
-                    asked[key] = bool(row["relevant"])
+                    of_query = candidates.setdefault(str(row["query"]), {})
+                    if key in of_query:
+                        raise data.error(f"{table} has {key} twice for '{row['query']}'")
+                    of_query[key] = bool(row["relevant"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise data.wrong(f"{table} is cut short or damaged ({error})") from error
+            raise data.error(f"{table} is cut short or damaged ({error})") from error
     queries = []
-    for number, (text, asked) in enumerate(candidates.items()):
-        if len(asked) != data.expected.counts.get("candidates of a question", len(asked)):
-            data.count("candidates of a question", len(asked))
-        relevant = {key: 1.0 for key, right in asked.items() if right}
+    for number, (text, of_query) in enumerate(candidates.items()):
+        data.check_count("candidates of a question", len(of_query))
+        relevant = {key: 1.0 for key, right in of_query.items() if right}
         if relevant:
-            queries.append(Query(str(number), "", text, relevant, gallery=tuple(asked)))
+            queries.append(TaskQuery(str(number), "", text, relevant, gallery=tuple(of_query)))
     if len(queries) < len(candidates):
         data.notes.append(
             f"{len(candidates) - len(queries)} questions have no right answer among their "
             "candidates and are left out."
         )
-    data.count(f"{split} questions", len(candidates))
+    data.check_count(f"{split} questions", len(candidates))
     return QueryTask(
-        data.name(f"inquire-rerank-{split}"),
+        data.task_name(f"inquire-rerank-{split}"),
         data.source,
         files,
-        (asked_in(data, tables[0].parent, "", queries, tuple(files), files),),
+        (build_part(data, tables[0].parent, "", queries, tuple(files), files),),
         ("AP@100", "nDCG@100", "MRR@100"),
         notes=tuple(data.notes),
         files=data.files,
     )
 
 
-_SPLIT = Option("split", "test, as the official code takes, or val", ("test", "val"))
+_SPLIT = ProtocolOption("split", "test, as the official code takes, or val", ("test", "val"))
 
 PROTOCOLS = (
     Protocol(

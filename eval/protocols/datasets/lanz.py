@@ -1,7 +1,7 @@
-"""LanZ-DML beside its birds: cars, rendered cars, movie posters and clothes, as InDiReCT and DIOR
-judge them.
+"""LanZ-DML without its birds: cars, rendered cars, movie posters and clothes.
 
-Every picture is asked with and all others are ranked; labels are never trained on.
+Pictures and labels are those of InDiReCT and DIOR. Every picture is a query, and all others are
+ranked; nothing is trained on the labels.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from eval.protocols.data_folder import BenchmarkFolder, Expected
 from eval.protocols.datasets.uned import read_list
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.tasks import LabelTask, Source, Task
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.tasks import BenchmarkSource, LabelTask, Task
 
 _METADATA = "https://github.com/CyberAgentAILab/DIOR_conditional_image_embeddings"
 
-CARS196 = Source(
+CARS196 = BenchmarkSource(
     title="Stanford Cars, the metric-learning test half",
     link="https://cmp.felk.cvut.cz/univ_emb/",
     licence="research use (from memory; not verified)",
     note="info_files.zip for the list; the original site is offline, pictures are mirrored on "
     "Kaggle, whose copies do not keep the original numbering",
 )
-SYNTHETIC_CARS = Source(
+SYNTHETIC_CARS = BenchmarkSource(
     title="3D cars of DML-analysis, as InDiReCT and DIOR judge them",
     link="https://github.com/konstantinkobs/DML-analysis/tree/master/3D_cars",
     licence="not stated",
     note="DIOR's README says the link to the pictures is dead; do not pass them on",
 )
-MOVIE_POSTERS = Source(
+MOVIE_POSTERS = BenchmarkSource(
     title="Movie posters (W.-T. Chu, CCU)",
     link="https://www.cs.ccu.edu.tw/~wtchu/projects/MoviePoster/",
     licence="the posters are copyrighted; for evaluation only",
     note=f"labels: metadata/movie_poseter_metadata.tsv of {_METADATA}",
 )
-DEEPFASHION = Source(
+DEEPFASHION = BenchmarkSource(
     title="DeepFashion, category and attribute prediction, fine test list",
     link="https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html",
     licence="non-commercial research (from memory; not verified)",
@@ -45,7 +45,7 @@ DEEPFASHION = Source(
     + _METADATA,
 )
 
-#: CSS 2.1 colors in webcolors' order; of equally near ones the last is taken, as published.
+#: CSS 2.1 colors in webcolors' order; of equally near ones the last is used, as published.
 _COLORS = (
     ("orange", (255, 165, 0)),
     ("aqua", (0, 255, 255)),
@@ -66,55 +66,55 @@ _COLORS = (
     ("yellow", (255, 255, 0)),
 )
 
-#: CSS 3 colors that are not in CSS 2.1 and that the transform can hit exactly; published code
-#: names those by CSS 3.
+#: CSS 3 colors that are not in CSS 2.1 and that the transform can produce exactly; the published
+#: code names them by CSS 3.
 _EXACT = {(105, 105, 105): "dimgray", (47, 79, 79): "darkslategray"}
 
 
 def color_name(hue: float, saturation: float, value: float) -> str:
-    """The label that published code gives to a rendered color.
+    """Return the label that the published code gives to a rendered color.
 
-    Hue is turned by half, saturation and value are halved; of the result the nearest CSS 2.1
-    color by squared RGB distance is taken, except that an exact CSS 3 color keeps its name.
+    Hue is shifted by half a turn, saturation and value are halved. The label is the CSS 2.1 color
+    with the smallest squared RGB distance, except that an exact CSS 3 color keeps its name.
 
     Args:
-        hue: 0 to 1, as are the others.
-        saturation: of the material.
-        value: of the material.
+        hue: 0 to 1.
+        saturation: 0 to 1.
+        value: 0 to 1.
     """
     turned = colorsys.hsv_to_rgb((hue + 0.5) % 1, 0.5 * saturation, 0.5 * value)
     rgb = tuple(int(255 * channel) for channel in turned)
     if rgb in _EXACT:
         return _EXACT[rgb]
     name, nearest = "", 4 * 255**2
-    for color, place in _COLORS:
-        distance = sum((a - b) ** 2 for a, b in zip(place, rgb, strict=True))
+    for color, channels in _COLORS:
+        distance = sum((a - b) ** 2 for a, b in zip(channels, rgb, strict=True))
         if distance <= nearest:
             name, nearest = color, distance
     return name
 
 
 def _task(
-    data: Published,
+    data: BenchmarkFolder,
     pictures: Mapping[str, Path],
     labels: Mapping[str, Mapping[str, str]],
     name: str | None = None,
 ) -> Task:
-    """A task of pictures (id to file) under conditions (to id to label; empty if unknown)."""
-    there = data.pictures(pictures)
-    data.count("pictures", len(there))
+    """Return a task of pictures (id to file) and labels (condition to id to label, or empty)."""
+    present = data.existing_pictures(pictures)
+    data.check_count("pictures", len(present))
     kept = {
-        condition: {key: (values[key],) for key in there if values[key]}
+        condition: {key: (values[key],) for key in present if values[key]}
         for condition, values in labels.items()
     }
     for condition, values in kept.items():
-        data.count(f"values of {condition}", len(set(values.values())))
+        data.check_count(f"values of {condition}", len(set(values.values())))
     return LabelTask(
-        data.name(name), data.source, there, kept, notes=tuple(data.notes), files=data.files
+        data.task_name(name), data.source, present, kept, notes=tuple(data.notes), files=data.files
     )
 
 
-def _read_cars196(data: Published, options: Mapping[str, str]) -> Task:
+def _read_cars196(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     found = read_list(data, "cars", "test")
     return _task(
         data,
@@ -123,7 +123,7 @@ def _read_cars196(data: Published, options: Mapping[str, str]) -> Task:
     )
 
 
-def _read_synthetic_cars(data: Published, options: Mapping[str, str]) -> Task:
+def _read_synthetic_cars(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     path = data.find(
         "synthetic_metadata.csv", "metadata/synthetic_metadata.csv", "cars.csv", "samples.csv"
     )
@@ -131,7 +131,7 @@ def _read_synthetic_cars(data: Published, options: Mapping[str, str]) -> Task:
     rows = data.rows(path, ("frame", "model", *colors))
     frames = {int(_number(data, path, row, "frame")): row for row in rows}
     if len(frames) < len(rows):
-        raise data.wrong(f"{path} has a frame twice")
+        raise data.error(f"{path} has a frame twice")
     first = sorted(frame for frame in frames if 1 <= frame <= 1000)
     root = data.find("cars", "images", "synthetic_cars")
     files = {
@@ -153,23 +153,23 @@ def _read_synthetic_cars(data: Published, options: Mapping[str, str]) -> Task:
     return _task(data, pictures, labels)
 
 
-def _number(data: Published, path: Path, row: Mapping[str, str], column: str) -> float:
+def _number(data: BenchmarkFolder, path: Path, row: Mapping[str, str], column: str) -> float:
     try:
         value = float(row[column])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise data.wrong(f"{path} has '{row[column]}' for a number in '{column}'")
+        raise data.error(f"{path} has '{row[column]}' for a number in '{column}'")
     return value
 
 
-def _read_movie_posters(data: Published, options: Mapping[str, str]) -> Task:
+def _read_movie_posters(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     name = "movie_poseter_metadata.tsv"
     path = data.find(name, f"metadata/{name}", "movie_poster_metadata.tsv")
     rows = data.rows(path, ("imdbID", "Genre", "Country"), "\t", published=name)
-    data.unique("film", (row["imdbID"] for row in rows), path)
-    data.count("genres", len({row["Genre"] for row in rows}))
-    data.count("countries", len({row["Country"] for row in rows}))
+    data.check_unique("film", (row["imdbID"] for row in rows), path)
+    data.check_count("genres", len({row["Genre"] for row in rows}))
+    data.check_count("countries", len({row["Country"] for row in rows}))
     find = _finder(data, ("movie_posters", "images", "Movie_Poster_Dataset"))
     files = {row["imdbID"]: find(f"{row['imdbID']}.jpg") for row in rows}
     left_out = options["unknown"] == "left-out"
@@ -187,12 +187,12 @@ def _read_movie_posters(data: Published, options: Mapping[str, str]) -> Task:
     )
 
 
-def _read_deepfashion(data: Published, options: Mapping[str, str]) -> Task:
+def _read_deepfashion(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     name = "deepfashon_metadata.csv"
     path = data.find(name, f"metadata/{name}", "deepfashion_metadata.csv")
     columns = ("clothing_category", "texture", "fabric", "fit")
     rows = data.rows(path, ("file_names", *columns), published=name)
-    data.unique("picture", (row["file_names"] for row in rows), path)
+    data.check_unique("picture", (row["file_names"] for row in rows), path)
     flat = _finder(data, ("deepfashion", "images", "img"))
     labels: dict[str, dict[str, str]] = {
         condition: {}
@@ -202,7 +202,7 @@ def _read_deepfashion(data: Published, options: Mapping[str, str]) -> Task:
     for row in rows:
         garment, mark, number = row["file_names"].rpartition("-img_")
         if not mark:
-            raise data.wrong(f"{path} names '{row['file_names']}', which is not GARMENT-img_N.jpg")
+            raise data.error(f"{path} names '{row['file_names']}', which is not GARMENT-img_N.jpg")
         nested = data.folder / "img" / garment / f"img_{number}"
         file = nested if nested.exists() else flat(row["file_names"])
         key = data.id_of(file)
@@ -212,21 +212,21 @@ def _read_deepfashion(data: Published, options: Mapping[str, str]) -> Task:
     return _task(data, pictures, labels)
 
 
-def _category(data: Published, path: Path, text: str, column: str) -> str:
-    """The number of a class, from 1: written as such, or as the place of the one in a row of
-    zeros.
-    """
-    signs = text.split()
-    if len(signs) == 1:
-        return signs[0]
-    if sorted(signs) != ["0"] * (len(signs) - 1) + ["1"]:
-        raise data.wrong(f"{path} has '{text.strip()}' in '{column}', which is not one of several")
-    return str(signs.index("1") + 1)
+def _category(data: BenchmarkFolder, path: Path, text: str, column: str) -> str:
+    """Return the number of a class, from 1; the file has the number or a one-hot row."""
+    digits = text.split()
+    if len(digits) == 1:
+        return digits[0]
+    if sorted(digits) != ["0"] * (len(digits) - 1) + ["1"]:
+        raise data.error(f"{path} has '{text.strip()}' in '{column}', which is not one of several")
+    return str(digits.index("1") + 1)
 
 
-def _finder(data: Published, folders: Sequence[str]) -> Callable[[str], Path]:
-    """What gives a file's place in the first folder that has it, or one directly below, else in
-    the first there is.
+def _finder(data: BenchmarkFolder, folders: Sequence[str]) -> Callable[[str], Path]:
+    """Return a function that finds a file by name.
+
+    It looks in the folders that exist and in those directly below them; a file that is in none
+    is expected in the first.
     """
     roots = [data.folder / name for name in folders if (data.folder / name).is_dir()]
     roots += [inner for root in roots for inner in sorted(root.iterdir()) if inner.is_dir()]
@@ -234,8 +234,8 @@ def _finder(data: Published, folders: Sequence[str]) -> Callable[[str], Path]:
     names = [{entry.name for entry in root.iterdir()} for root in roots]
 
     def find(name: str) -> Path:
-        for root, there in zip(roots, names, strict=True):
-            if name in there:
+        for root, present in zip(roots, names, strict=True):
+            if name in present:
                 return root / name
         return roots[0] / name
 
@@ -269,7 +269,7 @@ PROTOCOLS = (
         files=("movie_poseter_metadata.tsv", "images/IMDBID.jpg"),
         reader=_read_movie_posters,
         options=(
-            Option(
+            ProtocolOption(
                 "unknown",
                 "whether N/A is a label like any other, as published, or left out",
                 ("kept", "left-out"),

@@ -1,4 +1,4 @@
-"""The eight domains of UnED (Universal Image Embeddings, ICCV 2023), as DIOR lists them too."""
+"""The eight domains of UnED (Universal Image Embeddings, ICCV 2023), which DIOR uses too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from eval.protocols.kinds import LABEL, NAME, either, several
-from eval.protocols.protocol import Option, Protocol
-from eval.protocols.published import Expected, Published
-from eval.tasks import LabelTask, Source, Task
+from eval.protocols.data_folder import BenchmarkFolder, Expected
+from eval.protocols.protocol import Protocol, ProtocolOption
+from eval.protocols.value_types import LABEL, NAME, either, list_of
+from eval.tasks import BenchmarkSource, LabelTask, Task
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     title="UnED, Towards Universal Image Embeddings (ICCV 2023)",
     link="https://cmp.felk.cvut.cz/univ_emb/",
     licence="none for the repository; pictures under the terms of eight data sets, mostly "
@@ -19,8 +19,8 @@ SOURCE = Source(
     note="info_files.zip for the lists; pictures from each data set's own site",
 )
 
-#: Domain to what its labels are, in words, and to its counts. UnED names no condition: these are
-#: ours, except ``car model``, which is DIOR's.
+#: Domain to its condition and its counts. UnED names no conditions: these are ours, except
+#: ``car model``, which is DIOR's.
 _DOMAINS: Mapping[str, tuple[str, dict[str, int]]] = {
     "cars": ("car model", {"test pictures": 8_131}),
     "sop": ("product", {"test pictures": 60_502}),
@@ -33,32 +33,34 @@ _DOMAINS: Mapping[str, tuple[str, dict[str, int]]] = {
 }
 
 
-def read_list(data: Published, domain: str, split: str) -> dict[str, tuple[Path, tuple[str, ...]]]:
-    """One of UnED's lists: picture's id to its file and its labels.
+def read_list(
+    data: BenchmarkFolder, domain: str, split: str
+) -> dict[str, tuple[Path, tuple[str, ...]]]:
+    """Read one of UnED's lists: picture's id to its file and its labels.
 
     Raises:
         DataError: if the list is missing, damaged, or not as published.
     """
     path = data.find(f"info_files/{domain}/{split}.json", f"{domain}/{split}.json")
-    classes = either(LABEL, several(LABEL))
+    classes = either(LABEL, list_of(LABEL))
     entries = data.records(path, {"path": NAME, "class_id": classes})
-    data.unique("path", (entry["path"] for entry in entries), path)
-    data.count(f"{split} pictures", len(entries))
+    data.check_unique("path", (entry["path"] for entry in entries), path)
+    data.check_count(f"{split} pictures", len(entries))
     found = {}
     for number, entry in enumerate(entries):
         labels = entry["class_id"] if isinstance(entry["class_id"], list) else [entry["class_id"]]
         if not labels:
-            raise data.wrong(f"{path}, entry {number} has no label")
-        place = data.place(data.folder / "images", entry["path"], path)
-        key = data.id_of(place)
-        found[key] = (_as_unpacked(place, key), tuple(str(label) for label in labels))
+            raise data.error(f"{path}, entry {number} has no label")
+        file = data.path_below(data.folder / "images", entry["path"], path)
+        key = data.id_of(file)
+        found[key] = (_as_unpacked(file, key), tuple(str(label) for label in labels))
     return found
 
 
 def _as_unpacked(path: Path, key: str) -> Path:
-    """The file, or where it is not there, its name as some archives of RP2K unpack it.
+    """Return the file, or the file that some archives of RP2K unpack in its place.
 
-    Characters beyond ASCII are then written as ``#U`` and their number.
+    They write characters beyond ASCII as ``#U`` and their number.
     """
     if key.isascii() or path.exists():
         return path
@@ -66,25 +68,25 @@ def _as_unpacked(path: Path, key: str) -> Path:
     return path.with_name(written) if path.with_name(written).exists() else path
 
 
-def _read(domain: str, data: Published, options: Mapping[str, str]) -> Task:
+def _read(domain: str, data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     condition, _ = _DOMAINS[domain]
     queries = read_list(data, domain, "test")
     indexed = options.get("gallery", "test") == "index"
     gallery = read_list(data, domain, "index") if indexed else queries
     both = {**gallery, **queries}
-    there = data.pictures({key: path for key, (path, _) in both.items()})
+    present = data.existing_pictures({key: path for key, (path, _) in both.items()})
     if indexed and not {label for key in gallery for label in gallery[key][1]} & {
         label for key in queries for label in queries[key][1]
     }:
-        raise data.wrong("no label of test.json is in index.json")
+        raise data.error("no label of test.json is in index.json")
     name = f"uned-{domain}"
     return LabelTask(
-        data.name(name if indexed or not options else f"{name}-against-test"),
+        data.task_name(name if indexed or not options else f"{name}-against-test"),
         data.source,
-        there,
-        {condition: {key: both[key][1] for key in there}},
-        queries=tuple(key for key in queries if key in there) if indexed else None,
-        gallery=tuple(key for key in gallery if key in there) if indexed else None,
+        present,
+        {condition: {key: both[key][1] for key in present}},
+        queries=tuple(key for key in queries if key in present) if indexed else None,
+        gallery=tuple(key for key in gallery if key in present) if indexed else None,
         headline="R@1",
         metrics=("mMP@5",),
         notes=tuple(data.notes),
@@ -110,9 +112,9 @@ def _protocol(domain: str) -> Protocol:
         files=tuple(files),
         reader=partial(_read, domain),
         options=(
-            Option(
+            ProtocolOption(
                 "gallery",
-                "index as UnED says, or test: the test list against itself, as DIOR's code has it",
+                "index as in UnED, or test: the test list against itself, as in DIOR's code",
                 ("index", "test"),
             ),
         )

@@ -8,9 +8,9 @@ import pytest
 from support import published
 
 from cies.cli.app import app
+from eval.protocols.data_folder import Expected
 from eval.protocols.datasets.lanz import color_name
-from eval.protocols.published import Expected
-from eval.protocols.registry import PROTOCOLS, listing, protocol_of
+from eval.protocols.registry import PROTOCOLS, find_benchmark, listing
 from eval.tasks import LabelTask, QueryTask, Task
 from indexes.errors import DataError, UsageError
 
@@ -36,9 +36,9 @@ def test_an_unknown_benchmark_or_option_is_told_with_those_there_are(tmp_path: P
     with pytest.raises(
         UsageError, match=r"no benchmark 'cub'; there are .*cub200, cub200-indirect"
     ):
-        protocol_of("cub")
+        find_benchmark("cub")
     with pytest.raises(UsageError, match=r"clevr4 has no option 'split'; it has: none"):
-        protocol_of("clevr4").load(tmp_path, split="test")
+        find_benchmark("clevr4").load(tmp_path, split="test")
 
 
 def test_every_benchmark_says_what_it_is_where_it_is_and_on_what_terms() -> None:
@@ -65,7 +65,7 @@ def test_the_list_names_all_and_one_in_full(capsys: pytest.CaptureFixture[str]) 
 def test_an_empty_folder_is_refused_with_what_is_missing_and_where_it_is(
     name: str, tmp_path: Path
 ) -> None:
-    protocol = protocol_of(name)
+    protocol = find_benchmark(name)
     with pytest.raises(DataError) as caught:
         protocol.load(tmp_path)
     assert str(tmp_path) in str(caught.value) and protocol.source.link in str(caught.value)
@@ -74,7 +74,7 @@ def test_an_empty_folder_is_refused_with_what_is_missing_and_where_it_is(
 
 
 def test_clevr4_gives_four_labels_of_one_set(tmp_path: Path) -> None:
-    task = labelled(protocol_of("clevr4").load(published.clevr4(tmp_path), expected=ANY))
+    task = labelled(find_benchmark("clevr4").load(published.clevr4(tmp_path), expected=ANY))
     assert list(task.images) == ["images/a.png", "images/b.png", "images/c.png"]
     assert list(task.labels) == ["texture", "shape", "color", "count"]
     assert task.labels["count"] == {
@@ -88,8 +88,8 @@ def test_clevr4_gives_four_labels_of_one_set(tmp_path: Path) -> None:
 def test_clevr4_with_too_few_values_is_not_clevr4(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     with pytest.raises(DataError, match="has 2 values of texture in place of 10; get the data at"):
-        protocol_of("clevr4").load(folder)
-    task = protocol_of("clevr4").load(folder, partial=True)
+        find_benchmark("clevr4").load(folder)
+    task = find_benchmark("clevr4").load(folder, partial=True)
     assert task.name == "clevr4-partial"
     assert any("2 values of texture in place of 10" in note for note in task.notes)
 
@@ -98,54 +98,56 @@ def test_a_missing_picture_is_named_or_left_out_and_told(tmp_path: Path) -> None
     folder = published.clevr4(tmp_path)
     (folder / "images" / "b.png").unlink()
     with pytest.raises(DataError, match=r"the picture .*b\.png is missing; get the data at"):
-        protocol_of("clevr4").load(folder, expected=ANY)
-    task = labelled(protocol_of("clevr4").load(folder, expected=ANY, partial=True))
+        find_benchmark("clevr4").load(folder, expected=ANY)
+    task = labelled(find_benchmark("clevr4").load(folder, expected=ANY, partial=True))
     assert task.name == "clevr4-partial" and len(task.images) == 2
     assert "images/b.png" not in task.labels["color"]
     (folder / "images" / "a.png").unlink()
     (folder / "images" / "c.png").unlink()
     with pytest.raises(DataError, match="has none of the pictures"):
-        protocol_of("clevr4").load(folder, expected=ANY, partial=True)
+        find_benchmark("clevr4").load(folder, expected=ANY, partial=True)
 
 
 def test_a_complete_set_is_not_called_partial_though_a_subset_would_do(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
-    assert protocol_of("clevr4").load(folder, expected=ANY, partial=True).name == "clevr4"
+    assert find_benchmark("clevr4").load(folder, expected=ANY, partial=True).name == "clevr4"
 
 
 def test_a_json_file_cut_short_is_told_from_another_version(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     file = folder / "clevr_4_annots.json"
     whole = file.read_bytes()
-    digest = protocol_of("clevr4").load(folder, expected=ANY).files["clevr_4_annots.json"]
+    digest = find_benchmark("clevr4").load(folder, expected=ANY).files["clevr_4_annots.json"]
     right = Expected(sha256={"clevr_4_annots.json": digest})
-    protocol_of("clevr4").load(folder, expected=right)
+    find_benchmark("clevr4").load(folder, expected=right)
     file.write_bytes(whole + b"\n")
     with pytest.raises(DataError, match=r"is not the published file \(its SHA-256 begins"):
-        protocol_of("clevr4").load(folder, expected=right)
-    assert protocol_of("clevr4").load(folder, expected=right, partial=True).name.endswith("partial")
+        find_benchmark("clevr4").load(folder, expected=right)
+    assert (
+        find_benchmark("clevr4").load(folder, expected=right, partial=True).name.endswith("partial")
+    )
     file.write_bytes(whole[:-20])
     for expected in (ANY, right):
         with pytest.raises(DataError, match=r"clevr_4_annots\.json is cut short or damaged"):
-            protocol_of("clevr4").load(folder, expected=expected)
+            find_benchmark("clevr4").load(folder, expected=expected)
     file.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="not text in UTF-8"):
-        protocol_of("clevr4").load(folder, expected=ANY)
+        find_benchmark("clevr4").load(folder, expected=ANY)
 
 
 def test_the_two_forms_of_cub200_differ_by_species_with_a_word_in_lower_case(
     tmp_path: Path,
 ) -> None:
     folder = published.cub200(tmp_path)
-    all_of_it = labelled(protocol_of("cub200").load(folder, expected=ANY))
+    all_of_it = labelled(find_benchmark("cub200").load(folder, expected=ANY))
     assert len(all_of_it.images) == 5
     assert set(all_of_it.labels["bird species"].values()) == {("White Auk",), ("Red Eyed Tit",)}
-    by_prefix = labelled(protocol_of("cub200-indirect").load(folder, expected=ANY))
+    by_prefix = labelled(find_benchmark("cub200-indirect").load(folder, expected=ANY))
     assert set(by_prefix.labels["bird species"].values()) == {("White Auk",)}
     assert by_prefix.images.keys() < all_of_it.images.keys()
     assert all(key.startswith("CUB_200_2011/images/101.") for key in by_prefix.images)
     with pytest.raises(DataError, match="has 3 species folders in place of 200"):
-        protocol_of("cub200").load(folder)
+        find_benchmark("cub200").load(folder)
 
 
 def _labels(folder: Path) -> Path:
@@ -164,12 +166,14 @@ def _labels(folder: Path) -> Path:
 
 
 def test_a_labelled_folder_is_asked_by_its_columns(tmp_path: Path) -> None:
-    task = labelled(protocol_of("labels").load(_labels(tmp_path)))
+    task = labelled(find_benchmark("labels").load(_labels(tmp_path)))
     assert list(task.labels) == ["main colour", "thing"]
     assert task.labels["main colour"] == {"images/1.png": ("red",), "images/2.png": ("red",)}
     assert task.notes == ("Column 'where' has no value for two pictures; left out.",)
     published.picture(tmp_path / "images" / "more" / "4.png")
-    chosen = protocol_of("labels").load(tmp_path, conditions="main_colour=hue", leave_out="thing")
+    chosen = find_benchmark("labels").load(
+        tmp_path, conditions="main_colour=hue", leave_out="thing"
+    )
     assert "1 other pictures of the folder are not in labels.csv." in chosen.notes
     assert list(labelled(chosen).labels) == ["hue"]
     assert labelled(chosen).views["images/3.png"] == "hat"
@@ -188,17 +192,17 @@ def test_columns_that_are_not_there_are_told(
     tmp_path: Path, options: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence):
-        protocol_of("labels").load(_labels(tmp_path), **options)
+        find_benchmark("labels").load(_labels(tmp_path), **options)
 
 
 def test_labels_that_do_not_match_the_pictures_are_refused(tmp_path: Path) -> None:
     folder = _labels(tmp_path)
     (folder / "images" / "2.png").rename(folder / "images" / "two.png")
     with pytest.raises(DataError, match=r"the picture .*2\.png is missing"):
-        protocol_of("labels").load(folder)
+        find_benchmark("labels").load(folder)
     (folder / "labels.csv").write_text("file,thing\n1.png,cup\n1.png,hat\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"1\.png is labelled twice"):
-        protocol_of("labels").load(folder)
+        find_benchmark("labels").load(folder)
 
 
 def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
@@ -209,7 +213,7 @@ def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
         ("a~b", "thing", "1.png", "3.png", "2.png"),
     ]
     published.write_csv(folder / "triplets.csv", columns, rows)
-    task = asked(protocol_of("triplets").load(folder))
+    task = asked(find_benchmark("triplets").load(folder))
     assert [part.name for part in task.parts] == ["a~b: main_colour", "a~b: thing"]
     first = task.parts[0].queries[0]
     assert (first.image, first.text) == ("images/1.png", "main colour")
@@ -218,12 +222,12 @@ def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
     rows[1] = ("a~b", "thing", "1.png", "2.png", "2.png")
     published.write_csv(folder / "triplets.csv", columns, rows)
     with pytest.raises(DataError, match="line 3 names one picture twice"):
-        protocol_of("triplets").load(folder)
+        find_benchmark("triplets").load(folder)
 
 
 def test_uned_leaves_each_out_or_asks_the_index(tmp_path: Path) -> None:
     folder = published.uned(tmp_path / "cars", "cars", indexed=False)
-    task = labelled(protocol_of("uned-cars").load(folder, expected=ANY))
+    task = labelled(find_benchmark("uned-cars").load(folder, expected=ANY))
     assert task.queries is None and task.gallery is None
     assert (task.headline, task.metrics) == ("R@1", ("mMP@5",))
     # Equal file names in two folders are two pictures, and a picture may be of two classes.
@@ -234,22 +238,22 @@ def test_uned_leaves_each_out_or_asks_the_index(tmp_path: Path) -> None:
         "images/cars/b/2.jpg": ("7",),
     }
     folder = published.uned(tmp_path / "met", "met", indexed=True)
-    task = labelled(protocol_of("uned-met").load(folder, expected=ANY))
+    task = labelled(find_benchmark("uned-met").load(folder, expected=ANY))
     assert task.queries == ("images/met/a/1.jpg", "images/met/b/1.jpg")
     assert task.gallery == ("images/met/a/2.jpg", "images/met/b/2.jpg")
-    as_dior = labelled(protocol_of("uned-met").load(folder, expected=ANY, gallery="test"))
+    as_dior = labelled(find_benchmark("uned-met").load(folder, expected=ANY, gallery="test"))
     assert as_dior.name == "uned-met-against-test"
     assert as_dior.gallery is None and len(as_dior.images) == 2
     with pytest.raises(DataError, match="has 2 test pictures in place of 1,003"):
-        protocol_of("uned-met").load(folder)
+        find_benchmark("uned-met").load(folder)
     with pytest.raises(UsageError, match="no gallery 'train'; name one of index, test"):
-        protocol_of("uned-met").load(folder, gallery="train")
+        find_benchmark("uned-met").load(folder, gallery="train")
 
 
 def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
     folder = published.uned(tmp_path, "met", indexed=True)
     lists = folder / "info_files" / "met"
-    protocol = protocol_of("uned-met")
+    protocol = find_benchmark("uned-met")
     for entries, sentence in (
         ([{"path": "met/a/1.jpg", "class_id": 3}] * 2, "has the path met/a/1.jpg twice"),
         ([{"path": "met/a/1.jpg"}], "entry 0 has no 'class_id'"),
@@ -268,33 +272,33 @@ def test_names_beyond_ascii_are_found_as_some_archives_write_them(tmp_path: Path
     published.write_json(tmp_path / "info_files" / "rp2k" / "test.json", entries)
     published.picture(tmp_path / "images" / "rp2k" / "#U8336.jpg")
     published.picture(tmp_path / "images" / "rp2k" / "café.jpg")
-    task = labelled(protocol_of("uned-rp2k").load(tmp_path, expected=ANY))
+    task = labelled(find_benchmark("uned-rp2k").load(tmp_path, expected=ANY))
     assert task.images["images/rp2k/茶.jpg"].name == "#U8336.jpg"
 
 
 def test_cars196_is_unseen_models_by_map_at_r(tmp_path: Path) -> None:
     folder = published.uned(tmp_path, "cars", indexed=False)
-    task = labelled(protocol_of("cars196").load(folder, expected=ANY))
+    task = labelled(find_benchmark("cars196").load(folder, expected=ANY))
     assert (task.headline, task.metrics, list(task.labels)) == ("MAP@R", ("P@1",), ["car model"])
     with pytest.raises(DataError, match="has 4 test pictures in place of 8,131"):
-        protocol_of("cars196").load(folder)
+        find_benchmark("cars196").load(folder)
 
 
 def test_posters_keep_the_unknown_as_a_label_unless_told(tmp_path: Path) -> None:
     folder = published.movie_posters(tmp_path)
-    task = labelled(protocol_of("movie_posters").load(folder, expected=ANY))
+    task = labelled(find_benchmark("movie_posters").load(folder, expected=ANY))
     assert list(task.labels["movie genre"].values()) == [("Drama",), ("Drama",), ("N/A",)]
-    known = labelled(protocol_of("movie_posters").load(folder, expected=ANY, unknown="left-out"))
+    known = labelled(find_benchmark("movie_posters").load(folder, expected=ANY, unknown="left-out"))
     assert known.name == "movie_posters-without-unknown"
     assert len(known.labels["movie genre"]) == 2 and len(known.images) == 3
     assert [path.name for path in known.images.values()] == ["tt1.jpg", "tt2.jpg", "tt3.jpg"]
     with pytest.raises(DataError, match="is not the published file"):
-        protocol_of("movie_posters").load(folder)
+        find_benchmark("movie_posters").load(folder)
 
 
 def test_one_hot_classes_are_read_from_flat_or_nested_files(tmp_path: Path) -> None:
     folder = published.deepfashion(tmp_path)
-    task = labelled(protocol_of("deepfashion").load(folder, expected=ANY))
+    task = labelled(find_benchmark("deepfashion").load(folder, expected=ANY))
     assert {c: list(v.values()) for c, v in task.labels.items()} == {
         "clothing category": [("41",), ("16",)],
         "texture type": [("1",), ("3",)],
@@ -309,15 +313,15 @@ def test_one_hot_classes_are_read_from_flat_or_nested_files(tmp_path: Path) -> N
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("1 0 0 ,0 1 ", "1 0 1 ,0 1 "), encoding="utf-8")
     with pytest.raises(DataError, match="has '1 0 1' in 'texture', which is not one of several"):
-        protocol_of("deepfashion").load(folder, expected=ANY)
+        find_benchmark("deepfashion").load(folder, expected=ANY)
     path.write_text(text + "only-img_1.jpg,3\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 4 has not the 5 values of the first line"):
-        protocol_of("deepfashion").load(folder, expected=ANY)
+        find_benchmark("deepfashion").load(folder, expected=ANY)
 
 
 def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_path: Path) -> None:
     folder = published.synthetic_cars(tmp_path)
-    task = labelled(protocol_of("synthetic_cars").load(folder, expected=ANY))
+    task = labelled(find_benchmark("synthetic_cars").load(folder, expected=ANY))
     assert task.labels["car model"] == {"cars/2.png": ("suv",), "cars/10.png": ("van",)}
     # Hue a half turned is red, halved it is 127, 63, 63: nearest to maroon of 128, 0, 0.
     assert task.labels["car color"]["cars/2.png"] == ("maroon",)
@@ -330,7 +334,7 @@ def test_a_frame_that_is_no_number_is_told(tmp_path: Path, frame: str) -> None:
     path = published.synthetic_cars(tmp_path) / "cars.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("1001,", f"{frame},"))
     with pytest.raises(DataError, match=f"has '{frame}' for a number in 'frame'"):
-        protocol_of("synthetic_cars").load(tmp_path, expected=ANY)
+        find_benchmark("synthetic_cars").load(tmp_path, expected=ANY)
 
 
 @pytest.mark.parametrize(
@@ -367,9 +371,9 @@ REAL = Path(__file__).parents[4] / "shared" / "data"
 @pytest.mark.skipif(not REAL.is_dir(), reason="real labelled pictures are not here")
 @pytest.mark.parametrize("name", ["clothes", "emoji", "icons", "produce"])
 def test_real_labelled_folders_are_read(name: str) -> None:
-    task = labelled(protocol_of("labels").load(REAL / name))
+    task = labelled(find_benchmark("labels").load(REAL / name))
     assert len(task.images) > 500 and len(task.labels) >= 3
-    triplets = asked(protocol_of("triplets").load(REAL / name))
+    triplets = asked(find_benchmark("triplets").load(REAL / name))
     # Every triplet stands twice with the roles swapped, so that parts come in pairs of one size.
     sizes = [len(part.queries) for part in triplets.parts]
     assert sizes[::2] == sizes[1::2] and min(sizes) > 50

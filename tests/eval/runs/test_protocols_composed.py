@@ -10,10 +10,10 @@ from PIL import Image
 from support import published
 from support.published import change, load
 
+from eval.protocols.data_folder import Expected
 from eval.protocols.datasets.genecis import crop_box
-from eval.protocols.published import Expected
-from eval.protocols.registry import protocol_of
-from eval.tasks import Cut
+from eval.protocols.registry import find_benchmark
+from eval.tasks import Crop
 from indexes.errors import DataError
 
 # GeneCIS
@@ -32,7 +32,7 @@ def test_genecis_has_four_parts_with_small_galleries(tmp_path: Path) -> None:
     coco = [f"val2017/{number:012}.jpg" for number in range(1, 6)]
     assert (asked.image, asked.text, asked.relevant) == (coco[0], "sky", {coco[1]: 1.0})
     assert asked.gallery == (coco[1], coco[2], coco[3])
-    assert coco[0] not in task.cuts
+    assert coco[0] not in task.crops
     assert any("focus_object, 1 templates repeat others" in note for note in task.notes)
 
 
@@ -47,12 +47,12 @@ def test_parts_of_one_picture_are_candidates_of_their_own(tmp_path: Path) -> Non
     )
     assert task.images[asked.gallery[0]] == task.images[asked.gallery[2]]
     # x 50 - 0.7 * 20 = 36, then 1.7 * 20 from there; stopped at 0 the right edge moves out.
-    assert task.cuts[asked.image] == Cut((36, 23, 70, 40), square=True)
-    assert task.cuts[asked.gallery[0]] == Cut((0, 0, 34, 17), square=True)
+    assert task.crops[asked.image] == Crop((36, 23, 70, 40), square=True)
+    assert task.crops[asked.gallery[0]] == Crop((0, 0, 34, 17), square=True)
     symmetric = load("genecis", tmp_path, tasks="attributes", crop="symmetric")
     assert symmetric.name == "genecis-attributes-symmetric"
-    assert symmetric.cuts[asked.image] == Cut((36, 23, 84, 47), square=True)
-    assert symmetric.cuts[asked.gallery[1]] == Cut((0, 0, 100, 60), square=True)
+    assert symmetric.crops[asked.image] == Crop((36, 23, 84, 47), square=True)
+    assert symmetric.crops[asked.gallery[1]] == Crop((0, 0, 100, 60), square=True)
 
 
 def test_the_official_crop_is_that_of_pillow_on_the_unrounded_edges(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_target_among_the_distractors_is_refused_where_it_is_not_published(
 def test_genecis_as_published_is_told_from_less(tmp_path: Path) -> None:
     folder = published.genecis(tmp_path)
     with pytest.raises(DataError, match=r"focus_object\.json is not the published file"):
-        protocol_of("genecis").load(folder, tasks="focus_object")
-    partial = protocol_of("genecis").load(folder, tasks="focus_object", partial=True)
+        find_benchmark("genecis").load(folder, tasks="focus_object")
+    partial = find_benchmark("genecis").load(folder, tasks="focus_object", partial=True)
     assert partial.name == "genecis-focus_object-partial"
 
 
@@ -98,7 +98,7 @@ def test_questions_without_their_pictures_are_left_out_of_a_partial_task(tmp_pat
     assert len(task.parts[0].queries) == 2  # a distractor less
     assert len(task.parts[0].queries[0].gallery or ()) == 2
     (folder / "val2017" / "000000000002.jpg").unlink()
-    with pytest.raises(DataError, match="no question whose pictures are there"):
+    with pytest.raises(DataError, match="no question whose pictures exist"):
         load("genecis", folder, tasks="focus_object", partial=True)
 
 
@@ -310,7 +310,7 @@ def test_inquire_rerank_writes_its_pictures_once(tmp_path: Path) -> None:
     load("inquire-rerank", folder)
     assert (folder / "pictures" / "2.jpg").read_bytes() == b"mine"
     with pytest.raises(DataError, match="has 3 candidates of a question in place of 100"):
-        protocol_of("inquire-rerank").load(folder)
+        find_benchmark("inquire-rerank").load(folder)
     table = next((folder / "data").iterdir())
     table.write_bytes(table.read_bytes()[:-40])
     with pytest.raises(DataError, match="is cut short or damaged"):
@@ -330,7 +330,7 @@ def test_sorce_never_ranks_the_same_picture_at_another_zoom(tmp_path: Path) -> N
     assert len(task.parts[1].gallery) == 6
     assert load("sorce", folder, level="hard").name == "sorce-hard"
     with pytest.raises(DataError, match="has 2 pairs in place of 1,023"):
-        protocol_of("sorce").load(folder)
+        find_benchmark("sorce").load(folder)
     (folder / "dataset.jsonl").write_text('{"image": "a.jpg", "caption": "x"}\n{"image": "b.')
     with pytest.raises(DataError, match="line 2 is cut short or damaged"):
         load("sorce", folder)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from support import published
 
-from eval.protocols.published import Expected
-from eval.protocols.registry import protocol_of
-from eval.runs.asking import ask
+from eval.protocols.data_folder import Expected
+from eval.protocols.registry import find_benchmark
 from eval.runs.measuring import measure
 from eval.runs.run import RANDOM, Run
+from eval.runs.run_encoders import run_encoders
 from eval.tasks import LabelTask
 from indexes.errors import DataError
 
@@ -54,9 +54,9 @@ def test_from_published_files_to_figures(
     chance: dict[tuple[str, str], float],
     tmp_path: Path,
 ) -> None:
-    task = protocol_of(name).load(build(tmp_path / "data"), expected=Expected(), **options)
+    task = find_benchmark(name).load(build(tmp_path / "data"), expected=Expected(), **options)
     run = Run.begin(tmp_path / "run", name, options, (task,))
-    ask(run, [])
+    run_encoders(run, [])
     figures = measure(run)
     metrics = {figure.metric for figure in figures}
     if isinstance(task, LabelTask):
@@ -79,9 +79,9 @@ def test_from_published_files_to_figures(
 def test_held_back_answers_give_no_figures(
     name: str, build: Build, split: str, tmp_path: Path
 ) -> None:
-    task = protocol_of(name).load(build(tmp_path / "data"), expected=Expected(), split=split)
+    task = find_benchmark(name).load(build(tmp_path / "data"), expected=Expected(), split=split)
     run = Run.begin(tmp_path / "run", name, {"split": split}, (task,))
-    ask(run, [])
+    run_encoders(run, [])
     assert measure(run) == []
 
 
@@ -122,7 +122,9 @@ def test_whatever_stands_in_a_json_file_is_read_or_told(
             inner[path[-1]] = random.choice([None, 5, -1.5, "x", "", [], {}, [1], True])
             file.write_text(json.dumps(content), encoding="utf-8")
             try:
-                protocol_of(name).load(folder, expected=Expected(), partial=random.random() < 0.5)
+                find_benchmark(name).load(
+                    folder, expected=Expected(), partial=random.random() < 0.5
+                )
             except DataError:
                 told += 1
         file.write_text(text, encoding="utf-8")
@@ -151,7 +153,7 @@ def test_a_table_cut_anywhere_is_read_or_told(name: str, build: Build, tmp_path:
         for _ in range(15):
             file.write_bytes(whole[: random.randrange(len(whole))])
             try:
-                protocol_of(name).load(folder, expected=Expected())
+                find_benchmark(name).load(folder, expected=Expected())
             except DataError:
                 told += 1
         file.write_bytes(whole)

@@ -20,26 +20,26 @@ from cies.html.report import report_page
 from eval.labels import read_labels
 from eval.metrics.names import metric
 from eval.protocols.benchmarks import tasks_of
-from eval.reports.compare import Side, compare
+from eval.reports.compare import RunSelection, compare
 from eval.reports.markdown import as_markdown
 from eval.reports.published import every, published_for
 from eval.reports.report import report
 from eval.runs import vectors as stored
-from eval.runs.abstention import sureness
-from eval.runs.answers import Answers, answer, queries_of
-from eval.runs.asking import Asked, ask
-from eval.runs.baselines import ColorHistogram
-from eval.runs.kept import digest_of, from_json, to_json
-from eval.runs.measuring import measure, measured, single
-from eval.runs.pictures import cut_out
-from eval.runs.run import Run, Seeded, System
-from eval.tasks import Cut, LabelTask, Part, Query, QueryTask, Source
+from eval.runs.abstention import abstention_auroc
+from eval.runs.answers import Answers, queries_of, rank_queries
+from eval.runs.baselines import ColorHistogram, RandomVectors
+from eval.runs.measuring import load_figures, measure, query_scores
+from eval.runs.pictures import crop_image
+from eval.runs.run import Run, System
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
+from eval.runs.task_files import task_digest, task_from_json, task_to_json
+from eval.tasks import BenchmarkSource, Crop, LabelTask, QueryTask, TaskPart, TaskQuery
 from indexes.errors import CiesError, UsageError
 from indexes.search.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.base import EncoderSpec, Reading
+from ingest.encoders.base import Embeddings, EncoderSpec
 
-SOURCE = Source("ours", "nowhere", "MIT")
+SOURCE = BenchmarkSource("ours", "nowhere", "MIT")
 SETS = Path(__file__).parents[4] / "shared" / "data"
 
 
@@ -57,11 +57,11 @@ class Reader(StandIn):
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         return super().vector(image, phrase + self.model)
 
-    def read_text(
+    def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
+    ) -> Embeddings:
         rows = [[np.random.default_rng(len(text)).normal(size=16)] for text in texts]
-        return Reading(unit(np.array(rows)), [], np.zeros((len(texts), 1), dtype=np.float32))
+        return Embeddings(unit(np.array(rows)), [], np.zeros((len(texts), 1), dtype=np.float32))
 
 
 @pytest.fixture(autouse=True)
@@ -89,31 +89,37 @@ def questions(labels: LabelTask) -> QueryTask:
     """Some over a shared gallery without the reference, some over their own."""
     names = list(labels.images)
     shared = [
-        Query(str(n), names[n], f"text {n}", {names[n + 1]: 1, names[n + 2]: 2}, None, (names[n],))
+        TaskQuery(
+            str(n), names[n], f"text {n}", {names[n + 1]: 1, names[n + 2]: 2}, None, (names[n],)
+        )
         for n in range(8)
     ]
     own = [
-        Query(f"own {n}", names[n], "color", {names[n + 9]: 1.0}, tuple(names[n + 3 : n + 10]))
+        TaskQuery(f"own {n}", names[n], "color", {names[n + 9]: 1.0}, tuple(names[n + 3 : n + 10]))
         for n in range(5)
     ]
-    parts = (Part("shared", tuple(shared), tuple(names)), Part("own", tuple(own), ()))
+    parts = (TaskPart("shared", tuple(shared), tuple(names)), TaskPart("own", tuple(own), ()))
     return QueryTask("asked", SOURCE, dict(labels.images), parts, ("mAP@5", "R@1"))
 
 
 def run_of(place: Path, tasks: Sequence[LabelTask | QueryTask], *encoders: Reader) -> Run:
     run = Run.begin(place, "ours", {}, tasks)
-    ask(run, [Asked(e.model, {"model": e.model}, lambda e=e: e) for e in encoders])
+    run_encoders(
+        run, [EvaluatedEncoder(e.model, {"model": e.model}, lambda e=e: e) for e in encoders]
+    )
     return run
 
 
 def test_tasks_come_back_as_they_were(labels: LabelTask, questions: QueryTask) -> None:
     for task in (labels, questions):
-        again = from_json(json.loads(json.dumps(to_json(task))))
-        assert again == task and digest_of(again) == digest_of(task)
-        moved = from_json(to_json(task) | {"images": dict.fromkeys(task.images, "/elsewhere")})
-        assert digest_of(moved) == digest_of(task)
-    other = from_json(to_json(labels) | {"headline": "P@1"})
-    assert digest_of(other) != digest_of(labels)
+        again = task_from_json(json.loads(json.dumps(task_to_json(task))))
+        assert again == task and task_digest(again) == task_digest(task)
+        moved = task_from_json(
+            task_to_json(task) | {"images": dict.fromkeys(task.images, "/elsewhere")}
+        )
+        assert task_digest(moved) == task_digest(task)
+    other = task_from_json(task_to_json(labels) | {"headline": "P@1"})
+    assert task_digest(other) != task_digest(labels)
 
 
 def test_answers_are_those_of_brute_force(tmp_path: Path, questions: QueryTask) -> None:
@@ -124,18 +130,18 @@ def test_answers_are_those_of_brute_force(tmp_path: Path, questions: QueryTask) 
     names = list(questions.images)
     pictures = {name: encoder.vector(_open(questions.images[name]), "") for name in names}
     for number, (part, query) in enumerate(queries_of(questions)):
-        text = encoder.read_text([query.text], [Condition.parse("x")]).vectors[0, 0]
+        text = encoder.embed_text([query.text], [Condition.parse("x")]).vectors[0, 0]
         asked = pictures[query.image] + text
         asked /= np.linalg.norm(asked)
         candidates = [k for k in query.gallery or part.gallery if k not in query.exclude]
         wanted = sorted(candidates, key=lambda k: -float(asked @ pictures[k]))
-        found, scores, head = answers.of(number)
+        found, scores, head = answers.of_query(number)
         assert [names[n] for n in found] == wanted and head == len(wanted)
         assert scores == pytest.approx([float(asked @ pictures[k]) for k in wanted], abs=1e-5)
     # Cut short, right answers behind the cut are kept, and known to be behind it.
-    cut = answer(questions, run.table(system), "sum", depth=3)
+    cut = rank_queries(questions, run.table(system), "sum", depth=3)
     for number, (_, query) in enumerate(queries_of(questions)):
-        found, _, head = cut.of(number)
+        found, _, head = cut.of_query(number)
         assert head == 3 and set(query.relevant) <= {names[n] for n in found}
 
 
@@ -146,7 +152,7 @@ def _open(path: Path) -> Image.Image:
 def test_figures_are_those_of_brute_force(tmp_path: Path, labels: LabelTask) -> None:
     encoder = Reader()
     run = run_of(tmp_path / "run", [labels], encoder)
-    figures = {(f.system, *f.cell): f for f in measure(run)}
+    figures = {(f.system, *f.key): f for f in measure(run)}
     for condition in labels.labels:
         for judge, of in labels.labels.items():
             names = list(of)
@@ -163,7 +169,7 @@ def test_figures_are_those_of_brute_force(tmp_path: Path, labels: LabelTask) -> 
         "random", "histogram", "stand-in", "stand-in image only",
     }  # fmt: skip
     # Measured again from what is stored, by a process that has neither pictures nor encoder.
-    assert measure(Run.open(run.path), again=True) == measured(run)
+    assert measure(Run.open(run.path), again=True) == load_figures(run)
 
 
 def test_no_picture_is_embedded_twice(tmp_path: Path, labels: LabelTask) -> None:
@@ -187,17 +193,17 @@ sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from eval.runs import vectors
 from eval.runs.run import Run
-from eval.runs.asking import Asked, ask
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from support.stand_in import StandIn
 vectors.CHUNK = 4
 class Slow(StandIn):
-    def read(self, images, conditions, words=True):
+    def embed(self, images, conditions, words=True):
         with open({log!r}, "a") as log:
             log.write("x" * len(images) + "\\n")
         time.sleep({pause})
-        return super().read(images, conditions, words)
+        return super().embed(images, conditions, words)
 run = Run.open(Path({run!r}))
-ask(run, [Asked("slow", {{}}, Slow)])
+run_encoders(run, [EvaluatedEncoder("slow", {{}}, Slow)])
 print("done")
 """
 
@@ -245,7 +251,7 @@ def test_a_folder_of_something_else_is_refused(
     with pytest.raises(UsageError, match="was run with other options"):
         Run.begin(run.path, "ours", {"gallery": "split"}, [labels])
     with pytest.raises(UsageError, match="has answers of stand-in with other options"):
-        ask(run, [Asked("stand-in", {"model": "other"}, Reader)])
+        run_encoders(run, [EvaluatedEncoder("stand-in", {"model": "other"}, Reader)])
     with pytest.raises(UsageError, match="is no run folder"):
         Run.open(tmp_path)
     (tmp_path / "photos").mkdir()
@@ -279,30 +285,32 @@ def test_a_missing_picture_is_named(tmp_path: Path, labels: LabelTask) -> None:
 def test_compare_tells_settings_and_figures(tmp_path: Path, labels: LabelTask) -> None:
     first = run_of(tmp_path / "a", [labels], Reader("one"))
     second = run_of(tmp_path / "b", [labels], Reader("two"))
-    found = compare(Side.of(str(first.path)), Side.of(str(second.path)))
+    found = compare(RunSelection.of(str(first.path)), RunSelection.of(str(second.path)))
     assert ("model", "one", "two") in found.settings
     assert "seed" not in {name for name, _, _ in found.settings}
-    back = compare(Side.of(f"{second.path}:two"), Side.of(f"{first.path}:one"))
+    back = compare(RunSelection.of(f"{second.path}:two"), RunSelection.of(f"{first.path}:one"))
     assert len(found.differences) == len(back.differences) > 10
     for one, other in zip(found.differences, back.differences, strict=True):
         assert one.difference == pytest.approx(-other.difference)
         assert one.low <= one.difference <= one.high and 0 < one.p <= one.p_adjusted <= 1
-    figures = {(f.system, *f.cell): f.value for f in measured(first)}
+    figures = {(f.system, *f.key): f.value for f in load_figures(first)}
     d = found.differences[0]
     assert d.first == figures["one", d.row, d.judge, d.metric]
     # Within one run, between two of its systems.
-    inside = compare(Side.of(f"{first.path}:one"), Side.of(f"{first.path}:histogram"))
+    inside = compare(
+        RunSelection.of(f"{first.path}:one"), RunSelection.of(f"{first.path}:histogram")
+    )
     assert {(d.row, d.judge) for d in inside.differences} == {(c, c) for c in labels.labels}
     for texts, message in [
         ((f"{first.path}:nothing", str(first.path)), "has no 'nothing'; name one of"),
         ((str(first.path), str(first.path)), "nothing different to compare"),
     ]:
         with pytest.raises(UsageError, match=message):
-            compare(*(Side.of(text) for text in texts))
+            compare(*(RunSelection.of(text) for text in texts))
     small = LabelTask("small", SOURCE, labels.images, {"color": labels.labels["color"]})
     third = run_of(tmp_path / "c", [small], Reader("one"))
     with pytest.raises(UsageError, match="have no task in common"):
-        compare(Side.of(str(first.path)), Side.of(str(third.path)))
+        compare(RunSelection.of(str(first.path)), RunSelection.of(str(third.path)))
 
 
 def test_a_report_says_what_was_measured(
@@ -322,7 +330,7 @@ def test_a_report_says_what_was_measured(
     worst = {w.row: w.value for w in found.sections[0].worst}
     system = System("stand-in", "stand-in")
     for row, value in worst.items():
-        assert value == single(run, "colors", system, (row, row, "MAP@R")).values.min()
+        assert value == query_scores(run, "colors", system, (row, row, "MAP@R")).values.min()
     leakage = found.sections[0].leakage(found.sections[0].columns[2])
     every = of["stand-in"]["figures"]
     off = [f["corrected"] for f in every if not f["own"] and f["metric"] == "MAP@R"]
@@ -340,16 +348,16 @@ def test_a_histogram_counts_colors() -> None:
 
 def test_a_cut_is_padded_to_a_square() -> None:
     image = Image.new("RGB", (20, 10), (9, 9, 9))
-    assert cut_out(image, Cut((5, -4, 30, 8))).size == (15, 8)
-    square = np.asarray(cut_out(image, Cut((0, 0, 10, 4), square=True)))
+    assert crop_image(image, Crop((5, -4, 30, 8))).size == (15, 8)
+    square = np.asarray(crop_image(image, Crop((0, 0, 10, 4), square=True)))
     assert square.shape == (10, 10, 3)
     assert square[:, 0, 0].tolist() == [0] * 3 + [9] * 4 + [0] * 3
 
 
 def test_sureness_is_the_area_under_the_curve() -> None:
     labels = {str(n): ("applies" if n % 3 else "absent",) for n in range(40)}
-    table = Seeded(3)
-    ((name, numbers, values),) = sureness(table, "x", labels)
+    table = RandomVectors(3)
+    ((name, numbers, values),) = abstention_auroc(table, "x", labels)
     every = table.vectors("x", list(labels))
     sure = (every @ every.T - 9 * np.eye(40)).max(axis=1)
     pairs = [
@@ -378,7 +386,7 @@ def test_the_real_sets(name: str, tmp_path: Path) -> None:
     tasks = tasks_of("folder", SETS / name, {}, False, 0, tmp_path)
     assert [type(task).__name__ for task in tasks] == ["LabelTask", "QueryTask"]
     triplets = tasks[1]
-    few = [Part(p.name, p.queries[:10], p.queries[0].gallery) for p in triplets.parts]
+    few = [TaskPart(p.name, p.queries[:10], p.queries[0].gallery) for p in triplets.parts]
     used = {k for p in few for q in p.queries for k in (q.image, *q.gallery)}
     images = {key: path for key, path in triplets.images.items() if key in used}
     small = QueryTask(triplets.name, SOURCE, images, tuple(few), triplets.metrics, conditions=True)

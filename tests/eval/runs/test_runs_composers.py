@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 
 import cies
 from cies.cli.app import app
-from eval.protocols.published import Expected
+from eval.protocols.data_folder import Expected
 from eval.protocols.registry import find_benchmark
 from eval.reports.markdown import as_markdown
 from eval.reports.report import report
-from eval.runs import composition
-from eval.runs.answers import TEXTS, Answers, rank_queries, queries_of
-from eval.runs.asking import EvaluatedEncoder, run_encoders
-from eval.runs.composing import ALL, ALWAYS, ComposerOptions
+from eval.runs import composed_queries
+from eval.runs.answers import TEXTS, Answers, queries_of, rank_queries
+from eval.runs.composers import ALL, ALWAYS, ComposerOptions
 from eval.runs.measuring import measure
 from eval.runs.run import Run, System
-from eval.tasks import TaskPart, TaskQuery, QueryTask, BenchmarkSource
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
+from eval.tasks import BenchmarkSource, QueryTask, TaskPart, TaskQuery
 from eval.world.edits import FIXED
 from eval.world.factors import Scene
 from eval.world.render import render
@@ -35,8 +35,8 @@ from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.fill.pipeline import ingest
-from query.composers.base import Modification
 from query.composers.factory import CONDITION_COMPOSERS, composer_descriptions
+from query.composers.modification import Modification
 
 NAMES = ("color", "shape")
 CHANGES = {"red-heart": "the same in green", "blue-star": "a circle instead"}
@@ -69,7 +69,12 @@ def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPat
     run = Run.begin(tmp_path_factory.mktemp("run"), "changes", {}, [task])
     notes: list[str] = []
     change = Modification("as the question says")
-    run_encoders(run, asked(builtin), ComposerOptions.by([ALL], change, "cpu", NAMES), note=notes.append)
+    run_encoders(
+        run,
+        asked(builtin),
+        ComposerOptions.from_names([ALL], change, "cpu", NAMES),
+        warn=notes.append,
+    )
     names = {system.composer for system in run.systems("changes")}
     assert set(composer_descriptions()) <= names, notes
     return run
@@ -108,7 +113,7 @@ def test_a_run_scores_as_a_search_does(
     answers = Answers.load(done.answers_path("changes", systems[0]), len(CHANGES))
     names = list(task.images)
     for number, (picture, text) in enumerate(CHANGES.items()):
-        found, scores, _ = answers.of(number)
+        found, scores, _ = answers.of_query(number)
         ours = dict(zip((names[at] for at in found), scores, strict=True))
         place = task.images[picture]
         if name == "searle-oti":
@@ -135,22 +140,22 @@ def test_what_is_composed_is_never_composed_again(
     again = Run(done.path, document, done.tasks)
     unneeded = [EvaluatedEncoder(m, {"method": m}, pytest.fail) for m in METHODS]
     change = Modification("as the question says")
-    run_encoders(again, unneeded, ComposerOptions.by(["pdv", "dior"], change, "cpu", NAMES))
+    run_encoders(again, unneeded, ComposerOptions.from_names(["pdv", "dior"], change, "cpu", NAMES))
     assert again.answers_path("changes", system).read_bytes() == before
-    with pytest.raises(UsageError, match="was composed otherwise"):
+    with pytest.raises(UsageError, match="was composed with other options"):
         other = Modification("as the question says", lvlm="another")
-        run_encoders(again, unneeded, ComposerOptions.by(["pdv"], other))
+        run_encoders(again, unneeded, ComposerOptions.from_names(["pdv"], other))
 
 
 def test_a_composition_broken_off_goes_on(
     task: QueryTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(composition, "CHUNK", 1)
+    monkeypatch.setattr(composed_queries, "CHUNK", 1)
     run = Run.begin(tmp_path / "run", "changes", {}, [task])
     clip = make_encoder("clip")
     encoders = [EvaluatedEncoder("clip", {"method": "clip"}, lambda: clip)]
     change = Modification("as the question says", weights={"text": 0.3})
-    composing = ComposerOptions.by(["sum"], change)
+    composing = ComposerOptions.from_names(["sum"], change)
     composed: list[int] = []
 
     def once(what: str, done: int, total: int) -> None:
@@ -160,14 +165,14 @@ def test_a_composition_broken_off_goes_on(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_encoders(run, encoders, composing, tell=once)
-    run_encoders(run, encoders, composing, tell=once)
+        run_encoders(run, encoders, composing, progress=once)
+    run_encoders(run, encoders, composing, progress=once)
     assert composed == [1, 2]
     table = run.table(System("clip", "clip"))
     said = table.vectors(UNCONDITIONAL, list(CHANGES.values()), TEXTS)
     wanted = unit(0.7 * table.vectors(UNCONDITIONAL, list(CHANGES)) + 0.3 * said)
     system = next(s for s in run.systems("changes") if s.composer == "sum text=0.3")
-    found, scores, _ = Answers.load(run.answers_path("changes", system), 2).of(1)
+    found, scores, _ = Answers.load(run.answers_path("changes", system), 2).of_query(1)
     gallery = table.vectors(UNCONDITIONAL, [list(task.images)[at] for at in found])
     np.testing.assert_allclose(scores, gallery @ wanted[1], atol=1e-6)
 
@@ -184,7 +189,7 @@ def test_both_orders_of_fashioniq_are_averaged(tmp_path: Path) -> None:
     assert Run.open(tmp_path / "run").tasks["fashioniq-val-split-both"] == task
     table = run.table(System("clip", "clip"))
     both = unit(table.vectors(UNCONDITIONAL, ways["dress"], TEXTS).mean(axis=0, keepdims=True))
-    found, scores, _ = rank_queries(task, table, "text").of(0)
+    found, scores, _ = rank_queries(task, table, "text").of_query(0)
     gallery = table.vectors(UNCONDITIONAL, [list(task.images)[at] for at in found])
     np.testing.assert_allclose(scores, gallery @ both[0], atol=1e-6)
 

@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 from cies.cli.app import app
 from eval.metrics.names import metric
 from eval.protocols.benchmarks import tasks_of
-from eval.protocols.published import Expected
-from eval.protocols.registry import PROTOCOLS, protocol_of
-from eval.reports.beside import NOT_RUN, OFF, VERIFIED, beside, status
+from eval.protocols.data_folder import Expected
+from eval.protocols.registry import PROTOCOLS, find_benchmark
 from eval.reports.published import published_for
 from eval.reports.report import report
-from eval.reports.reproducing import write_into
+from eval.reports.reproduce_page import write_into
+from eval.reports.verification import NOT_RUN, OFF, VERIFIED, comparable_figure, status
 from eval.runs.answers import Answers
-from eval.runs.asking import Asked, ask
 from eval.runs.measuring import measure
 from eval.runs.run import Run, System
-from eval.tasks import LabelTask, QueryTask, Source
+from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
+from eval.tasks import BenchmarkSource, LabelTask, QueryTask
 from indexes.errors import DataError, UsageError
 from indexes.search.parts import joined
 from indexes.search.vectors import unit
@@ -82,10 +82,10 @@ def test_a_picture_twice_in_a_json_file_is_told(tmp_path: Path) -> None:
     whole = file.read_text()
     file.write_text(whole[:-1] + ', "a.png": {}}')
     with pytest.raises(DataError, match=r"has the name a\.png twice"):
-        protocol_of("clevr4").load(folder, expected=Expected(), partial=True)
+        find_benchmark("clevr4").load(folder, expected=Expected(), partial=True)
     file.write_text(whole[:-1] + ', "a": {}}')
     with pytest.raises(DataError, match=r"has the picture a\.png twice"):
-        protocol_of("clevr4").load(folder, expected=Expected(), partial=True)
+        find_benchmark("clevr4").load(folder, expected=Expected(), partial=True)
 
 
 class Parted(StandIn):
@@ -104,9 +104,9 @@ def test_rows_of_several_parts_are_compared_by_the_best(world: Path, tmp_path: P
     names = [f"{number:05d}.jpg" for number in range(1, 13)]
     labels = {name: (str(number % 3),) for number, name in enumerate(names)}
     images = {name: world / "images" / name for name in names}
-    task = LabelTask("parted", Source("ours", "nowhere", "MIT"), images, {"color": labels})
+    task = LabelTask("parted", BenchmarkSource("ours", "nowhere", "MIT"), images, {"color": labels})
     run = Run.begin(tmp_path / "run", "ours", {}, [task])
-    ask(run, [Asked("regional", {"method": "regional"}, Parted)])
+    run_encoders(run, [EvaluatedEncoder("regional", {"method": "regional"}, Parted)])
     figures = {f.metric: f.value for f in measure(run) if f.system == "regional"}
     rows = run.table(System("regional", "regional")).vectors("color", names)
     parts = rows.reshape(len(names), PARTS, -1) * np.sqrt(PARTS)
@@ -120,9 +120,9 @@ def test_rows_of_several_parts_are_compared_by_the_best(world: Path, tmp_path: P
 
 def test_a_run_keeps_as_many_answers_as_it_is_told(tmp_path: Path) -> None:
     data = published.circo(tmp_path / "data")
-    task = protocol_of("circo").load(data, expected=Expected())
+    task = find_benchmark("circo").load(data, expected=Expected())
     run = Run.begin(tmp_path / "run", "circo", {}, [task], depth=50)
-    ask(run, [])
+    run_encoders(run, [])
     answers = Answers.load(run.answers_path(task.name, run.systems(task.name)[0]), 2)
     assert answers.heads.tolist() == [50, 50] and answers.candidates.tolist() == [60, 60]
     with pytest.raises(UsageError, match="keeps the best 50 answers, not 1000"):
@@ -131,15 +131,15 @@ def test_a_run_keeps_as_many_answers_as_it_is_told(tmp_path: Path) -> None:
 
 def test_published_figures_stand_beside_the_same_method(tmp_path: Path) -> None:
     data = published.circo(tmp_path / "data")
-    task = protocol_of("circo").load(data, expected=Expected(), split="val")
+    task = find_benchmark("circo").load(data, expected=Expected(), split="val")
     assert isinstance(task, QueryTask)
     run = Run.begin(tmp_path / "run", "circo", {}, [task])
-    ask(run, [])
+    run_encoders(run, [])
     (section,) = report([run], sheets=False).sections
     one = next(p for p in published_for(task.name) if p.system.startswith("CIReVL + PDV"))
     assert (one.method, one.metric) == ("pdv", "mAP@5")
     assert one.names("openai/clip-vit-base-patch32") and not one.names("tiny-clip")
-    found = beside(section, one)
+    found = comparable_figure(section, one)
     assert found is not None and not found.same
     assert status(section, one) == NOT_RUN  # another split, another model, another method
     assert {metric(p.metric).name for p in section.published} <= set(task.metrics)
@@ -152,11 +152,11 @@ def test_published_figures_stand_beside_the_same_method(tmp_path: Path) -> None:
     same = replace(column, name="clip x pdv", system=replace(column.system, encoder="clip x"))
     same = replace(same, system=replace(same.system, composer="pdv"))
     ours = replace(section, columns=(same,))
-    assert beside(ours, one) is not None and beside(ours, one).same  # type: ignore[union-attr]
-    value = beside(ours, one).value  # type: ignore[union-attr]
-    plain = replace(one, protocol="the same", task=task.name)
-    assert status(ours, replace(plain, value=value + 0.01)) == VERIFIED
-    assert status(ours, replace(plain, value=value + 0.1)) == OFF
+    assert comparable_figure(ours, one) is not None and comparable_figure(ours, one).same  # type: ignore[union-attr]
+    value = comparable_figure(ours, one).value  # type: ignore[union-attr]
+    without_condition = replace(one, protocol="the same", task=task.name)
+    assert status(ours, replace(without_condition, value=value + 0.01)) == VERIFIED
+    assert status(ours, replace(without_condition, value=value + 0.1)) == OFF
 
 
 def test_no_split_is_claimed_that_was_not_read() -> None:
@@ -170,9 +170,9 @@ def test_no_split_is_claimed_that_was_not_read() -> None:
 
 
 def test_figures_are_written_into_a_page(tmp_path: Path) -> None:
-    task = protocol_of("circo").load(published.circo(tmp_path / "data"), expected=Expected())
+    task = find_benchmark("circo").load(published.circo(tmp_path / "data"), expected=Expected())
     run = Run.begin(tmp_path / "run", "circo", {"split": "val"}, [task])
-    ask(run, [])
+    run_encoders(run, [])
     run.spend("asking", 61.2)
     made = report([run], sheets=False)
     page = tmp_path / "page.md"

@@ -14,8 +14,9 @@ from support.published import change, load
 
 from cies.cli.app import app
 from eval.protocols.submission import check_submission, write_submission
-from eval.runs.asking import ask
-from eval.runs.run import Run, Seeded
+from eval.runs.baselines import RandomVectors
+from eval.runs.run import Run
+from eval.runs.run_encoders import run_encoders
 from eval.tasks import QueryTask
 from indexes.errors import DataError, UsageError
 
@@ -41,7 +42,7 @@ def test_circo_is_handed_in_as_50_numbers_a_question(tmp_path: Path) -> None:
     ("edit", "sentence"),
     [
         (lambda d: {**d, "1": d["1"][:49]}, "question 1: 49 pictures in place of 50"),
-        (lambda d: {**d, "1": [*d["1"][:49], 1]}, "question 1: a picture stands twice"),
+        (lambda d: {**d, "1": [*d["1"][:49], 1]}, "question 1: a picture is repeated"),
         (lambda d: {"0": d["0"]}, "lacks 1 of 2 questions, such as 1"),
         (lambda d: {**d, "2": d["1"]}, "has the question 2, which there is not"),
         (lambda d: {**d, "1": ["000.jpg", *d["1"][1:]]}, "'000.jpg' is no id of a picture"),
@@ -95,7 +96,7 @@ def test_cirr_is_handed_in_as_two_files(tmp_path: Path) -> None:
         (lambda d: {**d, "metric": "mAP"}, 'must say "metric"'),
         (lambda d: {"version": "rc2", "metric": "recall"}, "lacks 1 of 1 questions"),
         (lambda d: {**d, "12060": d["12060"][:3]}, "3 pictures in place of 50"),
-        (lambda d: {**d, "12060": d["12060"][:49] * 1 + d["12060"][:1]}, "stands twice"),
+        (lambda d: {**d, "12060": d["12060"][:49] * 1 + d["12060"][:1]}, "is repeated"),
         (
             lambda d: {**d, "12060": [*d["12060"][:49], "test1-0-0-img0"]},
             "test1-0-0-img0 is not in the gallery without the reference",
@@ -119,13 +120,15 @@ def test_what_cirrs_server_would_refuse_is_told_before(
 
 def test_only_whole_runs_of_held_back_splits_are_handed_in(tmp_path: Path) -> None:
     folder = published.circo(tmp_path)
-    with pytest.raises(UsageError, match="is not handed in to a server"):
+    with pytest.raises(UsageError, match="is not submitted to a server"):
         write_submission(load("circo", folder), {}, tmp_path)
     task = load("circo", folder, split="test")
     with pytest.raises(UsageError, match="1 questions of circo-test have no ranking, such as 1"):
         write_submission(task, {"0": ranked(task)["0"]}, tmp_path)
     short = {key: ids[:49] for key, ids in ranked(task).items()}
-    with pytest.raises(UsageError, match="Question 0 has 49 ranked pictures and 50 are handed in"):
+    with pytest.raises(
+        UsageError, match="Question 0 has 49 ranked pictures and the server takes 50"
+    ):
         write_submission(task, short, tmp_path)
 
 
@@ -144,7 +147,7 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
     run = Run.begin(tmp_path / "run", "cirr", {"split": "test1"}, (task,), seed=3)
-    ask(run, [])
+    run_encoders(run, [])
     # With the baselines alone, one must be named.
     with pytest.raises(UsageError, match="name one as RUN:NAME, of random, "):
         app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
@@ -156,7 +159,7 @@ def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixt
     names = json.loads(whole.read_text())[query.id]
     # Random directions, in the order of their cosines with the question's own.
     keys = [key for key in task.parts[0].gallery if key != query.image]
-    seeded = Seeded(3)
+    seeded = RandomVectors(3)
     asked = seeded.vectors("", [query.id], "questions")[0]
     order = np.argsort(-(seeded.vectors("", keys) @ asked))
     assert names == [Path(keys[at]).stem for at in order[:50]]
@@ -171,7 +174,7 @@ def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_run_with_public_answers_has_nothing_to_hand_in(tmp_path: Path) -> None:
     task = load("cirr", published.cirr(tmp_path))
     Run.begin(tmp_path / "run", "cirr", {}, (task,))
-    with pytest.raises(UsageError, match="has nothing to hand in, its answers are public"):
+    with pytest.raises(UsageError, match="has nothing to submit, its answers are public"):
         app(["bench", "submit", str(tmp_path / "run")], standalone_mode=False)
 
 

@@ -1,4 +1,4 @@
-"""Reads a benchmark's files as published, and says in one sentence what is wrong with them."""
+"""Reads a benchmark's published files; an error is one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -11,40 +11,45 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eval.protocols.kinds import Kind, having, several
-from eval.tasks import Source
+from eval.protocols.value_types import ValueType, list_of, object_with
+from eval.tasks import BenchmarkSource
 from indexes.errors import DataError
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the published files hold; a count that is not named here is not checked.
+    """Counts and checksums of the published files; other counts are not checked.
 
     Attributes:
-        counts: what is counted, such as ``pictures``, to how many there are.
-        sha256: file as published, such as ``annotations/val.json``, to its SHA-256.
+        counts: what is counted, such as ``pictures``, to its number.
+        sha256: published file, such as ``annotations/val.json``, to its SHA-256.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
 
 
-class Published:
-    """A benchmark's folder on this disk.
+class BenchmarkFolder:
+    """A user's folder with the data of a benchmark.
 
     Attributes:
-        protocol: its name.
+        protocol: name of the benchmark.
         source: where the data come from.
         folder: given by the user.
-        expected: what there must be.
-        partial: whether a subset will do.
-        differs: whether something was not as published; :meth:`name` says so.
-        notes: what a reader of results must know; loaders add to it.
+        expected: counts and checksums of the published data.
+        partial: whether a subset is accepted.
+        differs: whether something was not as published; :meth:`task_name` says so.
+        notes: sentences for readers of results; readers of benchmarks add to them.
         files: annotation files read so far, to their SHA-256.
     """
 
     def __init__(
-        self, protocol: str, source: Source, folder: Path, expected: Expected, partial: bool = False
+        self,
+        protocol: str,
+        source: BenchmarkSource,
+        folder: Path,
+        expected: Expected,
+        partial: bool = False,
     ) -> None:
         self.protocol = protocol
         self.source = source
@@ -56,56 +61,61 @@ class Published:
         self.files: dict[str, str] = {}
         self._as_published: set[Path] = set()
 
-    def name(self, text: str | None = None) -> str:
-        """The task's name: ``text`` or the protocol's, with ``-partial`` if something differs."""
+    def task_name(self, text: str | None = None) -> str:
+        """Return ``text`` or the protocol's name, with ``-partial`` if something differs."""
         return (text or self.protocol) + ("-partial" if self.differs else "")
 
-    def wrong(self, sentence: str, way_out: str = "") -> DataError:
-        """An error that ends with where the data are to be had, or what they must look like."""
+    def error(self, sentence: str, way_out: str = "") -> DataError:
+        """Return an error that ends with where to get the data or read about their form."""
         note = f" ({self.source.note})" if self.source.note else ""
         where = "get the data at" if self.source.link.startswith("http") else "see"
         return DataError(f"{self.protocol}: {sentence}; {where} {self.source.link}{note}{way_out}.")
 
     def find(self, *paths: str) -> Path:
-        """The first of some places below the folder that exists.
+        """Return the first of some paths below the folder that exists.
 
         Raises:
-            DataError: if there is none, naming the first and the folder.
+            DataError: if none exists, naming the first and the folder.
         """
         for path in paths:
             if (self.folder / path).exists():
                 return self.folder / path
-        raise self.wrong(f"{paths[0]} is not in {self.folder}")
+        raise self.error(f"{paths[0]} is not in {self.folder}")
 
-    def place(self, root: Path, path: str, where: Path) -> Path:
-        """A picture's place below a root, as an annotation file names it.
+    def path_below(self, root: Path, path: str, where: Path) -> Path:
+        """Return the path of a picture that an annotation file names.
+
+        Args:
+            root: folder that the file's paths are relative to.
+            path: as the file has it.
+            where: the annotation file, for messages.
 
         Raises:
-            DataError: if it leads out of the root.
+            DataError: if the path leads out of the root.
         """
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-            raise self.wrong(f"{where} names '{path}', which is not below {root}")
+            raise self.error(f"{where} names '{path}', which is not below {root}")
         return root / parts
 
     def id_of(self, path: Path) -> str:
-        """A file's id: its path below the folder, with forward slashes."""
+        """Return a file's id: its path below the folder, with forward slashes."""
         return path.relative_to(self.folder).as_posix()
 
     def read(self, path: Path, published: str | None = None) -> str:
-        """Read an annotation file and note its checksum.
+        """Read an annotation file and record its checksum.
 
         Args:
-            path: below the folder.
+            path: of the file.
             published: its name in :attr:`Expected.sha256`; by default its path below the folder.
 
         Raises:
-            DataError: if it cannot be read, is not UTF-8, or is not the one published.
+            DataError: if it cannot be read, is not UTF-8, or is not the published file.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self.wrong(f"cannot read {path}: {(error.strerror or '').lower()}") from error
+            raise self.error(f"cannot read {path}: {(error.strerror or '').lower()}") from error
         digest = hashlib.sha256(content).hexdigest()
         name = self.id_of(path)
         self.files[name] = digest
@@ -113,12 +123,12 @@ class Published:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise self.wrong(f"{path} is damaged: it is not text in UTF-8") from error
+            raise self.error(f"{path} is damaged: it is not text in UTF-8") from error
         if known == digest:
             self._as_published.add(path)
         elif known is not None:
             if path.suffix == ".json":
-                self._parse(text, path)  # says more, if the file is cut short
+                self._parse(text, path)  # gives a better error if the file is cut short
             self._differs(
                 f"{path} is not the published file (its SHA-256 begins {digest[:12]} in place "
                 f"of {known[:12]})"
@@ -129,47 +139,47 @@ class Published:
         def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             found = dict(pairs)
             if len(found) < len(pairs) and path not in self._as_published:
-                self.unique("name", (name for name, _ in pairs), path)
+                self.check_unique("name", (name for name, _ in pairs), path)
             return found
 
         try:
             return json.loads(text, object_pairs_hook=once)
         except json.JSONDecodeError as error:
-            raise self.wrong(
+            raise self.error(
                 f"{path} is cut short or damaged (not JSON at line {error.lineno}, "
                 f"column {error.colno})"
             ) from error
 
-    def json(self, path: Path, kind: Kind, published: str | None = None) -> Any:
-        """Read a JSON file that is one value of a kind.
+    def json(self, path: Path, value_type: ValueType, published: str | None = None) -> Any:
+        """Read a JSON file whose content has a type.
 
         Raises:
-            DataError: if it cannot be read, is cut short, is not the one published, or is of
-                another kind.
+            DataError: if it cannot be read, is cut short, is not the published file, or has
+                another type.
         """
         found = self._parse(self.read(path, published), path)
-        if not kind.fits(found):
-            raise self.wrong(f"{path} must be {kind.words}")
+        if not value_type.matches(found):
+            raise self.error(f"{path} must be {value_type.singular}")
         return found
 
     def records(
-        self, path: Path, fields: Mapping[str, Kind], published: str | None = None
+        self, path: Path, fields: Mapping[str, ValueType], published: str | None = None
     ) -> list[dict[str, Any]]:
         """Read a JSON file that is a list of objects, each with some fields.
 
         Raises:
-            DataError: as :meth:`json`, or naming the entry that lacks a field or has another
-                kind of value in it.
+            DataError: as :meth:`json`, or naming the entry that lacks a field or has a value of
+                another type.
         """
-        found: list[dict[str, Any]] = self.json(path, several(having()), published)
+        found: list[dict[str, Any]] = self.json(path, list_of(object_with()), published)
         for number, entry in enumerate(found):
-            for name, kind in fields.items():
+            for name, value_type in fields.items():
                 if name not in entry:
-                    raise self.wrong(f"{path}, entry {number} has no '{name}'")
-                if not kind.fits(entry[name]):
-                    raise self.wrong(
+                    raise self.error(f"{path}, entry {number} has no '{name}'")
+                if not value_type.matches(entry[name]):
+                    raise self.error(
                         f"{path}, entry {number}: '{name}' is {_short(entry[name])} in place of "
-                        f"{kind.words}"
+                        f"{value_type.singular}"
                     )
         return found
 
@@ -180,39 +190,40 @@ class Published:
         delimiter: str = ",",
         published: str | None = None,
     ) -> list[dict[str, str]]:
-        """Read a CSV or TSV file that has some columns.
+        """Read a CSV or TSV file that must have some columns.
 
         Raises:
-            DataError: if it cannot be read, lacks a column, or a line has too few or many values.
+            DataError: if it cannot be read, a column is missing, or a line has too few or too
+                many values.
         """
         reader = csv.DictReader(io.StringIO(self.read(path, published)), delimiter=delimiter)
         try:
-            there = reader.fieldnames or []
+            present = reader.fieldnames or []
             for name in columns:
-                if name not in there:
-                    raise self.wrong(f"{path} has no column '{name}'")
+                if name not in present:
+                    raise self.error(f"{path} has no column '{name}'")
             rows = []
             for row in reader:
                 if None in row or None in row.values():
-                    raise self.wrong(
-                        f"{path}, line {reader.line_num} has not the {len(there)} values of the "
+                    raise self.error(
+                        f"{path}, line {reader.line_num} has not the {len(present)} values of the "
                         "first line"
                     )
                 rows.append(row)
         except csv.Error as error:
-            raise self.wrong(f"{path}, line {reader.line_num} is damaged ({error})") from error
+            raise self.error(f"{path}, line {reader.line_num} is damaged ({error})") from error
         return rows
 
-    def count(self, what: str, found: int, usual: int | None = None) -> None:
-        """Compare a count with the published one; a subset may have fewer, and it is noted.
+    def check_count(self, what: str, found: int, usual: int | None = None) -> None:
+        """Compare a count with the published one; for an accepted subset a difference is noted.
 
         Args:
-            what: is counted.
-            found: how many.
-            usual: how many there must be where nothing is published.
+            what: what is counted.
+            found: its number.
+            usual: the expected number if none is published.
 
         Raises:
-            DataError: if it differs, and a subset will not do.
+            DataError: if it differs and no subset is accepted.
         """
         wanted = self.expected.counts.get(what, usual)
         if wanted is not None and wanted != found:
@@ -220,27 +231,30 @@ class Published:
 
     def _differs(self, sentence: str) -> None:
         if not self.partial:
-            raise self.wrong(sentence, ", or allow a partial set (`--partial`)")
+            raise self.error(sentence, ", or allow a partial set (`--partial`)")
         self.differs = True
         self.notes.append(f"Partial: {sentence}.")
 
-    def unique(self, what: str, ids: Iterable[object], where: Path) -> None:
-        """Check that no id stands twice.
+    def check_unique(self, what: str, ids: Iterable[object], where: Path) -> None:
+        """Check that no id is repeated.
 
         Raises:
-            DataError: naming the first that does, even if a subset will do.
+            DataError: naming the first that is, even if a subset is accepted.
         """
         seen = set()
         for one in ids:
             if one in seen:
-                raise self.wrong(f"{where} has the {what} {one} twice")
+                raise self.error(f"{where} has the {what} {one} twice")
             seen.add(one)
 
-    def pictures(self, wanted: Mapping[str, Path]) -> dict[str, Path]:
-        """Those pictures whose files exist.
+    def existing_pictures(self, wanted: Mapping[str, Path]) -> dict[str, Path]:
+        """Return the pictures whose files exist.
+
+        Args:
+            wanted: id to file.
 
         Raises:
-            DataError: if one is missing and a subset will not do, or if none is there.
+            DataError: if one is missing and no subset is accepted, or if all are missing.
         """
         listed: dict[Path, set[str]] = {}
         missing: list[Path] = []
@@ -256,7 +270,7 @@ class Published:
                 missing.append(path)
         if not found:
             which = f": {missing[0]} is missing, and all others are" if missing else ""
-            raise self.wrong(f"{self.folder} has none of the pictures{which}")
+            raise self.error(f"{self.folder} has none of the pictures{which}")
         if missing:
             self._differs(
                 f"the picture {missing[0]} is missing"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eval.reports.published import Published
-from eval.reports.report import Column, Section
+from eval.reports.published import PublishedFigure
+from eval.reports.report import SystemResults, TaskReport
 from eval.runs.answers import CONDITION
 from ingest.fill.vector_sources import BASE
 
@@ -16,7 +16,7 @@ VERIFIED, OFF, NOT_RUN = "verified here", "not reproduced", "not yet run"
 
 
 @dataclass(frozen=True)
-class Beside:
+class OwnFigure:
     """A figure of ours.
 
     Attributes:
@@ -30,7 +30,7 @@ class Beside:
     same: bool
 
 
-def beside(section: Section, one: Published) -> Beside | None:
+def comparable_figure(section: TaskReport, one: PublishedFigure) -> OwnFigure | None:
     """The figure of the same method of ours, or else of our best.
 
     Args:
@@ -41,11 +41,15 @@ def beside(section: Section, one: Published) -> Beside | None:
     for column in section.columns:
         value = _value(section, column, one)
         if value is not None:
-            found.append(Beside(column.name, value, _method(column) == one.method))
-    return max(found, key=lambda beside: (beside.same, beside.value)) if found else None
+            found.append(OwnFigure(column.name, value, _method(column) == one.method))
+    return (
+        max(found, key=lambda comparable_figure: (comparable_figure.same, comparable_figure.value))
+        if found
+        else None
+    )
 
 
-def status(section: Section, one: Published) -> str:
+def status(section: TaskReport, one: PublishedFigure) -> str:
     """Whether a published figure was run here, on the same data with the same method and model."""
     if one.differs(section.task.name).replace(TIES, ""):
         return NOT_RUN
@@ -62,14 +66,14 @@ def status(section: Section, one: Published) -> str:
 TIES = "ours counts ties in expectation"
 
 
-def _value(section: Section, column: Column, one: Published) -> float | None:
+def _value(section: TaskReport, column: SystemResults, one: PublishedFigure) -> float | None:
     if not one.part:
         mean = section.mean(column, one.metric)
         return None if mean is None else mean.value
     return next((f.value for f in column.own(one.metric) if f.row == one.part), None)
 
 
-def _method(column: Column) -> str:
+def _method(column: SystemResults) -> str:
     """A composer's name, or else the method's; of baselines of other methods both."""
     made = column.run.document["encoders"].get(column.system.encoder, {}).get("made_by", {})
     method, composer = str(made.get("method", column.name)), column.system.composer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.runs.answers import Answers, queries_of
-from eval.runs.measuring import measured, single
+from eval.runs.measuring import load_figures, query_scores
 from eval.runs.run import IMAGE, Run, System
 from eval.tasks import LabelTask, QueryTask, Task
 from indexes.search.parts import likenesses
@@ -18,7 +18,7 @@ QUERIES, ANSWERS = 8, 6
 
 
 @dataclass(frozen=True)
-class Shown:
+class RankedImage:
     """One picture of a contact sheet.
 
     Attributes:
@@ -35,7 +35,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Worst:
+class WorstQuery:
     """One query.
 
     Attributes:
@@ -50,10 +50,10 @@ class Worst:
     image: str
     words: str
     value: float
-    answers: tuple[Shown, ...]
+    answers: tuple[RankedImage, ...]
 
 
-def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[Worst]:
+def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[WorstQuery]:
     """The worst query of each condition or part, the worst first, at most :data:`QUERIES`.
 
     Raises:
@@ -61,12 +61,12 @@ def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[W
     """
     figures = [
         f
-        for f in measured(run)
+        for f in load_figures(run)
         if (f.task, f.system, f.metric) == (task.name, system.name, headline) and f.own
     ]
     chosen = []
     for figure in figures:
-        one = single(run, task.name, system, figure.cell)
+        one = query_scores(run, task.name, system, figure.key)
         at = int(np.argmin(one.values))
         chosen.append((float(one.values[at]), figure, int(one.numbers[at])))
     chosen.sort(key=lambda entry: entry[0])
@@ -78,7 +78,7 @@ def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[W
 
 def _of_labels(
     run: Run, task: LabelTask, system: System, row: str, judge: str, number: int, value: float
-) -> Worst:
+) -> WorstQuery:
     labels = task.labels[judge]
     queries = [key for key in task.queries or task.images if labels.get(key)]
     query = queries[number]
@@ -95,7 +95,7 @@ def _of_labels(
     scores = likenesses(vectors[:1], vectors[1:], table.parts)[0]
     order = np.argsort(-scores, kind="stable")[:ANSWERS]
     shown = tuple(
-        Shown(
+        RankedImage(
             gallery[n],
             ", ".join(labels[gallery[n]]),
             bool(set(labels[gallery[n]]) & set(labels[query])),
@@ -103,15 +103,17 @@ def _of_labels(
         )
         for n in order
     )
-    return Worst(row, query, ", ".join(labels[query]), value, shown)
+    return WorstQuery(row, query, ", ".join(labels[query]), value, shown)
 
 
-def _of_queries(task: QueryTask, answers: Answers, row: str, number: int, value: float) -> Worst:
+def _of_queries(
+    task: QueryTask, answers: Answers, row: str, number: int, value: float
+) -> WorstQuery:
     query = queries_of(task)[number][1]
     names = list(task.images)
-    found, scores, head = answers.of(number)
+    found, scores, head = answers.of_query(number)
     shown = tuple(
-        Shown(names[n], "", names[n] in query.relevant, float(score))
+        RankedImage(names[n], "", names[n] in query.relevant, float(score))
         for n, score in zip(found[: min(ANSWERS, head)], scores, strict=False)
     )
-    return Worst(row, query.image, query.text, value, shown)
+    return WorstQuery(row, query.image, query.text, value, shown)
