@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
     from cies.encoder import Encoder
-    from cies.reports.training import train_composer
+    from cies.training import train_composer
     from indexes.errors import (
         CiesError,
         GalleryError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from indexes.store.gallery import Gallery
     from ingest.conditions import Condition
-    from query.composers.base import Modification
+    from query.composers.modification import Modification
     from query.engine import Engine
     from query.hits import Hit, Hits
 
@@ -72,14 +72,14 @@ _HOMES = {
     "Hit": "query.hits",
     "Hits": "query.hits",
     "ModelError": "indexes.errors",
-    "Modification": "query.composers.base",
+    "Modification": "query.composers.modification",
     "UnknownCondition": "indexes.errors",
     "UsageError": "indexes.errors",
     "create": "cies.api",
     "ingest": "cies.api",
     "load_encoder": "cies.api",
     "open": "cies.api",
-    "train_composer": "cies.reports.training",
+    "train_composer": "cies.training",
 }
 
 __all__ = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
-from cies.gallery_search import OpenGallery
+from cies.gallery_search import SearchableGallery
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.encoders.factory import as_kept, make_encoder, remake_encoder
+from ingest.encoders.factory import make_encoder, normalized_options, remake_encoder
 from ingest.encoders.models.find import DEFAULT_MODEL
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 from ingest.fill.encoder_choice import check_same_choices, choose, conditions_for, notes_on_target
 from ingest.fill.pipeline import IngestReport, Progress
 from ingest.fill.pipeline import ingest as fill
@@ -26,7 +26,7 @@ def open(
     geometry: str | None = None,
     gone: bool = False,
     method: str | None = None,
-) -> OpenGallery:
+) -> SearchableGallery:
     """Open a gallery for searching.
 
     Args:
@@ -51,7 +51,7 @@ def open(
         # What the gallery accepted once need not be forced again.
         return remake_encoder(spec, device, force=True)
 
-    return OpenGallery(Gallery.open(path), load, index, geometry, gone, method)
+    return SearchableGallery(Gallery.open(path), load, index, geometry, gone, method)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:
@@ -76,7 +76,7 @@ def load_encoder(
     dtype: str = "auto",
     device: str = "auto",
     force: bool = False,
-    options: DiorOptions | None = None,
+    options: EncoderOptions | None = None,
     device_map: str | None = None,
 ) -> BaseEncoder:
     """Load an encoder as pipelines take it: ``ingest.fill.embedding.embed(encoder, ...)``.
@@ -85,7 +85,7 @@ def load_encoder(
     :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
     """
     return make_encoder(
-        method, model, prompt, dtype, device, force, options or DiorOptions(), device_map
+        method, model, prompt, dtype, device, force, options or EncoderOptions(), device_map
     )
 
 
@@ -101,7 +101,7 @@ def ingest(
     force: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
     announce: Callable[[BaseEncoder], None] = lambda encoder: None,
-    options: DiorOptions | None = None,
+    options: EncoderOptions | None = None,
     device_map: str | None = None,
     source_options: SourceOptions | None = None,
     retry_failed: bool = False,
@@ -147,7 +147,7 @@ def ingest(
     choice = choose(gallery, method, model)
     notes = notes_on_target(choice, bool(wanted))
     if choice.vector_source is not None:
-        options = options and as_kept(options, choice.vector_source.spec)
+        options = options and normalized_options(options, choice.vector_source.spec)
         check_same_choices(gallery, choice.vector_source, prompt, dtype, options)
     wanted = conditions_for(choice, gallery, wanted, gallery.geometry)
 

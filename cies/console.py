@@ -1,4 +1,4 @@
-"""What people see. Data goes to stdout, everything else to stderr."""
+"""Terminal output: data on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
     from ingest.fill.pipeline import Progress
 
-#: Lines of the terminal that a picture takes.
+#: Height of a picture in terminal lines.
 _PICTURE_LINES = 6
+
+#: :func:`progress_if_large` shows progress from this many pictures on.
+_MANY = 20_000
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def print_json(document: Any, indent: int | None = 2) -> None:
-    """A JSON document on stdout, in plain ASCII so that any pipe takes it."""
+    """Print a JSON document on stdout, in ASCII so that any pipe accepts it."""
     print(json.dumps(document, indent=indent, allow_nan=False))
 
 
@@ -35,13 +38,13 @@ def print_table(
     title: str = "",
     numbers: Sequence[str] = (),
 ) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated with a header in a pipe.
+    """Print a table on stdout: drawn on a terminal, tab-separated with a header in a pipe.
 
     Args:
         columns: the header.
-        rows: cells as text; on a terminal Rich markup is not interpreted.
-        title: shown above it on a terminal.
-        numbers: the columns set flush right.
+        rows: cells as text; Rich markup in them is not interpreted.
+        title: shown above the table on a terminal.
+        numbers: names of the columns that are right-aligned.
     """
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
@@ -60,9 +63,13 @@ def _header(columns: Sequence[str], title: str, numbers: Sequence[str]) -> Table
     from rich.table import Table
     from rich.text import Text
 
-    # Names are the users' own, which Rich would else read as its markup.
-    shown = Text(title) if title else None
-    table = Table(title=shown, title_justify="left", header_style="bold", box=None)
+    # Titles hold the user's own names, which Rich must not read as markup.
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=None,
+    )
     for column in columns:
         table.add_column(
             Text(column), justify="right" if column in numbers else "left", overflow="fold"
@@ -71,12 +78,15 @@ def _header(columns: Sequence[str], title: str, numbers: Sequence[str]) -> Table
 
 
 def terminal_pictures() -> tuple[Any, str]:
-    """What draws a picture on this terminal (a class of textual-image), else why there is none.
+    """The textual-image class that draws pictures on this terminal, or why there is none.
 
-    The terminal is asked by escape sequences what it can show: Sixel, Kitty's protocol, or
-    colored half characters.
+    textual-image queries the terminal by escape sequences for Sixel or Kitty's protocol, and
+    else uses colored half blocks.
+
+    Returns:
+        The class and an empty string, or ``None`` and the reason.
     """
-    # The terminal answers where a user's typing comes from.
+    # The terminal's answers to queries arrive on stdin.
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         return None, "this is no terminal; write a page with --html FILE"
     if os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ:
@@ -96,13 +106,13 @@ def print_pictures(
     title: str = "",
     numbers: Sequence[str] = (),
 ) -> None:
-    """A table with a picture at the end of each row, on a terminal.
+    """Print a table with a picture at the end of each row, on a terminal.
 
     Args:
         draw: from :func:`terminal_pictures`.
         columns: as for :func:`print_table`.
         rows: as for :func:`print_table`.
-        pictures: a file's bytes for each row, or ``None`` for what cannot be read.
+        pictures: a picture file's bytes for each row; ``None`` if it cannot be read.
         title: as for :func:`print_table`.
         numbers: as for :func:`print_table`.
     """
@@ -119,46 +129,23 @@ def print_pictures(
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
-    """Progress with rate and time to go: a bar on a terminal, a line now and then elsewhere.
+    """Show progress with rate and remaining time; on an interrupt, say how much was stored.
+
+    A terminal shows a bar, anything else a line every ten seconds.
 
     Args:
-        what: shown before it.
+        what: the label, such as ``Embedding``.
     """
-    with _stored_so_far() as count, counter(what) as show:
-        yield _both(count, show)
-
-
-@contextmanager
-def counter(what: str) -> Iterator[Callable[[Progress], None]]:
-    """As :func:`progress_bar`, for work that stores nothing."""
-    if not sys.stderr.isatty():
-        yield _progress_lines(what)
-        return
-    with _bar(what) as show:
-        yield show
-
-
-def _both(
-    one: Callable[[Progress], None], other: Callable[[Progress], None]
-) -> Callable[[Progress], None]:
-    def tell(state: Progress) -> None:
-        one(state)
-        other(state)
-
-    return tell
-
-
-@contextmanager
-def _stored_so_far() -> Iterator[Callable[[Progress], None]]:
-    """Say what is kept when Ctrl-C or the like ends the work."""
     embedded = 0
-
-    def count(state: Progress) -> None:
-        nonlocal embedded
-        embedded = max(embedded, state.embedded)
-
     try:
-        yield count
+        with counter(what) as show:
+
+            def report(state: Progress) -> None:
+                nonlocal embedded
+                embedded = max(embedded, state.embedded)
+                show(state)
+
+            yield report
     except Exception:
         raise
     except BaseException:
@@ -167,8 +154,38 @@ def _stored_so_far() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
+def counter(what: str) -> Iterator[Callable[[Progress], None]]:
+    """Show progress as :func:`progress_bar` does, for work that stores nothing."""
+    if not sys.stderr.isatty():
+        yield _progress_lines(what)
+        return
+    with _bar(what) as show:
+        yield show
+
+
+@contextmanager
+def progress_if_large(what: str, pictures: int) -> Iterator[Callable[[int, int], None]]:
+    """Show progress of work that takes long only with many pictures.
+
+    Args:
+        what: the label, such as ``Comparing``.
+        pictures: number of pictures.
+
+    Returns:
+        A function that takes the number of finished items and the total.
+    """
+    if pictures < _MANY:
+        yield lambda done, total: None
+        return
+    from ingest.fill.pipeline import Progress
+
+    with counter(what) as show:
+        yield lambda done, total: show(Progress(done, total, done, 0))
+
+
+@contextmanager
 def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal."""
+    """Show progress as a bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -191,7 +208,7 @@ def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
         def show(state: Progress) -> None:
             nonlocal stage
             if state.stage != stage:
-                # The next encoder has a speed of its own, and a time to go of its own.
+                # Each encoder has its own speed and remaining time.
                 stage = state.stage
                 bar.reset(task, description=f"{what} ({stage})")
             bar.update(
@@ -206,7 +223,7 @@ def _bar(what: str) -> Iterator[Callable[[Progress], None]]:
 
 
 class _Rate:
-    """Pictures embedded a second since the first report of a stage."""
+    """Pictures embedded per second since the first report of a stage."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -222,6 +239,7 @@ class _Rate:
 
 
 def _progress_lines(what: str) -> Callable[[Progress], None]:
+    """A function that prints progress as a line every ten seconds."""
     rate = _Rate()
     last = time.monotonic()
 

@@ -34,7 +34,7 @@ class GalleryVectors(VectorColumn):
         return len(self.keys)
 
 
-class OpenGallery(Engine):
+class SearchableGallery(Engine):
     """A gallery opened for search: ``search``, ``vectors``, ``conditions``.
 
     Tables are read at first use and kept in memory. A search for a picture of the gallery needs
@@ -74,7 +74,7 @@ class OpenGallery(Engine):
 
     def __len__(self) -> int:
         """The number of pictures with at least one existing file."""
-        return len(self._paths)
+        return len(self._opened.paths)
 
     def __repr__(self) -> str:
         names = ", ".join(self.conditions) or "none yet"
@@ -94,21 +94,21 @@ def default_rerank(engine: Engine, question: Question) -> tuple[int, str]:
     conditions = [name for name, weight in question.conditions.items() if weight]
     if question.methods or question.fuse or question.unlike or len(conditions) > 1:
         return 0, ""
-    if engine.method or engine.resolved(conditions[0]).view is None:
+    if engine.method or engine.resolve(conditions[0]).projection is None:
         return 0, ""
     from query.ranking.reranker import refusal
 
-    found = engine.reranker(question.rerank_model)
+    found = engine.reranking_model(question.rerank_model)
     if found is None:
         return 0, ""
-    spec, _ = found
     if question.rerank_model:
         return DEFAULT_RERANK, ""
-    reason = refusal(spec, Condition.parse(conditions[0]))
+    reason = refusal(found.spec, Condition.parse(conditions[0]))
     if reason:
         return 0, f"The hits were not re-ranked: {reason}"
-    option = f"--rerank {DEFAULT_RERANK} re-ranks the best {DEFAULT_RERANK} hits by {spec.model}"
-    seconds = _seconds(spec.model)
+    model = found.spec.model
+    option = f"--rerank {DEFAULT_RERANK} re-ranks the best {DEFAULT_RERANK} hits by {model}"
+    seconds = _seconds(model)
     if seconds is None:
         return 0, f"{option} and stores their vectors; its speed on this machine is unknown."
     if seconds > MAX_SECONDS:

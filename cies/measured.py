@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eval.bench.cost import Cost
+from eval.bench.cost import MethodCost
 from indexes.files import write_atomic
 from ingest.encoders.base import BaseEncoder
-from ingest.encoders.models.find import name_of
+from ingest.encoders.models.find import stored_name
 
 #: Fewer pictures give no reliable speed: the first ones are slower than the rest.
 MIN_PICTURES = 64
@@ -57,13 +57,13 @@ class MeasuredSpeed:
 
 
 @dataclass(frozen=True)
-class MeasuredCost(Cost):
+class MeasuredCost(MethodCost):
     """The costs of one method with one model. Only the newest of each :attr:`kind` is stored.
 
     Attributes:
         when: UTC, ISO 8601.
 
-    The other attributes are those of :class:`eval.bench.cost.Cost`.
+    The other attributes are those of :class:`eval.bench.cost.MethodCost`.
     """
 
     when: str
@@ -112,7 +112,7 @@ def measured_rate(
             newest speed of any device.
         method: the method that uses the model.
     """
-    name = name_of(model)
+    name = stored_name(model)
     kinds = [part.partition(":")[0] for part in device.split(",")]
     kind = kinds[0] if len(kinds) == 1 else f"{len(kinds)} {kinds[0]}"
     for speed in measured_speeds():
@@ -147,7 +147,7 @@ def remember_speed(encoder: BaseEncoder) -> None:
         _write(speeds_file(), "speeds", new, measured_speeds())
 
 
-def remember_costs(costs: Sequence[Cost]) -> None:
+def remember_costs(costs: Sequence[MethodCost]) -> None:
     """Store the measured costs of methods; a file that cannot be written is ignored."""
     when = _now()
     new = [MeasuredCost(**asdict(cost), when=when) for cost in costs]

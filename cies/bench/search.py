@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cies.cli.settings import find_gallery
 from cies.console import print_json, print_table, say
 from eval.bench.search.measure import BATCHES, Figures, bench_search, environment
 from eval.bench.search.vectors import write_generated
@@ -32,7 +31,7 @@ def run_bench_search(
         size: how many vectors are generated.
         dimension: of each.
         seed: of the generation.
-        place: a gallery's folder; the one that every command finds by default.
+        place: a gallery's folder; needed with a condition.
         condition: of that gallery; generated vectors by default.
         folder: where to work; a temporary one by default.
         kinds: of indexes; all by default.
@@ -47,7 +46,7 @@ def run_bench_search(
 
     asked: dict[str, object]
     if condition is not None:
-        place = find_gallery(place)
+        assert place is not None
         engine = Engine(Gallery.open(place), _no_model)
         figures = bench_search(engine, condition, None, say, kinds)
         asked = {"gallery": str(place), "condition": condition}

@@ -1,56 +1,82 @@
-"""``cies bench``: measure, each claim beside what it is compared with."""
+"""``cies bench``: the group, its commands that measure speed and quality, and its registrations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from cies.cli.benchmarks import (
-    BenchGroup,
-    RunArgument,
+    bench_check,
     bench_compare,
+    bench_list,
     bench_measure,
     bench_report,
     bench_run,
+    bench_submit,
+    bench_trec,
 )
-from cies.cli.encoder_options import DeviceOption
-from cies.cli.options import GalleryOption, JsonOption
+from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+from indexes.errors import UsageError
+
+
+class BenchGroup(TyperGroup):
+    """Accepts the name of a benchmark as a command: ``cies bench circo`` runs it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Read a word that is no command as the name of a benchmark."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
 
 bench = typer.Typer(
     cls=BenchGroup,
-    help="Measure speed and quality, each claim beside what it is compared with.",
+    help="Measure speed and quality, in comparison with other ways to do the same.",
     epilog="A benchmark's name is a command too: `cies bench world`, `cies bench folder --data "
-    "PHOTOS`, `cies bench circo --data ~/CIRCO`; `cies bench list` has them all.",
+    "PHOTOS`, `cies bench circo --data ~/CIRCO`; `cies bench list` lists them.",
 )
 
-bench.command("run")(bench_run)
-bench.command("measure")(bench_measure)
-bench.command("compare")(bench_compare)
-bench.command("report")(bench_report)
+_BENCHMARKS: dict[str, Callable[..., None]] = {
+    "run": bench_run,
+    "measure": bench_measure,
+    "compare": bench_compare,
+    "report": bench_report,
+    "list": bench_list,
+    "check": bench_check,
+    "submit": bench_submit,
+    "trec": bench_trec,
+}
+for _name, _command in _BENCHMARKS.items():
+    bench.command(_name)(_command)
+
+#: Of a command that was replaced: it accepts all arguments, and names its replacement.
+_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 @bench.command("embed")
-def bench_embedding(
+def bench_embed(
     model: Annotated[
         Optional[str],
-        typer.Option(help="As for ingest; by default a random-weight model."),
+        typer.Option(help="As for ingest; by default a model with random weights."),
     ] = None,
     shape: Annotated[
-        str, typer.Option(help="Of that model: 136m, or Qwen2.5-VL's 3b or 7b for a GPU.")
+        str, typer.Option(help="Size of that model: 136m, or Qwen2.5-VL's 3b or 7b for a GPU.")
     ] = "136m",
     counts: Annotated[
         str, typer.Option("--conditions", help="Numbers of conditions, up to 16.")
     ] = "1,4,8,16",
-    images: Annotated[int, typer.Option(help="Pictures in a batch.", min=1)] = 4,
+    images: Annotated[int, typer.Option(help="Pictures per batch.", min=1)] = 4,
     size: Annotated[int, typer.Option(help="Their side in pixels.", min=32)] = 448,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are printed.", min=1)] = 3,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure embedding: one pass a pair, the cached way, and ours, in one process.
+    """Measure embedding: one pass per condition, with a key-value cache, and CIES' packed pass.
 
     Example: cies bench embed --shape 3b --device cuda --dtype bfloat16 --images 32
     """
@@ -60,12 +86,14 @@ def bench_embedding(
 
 
 @bench.command("ingest")
-def bench_ingesting(
+def bench_ingest(
     cost_ms: Annotated[
         float, typer.Option(help="Milliseconds the stand-in encoder takes for a picture.", min=0)
     ] = 20.0,
-    pictures: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
-    megapixels: Annotated[float, typer.Option(help="Of each picture.", min=0.0001, max=60)] = 12.0,
+    pictures: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 1000,
+    megapixels: Annotated[
+        float, typer.Option(help="Size of each picture.", min=0.0001, max=60)
+    ] = 12.0,
     folder: Annotated[
         Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
     ] = None,
@@ -81,14 +109,14 @@ def bench_ingesting(
 
 
 @bench.command("metrics")
-def bench_measuring(
-    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 60_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
-    labels: Annotated[int, typer.Option(help="Distinct random ones.", min=2)] = 11_000,
-    seed: Annotated[int, typer.Option(help="Of vectors and labels.", min=0)] = 0,
+def bench_metrics(
+    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 60_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
+    labels: Annotated[int, typer.Option(help="Number of random labels.", min=2)] = 11_000,
+    seed: Annotated[int, typer.Option(help="Seed of vectors and labels.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure MAP@R and its kin of a whole gallery against itself: seconds and memory.
+    """Measure the seconds and memory that MAP@R and other metrics of a whole gallery take.
 
     Example: cies bench metrics --vectors 60000 --dim 512
     """
@@ -97,44 +125,56 @@ def bench_measuring(
     run_bench_metrics(vectors, dimension, labels, seed, as_json)
 
 
-@bench.command("quality")
-def bench_quality(
+@bench.command("quality", hidden=True, context_settings=_ANY_ARGUMENTS)
+def bench_quality() -> None:
+    """Name the replacement of this command."""
+    raise UsageError(
+        "`cies bench quality` is now `cies bench methods` (the same figures, of every method), and "
+        "`cies bench world` compares wordings of one condition."
+    )
+
+
+@bench.command("methods")
+def bench_methods(
     model: Annotated[str, typer.Option(help="The LVLM, as for ingest.")] = "tiny-lvlm",
-    clip: Annotated[str, typer.Option(help="The CLIP it is compared with.")] = "tiny-clip",
-    pictures: Annotated[int, typer.Option("-n", help="How many.", min=100)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the pictures; not that of a school.")] = 4711,
+    clip: Annotated[str, typer.Option(help="The CLIP, as for ingest.")] = "tiny-clip",
+    pictures: Annotated[
+        int, typer.Option("-n", help="Number of rendered pictures; 0 for none.", min=0)
+    ] = 2000,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the pictures; not one that a model was trained on.")
+    ] = 4711,
+    triplets: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="CSV as for `cies eval`, with its pictures in images/; may be repeated."),
+    ] = None,
+    renamed: Annotated[
+        Optional[list[str]],
+        typer.Option("--as", help="CONDITION=ASKED: search by another name than the CSV has."),
+    ] = None,
+    method: Annotated[
+        Optional[list[str]],
+        typer.Option("--method", "-m", help="Only this method; may be repeated."),
+    ] = None,
+    write: Annotated[Optional[Path], typer.Option(help="Write the tables as Markdown.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge DIOR, CLIP, InDiReCT and Generative on rendered pictures: MAP@R and leakage.
+    """Measure the quality of every method by condition, and its cost, for `cies methods`.
 
-    Example: cies bench quality --model ~/models/mine
+    Example: cies bench methods -n 500 --write methods.md
     """
-    from cies.bench.quality import run_bench_quality
+    from cies.bench.methods import run_bench_methods
 
-    run_bench_quality(model, clip, pictures, seed, as_json)
-
-
-@bench.command("trec")
-def bench_exporting(
-    run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the files.")],
-    depth: Annotated[int, typer.Option(help="Answers of each question.", min=1)] = 1000,
-) -> None:
-    """Write what a run answered, and what is right, as TREC run and qrels files.
-
-    Example: cies bench trec runs/world -o trec
-    """
-    from cies.bench.trec import run_bench_trec
-
-    run_bench_trec(run, output, depth)
+    sets = triplets or [], renamed or []
+    run_bench_methods(model, clip, pictures, seed, *sets, method or [], write, as_json)
 
 
 @bench.command("start")
-def bench_starting(
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are shown.", min=1)] = 5,
+def bench_start(
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are printed.", min=1)] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure cold starts, each beside the imports that no such command can avoid.
+    """Measure cold starts, each compared with the imports that it needs in any case.
 
     Example: cies bench start --rounds 9
     """
@@ -144,12 +184,12 @@ def bench_starting(
 
 
 @bench.command("search")
-def bench_searching(
-    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 100_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+def bench_search(
+    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 100_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
     gallery: Annotated[
-        Optional[Path], typer.Option("--gallery", "-g", help="With -c: where its vectors are.")
+        Optional[Path], typer.Option("--gallery", "-g", help="With -c: the gallery's folder.")
     ] = None,
     condition: Annotated[
         Optional[str],
@@ -164,30 +204,32 @@ def bench_searching(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure search: speed, recall, disk and cold start of every index, beside plain libraries.
+    """Measure speed, recall, size and cold start of every index, and of plain libraries.
 
     Example: cies bench search --vectors 1000000 --dim 512
     """
     from cies.bench.search import run_bench_search
+    from cies.cli.settings import find_gallery
 
-    run_bench_search(vectors, dimension, seed, gallery, condition, folder, kind or [], as_json)
+    place = gallery if condition is None else find_gallery(gallery)
+    run_bench_search(vectors, dimension, seed, place, condition, folder, kind or [], as_json)
 
 
 @bench.command("view")
-def bench_viewing(
-    vectors: Annotated[int, typer.Option(help="How many to generate.", min=300)] = 100_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Of each.", min=8)] = 512,
+def bench_view(
+    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 100_000,
+    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
     folder: Annotated[
         Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
     ] = None,
     method: Annotated[
         Optional[list[str]],
-        typer.Option("--method", "-m", help="Measure this view; may be repeated; all by default."),
+        typer.Option("--method", "-m", help="Only this method; may be repeated; all by default."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long a condition takes that a gallery of base vectors never heard of.
+    """Measure the first search under a condition that is computed from base vectors.
 
     Example: cies bench view --vectors 100000 --dim 512
     """
@@ -197,26 +239,28 @@ def bench_viewing(
 
 
 @bench.command("rerank")
-def bench_re_ranking(
+def bench_rerank(
     gallery: GalleryOption = None,
     condition: Annotated[
         Optional[list[str]],
-        typer.Option("--condition", "-c", help="Of this one; all of the gallery's by default."),
+        typer.Option("--condition", "-c", help="A condition; all of the gallery's by default."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", "-m", help="The view.")] = "clay",
-    rerank: Annotated[int, typer.Option(help="How many are ranked again.", min=1)] = 200,
-    queries: Annotated[int, typer.Option(help="Pictures that are asked with.", min=1)] = 100,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="The method whose hits are re-ranked.")
+    ] = "clay",
+    rerank: Annotated[int, typer.Option(help="Number of hits that are re-ranked.", min=1)] = 200,
+    queries: Annotated[int, typer.Option(help="Number of query pictures.", min=1)] = 100,
     labels: Annotated[
-        Optional[Path], typer.Option(help="CSV as for `cies eval`: which hits are right, too.")
+        Optional[Path], typer.Option(help="CSV as for `cies eval`: also measure by labels.")
     ] = None,
     earlier: Annotated[
-        int, typer.Option(help="Also after so many other questions; 0 for not.", min=0)
+        int, typer.Option(help="Also measure after this many other searches; 0 for none.", min=0)
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what re-ranking a view's best finds of what a full table gives.
+    """Measure how much of a full table's answer re-ranking finds.
 
-    The gallery has both: tables by a large model, and base vectors by a CLIP.
+    The gallery needs tables of a large model, and base vectors of a CLIP.
 
     Example: cies bench rerank -g photos.cies --rerank 200
     """
@@ -227,47 +271,56 @@ def bench_re_ranking(
     run_bench_rerank(find_gallery(gallery), *asked, as_json)
 
 
-@bench.command("list")
-def bench_listing(
-    name: Annotated[
-        Optional[str], typer.Argument(help="One benchmark, to see all it needs.")
+@bench.command("compose")
+def bench_compose(
+    lvlm: Annotated[
+        str, typer.Option(help="The LVLM that writes captions, and embeds by dior.")
+    ] = "tiny-lvlm",
+    clip: Annotated[str, typer.Option(help="The CLIP of the base vectors.")] = "tiny-clip",
+    pictures: Annotated[int, typer.Option(help="Pictures in the gallery.", min=1)] = 1800,
+    queries: Annotated[int, typer.Option(help="Number of queries.", min=1)] = 240,
+    seed: Annotated[int, typer.Option(help="Seed of both.", min=0)] = 20261,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Vary the factors that do not count as well.")
+    ] = False,
+    composer: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Only this composer of base vectors; may be repeated; all by default."),
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables of docs/compose.md.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the published benchmarks: what they ask, where their data are, on what terms.
+    """Measure all composers of search --modify on rendered pictures with known right answers.
 
-    Example: cies bench list cub200
+    Example: cies bench compose --busy --markdown
     """
-    from cies.bench.list import run_bench_list
+    from cies.bench.compose import run_bench_compose
 
-    run_bench_list(name, as_json)
+    run_bench_compose(lvlm, clip, pictures, queries, seed, busy, markdown, as_json, composer or ())
 
 
-@bench.command("check")
-def bench_checking(
-    file: Annotated[Path, typer.Argument(help="A file to be handed in, of CIRCO or CIRR.")],
-    data: Annotated[
-        Optional[Path], typer.Option(help="The benchmark's folder, to check every picture too.")
+@bench.command("inversion")
+def bench_inversion(
+    clip: Annotated[str, typer.Option(help="The CLIP of the networks.")] = "tiny-clip",
+    pictures: Annotated[int, typer.Option(help="Number of rendered pictures.", min=2)] = 200,
+    seed: Annotated[
+        int, typer.Option(help="Their seed; not one that a model was trained on.", min=0)
+    ] = 4711,
+    rounds: Annotated[int, typer.Option(help="Number of timed queries.", min=1)] = 300,
+    composer: Annotated[
+        Optional[list[str]], typer.Option(help="Only this composer; may be repeated.")
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of docs/compose.md.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check a file that a test split is handed in by, before the server refuses it.
+    """Measure how often a picture's pseudo-word finds the picture, and the cost of such a query.
 
-    Example: cies bench check circo-test.json --data ~/CIRCO
+    Example: cies bench inversion --composer searle
     """
-    from cies.bench.list import run_bench_check
+    from cies.bench.inversion import run_bench_inversion
 
-    run_bench_check(file, data)
-
-
-@bench.command("submit")
-def bench_submitting(
-    run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
-) -> None:
-    """Write what CIRCO's or CIRR's server takes of a run, and check it.
-
-    Example: cies bench submit runs/circo:"clip sum" -o handed-in
-    """
-    from cies.bench.list import run_bench_submit
-
-    run_bench_submit(run, output)
+    run_bench_inversion(clip, pictures, seed, rounds, composer or [], markdown, as_json)

@@ -1,29 +1,17 @@
-"""``cies bench NAME``, ``measure``, ``compare`` and ``report``: published figures, run again."""
+"""``cies bench``: runs of benchmarks by name, their figures, and files for their servers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperGroup
 
-from cies.cli.encoder_options import DeviceOption
-from cies.cli.options import JsonOption
+from cies.cli.options import DeviceOption, JsonOption
 
-_CHANGED = "Changes in words"
+_CHANGED = "Modifications in words"
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
-
-
-class BenchGroup(TyperGroup):
-    """Takes the name of a benchmark for a command: ``cies bench circo`` runs it."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """What is no command of the group is a benchmark's name."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
 
 
 def bench_run(
@@ -31,25 +19,25 @@ def bench_run(
     data: Annotated[Optional[Path], typer.Option(help="The benchmark's folder.")] = None,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", help="The run's folder; runs/NAME here by default."),
+        typer.Option("--output", "-o", help="The run's folder; by default runs/NAME here."),
     ] = None,
     method: Annotated[
         Optional[list[str]],
         typer.Option(help="METHOD or METHOD:MODEL, of `cies methods`; may be repeated."),
     ] = None,
-    model: Annotated[Optional[str], typer.Option(help="Of a single method.")] = None,
+    model: Annotated[Optional[str], typer.Option(help="The model of a single method.")] = None,
     option: Annotated[
         Optional[list[str]],
         typer.Option("--option", help="NAME=VALUE of the benchmark; may be repeated."),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Take a part of the data; the name says so.")
+        bool, typer.Option("--partial", help="Accept incomplete data; the task's name says so.")
     ] = False,
     composer: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="How a picture and a change become one question, of docs/compose.md, or all; "
-            "may be repeated. Image only, text only and sum are always asked.",
+            help="How picture and modification become one query: one of docs/compose.md, or all; "
+            "may be repeated. Image only, text only and sum are always measured.",
             rich_help_panel=_CHANGED,
         ),
     ] = None,
@@ -58,8 +46,8 @@ def bench_run(
         typer.Option(
             "--condition",
             "-c",
-            help="A condition that the composers dior and dior-split look under; of the world its "
-            "factors by default, else none.",
+            help="A condition of the composers dior and dior-split; may be repeated. By default "
+            "the factors of the world, and none for other benchmarks.",
             rich_help_panel=_CHANGED,
         ),
     ] = None,
@@ -79,28 +67,28 @@ def bench_run(
     rewriter: Annotated[
         str,
         typer.Option(
-            help="Address of an OpenAI-compatible API that rewrites captions in its place.",
+            help="Address of an OpenAI-compatible API that rewrites captions instead.",
             rich_help_panel=_CHANGED,
         ),
     ] = "",
     rewriter_model: Annotated[
-        str, typer.Option(help="The model there.", rich_help_panel=_CHANGED)
+        str, typer.Option(help="The model of that API.", rich_help_panel=_CHANGED)
     ] = "",
     depth: Annotated[
-        int, typer.Option(help="Best answers of a question that are kept.", min=1)
+        int, typer.Option(help="Number of best answers stored per query.", min=1)
     ] = 1000,
     prompt: Annotated[str, typer.Option(help="As for ingest.")] = "describe",
     dtype: Annotated[str, typer.Option(help="As for ingest.")] = "auto",
     device: DeviceOption = "auto",
     force: Annotated[
-        bool, typer.Option("--force", help="Ask a model what it was not schooled on.")
+        bool, typer.Option("--force", help="Accept conditions that the model was not trained on.")
     ] = False,
     seed: Annotated[
-        int, typer.Option(help="Of chance, intervals and the world's pictures.", min=0)
+        int, typer.Option(help="Seed of chance, intervals and the world's pictures.", min=0)
     ] = 4711,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a benchmark: store the answers, then measure them; go on if it was broken off.
+    """Run a benchmark: store the answers, then measure them. An interrupted run continues.
 
     Example: cies bench world --method dior --method clip -o runs/world
 
@@ -126,10 +114,10 @@ def bench_run(
 
 def bench_measure(
     run: RunArgument,
-    again: Annotated[bool, typer.Option("--again", help="Measure all anew.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure everything again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what a run stored; needs neither its data nor a model.
+    """Measure the stored answers of a run; needs neither its data nor a model.
 
     Example: cies bench measure runs/world --again
     """
@@ -139,14 +127,14 @@ def bench_measure(
 
 
 def bench_compare(
-    first: Annotated[str, typer.Argument(help="RUN, or RUN:METHOD where it has several.")],
+    first: Annotated[str, typer.Argument(help="RUN, or RUN:METHOD if it has several.")],
     second: Annotated[str, typer.Argument(help="Another, of the same benchmark and data.")],
     every: Annotated[
-        bool, typer.Option("--all", help="Show every figure, not the headlines alone.")
+        bool, typer.Option("--all", help="Print every figure, not only the main ones.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what differs between two runs: in settings, and in figures with interval and p-value.
+    """Show the differences of two runs: settings, and figures with interval and p-value.
 
     Example: cies bench compare runs/world:dior runs/world:clip
     """
@@ -156,17 +144,17 @@ def bench_compare(
 
 
 def bench_report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; of one task, side by side.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, all of one task.")],
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", help="A folder; report in the first run's by default."),
+        typer.Option("--output", "-o", help="A folder; by default report in the first run's."),
     ] = None,
     title: Annotated[Optional[str], typer.Option(help="The report's heading.")] = None,
     into: Annotated[
         Optional[Path],
         typer.Option(
             help="A Markdown page whose part between '<!-- run of NAME -->' and "
-            "'<!-- end of NAME -->' gets the figures."
+            "'<!-- end of NAME -->' is replaced by the figures."
         ),
     ] = None,
 ) -> None:
@@ -177,3 +165,60 @@ def bench_report(
     from cies.bench.runs import run_report
 
     run_report(runs, output, title, into)
+
+
+def bench_list(
+    name: Annotated[
+        Optional[str], typer.Argument(help="One benchmark, to show everything it needs.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the published benchmarks: their tasks, and where and on what terms the data are.
+
+    Example: cies bench list cub200
+    """
+    from cies.bench.list import run_bench_list
+
+    run_bench_list(name, as_json)
+
+
+def bench_check(
+    file: Annotated[Path, typer.Argument(help="A submission file of CIRCO or CIRR.")],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The benchmark's folder, to check every picture too.")
+    ] = None,
+) -> None:
+    """Check a submission file of a test split, before the server refuses it.
+
+    Example: cies bench check circo-test.json --data ~/CIRCO
+    """
+    from cies.bench.list import run_bench_check
+
+    run_bench_check(file, data)
+
+
+def bench_submit(
+    run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
+) -> None:
+    """Write the submission files of a run for the server of CIRCO or CIRR, and check them.
+
+    Example: cies bench submit runs/circo:"clip sum" -o submission
+    """
+    from cies.bench.list import run_bench_submit
+
+    run_bench_submit(run, output)
+
+
+def bench_trec(
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the files.")],
+    depth: Annotated[int, typer.Option(help="Answers per query.", min=1)] = 1000,
+) -> None:
+    """Write the answers of a run, and the right answers, as TREC run and qrels files.
+
+    Example: cies bench trec runs/world -o trec
+    """
+    from cies.bench.trec import run_bench_trec
+
+    run_bench_trec(run, output, depth)

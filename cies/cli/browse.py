@@ -1,4 +1,4 @@
-"""The commands that look through a whole gallery: facets, gallery, outliers, dupes."""
+"""Commands that go through a whole gallery: facets, gallery, outliers, dupes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import typer
 
 from cies.cli.options import ByMethodOption, ConditionOption, GalleryOption, GoneOption, JsonOption
 
-_QuietOption = Annotated[bool, typer.Option("-q", help="Print paths only.")]
+_PathsOption = Annotated[bool, typer.Option("-q", help="Print paths only.")]
 _MergeOption = Annotated[
     float,
-    typer.Option(help="Words are one if their pictures are less far apart; 0: by spelling.", min=0),
+    typer.Option(
+        help="Merge words whose pictures are separated by less than this; 0 merges by spelling.",
+        min=0,
+    ),
 ]
 
 
@@ -24,12 +27,12 @@ def facets(
     gone: GoneOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Count the model's words for the pictures, those that mean the same together.
+    """Count the pictures of each of the model's words; words with one meaning are merged.
 
     Example: cies facets -c color
     """
     from cies.cli.settings import find_gallery
-    from cies.reports.browse import run_facets
+    from cies.reports.facets import run_facets
 
     run_facets(find_gallery(gallery), condition, merge_below, gone, as_json, method)
 
@@ -38,11 +41,12 @@ def make_gallery(
     condition: Annotated[
         Optional[list[str]],
         typer.Option(
-            "--condition", "-c", help="A respect to group by; may be repeated; all by default."
+            "--condition", "-c", help="Group by this condition; may be repeated; all by default."
         ),
     ] = None,
     html: Annotated[
-        Optional[Path], typer.Option(help="Write the pages into this folder, new or our own.")
+        Optional[Path],
+        typer.Option(help="Write pages into this folder: a new one, or one of earlier pages."),
     ] = None,
     gallery: GalleryOption = None,
     method: ByMethodOption = None,
@@ -53,46 +57,53 @@ def make_gallery(
         float, typer.Option(help="Least probability of a word that is sure.", min=0, max=1)
     ] = 0.5,
     smallest: Annotated[
-        int, typer.Option(help="Least number of sure pictures of a group.", min=1)
+        int, typer.Option(help="Least number of pictures with a sure word in a group.", min=1)
     ] = 3,
     merge_below: _MergeOption = 0.15,
     gone: GoneOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the pictures in groups by the model's words; with --html, as pages to browse.
+    """Group the pictures by the model's words; with --html, write pages to browse.
 
-    On the pages every picture is in one group: by its word, or where the model had none, was
-    unsure, or used a rare one, by likeness. Nothing but that folder is changed.
+    Every picture is in one group: by its word, or by likeness if the word is missing, not sure, or
+    rare. Only the folder of the pages is written to.
 
     Example: cies gallery -c color -c shape --html pages
     """
     from cies.cli.settings import find_gallery
-    from cies.reports.browse import Grouping, run_gallery
+    from cies.reports.gallery import GroupingOptions, run_gallery
 
-    chosen = Grouping(sure, smallest, merge_below)
-    place, asked = find_gallery(gallery), condition or []
-    run_gallery(place, asked, html, originals, chosen, gone, as_json, method)
+    run_gallery(
+        find_gallery(gallery),
+        condition or [],
+        html,
+        originals,
+        GroupingOptions(sure, smallest, merge_below),
+        gone,
+        as_json,
+        method,
+    )
 
 
 def outliers(
     condition: ConditionOption,
     gallery: GalleryOption = None,
     method: ByMethodOption = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="Number of outliers.")] = 20,
     neighbours: Annotated[
         int, typer.Option(help="Nearest pictures that each is compared with.", min=1)
     ] = 10,
-    html: Annotated[Optional[Path], typer.Option(help="Write a page here.")] = None,
+    html: Annotated[Optional[Path], typer.Option(help="Write a page to this file.")] = None,
     gone: GoneOption = False,
     as_json: JsonOption = False,
-    quiet: _QuietOption = False,
+    quiet: _PathsOption = False,
 ) -> None:
-    """Find the pictures that fit nowhere: least like even their nearest neighbours.
+    """Find the pictures that are least like even their nearest neighbours.
 
     Example: cies outliers -c color -k 50 --html odd.html
     """
     from cies.cli.settings import find_gallery
-    from cies.reports.browse import run_outliers
+    from cies.reports.outliers import run_outliers
 
     place = find_gallery(gallery)
     run_outliers(place, condition, k, neighbours, html, gone, as_json, quiet, method)
@@ -102,7 +113,9 @@ def dupes(
     condition: Annotated[
         Optional[list[str]],
         typer.Option(
-            "--condition", "-c", help="Must be alike in this; may be repeated; all by default."
+            "--condition",
+            "-c",
+            help="Near-duplicates are alike under it; may be repeated; all by default.",
         ),
     ] = None,
     gallery: GalleryOption = None,
@@ -111,13 +124,13 @@ def dupes(
         float, typer.Option(help="Least cosine of two near-duplicates, under each condition.")
     ] = 0.98,
     as_json: JsonOption = False,
-    quiet: _QuietOption = False,
+    quiet: _PathsOption = False,
 ) -> None:
-    """List files that are the same, and pictures that nearly are; nothing is ever deleted.
+    """List files with equal bytes, and near-duplicate pictures; nothing is ever deleted.
 
     Example: cies dupes -q
     """
     from cies.cli.settings import find_gallery
-    from cies.reports.duplicates import run_dupes
+    from cies.reports.dupes import run_dupes
 
     run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet, method)

@@ -1,4 +1,4 @@
-"""``cies conditions``: those of a gallery, and the words that views are worked out from."""
+"""``cies conditions``: lists a gallery's conditions; lists and edits their word lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from cies.cli.options import GalleryOption, JsonOption
 
-conditions = typer.Typer(help="List the gallery's conditions; show and edit their words.")
+conditions = typer.Typer(help="List the gallery's conditions; list and edit their words.")
 
 
 @conditions.callback(invoke_without_command=True)
@@ -23,32 +23,27 @@ def list_conditions(
     if context.invoked_subcommand is not None:
         return
     from cies.cli.settings import find_gallery
-    from cies.console import print_json
-    from cies.reports.status import gallery_status, print_conditions
-    from indexes.store.gallery import Gallery
+    from cies.reports.status import run_conditions
 
-    document = gallery_status(Gallery.open(find_gallery(gallery)))
-    if as_json:
-        kept = ("schema_version", "gallery", "conditions")
-        print_json({name: document[name] for name in kept})
-    else:
-        print_conditions(document)
+    run_conditions(find_gallery(gallery), as_json)
 
 
 @conditions.command("words")
 def words(
     context: typer.Context,
-    name: Annotated[Optional[str], typer.Argument(help="A condition; none for all.")] = None,
+    name: Annotated[Optional[str], typer.Argument(help="A condition; all by default.")] = None,
     gallery: GalleryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the conditions whose words are known, or show the words of one.
+    """List the conditions that have a word list, or the words of one condition.
 
     Example: cies conditions words mood
     """
-    from cies.reports.word_lists import run_words
+    from cies.cli.settings import find_gallery
+    from cies.reports.conditions import run_words
 
-    run_words(name, _gallery(context, gallery), as_json)
+    given = _gallery(context, gallery)
+    run_words(name, find_gallery(given), given is not None, as_json)
 
 
 @conditions.command("edit")
@@ -61,33 +56,35 @@ def edit(
     ] = None,
     from_file: Annotated[
         Optional[str],
-        typer.Option("--from", help="A text file of words, by lines or commas; - for stdin."),
+        typer.Option(
+            "--from", help="A text file of words, separated by newlines or commas; - for stdin."
+        ),
     ] = None,
     ask: Annotated[
         Optional[str],
-        typer.Option(help="Have this model list the words: a hub id or a folder."),
+        typer.Option(help="Let this model list the words: a hub id or a folder."),
     ] = None,
     template: Annotated[
-        Optional[str], typer.Option(help='The sentence about a word: "a {word} mood".')
+        Optional[str], typer.Option(help='The sentence for a word: "a {word} mood".')
     ] = None,
     reset: Annotated[bool, typer.Option(help="Go back to the list that comes with CIES.")] = False,
     show: Annotated[bool, typer.Option(help="Only show the words.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Change the words of a condition in this gallery: in your editor, or by an option.
+    """Change the words of a condition in this gallery, in your editor or by an option.
 
     Example: cies conditions edit mood --words "happy, sad, calm, tense"
     """
     from cies.cli.settings import find_gallery
-    from cies.reports.word_lists import Change, run_edit
+    from cies.reports.conditions import WordListEdit, run_edit
 
-    change = Change(words, from_file, ask, template, reset, show)
+    change = WordListEdit(words, from_file, ask, template, reset, show)
     run_edit(name, find_gallery(_gallery(context, gallery)), change, as_json)
 
 
 def _gallery(context: typer.Context, gallery: Path | None) -> Path | None:
-    """As given here, or before the inner command: ``cies conditions -g GALLERY edit mood``."""
+    """The --gallery of this command, or of ``cies conditions -g GALLERY edit mood``."""
     if gallery is not None or context.parent is None:
         return gallery
-    above: Path | None = context.parent.params.get("gallery")
-    return above
+    of_parent: Path | None = context.parent.params.get("gallery")
+    return of_parent

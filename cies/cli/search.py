@@ -1,48 +1,49 @@
-"""The command that asks a gallery."""
+"""``cies search``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Callable, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from cies.cli.completion import condition_names
-from cies.cli.compose_options import (
+from cies.cli.options import (
+    SHOWN,
     CaptionOption,
     ComposerOption,
+    CopyToOption,
+    DeviceOption,
+    GalleryOption,
+    GoneOption,
+    HtmlOption,
+    JsonLinesOption,
+    JsonOption,
+    LinkToOption,
     LvlmOption,
     ModifyOption,
     MustNotOption,
     MustOption,
+    PicturesOption,
+    PrintNullOption,
+    QuietOption,
     RewriterModelOption,
     RewriterOption,
     RewriterTimeoutOption,
     VerifyOption,
     WeightOption,
-    changes,
-)
-from cies.cli.encoder_options import DeviceOption
-from cies.cli.options import GalleryOption, GoneOption, JsonOption
-from cies.cli.output_options import (
-    CopyToOption,
-    HtmlOption,
-    JsonLinesOption,
-    LinkToOption,
-    PicturesOption,
-    PrintNullOption,
-    QuietOption,
+    condition_names,
 )
 
 if TYPE_CHECKING:
+    from indexes.store.records import VectorTable
     from ingest.fill.pipeline import Progress
     from query.hits import Hits
 
 _ASKED = "What is asked"
 _BY = "By which method"
 _AMONG = "Among which pictures"
-_SHOWN = "How it is shown"
 
 
 def search(
@@ -51,7 +52,7 @@ def search(
         typer.Option(
             "--condition",
             "-c",
-            help="The respect in which to be alike; several weigh as -c color=2 -c shape.",
+            help="The condition, such as color; may be repeated, with weights as in -c color=2.",
             autocompletion=condition_names,
         ),
     ] = None,
@@ -61,15 +62,13 @@ def search(
     ] = None,
     text: Annotated[
         Optional[str],
-        typer.Option(
-            help="What to look for in words, in place of a picture.", rich_help_panel=_ASKED
-        ),
+        typer.Option(help="Search by words instead of a picture.", rich_help_panel=_ASKED),
     ] = None,
     unlike: Annotated[
         Optional[list[str]],
         typer.Option(
             "--not",
-            help="A respect in which to differ, such as -c shape --not color.",
+            help="A condition under which hits differ, such as -c shape --not color.",
             autocompletion=condition_names,
             rich_help_panel=_ASKED,
         ),
@@ -77,14 +76,14 @@ def search(
     combine: Annotated[
         str,
         typer.Option(
-            help="Alike to several pictures: to them on the mean, to any, or to all.",
+            help="With several pictures: alike to their mean, to any, or to all.",
             rich_help_panel=_ASKED,
         ),
     ] = "mean",
     crop: Annotated[
         Optional[str],
         typer.Option(
-            help="The part that is meant: x,y,w,h in pixels, or all at most 1 in fractions.",
+            help="Use only a part of the picture: x,y,w,h in pixels, or as fractions up to 1.",
             rich_help_panel=_ASKED,
         ),
     ] = None,
@@ -93,8 +92,7 @@ def search(
         typer.Option(
             "--method",
             "-m",
-            help="Answered by METHOD or METHOD:MODEL, as `cies methods` lists them; several are "
-            "fused.",
+            help="METHOD or METHOD:MODEL that answers, of `cies methods`; several are fused.",
             rich_help_panel=_BY,
         ),
     ] = None,
@@ -102,20 +100,21 @@ def search(
         bool,
         typer.Option(
             "--fuse",
-            help="Fuse all that the gallery has for these conditions.",
+            help="Fuse all methods that the gallery has for these conditions.",
             rich_help_panel=_BY,
         ),
     ] = False,
     rerank: Annotated[
         Optional[int],
         typer.Option(
-            help="Of a view's best, how many the large model puts in its order; 200 if quick.",
+            help="Number of hits that the large model re-ranks, for clay, crl and indirect; by "
+            "default 200 if that is quick.",
             rich_help_panel=_BY,
         ),
     ] = None,
     rerank_model: Annotated[
         Optional[str],
-        typer.Option(help="That model, if the gallery has none.", rich_help_panel=_BY),
+        typer.Option(help="The re-ranking model, if the gallery has none.", rich_help_panel=_BY),
     ] = None,
     fill: Annotated[
         bool,
@@ -137,7 +136,7 @@ def search(
     rewriter_model: RewriterModelOption = "",
     rewriter_timeout: RewriterTimeoutOption = 30.0,
     gallery: GalleryOption = None,
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
     where: Annotated[
         Optional[str],
         typer.Option(
@@ -160,23 +159,23 @@ def search(
     sort: Annotated[
         str,
         typer.Option(
-            help="The hits by score, by date (EXIF, newest first) or by path.",
-            rich_help_panel=_SHOWN,
+            help="Order of the hits: score, date (EXIF, newest first) or path.",
+            rich_help_panel=SHOWN,
         ),
     ] = "score",
     group_dupes: Annotated[
         bool,
         typer.Option(
             "--group-dupes",
-            help="Fold near-duplicates into the hit most like the query.",
-            rich_help_panel=_SHOWN,
+            help="Of near-duplicates, show only the one most like the query.",
+            rich_help_panel=SHOWN,
         ),
     ] = False,
     alike_above: Annotated[
         Optional[float],
         typer.Option(
-            help="Say so when even the best hit's percentile is below this; 92.",
-            rich_help_panel=_SHOWN,
+            help="Warn if even the best hit is below this percentile; 92 by default.",
+            rich_help_panel=SHOWN,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -187,39 +186,42 @@ def search(
     html: HtmlOption = None,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
-    index: Annotated[str, typer.Option(help="As for `cies index --kind`, this time.")] = "auto",
+    index: Annotated[
+        str, typer.Option(help="The index for this search, as for `cies index --kind`.")
+    ] = "auto",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find the pictures most like one, or those that suit a text, in the respects you name.
+    """Find the pictures most like a picture or a text, under the conditions you name.
 
     Example: cies search mug.jpg -c shape --not color -k 20 --html sheet.html
     """
     from cies import api
     from cies.cli.settings import find_gallery
-    from cies.measured import remember_speed
-    from cies.reports.hits import chosen, show_hits
-    from cies.reports.status import say_model
+    from cies.reports.hits import choose_output, show_hits
     from indexes.errors import UsageError
-    from query.question import ALIKE_ABOVE, Options, Question, examples_of, weighted
+    from query.composers.modification import ModifyOptions, parse_composer_weights
+    from query.question import ALIKE_ABOVE, Options, Question, as_pictures, parse_conditions
 
-    output = chosen(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
+    output = choose_output(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
     if bool(image) == (text is not None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if not condition and modify is None:
-        raise UsageError("Name a respect, such as `--condition color`, or a change by --modify.")
-    change = changes(
-        modify,
-        composer,
-        caption,
-        must,
-        must_not,
-        weight,
-        verify,
-        lvlm,
-        rewriter,
-        rewriter_model,
-        rewriter_timeout,
+        raise UsageError("Name a condition, such as `--condition color`, or a change by --modify.")
+    change = ModifyOptions(
+        modify=modify,
+        composer=composer,
+        caption=caption,
+        must=_objects(must),
+        must_not=_objects(must_not),
+        weights=parse_composer_weights(weight or ()),
+        verify=verify,
     )
+    if modify is not None:
+        # These may be set permanently, and are ignored by searches without a modification.
+        change["lvlm"] = lvlm
+        change["rewriter"] = rewriter
+        change["rewriter_model"] = rewriter_model
+        change["rewriter_timeout"] = rewriter_timeout
     options = Options(
         unlike=unlike or (),
         combine=combine,
@@ -239,40 +241,52 @@ def search(
     )
     engine = api.open(find_gallery(gallery), device, index, gone=gone)
     if condition:
-        say_model(engine.table(next(iter(weighted(condition))), method[0] if method else None))
-    with ExitStack() as closing:
-        engine.progress = _when_needed(closing)
+        first = next(iter(parse_conditions(condition)))
+        _say_model(engine.table(first, method[0] if method else None))
+    with ExitStack() as stack:
+        engine.progress = _progress_when_needed(stack)
         if text is not None:
             hits = engine.search_text(text, condition or (), k, **options)
         else:
-            examples = examples_of([_stdin() if name == "-" else name for name in image or ()])
+            examples = as_pictures([_read_stdin() if i == "-" else i for i in image or ()])
             hits = engine.ask(Question.of(examples, condition or (), k, **options))
     if hits.query.reranked:
+        from cies.measured import remember_speed
+
         for encoder in engine.encoders.loaded:
             remember_speed(encoder)
     _say_notes(hits)
     show_hits(hits, output)
 
 
-def _when_needed(closing: ExitStack) -> Callable[[Progress], None]:
-    """Progress of embedding, shown from its first report on."""
+def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The named objects: ``None`` without the option, none at all for an empty text."""
+    return tuple(text for text in given if text.strip()) if given else None
+
+
+def _progress_when_needed(stack: ExitStack) -> Callable[[Progress], None]:
+    """A function that shows progress of embedding, from its first call on.
+
+    Args:
+        stack: closes the progress display.
+    """
     shown: list[Callable[[Progress], None]] = []
 
-    def tell(state: Progress) -> None:
+    def report(state: Progress) -> None:
         from cies.console import counter
 
         if not shown:
-            shown.append(closing.enter_context(counter("Embedding the best")))
+            shown.append(stack.enter_context(counter("Embedding the best")))
         shown[0](state)
 
-    return tell
+    return report
 
 
-def _stdin() -> bytes:
+def _read_stdin() -> bytes:
     """The picture on stdin.
 
     Raises:
-        UsageError: if there is none, or it is larger than a picture may be.
+        UsageError: if there is none, or it is larger than allowed.
     """
     from indexes.errors import UsageError
     from ingest.read.images import MAX_BYTES
@@ -281,9 +295,19 @@ def _stdin() -> bytes:
         raise UsageError("There is no picture on stdin; pipe one in: `cies search - < mug.jpg`.")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if not data or len(data) > MAX_BYTES:
-        problem = f"more than {MAX_BYTES // 2**20} MB lie" if data else "there is nothing"
+        problem = f"more than {MAX_BYTES // 2**20} MB are" if data else "there is nothing"
         raise UsageError(f"Cannot read the query: {problem} on stdin; pipe a picture in.")
     return data
+
+
+def _say_model(table: VectorTable) -> None:
+    """Say so if a built-in model answers."""
+    from cies.console import say
+    from ingest.encoders.models.find import BUILTIN
+
+    model = table.made_by["model"]
+    if model in BUILTIN:
+        say(f"Model: {model}, {BUILTIN[model]}.")
 
 
 def _say_notes(hits: Hits) -> None:

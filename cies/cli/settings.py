@@ -1,8 +1,8 @@
-"""What is set for good: in the environment and in ``cies.toml``, and where the gallery is.
+"""Permanent settings, from environment variables and ``cies.toml``, and the gallery's path.
 
-The command line comes before the environment, that before the nearest ``cies.toml`` here or
-above, that before the one in the user's folder of settings, and all of them before the default.
-An option ``--copy-to`` of ``cies search`` is
+The command line overrides the environment; the environment overrides the nearest ``cies.toml`` in
+the current folder or above; that overrides the one in the user's folder of settings; and all of
+them override the default. The option ``--copy-to`` of ``cies search`` is
 
 - ``CIES_SEARCH_COPY_TO`` in the environment, or ``CIES_COPY_TO`` for every command that has it;
 - ``copy-to = "..."`` under ``[search]`` in ``cies.toml``, or above all sections for every command.
@@ -14,16 +14,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cies.cli.command_tree import CommandOption, all_options
 from indexes.errors import UsageError
+
+if TYPE_CHECKING:
+    import typer
 
 FOLDER = ".cies"
 FILE = "cies.toml"
 PREFIX = "CIES_"
 
-_WORDS = {"1": True, "true": True, "yes": True, "on": True}
-_WORDS |= {"0": False, "false": False, "no": False, "off": False}
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
+_BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 
 _KINDS = {
     bool: "true or false",
@@ -36,7 +40,7 @@ _KINDS = {
 
 
 def find_gallery(given: Path | None) -> Path:
-    """The gallery's folder: as given, else a ``.cies`` here or above, else the user's own.
+    """The gallery's folder: the given one, else a ``.cies`` here or above, else the user's own.
 
     Args:
         given: from ``--gallery``, ``CIES_GALLERY`` or ``cies.toml``.
@@ -53,87 +57,86 @@ def find_gallery(given: Path | None) -> Path:
 
 
 @dataclass(frozen=True)
-class Option:
-    """One option of one command.
-
-    Attributes:
-        command: its words, such as ``search`` or ``bench embed``.
-        key: its name as typed, without dashes: ``copy-to``.
-        parameter: the name of the function's parameter.
-        kind: ``bool``, ``int``, ``float``, ``str``, ``Path`` or ``list`` (of texts).
-        default: the value when nobody says.
-        least: the least number allowed, if there is one.
-        most: the greatest number allowed, if there is one.
-    """
-
-    command: str
-    key: str
-    parameter: str
-    kind: type
-    default: Any
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def variables(self) -> tuple[str, str]:
-        """What sets it in the environment: for this command, and for every one that has it."""
-        return tuple(  # type: ignore[return-value]
-            PREFIX + name.upper().replace("-", "_").replace(" ", "_")
-            for name in (f"{self.command} {self.key}", self.key)
-        )
-
-
-@dataclass(frozen=True)
 class Setting:
-    """An option's value in force, before the command line has its say.
+    """The value of an option that the command line does not give.
 
     Attributes:
-        option: whose.
-        value: of the option's kind.
+        option: the option.
+        value: its value, of the option's kind.
         origin: a variable, a file, or ``default``.
     """
 
-    option: Option
+    option: CommandOption
     value: Any
     origin: str
 
 
 @dataclass(frozen=True)
-class File:
-    """A ``cies.toml`` that was read.
+class SettingsFile:
+    """The content of a ``cies.toml``.
 
     Attributes:
-        path: where it lies; paths in it are relative to its folder.
-        values: what it says.
+        path: the file; paths in it are relative to its folder.
+        values: its document.
     """
 
     path: Path
     values: Mapping[str, Any]
 
 
-def places() -> list[Path]:
+def settings_paths() -> list[Path]:
     """Where ``cies.toml`` may be: the nearest one here or above, then the user's own."""
     import platformdirs
 
     here = Path.cwd()
-    above = [folder / FILE for folder in (here, *here.parents)]
+    candidates = [folder / FILE for folder in (here, *here.parents)]
     own = Path(platformdirs.user_config_dir("cies", appauthor=False)) / FILE
-    nearest = next((path for path in above if path.is_file()), above[0])
+    nearest = next((path for path in candidates if path.is_file()), candidates[0])
     return [nearest] if nearest == own else [nearest, own]
 
 
-def read_files(options: Iterable[Option]) -> list[File]:
-    """Those that are there, the nearest first.
+def default_map(app: typer.Typer, invoked: str) -> dict[str, Any]:
+    """The settings of a command in the form of Typer's default map: nested by commands' words.
 
     Args:
-        options: of every command, against which the keys are held.
+        app: the app with all commands.
+        invoked: the first word of the command that was called.
 
     Raises:
-        UsageError: naming the file, if it cannot be read or says something unknown or of the
-            wrong kind.
+        UsageError: naming the variable, or the file and key, if a setting is wrong.
+    """
+    has_variable = any(name.startswith(PREFIX) for name in os.environ)
+    if not has_variable and not any(path.is_file() for path in settings_paths()):
+        return {}
+    options = all_options(app)
+    nested: dict[str, Any] = {}
+    own = [option for option in options if option.command.split()[0] == invoked]
+    for setting in settings(own, read_files(options), os.environ):
+        if setting.origin != "default":
+            inner = nested
+            for word in setting.option.command.split():
+                inner = inner.setdefault(word, {})
+            inner[setting.option.parameter] = plain(setting.value)
+    return nested
+
+
+def plain(value: Any) -> Any:
+    """A value as Typer and JSON take it: a path as text."""
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_files(options: Iterable[CommandOption]) -> list[SettingsFile]:
+    """The existing settings files, the nearest first.
+
+    Args:
+        options: of all commands; other keys are refused.
+
+    Raises:
+        UsageError: naming the file, if it cannot be read, or has an unknown key or a value of
+            the wrong kind.
     """
     files = []
-    for path in places():
+    for path in settings_paths():
         if not path.is_file():
             continue
         import tomllib
@@ -145,21 +148,23 @@ def read_files(options: Iterable[Option]) -> list[File]:
             raise UsageError(f"Cannot read {path}: {reason}; mend it or move it away.") from error
         except ValueError as error:
             raise UsageError(f"{path} is not TOML: {error}; mend it or move it away.") from error
-        file = File(path, values)
+        file = SettingsFile(path, values)
         _check(file, list(options))
         files.append(file)
     return files
 
 
 def settings(
-    options: Sequence[Option], files: Sequence[File], environment: Mapping[str, str]
+    options: Sequence[CommandOption],
+    files: Sequence[SettingsFile],
+    environment: Mapping[str, str],
 ) -> list[Setting]:
-    """What is in force for some options.
+    """The values in force for some options.
 
     Args:
         options: of one command or of all.
         files: from :func:`read_files`.
-        environment: such as ``os.environ``; an empty variable counts as none.
+        environment: such as ``os.environ``; an empty variable is ignored.
 
     Raises:
         UsageError: naming the variable, if a value is of the wrong kind.
@@ -167,7 +172,9 @@ def settings(
     return [_setting(option, files, environment) for option in options]
 
 
-def _setting(option: Option, files: Sequence[File], environment: Mapping[str, str]) -> Setting:
+def _setting(
+    option: CommandOption, files: Sequence[SettingsFile], environment: Mapping[str, str]
+) -> Setting:
     for variable in option.variables:
         if text := environment.get(variable):
             return Setting(option, _from_text(option, text, variable), variable)
@@ -179,22 +186,24 @@ def _setting(option: Option, files: Sequence[File], environment: Mapping[str, st
     return Setting(option, option.default, "default")
 
 
-def unknown_variables(options: Iterable[Option], environment: Mapping[str, str]) -> list[str]:
-    """Variables that begin like ours and set nothing."""
+def unknown_variables(
+    options: Iterable[CommandOption], environment: Mapping[str, str]
+) -> list[str]:
+    """Variables that start with ``CIES_`` and set no option."""
     known = {variable for option in options for variable in option.variables}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
 
 
-def _section(file: File, command: str) -> Mapping[str, Any]:
+def _section(file: SettingsFile, command: str) -> Mapping[str, Any]:
     found: Any = file.values
     for word in command.split():
-        # A key may have a command's name, as `gallery` has; then there is no section of it.
+        # A key may have the name of a command, such as `gallery`; then it is not a section.
         found = found.get(word, {}) if isinstance(found, dict) else {}
     return dict(found) if isinstance(found, dict) else {}
 
 
-def _check(file: File, options: Sequence[Option]) -> None:
-    """Refuse keys that are no option's and values of the wrong kind, wherever they stand."""
+def _check(file: SettingsFile, options: Sequence[CommandOption]) -> None:
+    """Refuse unknown keys, and values of the wrong kind, in all sections."""
     commands = {option.command for option in options}
     groups = {command.split()[0] for command in commands if " " in command}
 
@@ -207,37 +216,35 @@ def _check(file: File, options: Sequence[Option]) -> None:
             fitting = [o for o in options if o.key == key and section in ("", o.command)]
             if inner in commands | groups and not fitting:
                 raise UsageError(
-                    f"{file.path}: '{inner}' is a command; what is set for it stands in a section, "
+                    f"{file.path}: '{inner}' is a command; put its settings into a section, "
                     f"[{inner.replace(' ', '.')}]."
                 )
             if not fitting:
-                known = {o.key for o in options if section in ("", o.command)} | (
-                    {name for name in commands | groups if " " not in name}
-                    if not section
-                    else set()
-                )
-                _unknown(file, section, key, known)
+                known = {o.key for o in options if section in ("", o.command)}
+                if not section:
+                    known |= {name for name in commands | groups if " " not in name}
+                raise _unknown_key(file, section, key, known)
             for option in fitting:
                 _from_toml(option, value, file)
 
     walk(file.values, "")
 
 
-def _unknown(file: File, section: str, key: str, known: Iterable[str]) -> None:
+def _unknown_key(file: SettingsFile, section: str, key: str, known: Iterable[str]) -> UsageError:
     from difflib import get_close_matches
 
     where = f" under [{section.replace(' ', '.')}]" if section else ""
     close = get_close_matches(key, list(known), 1)
-    hint = f"did you mean '{close[0]}'?" if close else "`cies config --all` lists those there are."
+    hint = f"did you mean '{close[0]}'?" if close else "`cies config --all` lists all options."
     command = f"`cies {section}`" if section else "any command"
-    raise UsageError(f"{file.path}: '{key}'{where} is no option of {command}; {hint}")
+    return UsageError(f"{file.path}: '{key}'{where} is no option of {command}; {hint}")
 
 
-def _from_toml(option: Option, value: Any, file: File) -> Any:
-    """A value of a file in the option's kind.
+def _from_toml(option: CommandOption, value: Any, file: SettingsFile) -> Any:
+    """Convert a value of a file to the option's kind.
 
     Raises:
-        UsageError: if it is of another.
+        UsageError: if it is of another kind.
     """
     kind = option.kind
     if kind is list and isinstance(value, str):
@@ -247,7 +254,7 @@ def _from_toml(option: Option, value: Any, file: File) -> Any:
     elif kind is bool:
         right = isinstance(value, bool)
     else:
-        # In Python true and false are whole numbers, in a file they are not.
+        # Python's bool is a subclass of int; TOML has separate types.
         types = (int, float) if kind is float else (str,) if kind is Path else (kind,)
         right = isinstance(value, types) and not isinstance(value, bool)
     if not right:
@@ -256,42 +263,37 @@ def _from_toml(option: Option, value: Any, file: File) -> Any:
             f"be {_KINDS[kind]}."
         )
     _check_range(option, value, f"{file.path}: '{option.key}'")
-    # Not resolved: a link is named as the user named it.
+    # Symbolic links are not resolved, so that messages show the user's own names.
     return Path(os.path.normpath(file.path.parent / value)) if kind is Path else value
 
 
-def _from_text(option: Option, text: str, variable: str) -> Any:
-    """A variable's text in the option's kind; a list's parts stand as on a command line.
+def _from_text(option: CommandOption, text: str, variable: str) -> Any:
+    """Convert a variable's text to the option's kind; lists are split as on a command line.
 
     Raises:
-        UsageError: if it cannot be read so.
+        UsageError: if it cannot be converted.
     """
     import shlex
 
     try:
         if option.kind is bool:
-            return _WORDS[text.strip().lower()]
+            return _BOOLEANS[text.strip().lower()]
         value = shlex.split(text) if option.kind is list else option.kind(text)
     except (KeyError, ValueError):
-        wanted = _KINDS[option.kind].replace(" in quotes", "")
+        expected = _KINDS[option.kind].replace(" in quotes", "")
         if option.kind is list:
-            wanted = "words as on a command line, with quotes in pairs"
+            expected = "words as on a command line, with quotes in pairs"
         raise UsageError(
-            f"{variable} is {text!r}, but for `cies {option.command}` it must be {wanted}."
+            f"{variable} is {text!r}, but for `cies {option.command}` it must be {expected}."
         ) from None
     _check_range(option, value, variable)
     return value
 
 
-def _check_range(option: Option, value: Any, where: str) -> None:
+def _check_range(option: CommandOption, value: Any, name: str) -> None:
     if option.kind not in (int, float):
         return
     if option.least is not None and value < option.least:
-        raise UsageError(f"{where} is {value}; it must be at least {option.least}.")
+        raise UsageError(f"{name} is {value}; it must be at least {option.least}.")
     if option.most is not None and value > option.most:
-        raise UsageError(f"{where} is {value}; it must be at most {option.most}.")
-
-
-def environment() -> Mapping[str, str]:
-    """The environment's variables."""
-    return os.environ
+        raise UsageError(f"{name} is {value}; it must be at most {option.most}.")

@@ -1,4 +1,4 @@
-"""What ``cies index`` does and prints."""
+"""``cies index``: builds and chooses search indexes, and lists them with their recall."""
 
 from __future__ import annotations
 
@@ -13,77 +13,77 @@ from query.hits import SCHEMA_VERSION
 
 
 def run_index(
-    place: Path,
+    gallery_path: Path,
     conditions: Sequence[str],
     kind: str | None,
     as_json: bool,
     method: str | None = None,
 ) -> None:
-    """Build and choose an index for some conditions, and show what there is.
+    """Build and choose an index for some conditions, and list their indexes.
 
     Args:
-        place: the gallery's folder.
-        conditions: their names; none for all.
-        kind: what to build; ``None`` only shows.
+        gallery_path: the gallery's folder.
+        conditions: names of conditions; all of the gallery's if empty.
+        kind: the index to build; ``None`` only lists.
         as_json: print one JSON document.
-        method: whose vectors; the gallery's main one by default.
+        method: the method whose vectors are indexed; the gallery's main one by default.
 
     Raises:
         GalleryMissing: if there is no gallery.
-        UnknownCondition: if it has no such condition.
+        UnknownCondition: if the gallery has no such condition.
         UsageError: if there is no such index, or the gallery cannot be written to.
         CiesError: if FAISS is needed and not installed.
     """
-    engine = api.open(place, method=method)
+    engine = api.open(gallery_path, method=method)
     names = list(conditions) or engine.names()
-    openers = {engine.table(name).name: engine.table_loader(name) for name in names}
+    loaders = {engine.table(name).name: engine.table_loader(name) for name in names}
     if kind is not None:
-        for name, table_loader in openers.items():
+        for name, loader in loaders.items():
             say(f"Building for '{name}' ...")
-            table_loader.build(kind)
-    shown = []
-    for name, table_loader in openers.items():
-        shown.append(
-            {
-                "condition": name,
-                "method": engine.resolved(name).method,
-                "pictures": table_loader.pictures(),
-                "chosen": table_loader.choice,
-                "in_use": table_loader.in_use(),
-                "rows_bytes": table_loader.rows_bytes(),
-                "indexes": [asdict(built) for built in table_loader.known()],
-            }
-        )
+            loader.build(kind)
+    entries = [
+        {
+            "condition": name,
+            "method": engine.resolve(name).method,
+            "pictures": loader.pictures(),
+            "chosen": loader.choice,
+            "in_use": loader.in_use(),
+            "rows_bytes": loader.rows_bytes(),
+            "indexes": [asdict(built) for built in loader.known()],
+        }
+        for name, loader in loaders.items()
+    ]
     if as_json:
-        print_json({"schema_version": SCHEMA_VERSION, "gallery": str(place), "conditions": shown})
-        return
-    _print(shown)
+        document = {"schema_version": SCHEMA_VERSION, "gallery": str(gallery_path)}
+        print_json({**document, "conditions": entries})
+    else:
+        _print_indexes(entries)
 
 
-def _print(shown: Sequence[dict[str, Any]]) -> None:
+def _print_indexes(entries: Sequence[dict[str, Any]]) -> None:
     rows = []
-    for one in shown:
-        for built in one["indexes"]:
-            used = one["in_use"] == built["kind"]
-            made = datetime.fromtimestamp(built["made_at"], UTC)
+    for entry in entries:
+        for built in entry["indexes"]:
+            mark = " *" if entry["in_use"] == built["kind"] else ""
+            made_at = datetime.fromtimestamp(built["made_at"], UTC)
             rows.append(
                 [
-                    one["condition"],
-                    built["kind"] + (" *" if used else ""),
+                    entry["condition"],
+                    built["kind"] + mark,
                     built["factory"] or built["library"],
                     str(built["vectors"]),
                     f"{built['recall_at_10']:.4f}",
                     f"{built['build_seconds']:.2f}",
                     f"{built['bytes'] / 1e6:.1f}",
-                    made.strftime("%Y-%m-%d %H:%M"),
+                    made_at.strftime("%Y-%m-%d %H:%M"),
                 ]
             )
-        if one["in_use"] == "exact":
-            row = [one["condition"], "exact *", "", str(one["pictures"]), "1.0000", "", "", ""]
-            rows.append(row)
+        if entry["in_use"] == "exact":
+            pictures = str(entry["pictures"])
+            rows.append([entry["condition"], "exact *", "", pictures, "1.0000", "", "", ""])
     print_table(
         ["condition", "index", "made as", "vectors", "recall@10", "build s", "MB", "made"],
         rows,
         numbers=["vectors", "recall@10", "build s", "MB"],
     )
-    say("* answers searches now. Recall is against exact search, measured when it was built.")
+    say("* answers searches now. Recall is relative to exact search, measured at build time.")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
-from ingest.encoders.models.model_type import dual_dimension, is_dual
-
-from cies.console import print_table, say
+from cies.console import print_json, print_table, say
 from cies.measured import measured_rate
+from cies.reports.ingest import existing_gallery, say_unreachable
 from indexes.errors import UsageError
-from indexes.store.gallery import Gallery
+from indexes.store.gallery import DEFAULT_GEOMETRY, Gallery
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.models.catalogue import hub_models
-from ingest.encoders.models.find import find
+from ingest.encoders.models.find import dual_dimension, find_model, is_dual
 from ingest.encoders.vlm.families import family
-from ingest.fill.encoder_choice import IngestTarget
+from ingest.fill.encoder_choice import IngestTarget, choose, conditions_for, notes_on_target
 from ingest.fill.vector_sources import vector_sources_of
 from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
@@ -26,69 +26,116 @@ from ingest.scan.scan import ScanResult, scan_sources
 from ingest.sources.factory import SourceGroup
 from query.hits import SCHEMA_VERSION
 
+#: Method, model and number of conditions in one pass -> pictures a second, ``None`` if unknown.
+Rate = Callable[[str, str, int], float | None]
+
+
+def run_plan(
+    gallery_path: Path,
+    opened: Sequence[SourceGroup],
+    conditions: Sequence[str],
+    model: str | None = None,
+    method: str | None = None,
+    retry_failed: bool = False,
+    as_json: bool = False,
+    device: str = "auto",
+    geometry: str | None = None,
+) -> None:
+    """Print what ``cies ingest`` would do with the same arguments.
+
+    Raises:
+        CiesError: as the run itself would.
+    """
+    gallery = existing_gallery(gallery_path)
+    choice = choose(gallery, method, model)
+    wanted = [Condition.parse(text) for text in conditions]
+    for note in notes_on_target(choice, bool(wanted)):
+        say(f"Note: {note}.")
+    geometry = geometry or (gallery.geometry if gallery is not None else DEFAULT_GEOMETRY)
+    wanted = conditions_for(choice, gallery, wanted, geometry)
+
+    def rate(method: str, model: str, count: int) -> float | None:
+        return measured_rate(model, count, device, method)
+
+    document = make_plan(gallery, gallery_path, opened, wanted, choice, retry_failed, rate)
+    if as_json:
+        print_json(document)
+    else:
+        print_plan(document)
+
 
 def make_plan(
     gallery: Gallery | None,
-    place: Path,
+    gallery_path: Path,
     opened: Sequence[SourceGroup],
     wanted: Sequence[Condition],
     choice: IngestTarget,
     retry_failed: bool = False,
-    rate: Callable[[str, str, int], float | None] = lambda method, model, count: measured_rate(
-        model, count, method=method
-    ),
+    rate: Rate = lambda method, model, count: measured_rate(model, count, method=method),
 ) -> dict[str, Any]:
     """The document that ``cies ingest --plan --json`` prints.
 
     Args:
         gallery: ``None`` if there is none yet.
-        place: its folder.
+        gallery_path: its folder.
         opened: the sources.
-        wanted: conditions asked for.
-        choice: who is asked about them, from :func:`ingest.fill.encoder_choice.choose`.
-        retry_failed: whether to plan for what could not be read before.
-        rate: pictures a second of a method and model by the number of conditions asked in one go.
+        wanted: the conditions asked for.
+        choice: the method and model, from :func:`ingest.fill.encoder_choice.choose`.
+        retry_failed: include files that could not be read before.
+        rate: embedding speed.
 
     Raises:
-        UsageError: if no condition is known, or nothing can be reached.
+        UsageError: if no condition is named, or no source can be reached.
         ModelError: if there is no such model.
     """
-    there = gallery.conditions() if gallery is not None else []
     if not choice.conditional:
         wanted = [Condition.parse(UNCONDITIONAL)]
-    own = choice.vector_source.tables if choice.vector_source is not None else ()
-    new = [condition.name for condition in new_conditions(wanted, [t.name for t in own])]
-    completed = [t for t in own if any(same_name(t.name, c.name) for c in wanted)]
-    kept_up = [table for table in there if table.kept_up or table in completed]
+    chosen = choice.vector_source.tables if choice.vector_source is not None else ()
+    new = [condition.name for condition in new_conditions(wanted, [t.name for t in chosen])]
+    completed = [t for t in chosen if any(same_name(t.name, c.name) for c in wanted)]
+    stored = gallery.conditions() if gallery is not None else []
+    kept_up = [table for table in stored if table.kept_up or table in completed]
     if not kept_up and not new:
         raise UsageError("No condition was named; add one, such as `--condition color`.")
-    held = [gallery.stored_keys(table) for table in kept_up] if gallery is not None else []
-    keys = KnownKeys([*held, *(_nothing() for _ in new)])
-    found = scan_sources(gallery, opened, keys.missing, None, retry_failed)
-    parts: list[_Part] = []
-    for vector_source in vector_sources_of(kept_up):
-        spec, mine = vector_source.spec, [t.name for t in vector_source.tables]
-        numbers = {n for n, table in enumerate(kept_up) if table in vector_source.tables}
-        parts.append(
-            _Part(spec.method, spec.model, mine, numbers, vector_source.tables[0].dimension)
+    stored_keys = [gallery.stored_keys(table) for table in kept_up] if gallery is not None else []
+    keys = KnownKeys([*stored_keys, *(_no_keys() for _ in new)])
+    scan = scan_sources(gallery, opened, keys.missing, None, retry_failed)
+    tasks = [
+        _EncoderTask(
+            method=source.spec.method,
+            model=source.spec.model,
+            conditions=[table.name for table in source.tables],
+            numbers={n for n, table in enumerate(kept_up) if table in source.tables},
+            dimension=source.tables[0].dimension,
         )
-    part = next((p for p in parts if (p.method, p.model) == _name(choice)), None)
-    if part is None and new:
-        # What is there already, if only in part, says how long its vectors are.
-        dimension = own[0].dimension if own else None
-        part = _Part(*_name(choice), [], set(), dimension)
-        parts.append(part)
-    if part is not None:
-        part.conditions += new
-        part.numbers |= set(range(len(kept_up), len(kept_up) + len(new)))
-    cost = estimate(found.plan, found.known, keys.missing, [p.load(rate) for p in parts])
+        for source in vector_sources_of(kept_up)
+    ]
+    method, model = _method_and_model(choice)
+    task = next((t for t in tasks if (t.method, t.model) == (method, model)), None)
+    if task is None and new:
+        # A partial table, which is not kept up, still gives the length of the vectors.
+        task = _EncoderTask(method, model, [], set(), chosen[0].dimension if chosen else None)
+        tasks.append(task)
+    if task is not None:
+        task.conditions += new
+        task.numbers |= set(range(len(kept_up), len(kept_up) + len(new)))
+    workloads = [task.workload(rate) for task in tasks]
+    cost = estimate(scan.plan, scan.known, keys.missing, workloads)
     names = list(dict.fromkeys([*(table.name for table in kept_up), *new]))
-    return _document(place, gallery is not None, choice, names, new, found, parts, cost)
+    return _document(gallery_path, gallery is not None, model, names, new, scan, tasks, cost)
 
 
 @dataclass
-class _Part:
-    """What one method and model have to do."""
+class _EncoderTask:
+    """The work of one method and model.
+
+    Attributes:
+        method: its name.
+        model: its model.
+        conditions: names of the conditions that it embeds.
+        numbers: positions of these conditions among all of the plan.
+        dimension: length of its vectors, ``None`` if unknown.
+    """
 
     method: str
     model: str
@@ -96,10 +143,10 @@ class _Part:
     numbers: set[int]
     dimension: int | None
 
-    def load(self, rate: Callable[[str, str, int], float | None]) -> Workload:
-        packed, dimension = _about(self.model)
+    def workload(self, rate: Rate) -> Workload:
+        packed, dimension = _packing_and_dimension(self.model)
         if self.method in ("generative", "regional"):
-            # Answers are embedded by another model, and parts of a picture add to the row.
+            # generative embeds the answers by another model; regional stores several vectors.
             packed, dimension = packed and self.method == "regional", None
         return Workload(
             frozenset(self.numbers),
@@ -109,24 +156,22 @@ class _Part:
         )
 
 
-def _name(choice: IngestTarget) -> tuple[str, str]:
-    return (
-        choice.method,
-        choice.vector_source.spec.model if choice.vector_source is not None else choice.model,
-    )
+def _method_and_model(choice: IngestTarget) -> tuple[str, str]:
+    source = choice.vector_source
+    return choice.method, choice.model if source is None else source.spec.model
 
 
-def _nothing() -> Any:
+def _no_keys() -> Any:
     import pyarrow as pa
 
     return pa.chunked_array([], pa.string())
 
 
-def _about(model: str) -> tuple[bool | None, int | None]:
-    """Whether a model shares one pass between conditions, and the length of its vectors."""
+def _packing_and_dimension(model: str) -> tuple[bool | None, int | None]:
+    """Whether conditions share one pass, and the length of vectors; ``None`` if unknown."""
     if is_dual(model):
         return True, dual_dimension(model)
-    source = find(model)
+    source = find_model(model)
     if source.local:
         path = Path(source.location) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -140,24 +185,24 @@ def _about(model: str) -> tuple[bool | None, int | None]:
 
 
 def _document(
-    place: Path,
+    gallery_path: Path,
     exists: bool,
-    choice: IngestTarget,
+    model: str,
     names: Sequence[str],
     new: Sequence[str],
-    found: ScanResult,
-    parts: Sequence[_Part],
+    scan: ScanResult,
+    tasks: Sequence[_EncoderTask],
     estimated: CostEstimate,
 ) -> dict[str, Any]:
-    plan, cost = found.plan, estimated.whole
-    folder = place.absolute()
+    plan, cost = scan.plan, estimated.total
+    folder = gallery_path.absolute()
     while not folder.exists():
         folder = folder.parent
     return {
         "schema_version": SCHEMA_VERSION,
-        "gallery": str(place),
+        "gallery": str(gallery_path),
         "exists": exists,
-        "model": _name(choice)[1],
+        "model": model,
         "conditions": list(names),
         "new_conditions": list(new),
         "files": {
@@ -171,7 +216,7 @@ def _document(
             "failed": len(plan.failed),
             "failed_before": plan.failed_before,
             "gone": len(plan.gone),
-            "relabelled": found.relabelled,
+            "relabelled": scan.relabelled,
             "out_of_reach": plan.out_of_reach,
         },
         "pictures": cost.pictures,
@@ -182,23 +227,23 @@ def _document(
         "bytes": cost.bytes,
         "makers": [
             {
-                "method": part.method,
-                "model": part.model,
-                "conditions": part.conditions,
-                "pictures": own.pictures,
-                "vectors": own.vectors,
-                "passes": own.passes,
-                "seconds": own.seconds,
-                "bytes": own.bytes,
+                "method": task.method,
+                "model": task.model,
+                "conditions": task.conditions,
+                "pictures": part.pictures,
+                "vectors": part.vectors,
+                "passes": part.passes,
+                "seconds": part.seconds,
+                "bytes": part.bytes,
             }
-            for part, own in zip(parts, estimated.parts, strict=True)
+            for task, part in zip(tasks, estimated.parts, strict=True)
         ],
         "free_bytes": shutil.disk_usage(folder).free,
         "unreachable": [vars(one) for one in plan.unreachable],
     }
 
 
-_WORDS = {
+_FILE_COUNTS = {
     "found": "files found",
     "new": "new",
     "changed": "changed since",
@@ -215,68 +260,59 @@ _WORDS = {
 
 
 def print_plan(document: dict[str, Any]) -> None:
-    """The plan for people."""
-    rows = [[_WORDS[name], f"{count:,}"] for name, count in document["files"].items() if count]
-    passes = document["passes"]
+    """Print a plan from :func:`make_plan` for people."""
+    pictures, passes = document["pictures"], document["passes"]
     speed, seconds = document["pictures_per_second"], document["seconds"]
     size, free = document["bytes"], document["free_bytes"]
+    time = "unknown until measured" if seconds is None else duration(seconds)
+    if speed and seconds:
+        time += f" at {speed:.1f} pictures/s"
+    disk = "unknown until the model is there" if size is None else amount(size)
+    rows = [
+        [_FILE_COUNTS[name], f"{count:,}"] for name, count in document["files"].items() if count
+    ]
     rows += [
-        ["pictures to embed", f"{document['pictures']:,}"],
+        ["pictures to embed", f"{pictures:,}"],
         ["vectors to make", f"{document['vectors']:,}"],
         [
             "passes through the model",
-            f"{passes:,}" if passes is not None else f"{document['pictures']:,} or more",
+            f"{pictures:,} or more" if passes is None else f"{passes:,}",
         ],
-        ["time", "unknown until measured" if seconds is None else duration(seconds)],
-        [
-            "disk",
-            ("unknown until the model is there" if size is None else amount(size))
-            + f" ({amount(free)} free)",
-        ],
+        ["time", time],
+        ["disk", f"{disk} ({amount(free)} free)"],
     ]
-    if speed and seconds:
-        rows[-2][1] += f" at {speed:.1f} pictures/s"
-    made = "" if document["exists"] else ", to be made"
+    created = "" if document["exists"] else ", to be created"
     say(
-        f"Nothing was changed. Gallery {document['gallery']}{made}; model {document['model']}; "
+        f"Nothing was changed. Gallery {document['gallery']}{created}; model {document['model']}; "
         f"conditions: {', '.join(document['conditions'])}."
     )
     print_table(["what", "count"], rows, numbers=["count"])
     if len(document["makers"]) > 1:
-        _print_makers(document["makers"])
+        _print_encoders(document["makers"])
     say_unreachable(document["unreachable"])
 
 
-def _print_makers(vector_sources: Sequence[dict[str, Any]]) -> None:
+def _print_encoders(entries: Sequence[dict[str, Any]]) -> None:
     print_table(
         ["method", "model", "conditions", "pictures", "vectors", "time"],
         [
             [
-                one["method"],
-                one["model"],
-                ", ".join(one["conditions"]),
-                f"{one['pictures']:,}",
-                f"{one['vectors']:,}",
-                "unknown" if one["seconds"] is None else duration(one["seconds"]),
+                entry["method"],
+                entry["model"],
+                ", ".join(entry["conditions"]),
+                f"{entry['pictures']:,}",
+                f"{entry['vectors']:,}",
+                "unknown" if entry["seconds"] is None else duration(entry["seconds"]),
             ]
-            for one in vector_sources
+            for entry in entries
         ],
-        title="Of this, by method and model, one after the other",
+        title="By method and model, which run one after the other",
         numbers=["pictures", "vectors"],
     )
 
 
-def say_unreachable(sources: Sequence[dict[str, Any]]) -> None:
-    """The sources of which nothing is left, on stderr."""
-    for one in sources:
-        say(
-            f"{one['name']} {one['reason']}, and the gallery knows {one['files']} files from it; "
-            f"nothing there counts as gone. To forget them: `cies prune --source {one['name']}`."
-        )
-
-
 def amount(count: int) -> str:
-    """Bytes as a person says them."""
+    """A number of bytes in kB, MB or GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"
@@ -284,7 +320,7 @@ def amount(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

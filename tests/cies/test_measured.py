@@ -17,10 +17,11 @@ from cies.measured import (
     remember_speed,
     speeds_file,
 )
-from cies.reports.status import print_models
+from cies.reports.models import run_models
 from ingest.conditions import Condition
 from ingest.encoders.base import Timing
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 
 
 def test_the_newest_measurement_of_a_kind_is_kept() -> None:
@@ -66,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_no_matter(
 
 
 def test_the_encoder_counts_what_it_read(qwen_folder: Path, pictures: list[Image.Image]) -> None:
-    encoder = DiorEncoder.load(str(qwen_folder))
+    encoder = DiorEncoder.load(EncoderChoice("dior", str(qwen_folder)))
     assert not encoder.timings
     color, shape = Condition.parse("color"), Condition.parse("shape")
     encoder.encode(pictures, [color])
@@ -90,10 +91,10 @@ def test_an_ingest_is_shown_by_models(
     command = [sys.executable, "-m", "cies", "ingest", str(world / "images"), str(more)]
     command += ["-g", "gallery", "-c", "color", "-c", "shape"]
     subprocess.run(command, check=True, capture_output=True)
-    print_models(as_json=True)
+    run_models(as_json=True)
     (entry,) = json.loads(capsys.readouterr().out)["measured"]
     assert (entry["model"], entry["conditions"], entry["pictures"]) == ("tiny-lvlm", 2, 70)
     assert (entry["device"], entry["dtype"]) == ("cpu", "float32")
     assert measured_rate("tiny-lvlm", 2) == entry["pictures_per_second"] > 0
-    print_models(as_json=False)
+    run_models(as_json=False)
     assert f"\t70\t{entry['when']}" in capsys.readouterr().out

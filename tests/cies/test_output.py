@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 import cies
-from cies.reports.copy_hits import gather
-from cies.reports.hits import chosen, print_hits, show_hits
+from cies.reports.hits import choose_output, copy_hits, print_hits, show_hits
 from query.hits import Hit, Hits, Query
 
 
@@ -40,16 +39,16 @@ def hits(world: Path) -> Hits:
         ({"quiet": True, "print0": True}, "paths0"),
     ],
 )
-def test_one_form_is_chosen(given: dict[str, bool], form: str) -> None:
-    assert chosen(**given).form == form
+def test_one_form_is_choose_output(given: dict[str, bool], form: str) -> None:
+    assert choose_output(**given).form == form
 
 
 def test_forms_exclude_one_another() -> None:
     for given in ({"as_json": True, "quiet": True}, {"as_jsonl": True, "print0": True}):
         with pytest.raises(cies.UsageError, match="exclude one another"):
-            chosen(**given)
+            choose_output(**given)
     with pytest.raises(cies.UsageError, match="--pictures shows them in a table"):
-        chosen(pictures=True, as_json=True)
+        choose_output(pictures=True, as_json=True)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +78,14 @@ def test_copies_are_the_files_and_nothing_is_overwritten(
     hits: Hits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "new" / "copies"
-    assert gather(hits, folder, link=False) == 11
+    assert copy_hits(hits, folder) == 11
     names = sorted(path.name for path in folder.iterdir())
     assert names[0].startswith("01-") and names[-1].startswith("11-")
     for hit, name in zip(hits, names, strict=True):
         assert (folder / name).read_bytes() == Path(hit.path).read_bytes()
     (folder / names[3]).write_text("mine")
     with pytest.raises(cies.UsageError, match=r"nothing is overwritten.*--copy-to"):
-        gather(hits, folder, link=False)
+        copy_hits(hits, folder)
     assert (folder / names[3]).read_text() == "mine"
     assert capsys.readouterr().out == ""
 
@@ -100,20 +99,20 @@ def test_links_point_to_the_files_and_what_cannot_be_linked_is_said(
         Hit(14, "", str(tmp_path / "gone.jpg"), 0.1, 1.0, "", 0.0),
     ]
     whole = Hits(hits.query, (*hits.hits, *odd))
-    show_hits(whole, chosen(quiet=True, link_to=tmp_path / "links"))
+    show_hits(whole, choose_output(quiet=True, link_to=tmp_path / "links"))
     told = capsys.readouterr()
     links = sorted((tmp_path / "links").iterdir())
     assert [str(link.readlink()) for link in links] == [hit.path for hit in hits]
-    assert "s3://bucket/a.jpg: it lies at an address" in told.err
-    assert "shard.tar!/a.jpg: it lies in an archive, which no link can point into" in told.err
-    assert "gone.jpg: there is no such file" in told.err and "11 links made" in told.err
+    assert "s3://bucket/a.jpg: it is at an address" in told.err
+    assert "shard.tar!/a.jpg: it is in an archive, and a link cannot point there" in told.err
+    assert "gone.jpg: the file does not exist" in told.err and "11 links made" in told.err
     assert told.out.splitlines() == [hit.path for hit in whole]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(hits: Hits, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(cies.CiesError, match=r"Cannot write to .*file.*--copy-to"):
-        gather(hits, tmp_path / "file", link=False)
+        copy_hits(hits, tmp_path / "file")
 
 
 def test_who_asks_for_pictures_in_a_pipe_is_told(

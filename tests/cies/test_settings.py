@@ -11,7 +11,8 @@ from support.commands import run
 
 import cies
 from cies.cli.app import app
-from cies.cli.config import commands, defaults, every_option
+from cies.cli.command_tree import all_options, walk_commands
+from cies.cli.settings import default_map
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,8 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_option_has_one_key_and_its_own_variables() -> None:
-    options = every_option(app)
-    assert {command for command, _ in commands(app)} >= {"search", "ingest", "bench embed"}
+    options = all_options(app)
+    assert {command.name for command in walk_commands(app)} >= {"search", "ingest", "bench embed"}
     for command in {option.command for option in options}:
         keys = [option.key for option in options if option.command == command]
         assert len(set(keys)) == len(keys)
@@ -44,11 +45,11 @@ def test_every_option_has_one_key_and_its_own_variables() -> None:
 
 def test_what_comes_before_what(own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def k() -> object:
-        return defaults(app, "search").get("search", {}).get("k")
+        return default_map(app, "search").get("search", {}).get("k")
 
     user = own_settings / "config" / "cies" / "cies.toml"
     above = own_settings / "project" / "cies.toml"
-    assert defaults(app, "search") == {}
+    assert default_map(app, "search") == {}
     user.write_text("k = 1\n")
     assert k() == 1
     above.write_text("k = 2\n")
@@ -69,15 +70,15 @@ def test_kinds_of_values(own_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
         'gallery = "../photos.cies"\n[ingest]\ncondition = ["color", "kind of place"]\n'
         "strict = true\n[bench.embed]\nimages = 7\n[bench.ingest]\ncost-ms = 3\n"
     )
-    ingest = defaults(app, "ingest")["ingest"]
+    ingest = default_map(app, "ingest")["ingest"]
     assert ingest["gallery"] == str(own_settings / "photos.cies")  # of the file's own folder
     assert ingest["condition"] == ["color", "kind of place"] and ingest["strict"] is True
-    bench = defaults(app, "bench")["bench"]
+    bench = default_map(app, "bench")["bench"]
     assert (bench["embed"], bench["ingest"]) == ({"images": 7}, {"cost_ms": 3})
     monkeypatch.setenv("CIES_INGEST_CONDITION", "shape 'movie genre'")
     monkeypatch.setenv("CIES_STRICT", "off")
     monkeypatch.setenv("CIES_GALLERY", "here")
-    ingest = defaults(app, "ingest")["ingest"]
+    ingest = default_map(app, "ingest")["ingest"]
     assert ingest["condition"] == ["shape", "movie genre"] and ingest["strict"] is False
     assert ingest["gallery"] == "here"  # of the current folder
 
@@ -105,7 +106,7 @@ def test_mistakes_in_a_file_name_it_and_the_key(
     path = own_settings / "project" / "cies.toml"
     path.write_text(written)
     with pytest.raises(cies.UsageError, match=message) as refused:
-        defaults(app, "search")
+        default_map(app, "search")
     assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
 
 
@@ -121,7 +122,7 @@ def test_mistakes_in_a_variable_name_it(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(cies.UsageError, match=message):
-        defaults(app, "search")
+        default_map(app, "search")
 
 
 def test_a_command_obeys_and_config_says_why(

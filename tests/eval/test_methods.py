@@ -10,27 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.json_docs import documented, leaves, printed, wrong
+from support.judged import judge
 
 from cies.bench import methods as bench_methods
 from cies.bench.methods import run_bench_methods
 from cies.measured import costs_file, measured_costs, remember_costs
-from cies.reports.methods import ADVICE
+from cies.reports.models import ADVICE
+from eval.bench.cost import MethodCost
 from eval.bench.methods import (
     MEASURED,
     OWN,
     SHIPPED,
-    Comparison,
-    Cost,
-    Judged,
-    Way,
+    JudgedMethod,
+    MethodComparison,
     check_methods,
     compare_methods,
-    judge_scores,
+    world_judge,
 )
 from eval.bench.methods_page import page, quality_rows, written_by_hand
 from eval.bench.methods_sets import SetScores, TripletAccuracy, score_sets
-from eval.matrix import Measure, judge
+from eval.judge import LabelCell, LabelMatrix, MetricMean, judge_triplets
 from eval.metrics.definitions import triplet_accuracy
+from eval.world.factors import FACTORS, sample_scenes
 from indexes.errors import UsageError
 from indexes.search.parts import joined
 from indexes.search.vectors import unit
@@ -39,33 +40,53 @@ from ingest.encoders.factory import METHODS
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.read.images import load
 
-COST = Cost("dior", "tiny-lvlm", "cpu", "float32", 2, 200, 10, 50.0, 25.0, 4.0, 30.0, 192)
+COST = MethodCost("dior", "tiny-lvlm", "cpu", "float32", 2, 200, 10, 50.0, 25.0, 4.0, 30.0, 192)
 
 
-def of_parts(parts: int) -> Way:
-    """A way that compares rows of so many parts, and embeds nothing."""
-    way = Way.__new__(Way)
-    way.parts = parts
-    return way
+def test_the_world_is_judged_by_its_factors() -> None:
+    scenes = sample_scenes(50, 3)
+    judge = world_judge(scenes)
+    assert list(judge.pictures) == [str(number) for number in range(50)]
+    for factor in FACTORS:
+        known = [number for number, scene in enumerate(scenes) if scene.labels[factor]]
+        assert judge.query_ids(factor) == [str(number) for number in known]
+        assert all(judge.labels[factor][str(n)] == (scenes[n].labels[factor],) for n in known)
 
 
-def test_a_ranking_is_judged_as_the_matrix_judges_it(random: np.random.Generator) -> None:
+def test_pictures_of_unknown_value_are_left_out(random: np.random.Generator) -> None:
     rows = unit(random.normal(size=(80, 8)).astype(np.float32))
     values = {"a": random.integers(0, 4, 80), "b": random.integers(0, 3, 80)}
     values["b"][::7] = -1
-    found = judge_scores(of_parts(1), rows, values)
+    found = judge(rows, values)
     for name, each in values.items():
         known = each >= 0
-        _, expected = judge(rows[known], {name: each[known]})[name]
-        assert found[name].value == pytest.approx(expected["MAP@R"].value)
-        assert found[name].chance == pytest.approx(expected["MAP@R"].chance)
+        alone = judge(rows[known], {name: each[known]})[name]
+        assert found[name].queries == alone.queries
+        for metric, mean in alone.metrics.items():
+            assert vars(found[name].metrics[metric]) == pytest.approx(vars(mean))
 
 
 def test_of_several_parts_the_best_counts(random: np.random.Generator) -> None:
-    each = unit(random.normal(size=(6 * 5, 8)).astype(np.float32)).reshape(6, 5, 8)
-    scores = of_parts(5).scores(joined(each[:2]), joined(each))
-    expected = [[max(each[q, 0] @ part for part in each[n]) for n in range(6)] for q in range(2)]
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    each = unit(random.normal(size=(30 * 5, 8)).astype(np.float32)).reshape(30, 5, 8)
+    values = random.integers(0, 3, 30)
+    cosines = np.array([[max(q[0] @ part for part in row) for row in each] for q in each])
+    found = judge(joined(each), {"a": values}, parts=5)["a"].metrics["P@1"].value
+    np.fill_diagonal(cosines, -1)
+    assert found == pytest.approx(np.mean(values[cosines.argmax(1)] == values))
+    triplets = random.integers(0, 30, (50, 3))
+    near, far = (cosines[triplets[:, 0], triplets[:, side]] for side in (1, 2))
+    apart = (triplets[:, 0] != triplets[:, 1]) & (triplets[:, 0] != triplets[:, 2])
+    expected = triplet_accuracy(near, far)[apart].mean()
+    assert judge_triplets(joined(each), triplets[apart], 5).value == pytest.approx(expected)
+
+
+def test_equal_vectors_count_in_expectation() -> None:
+    """Pictures of one word have one vector; the order in which they were read says nothing."""
+    values = np.array([0, 0, 0, 1, 1, 1])
+    rows = np.ones((6, 1), dtype=np.float32)
+    for order in (np.arange(6), np.arange(6)[::-1]):
+        means = judge(rows, {"a": values[order]})["a"].metrics
+        assert all(mean.value == pytest.approx(mean.chance) for mean in means.values())
 
 
 def test_every_method_is_measured_and_views_beat_the_clip_they_stand_on() -> None:
@@ -76,7 +97,7 @@ def test_every_method_is_measured_and_views_beat_the_clip_they_stand_on() -> Non
     assert set(kinds) == {(m, "") for m in MEASURED if m not in views} | {
         (m, words) for m in views for words in (SHIPPED, OWN)
     }
-    own = {kind: one.own for kind, one in zip(kinds, found.judged, strict=True)}
+    own = {kind: one.matrix.own for kind, one in zip(kinds, found.judged, strict=True)}
     assert all(own[m, SHIPPED] > own["clip", ""] for m in ("indirect", "crl", "clay"))
     assert all(cost.one_rate > 0 and cost.query_ms > 0 for cost in found.costs)
     costs = {cost.method: cost for cost in found.costs}
@@ -93,19 +114,15 @@ def write_triplets(folder: Path, rows: list[tuple[str, str, str, str, str]]) -> 
     return folder / "triplets.csv"
 
 
-def test_triplets_of_a_set(
-    world: Path, tmp_path: Path, builtin: DiorEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_triplets_of_a_set(world: Path, tmp_path: Path, builtin: DiorEncoder) -> None:
     names = [f"0000{n}.jpg" for n in range(1, 7)]
     rows = [("a~b", "tone", names[n], names[n + 1], names[n + 2]) for n in range(4)]
     rows += [("a~b", "zzz", names[n + 2], names[n + 1], names[n]) for n in range(4)]
     file = write_triplets(tmp_path / "set", rows)
     (tmp_path / "set" / "images").symlink_to(world / "images")
     # Two of the four stored methods are enough to see that each is judged by its own vectors.
-    monkeypatch.setattr(
-        "eval.bench.methods_sets.ways", lambda lvlm, clip: [("dior", lvlm), ("clip", clip)]
-    )
-    (found,) = score_sets([file], "tiny-lvlm", "tiny-clip", {"tone": "color"})
+    methods = ["dior", "clip", "indirect", "crl", "clay"]
+    (found,) = score_sets([file], "tiny-lvlm", "tiny-clip", {"tone": "color"}, methods)
     assert (found.name, found.pictures) == ("set", 6)
     tone, other = found.rows
     assert (tone.condition, tone.asked, tone.triplets) == ("tone", "color", 4)
@@ -116,7 +133,9 @@ def test_triplets_of_a_set(
     seen = builtin.encode(images, [Condition.parse("color")])[:, 0]
     near = [float(seen[n] @ seen[n + 1]) for n in range(4)]
     far = [float(seen[n] @ seen[n + 2]) for n in range(4)]
-    assert tone.methods["dior"] == triplet_accuracy(np.array(near), np.array(far))
+    accuracy = tone.methods["dior"]
+    assert accuracy.value == triplet_accuracy(np.array(near), np.array(far)).mean()
+    assert accuracy.low <= accuracy.value <= accuracy.high and accuracy.chance == 0.5
 
 
 def test_a_set_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -167,12 +186,28 @@ def test_methods_are_told_with_and_without_costs(capsys: pytest.CaptureFixture[s
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The measuring itself, which takes minutes, replaced by what it may find."""
-    cells = {"color": {"color": Measure(0.5, 0.1), "shape": Measure(0.2, 0.1)}}
-    clip = {"color": {"color": Measure(0.125, 0.1), "shape": Measure(0.2, 0.1)}}
-    judged = [Judged("dior", "", cells), Judged("clip", "", clip)]
-    judged += [Judged("clay", SHIPPED, cells), Judged("clay", OWN, cells)]
-    found = Comparison(100, 1, judged, [COST])
-    row = TripletAccuracy("a~b", "tone", "color", 3, {"dior": 0.75, "clip": 0.5})
+
+    def matrix(own: float) -> LabelMatrix:
+        figures = {"color": (own, True), "shape": (0.2, False)}
+        return LabelMatrix(
+            tuple(
+                LabelCell(
+                    "color",
+                    label,
+                    is_own,
+                    9,
+                    {"MAP@R": MetricMean(value, 0.1, value, value + 0.02)},
+                )
+                for label, (value, is_own) in figures.items()
+            )
+        )
+
+    texts = {"color": MetricMean(0.75, 0.1, 0.7, 0.8)}
+    judged = [JudgedMethod("dior", "", matrix(0.5), texts), JudgedMethod("clip", "", matrix(0.125))]
+    judged += [JudgedMethod("clay", words, matrix(0.5)) for words in (SHIPPED, OWN)]
+    found = MethodComparison(100, 1, judged, [COST])
+    shares = {"dior": MetricMean(0.75, 0.5, 0.5, 1.0), "clip": MetricMean(0.5, 0.5, 0.2, 0.8)}
+    row = TripletAccuracy("a~b", "tone", "color", 3, shares)
     monkeypatch.setattr(bench_methods, "compare_methods", lambda *a, **k: found)
     monkeypatch.setattr(bench_methods, "score_sets", lambda *a: [SetScores("s", 9, [row])])
 
@@ -188,11 +223,14 @@ def test_what_a_bench_of_methods_prints_writes_and_keeps(
     text = " ".join((tmp_path / "page.md").read_text().split())
     assert "Under color, MAP@R is that of plain `clip` times 4.0 by `clay`." in text
     # What a person wrote below the figures stays when these are measured again.
-    (tmp_path / "page.md").write_text(page(Comparison(0, 1), [], "a", "b", {}, "It *follows*."))
+    (tmp_path / "page.md").write_text(
+        page(MethodComparison(0, 1), [], "a", "b", {}, "It *follows*.")
+    )
     printed(capsys, *words, "--json")
     again = (tmp_path / "page.md").read_text()
     assert written_by_hand(again) == "It *follows*." and again.count("follows") == 1
     assert " ".join(again.replace("It *follows*.", "").split()).startswith(text[:200])
+    assert "| dior | color | 0.750 | 0.700-0.800 | 0.100 |" in text and "at most ±0.010" in text
     assert "| clay | 0.500 | 0.500 | 0.111 |" in text and "| a~b | tone | 0.75 |" in text
     assert [cost.method for cost in measured_costs()] == ["dior"]
     out = printed(capsys, *words[:-2])

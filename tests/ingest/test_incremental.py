@@ -15,7 +15,7 @@ from support.kinds import fill, png, put
 from support.scans import engine, gone, versions
 from support.stand_in import StandIn
 
-from cies.reports.prune import run_prune
+from cies.reports.maintenance import run_prune
 from indexes.errors import GalleryLocked, UsageError
 from indexes.store.attributes import attributes
 from indexes.store.gallery import Gallery
@@ -370,5 +370,5 @@ def test_planner_reads_no_picture(gallery: Gallery, folder: Path) -> None:
     planner = Planner(KnownFiles(gallery.read("files", FILES)), calls.append, gallery.root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ingest.read.images.os.open", None)
-        plan = planner.look(opened)
+        plan = planner.scan(opened)
     assert (plan.unchanged, plan.todo, len(calls)) == (20, [], 20)

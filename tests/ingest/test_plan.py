@@ -42,7 +42,7 @@ def plan(gallery: Gallery, *sources: object, names: str = "color", **more: objec
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
     # The stand-in is no model that could be looked up.
-    monkeypatch.setattr("cies.reports.plan._about", lambda model: (True, 16))
+    monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
     return Gallery.create(tmp_path / "gallery")
 
 
@@ -95,9 +95,9 @@ def test_what_cannot_share_a_pass_costs_one_each(
     gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "p" / "a.png", png(1))
-    monkeypatch.setattr("cies.reports.plan._about", lambda model: (False, 8))
+    monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (False, 8))
     assert plan(gallery, tmp_path / "p", names="a b c")["passes"] == 3
-    monkeypatch.setattr("cies.reports.plan._about", lambda model: (None, None))
+    monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (None, None))
     told = plan(gallery, tmp_path / "p", names="a b c")
     assert (told["passes"], told["bytes"], told["seconds"]) == (None, None, None)
 
@@ -113,11 +113,11 @@ def test_the_disk_is_estimated(gallery: Gallery, tmp_path: Path) -> None:
 
 
 def test_about_models() -> None:
-    from cies.reports.plan import _about
+    from cies.reports.plan import _packing_and_dimension
 
-    assert _about("tiny-lvlm") == (True, 192)
-    assert _about("Qwen/Qwen2.5-VL-3B-Instruct") == (True, 2048)
-    assert _about("some/unknown") == (None, None)
+    assert _packing_and_dimension("tiny-lvlm") == (True, 192)
+    assert _packing_and_dimension("Qwen/Qwen2.5-VL-3B-Instruct") == (True, 2048)
+    assert _packing_and_dimension("some/unknown") == (None, None)
 
 
 def test_figures_for_people() -> None:
@@ -174,7 +174,7 @@ def test_nothing_of_a_gallery_is_changed(
     tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With everything at once that there is to tell."""
-    monkeypatch.setattr("cies.reports.plan._about", lambda model: (True, 16))
+    monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
     for number in range(3):
         put(tmp_path / "p" / f"{number}.png", png(number))
     put(tmp_path / "t.csv", "file,n\np/1.png,1\n")

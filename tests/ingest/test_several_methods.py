@@ -25,11 +25,10 @@ from indexes.errors import GalleryLocked, GalleryMismatch, UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.repair import repair
 from indexes.store.verify import verify
-from indexes.store.writer import COPY
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings, EncoderSpec
-from ingest.encoders.models.model_type import is_dual
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.models.find import is_dual
+from ingest.encoders.options import EncoderOptions
 from ingest.fill.encoder_choice import check_same_choices, choose
 from ingest.fill.pipeline import IngestReport, Progress, ingest
 from ingest.fill.prune import find_gone, forget
@@ -212,7 +211,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
     assert gallery.conditions()[-1].made_by["model"] == "stand-in"
     fill(gallery, names="style", vector_source=OTHER)
     assert gallery.conditions()[-1].made_by["model"] == "another"
-    assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
+    assert [f.text for f in verify(gallery.path) if f.damage] == []
     with gallery.writer() as writer:
         forget(gallery, writer, find_gone(gallery))
     assert whole(gallery)
@@ -226,7 +225,7 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
     with pytest.raises(GalleryMismatch, match="clip by stand-in-clip that were made in another"):
         fill(mixed, new=otherwise)
     first, base = vector_sources(mixed)
-    check_same_choices(mixed, first, "describe", "auto", DiorOptions())
+    check_same_choices(mixed, first, "describe", "auto", EncoderOptions())
     with pytest.raises(GalleryMismatch, match="built with prompt describe, not shortly"):
         check_same_choices(mixed, first, "shortly", "auto", None)
     with pytest.raises(UsageError, match="--prompt does not apply to the method clip"):
@@ -347,7 +346,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
         middle = len(bytes_) // 4
         bytes_[middle : middle + 8] = b"\xff" * 8
         data.write_bytes(bytes_)
-    found = [f for f in verify(mixed.path, COPY) if f.damage]
+    found = [f for f in verify(mixed.path) if f.damage]
     assert {f.table for f in found} == {tables[3].table, partial.table}
     assert any("'color (dior by another)'" in f.text for f in found)
     done = repair(mixed.path)
@@ -362,7 +361,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
     assert len(gallery.keys(tables[3])) == 20 and len(gallery.keys(partial)) < 5
     keys = sorted(gallery.paths())[:5]
     assert embed_subset(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) > 0
-    assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
+    assert [f.text for f in verify(gallery.path) if f.damage] == []
 
 
 # -- partial tables ----------------------------------------------------------------------------
@@ -404,7 +403,7 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
     assert (entry["partial"], entry["filling"]) == (True, False)
     print_status(status)
     assert "mood\t6 of 19 (partial)\t" in capsys.readouterr().out
-    assert not any("mood" in f.text for f in verify(mixed.path, COPY))
+    assert not any("mood" in f.text for f in verify(mixed.path))
     # Marked, it is completed by the next run, and is a table like any other then.
     mark_for_filling(mixed, table)
     assert mixed.conditions()[-1].filling
@@ -451,7 +450,7 @@ def test_residual_galleries_have_what_is_taken_away(tmp_path: Path, folder: Path
 def test_a_plan_is_told_by_maker(
     mixed: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cies.reports.plan._about", lambda model: (True, 16))
+    monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
     put(folder / "new.png", png(60))
     put(folder / "new2.png", png(61))
     opened = open_sources([str(folder)], SourceOptions(), mixed.root)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cies.reports.status import print_models
+from cies.reports.models import run_models
 from ingest.encoders.models.catalogue import Machine, hub_models, recommended, this_machine
 from ingest.encoders.vlm.families import FAMILIES
 
@@ -46,9 +46,9 @@ def test_a_system_that_does_not_say_its_memory(
 ) -> None:
     monkeypatch.delattr(os, "sysconf")
     assert this_machine().memory is None
-    print_models(as_json=True)
+    run_models(as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["machine"]["memory"] is None
-    print_models(as_json=False)
+    run_models(as_json=False)
     shown = capsys.readouterr().out
     assert "\tunknown\t" in shown or document["machine"]["gpu"]

@@ -1,4 +1,4 @@
-"""Shows and edits the lists of words that views of a condition are worked out from."""
+"""``cies conditions words`` and ``edit``: lists and edits the word lists of conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cies.cli.settings import find_gallery
 from cies.console import print_json, print_table, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
@@ -33,20 +32,20 @@ from ingest.vocabularies import (
 )
 from query.hits import SCHEMA_VERSION
 
-#: A longer file is no list of words.
+#: A longer file is not a word list.
 _MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Change:
-    """What ``cies conditions edit`` is told; nothing of it opens the user's editor.
+class WordListEdit:
+    """How ``cies conditions edit`` changes a word list; without any, the user's editor opens.
 
     Attributes:
-        words: words with commas between.
-        from_file: a file of words, or ``-``.
-        ask: a model that lists them.
-        template: a sentence with ``{word}``; may come alone or with one of the three above.
-        reset: go back to the shipped list.
+        words: words separated by commas.
+        from_file: a file of words, or ``-`` for stdin.
+        ask: a model that lists the words.
+        template: a sentence with ``{word}``; alone, or with one of the three above.
+        reset: go back to the list that comes with CIES.
         show: change nothing.
     """
 
@@ -58,10 +57,10 @@ class Change:
     show: bool = False
 
     def check(self) -> None:
-        """Refuse what excludes one another.
+        """Refuse options that exclude one another.
 
         Raises:
-            UsageError: naming it.
+            UsageError: naming them.
         """
         given = {
             "--words": self.words is not None,
@@ -70,37 +69,37 @@ class Change:
             "--reset": self.reset,
             "--show": self.show,
         }
-        chosen = [name for name, one in given.items() if one]
+        options = [name for name, is_given in given.items() if is_given]
         if self.template is not None and (self.reset or self.show):
-            chosen.insert(0, "--template")
-        if len(chosen) > 1:
-            raise UsageError(f"{' and '.join(chosen)} exclude one another; give one of them.")
+            options.insert(0, "--template")
+        if len(options) > 1:
+            raise UsageError(f"{' and '.join(options)} exclude one another; give one of them.")
 
 
-def run_words(name: str | None, gallery: Path | None, as_json: bool) -> None:
-    """List the lists there are, or show one.
+def run_words(name: str | None, gallery_path: Path, required: bool, as_json: bool) -> None:
+    """Print all word lists, or the words of one.
 
     Args:
-        name: a condition, or ``None`` for all.
-        gallery: as for ``--gallery``; its own lists come in place of the shipped ones.
-        as_json: print one document.
+        name: a condition; ``None`` for all.
+        gallery_path: the gallery's folder; its own lists replace those that come with CIES.
+        required: whether the gallery must exist.
+        as_json: print one JSON document.
 
     Raises:
         UsageError: if there is no list of that name.
-        GalleryError: if a gallery is named that is not there.
+        GalleryError: if the gallery must exist and does not.
     """
-    place = find_gallery(gallery)
-    there = gallery is not None or (place / "manifest.lance").is_dir()
-    opened = Gallery.open(place) if there else None
+    exists = required or (gallery_path / "manifest.lance").is_dir()
+    gallery = Gallery.open(gallery_path) if exists else None
     if name is not None:
-        found = find_vocabulary(name, opened)
+        found = find_vocabulary(name, gallery)
         if found is None:
             raise UsageError(_no_list(list_name(name)))
         lists = [found]
     else:
-        own = gallery_vocabularies(opened) if opened else []
-        taken = {one.condition for one in own}
-        lists = own + [s.vocabulary for n, s in shipped().items() if n not in taken]
+        lists = gallery_vocabularies(gallery) if gallery else []
+        replaced = {one.condition for one in lists}
+        lists += [s.vocabulary for n, s in shipped().items() if n not in replaced]
     if as_json:
         document = {"schema_version": SCHEMA_VERSION, "lists": [_document(one) for one in lists]}
         print_json(document)
@@ -128,37 +127,37 @@ def _no_list(name: str) -> str:
     return f"No list of words is known for '{name}', and `cies conditions edit` makes one; {hint}"
 
 
-def run_edit(name: str, place: Path, change: Change, as_json: bool) -> None:
-    """Change a condition's words in a gallery, or show them.
+def run_edit(name: str, gallery_path: Path, edit: WordListEdit, as_json: bool) -> None:
+    """Change the word list of a condition in a gallery, or show it.
 
     Args:
-        name: the condition; an alias means its list.
-        place: the gallery's folder.
-        change: what to do.
-        as_json: print the list as it is then.
+        name: the condition; an alias refers to the condition's list.
+        gallery_path: the gallery's folder.
+        edit: how to change the list.
+        as_json: print the resulting list as JSON.
 
     Raises:
-        UsageError: if the words or options are none.
+        UsageError: if the options exclude one another, or the words are not valid.
         GalleryError: if there is no gallery, or it cannot be written to.
-        ModelError: if the model that was asked lists nothing.
+        ModelError: if the model lists no words.
     """
-    change.check()
+    edit.check()
     title = list_name(name)
-    gallery = Gallery.open(place)
+    gallery = Gallery.open(gallery_path)
     before = find_vocabulary(title, gallery)
-    if change.show:
+    if edit.show:
         if before is None:
             raise UsageError(_no_list(title))
         after = before
-    elif change.reset:
+    elif edit.reset:
         after = _reset(gallery, title)
     else:
-        after = _changed(title, before, change)
+        after = _edited(title, before, edit)
         if after != before:
             keep(gallery, after)
             say(
-                f"{len(after.words)} words for '{after.condition}' are kept in {place}; what was "
-                "worked out from others is made anew when it is next asked for."
+                f"{len(after.words)} words for '{after.condition}' are stored in {gallery_path}; "
+                "what was computed from other words is computed again at the next search."
             )
         else:
             say(f"Nothing was changed: '{title}' has these words.")
@@ -166,37 +165,38 @@ def run_edit(name: str, place: Path, change: Change, as_json: bool) -> None:
         print_json(
             {"schema_version": SCHEMA_VERSION, "gallery": str(gallery.path), **_document(after)}
         )
-    elif change.show:
+    elif edit.show:
         _print_words(after)
 
 
 def _reset(gallery: Gallery, title: str) -> Vocabulary:
-    one = shipped().get(title)
-    was = forget(gallery, title)
-    if one is None:
-        if not was:
+    """Remove the gallery's own list; returns the one that comes with CIES, or an empty one."""
+    default = shipped().get(title)
+    removed = forget(gallery, title)
+    if default is None:
+        if not removed:
             raise UsageError(_no_list(title))
-        say(f"The list of '{title}' is forgotten; none comes with CIES.")
+        say(f"The list of '{title}' is forgotten; CIES comes with none for it.")
         return Vocabulary(title, (), default_template(title), "none")
-    done = "are its words again" if was else "were its words all along"
-    say(f"The {len(one.vocabulary.words)} words of '{title}' that come with CIES {done}.")
-    return one.vocabulary
+    state = "are its words again" if removed else "were its words already"
+    say(f"The {len(default.vocabulary.words)} words of '{title}' that come with CIES {state}.")
+    return default.vocabulary
 
 
-def _changed(title: str, before: Vocabulary | None, change: Change) -> Vocabulary:
-    """The list as it is to be."""
+def _edited(title: str, before: Vocabulary | None, edit: WordListEdit) -> Vocabulary:
+    """The word list after an edit."""
     template = before.template if before else default_template(title)
-    if change.template is not None:
-        template = checked_template(change.template)
-    if change.ask is not None:
-        from ingest.encoders.vlm.listing import Listing
+    if edit.template is not None:
+        template = checked_template(edit.template)
+    if edit.ask is not None:
+        from ingest.encoders.vlm.value_lists import LvlmWordLister
 
-        return replace(generate_vocabulary(title, Listing(change.ask)), template=template)
-    if change.words is not None:
-        words = checked_words(split_words(change.words), "--words")
-    elif change.from_file is not None:
-        words = checked_words(split_words(_read(change.from_file)), change.from_file)
-    elif change.template is not None:
+        return replace(generate_vocabulary(title, LvlmWordLister(edit.ask)), template=template)
+    if edit.words is not None:
+        words = checked_words(split_words(edit.words), "--words")
+    elif edit.from_file is not None:
+        words = checked_words(split_words(_read(edit.from_file)), edit.from_file)
+    elif edit.template is not None:
         if before is None:
             raise UsageError(
                 f"A template alone makes no list, and none is known for '{title}'; give --words, "
@@ -204,15 +204,14 @@ def _changed(title: str, before: Vocabulary | None, change: Change) -> Vocabular
             )
         words = before.words
     else:
-        words = _edited(title, before)
-    changed = before is None or (words, template) != (before.words, before.template)
-    if before is not None and not changed:
+        words = _words_from_editor(title, before)
+    if before is not None and (words, template) == (before.words, before.template):
         return before
     return Vocabulary(before.condition if before else title, words, template, EDITED)
 
 
 def _read(name: str) -> str:
-    """A text file, or stdin.
+    """The content of a text file, or of stdin.
 
     Raises:
         UsageError: if it cannot be read.
@@ -230,55 +229,61 @@ def _read(name: str) -> str:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"Cannot read {name}: {reason}; give a text file of words.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not text in UTF-8; save it as such.") from error
+        raise UsageError(f"{name} is not text in UTF-8; save it as UTF-8.") from error
 
 
-def _edited(title: str, before: Vocabulary | None) -> tuple[str, ...]:
-    """The words as the user's editor leaves them."""
+def _words_from_editor(title: str, before: Vocabulary | None) -> tuple[str, ...]:
+    """Open the user's editor on the words; returns the words that the user saved."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
         raise UsageError(
-            f'No editor is named; set EDITOR, or write `cies conditions edit "{title}" --words '
+            f'No editor is named; set EDITOR, or run `cies conditions edit "{title}" --words '
             '"..., ..."`.'
         )
-    lines = [f"# The words of '{title}', parted by lines or commas. Lines with # do not count."]
+    lines = [
+        f"# The words of '{title}', separated by newlines or commas. Lines with # are ignored."
+    ]
     lines += before.words if before else ["# happy", "# sad"]
     descriptor, name = tempfile.mkstemp(prefix="cies-words-", suffix=".txt")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
+    path = Path(name)
     try:
         code = subprocess.run([*shlex.split(editor), name]).returncode
     except (OSError, ValueError) as error:
-        Path(name).unlink()
+        path.unlink()
         raise UsageError(f"The editor {editor!r} cannot be run; set EDITOR to one.") from error
     if code:
-        Path(name).unlink()
-        raise UsageError(f"The editor {editor!r} left with code {code}; nothing was changed.")
+        path.unlink()
+        raise UsageError(f"The editor {editor!r} exited with code {code}; nothing was changed.")
     try:
         words = checked_words(split_words(_read(name)), "The list")
     except UsageError as error:
         raise UsageError(f"{error} What you wrote is in {name}; give it with --from.") from error
-    Path(name).unlink()
+    path.unlink()
     return words
 
 
-def _print_words(one: Vocabulary) -> None:
-    for word in one.words:
+def _print_words(vocabulary: Vocabulary) -> None:
+    for word in vocabulary.words:
         print(word)
-    say(f"{len(one.words)} words of '{one.condition}', {one.source}, said as: {one.template}")
+    say(
+        f"{len(vocabulary.words)} words of '{vocabulary.condition}', {vocabulary.source}; "
+        f"template: {vocabulary.template}"
+    )
 
 
-def _aliases(one: Vocabulary) -> tuple[str, ...]:
-    entry = shipped().get(one.condition)
+def _aliases(vocabulary: Vocabulary) -> tuple[str, ...]:
+    entry = shipped().get(vocabulary.condition)
     return entry.aliases if entry else ()
 
 
-def _document(one: Vocabulary) -> dict[str, Any]:
+def _document(vocabulary: Vocabulary) -> dict[str, Any]:
     return {
-        "condition": one.condition,
-        "aliases": list(_aliases(one)),
-        "source": one.source,
-        "template": one.template,
-        "words": list(one.words),
-        "digest": one.digest,
+        "condition": vocabulary.condition,
+        "aliases": list(_aliases(vocabulary)),
+        "source": vocabulary.source,
+        "template": vocabulary.template,
+        "words": list(vocabulary.words),
+        "digest": vocabulary.digest,
     }

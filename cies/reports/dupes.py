@@ -1,4 +1,4 @@
-"""``cies dupes``: files that are the same, and pictures that nearly are."""
+"""``cies dupes``: files with equal bytes, and near-duplicate pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.console import print_json, print_table, say
-from cies.reports.browse import long_work
+from cies.console import print_json, print_table, progress_if_large, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL
@@ -18,7 +17,7 @@ from query.hits import SCHEMA_VERSION
 
 
 def run_dupes(
-    place: Path,
+    gallery_path: Path,
     conditions: Sequence[str],
     threshold: float,
     as_json: bool,
@@ -28,24 +27,24 @@ def run_dupes(
     """List exact copies, then groups of near-duplicates. Nothing is changed.
 
     Args:
-        place: the gallery's folder.
-        conditions: in which near-duplicates must be alike, each; all of the gallery's if empty.
+        gallery_path: the gallery's folder.
+        conditions: near-duplicates must be alike under each; all of the gallery's if empty.
         threshold: least cosine.
         as_json: print one JSON document.
-        quiet: print paths only, an empty line between groups.
-        method: by which pictures are compared; the gallery's main one by default.
+        quiet: print paths only, with an empty line between groups.
+        method: the method whose vectors are compared; the gallery's main one by default.
 
     Raises:
-        UsageError: for a threshold that no cosine can reach, two ways to print, or if not all
-            pictures are embedded under all of these conditions.
-        UnknownCondition: naming those there are.
+        UsageError: if no cosine can reach the threshold, both JSON and paths are asked for, or
+            some pictures are not embedded under all of these conditions.
+        UnknownCondition: if the gallery has no such condition; the message lists those it has.
     """
     if as_json and quiet:
         raise UsageError("--json and -q exclude one another; give one of them.")
-    engine = api.open(place, method=method)
+    engine = api.open(gallery_path, method=method)
     names = [engine.table(name).name for name in conditions] or engine.names()
-    exact = _copies(engine.gallery)
-    near = _near(engine, names, threshold)
+    exact = _exact_copies(engine.gallery)
+    near = _near_duplicates(engine, names, threshold)
     if as_json:
         print_json(
             {
@@ -58,34 +57,46 @@ def run_dupes(
             }
         )
     elif quiet:
-        listed = [group["paths"] for group in exact]
-        listed += [[picture["path"] for picture in group] for group in near]
-        print("\n\n".join("\n".join(group) for group in listed))
+        groups = [group["paths"] for group in exact]
+        groups += [[picture["path"] for picture in group] for group in near]
+        print("\n\n".join("\n".join(group) for group in groups))
     else:
-        _print(exact, near)
-    _tell(exact, near, names, conditions)
+        _print_groups(exact, near)
+    spare = sum(group["bytes"] * (len(group["paths"]) - 1) for group in exact)
+    say(
+        f"{len(exact)} pictures in several files ({spare / 1e6:.1f} MB in the copies), "
+        f"{len(near)} groups of near-duplicates under {', '.join(names) or 'no condition'}. "
+        "Nothing was deleted."
+    )
+    if len(names) == 1 and names[0] != UNCONDITIONAL and not conditions:
+        say(
+            f"'{names[0]}' is the gallery's only condition, so pictures that are alike in it alone "
+            "are listed; ingest under more conditions to find real duplicates."
+        )
 
 
-def _copies(gallery: Gallery) -> list[dict[str, Any]]:
-    """Files of equal bytes: the groups that take most room first."""
-    files = [record for record in gallery.files() if record.status == "done"]
-    held: dict[str, list[Any]] = {}
-    for record in files:
-        held.setdefault(record.key, []).append(record)
+def _exact_copies(gallery: Gallery) -> list[dict[str, Any]]:
+    """Groups of files with equal bytes; those whose copies take most space first."""
+    by_key: dict[str, list[Any]] = {}
+    for record in gallery.files():
+        if record.status == "done":
+            by_key.setdefault(record.key, []).append(record)
     found = [
         {
             "key": key,
             "bytes": records[0].size,
             "paths": [gallery.location(record.path) for record in records],
         }
-        for key, records in held.items()
+        for key, records in by_key.items()
         if len(records) > 1
     ]
     return sorted(found, key=lambda g: (-g["bytes"] * (len(g["paths"]) - 1), g["paths"]))
 
 
-def _near(engine: Engine, names: Sequence[str], threshold: float) -> list[list[dict[str, Any]]]:
-    """Near-duplicates: in each group the picture of most pixels, then bytes, first."""
+def _near_duplicates(
+    engine: Engine, names: Sequence[str], threshold: float
+) -> list[list[dict[str, Any]]]:
+    """Groups of near-duplicates; each starts with the picture of most pixels, then bytes."""
     if not names:
         return []
     tables = [engine.opened(name) for name in names]
@@ -95,27 +106,36 @@ def _near(engine: Engine, names: Sequence[str], threshold: float) -> list[list[d
             "Not all pictures are embedded under all of these conditions "
             f"({', '.join(names)}); run `cies ingest` once more, or name some with -c."
         )
-    with long_work("Comparing", len(common)) as progress:
+    with progress_if_large("Comparing", len(common)) as progress:
         groups = duplicate_groups(tables, threshold, progress=progress)
-    files = {record.path: record.size for record in engine.gallery.files()}
+    sizes = {record.path: record.size for record in engine.gallery.files()}
     images = {record.key: record for record in engine.gallery.images()}
     stored = engine.gallery.paths()
     found = []
     for rows in groups:
-        pictures = []
+        pictures: list[dict[str, Any]] = []
         for row in rows:
             key = tables[0].keys[row]
             image, paths = images.get(key), stored[key]
-            about: dict[str, Any] = {"key": key, "path": engine.gallery.location(paths[0])}
-            size = {"width": image.width if image else 0, "height": image.height if image else 0}
-            pictures.append({**about, "bytes": files[paths[0]], **size, "files": len(paths)})
+            pictures.append(
+                {
+                    "key": key,
+                    "path": engine.gallery.location(paths[0]),
+                    "bytes": sizes[paths[0]],
+                    "width": image.width if image else 0,
+                    "height": image.height if image else 0,
+                    "files": len(paths),
+                }
+            )
         found.append(
             sorted(pictures, key=lambda p: (-p["width"] * p["height"], -p["bytes"], p["path"]))
         )
     return found
 
 
-def _print(exact: Sequence[dict[str, Any]], near: Sequence[Sequence[dict[str, Any]]]) -> None:
+def _print_groups(
+    exact: Sequence[dict[str, Any]], near: Sequence[Sequence[dict[str, Any]]]
+) -> None:
     rows = []
     for number, group in enumerate(exact, start=1):
         for path in group["paths"]:
@@ -127,22 +147,3 @@ def _print(exact: Sequence[dict[str, Any]], near: Sequence[Sequence[dict[str, An
     print_table(
         ["group", "kind", "bytes", "pixels", "path"], rows, numbers=["group", "bytes", "pixels"]
     )
-
-
-def _tell(
-    exact: Sequence[dict[str, Any]],
-    near: Sequence[Sequence[dict[str, Any]]],
-    names: Sequence[str],
-    asked: Sequence[str],
-) -> None:
-    spare = sum(group["bytes"] * (len(group["paths"]) - 1) for group in exact)
-    say(
-        f"{len(exact)} pictures in several files ({spare / 1e6:.1f} MB in the copies), "
-        f"{len(near)} groups of near-duplicates under {', '.join(names) or 'no condition'}. "
-        "Nothing was deleted."
-    )
-    if len(names) == 1 and names[0] != UNCONDITIONAL and not asked:
-        say(
-            f"'{names[0]}' is all this gallery knows, so pictures alike in that alone are listed; "
-            "ingest under more conditions to find duplicates proper."
-        )

@@ -1,0 +1,76 @@
+"""Commands that render and measure: eval, world, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from cies.cli.options import ByMethodOption, GeometryOption, JsonOption
+
+
+def evaluate(
+    gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
+    labels: Annotated[Path, typer.Option(help="CSV: a column file, then a column per label.")],
+    triplets: Annotated[
+        Optional[Path],
+        typer.Option(help="CSV: pair, condition, query, positive, negative."),
+    ] = None,
+    exclude_same: Annotated[
+        Optional[str],
+        typer.Option(help="Leave out pictures with the query's value of this column."),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Print all figures of every condition and label.")
+    ] = False,
+    geometry: GeometryOption = None,
+    method: ByMethodOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure every condition by every label: P@1, recall@10 and MAP@R, with chance levels.
+
+    Example: cies eval demo/gallery --labels demo/world/labels.csv
+    """
+    from cies import api
+    from cies.console import print_json
+    from cies.reports.evaluation import print_matrix, print_triplets
+    from eval.labels import read_labels, read_triplets
+    from eval.matrix import evaluate as evaluate_gallery
+    from eval.matrix import evaluate_triplets
+
+    engine = api.open(gallery, geometry=geometry, method=method)
+    matrix = evaluate_gallery(engine, read_labels(labels), exclude_same)
+    scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
+    if as_json:
+        print_json({**matrix.to_json(), "triplets": [vars(score) for score in scores]})
+    else:
+        print_matrix(matrix, pairs)
+        if scores:
+            print_triplets(scores)
+
+
+def world(
+    folder: Annotated[Path, typer.Argument(help="The folder for images/ and labels.csv.")],
+    pictures: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal pictures.")] = 0,
+    size: Annotated[int, typer.Option(help="Side in pixels.", min=32, max=2048)] = 256,
+) -> None:
+    """Render labelled pictures whose factors are independent: a benchmark without any data."""
+    from cies.console import say
+    from eval.world.gallery import write_world
+
+    labels = write_world(folder, pictures, seed, size)
+    say(f"{pictures} pictures and {labels} written.")
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="The folder for everything; may be new.")] = Path(
+        "demo"
+    ),
+    pictures: Annotated[int, typer.Option("-n", help="Number of pictures.", min=20)] = 600,
+) -> None:
+    """Render a gallery, embed it, search it and measure it: all of CIES in two minutes."""
+    from cies.reports.demo import run_demo
+
+    run_demo(folder, pictures)

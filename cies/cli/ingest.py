@@ -1,0 +1,210 @@
+"""``cies ingest``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+
+if TYPE_CHECKING:
+    from ingest.encoders.base import BaseEncoder
+    from ingest.encoders.options import EncoderOptions
+
+_ENCODER = "How pictures are embedded"
+_SOURCES = "How sources are read"
+
+
+def ingest(
+    source: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Folders, files, patterns, tables (CSV, JSONL, Parquet), tar shards, s3:// and "
+            "other addresses, - for paths on stdin; all earlier sources by default."
+        ),
+    ] = None,
+    gallery: GalleryOption = None,
+    condition: Annotated[
+        Optional[list[str]],
+        typer.Option("--condition", "-c", help="Embed under this condition; may be repeated."),
+    ] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
+    ] = None,
+    method: Annotated[
+        Optional[str],
+        typer.Option(help="One of `cies methods`; added to the gallery if it is new there."),
+    ] = None,
+    prompt: Annotated[
+        Optional[str],
+        typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
+    ] = "auto",
+    layer: Annotated[
+        Optional[int],
+        typer.Option(
+            help="The layer whose states are read, from 0; -1 is the last.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None,
+    token: Annotated[
+        Optional[str],
+        typer.Option(help="last_prompt, first_generated or mean.", rich_help_panel=_ENCODER),
+    ] = None,
+    max_side: Annotated[
+        Optional[int],
+        typer.Option(
+            help="Pictures are reduced to this longest side in pixels; 700 by default.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None,
+    attention: Annotated[
+        Optional[str],
+        typer.Option(
+            help="sdpa, or eager with a pass for each condition.", rich_help_panel=_ENCODER
+        ),
+    ] = None,
+    compat: Annotated[
+        Optional[str],
+        typer.Option(
+            help="reference, for the vectors of the published code.", rich_help_panel=_ENCODER
+        ),
+    ] = None,
+    sentences: Annotated[
+        Optional[str],
+        typer.Option(
+            help="The model that embeds the answers of --method generative; tiny-clip by default.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None,
+    geometry: Annotated[
+        Optional[str],
+        typer.Option(help="raw, centred, standardised or residual vectors, for a new gallery."),
+    ] = None,
+    device: DeviceOption = "auto",
+    device_map: Annotated[
+        Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
+    ] = None,
+    include: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Read only files that match, such as '*.jpg'; may be repeated.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Skip files and folders that match; may be repeated.", rich_help_panel=_SOURCES
+        ),
+    ] = None,
+    image_column: Annotated[
+        Optional[str],
+        typer.Option(
+            help="The column of tables that names or contains the picture.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    root: Annotated[
+        Optional[str],
+        typer.Option(
+            help="The folder that a table's paths are relative to; the table's by default.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    columns: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Your columns to store: NAME[:TYPE],...; all of them by default.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null", "-0", help="Paths on stdin end in NUL, not newline.", rich_help_panel=_SOURCES
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read files again that could not be read before.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be done, and what it would cost.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Accept conditions that the model was not trained on.")
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="Exit with code 3 if a file failed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed pictures into a gallery; run again, it embeds only what is new.
+
+    Example: cies ingest ~/photos -c color -c "kind of place"
+    """
+    from cies import api
+    from cies.cli.settings import find_gallery
+    from cies.console import progress_bar, say
+    from cies.measured import remember_speed
+    from cies.reports.ingest import open_named_sources, print_ingest
+    from ingest.sources.base import SourceOptions
+
+    place = find_gallery(gallery)
+    kept = None if columns is None else tuple(filter(None, columns.split(",")))
+    opened = open_named_sources(
+        place,
+        source or [],
+        SourceOptions(tuple(include or ()), tuple(exclude or ()), image_column, root, kept, null),
+    )
+    if plan:
+        from cies.reports.plan import run_plan
+
+        run_plan(
+            place, opened, condition or [], model, method, retry_failed, as_json, device, geometry
+        )
+        return
+    options = _encoder_options(
+        layer=layer,
+        token=token,
+        max_side=max_side,
+        attention=attention,
+        compat=compat,
+        sentences=sentences,
+    )
+
+    def announce(encoder: BaseEncoder) -> None:
+        say(f"Model: {encoder.description}.")
+
+    store = api.create(place, geometry)
+    with progress_bar("Embedding") as progress:
+        report = api.ingest(
+            store,
+            opened,
+            condition or [],
+            model=model,
+            method=method,
+            prompt=prompt,
+            dtype=dtype,
+            device=device,
+            force=force,
+            progress=progress,
+            announce=announce,
+            options=options,
+            device_map=device_map,
+            retry_failed=retry_failed,
+            finished=remember_speed,
+        )
+    print_ingest(place, opened, report, as_json)
+    if strict and (report.failed or report.unreachable):
+        raise typer.Exit(3)
+
+
+def _encoder_options(**given: int | str | None) -> EncoderOptions | None:
+    """The options that were given, or ``None`` if none was."""
+    from ingest.encoders.options import EncoderOptions
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return EncoderOptions(**chosen) if chosen else None

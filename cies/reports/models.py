@@ -1,0 +1,249 @@
+"""``cies models`` and ``cies methods``: what can embed pictures, and its cost. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cies.console import print_json, print_table, say
+from cies.measured import MeasuredCost, measured_costs, measured_speeds
+from ingest.encoders.factory import METHODS
+from ingest.encoders.models.catalogue import hub_models, recommended, this_machine
+from ingest.encoders.models.find import BUILTIN, find_model
+from ingest.encoders.vlm.families import FAMILIES, UNKNOWN
+from query.hits import SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class MethodAdvice:
+    """Advice for choosing a method.
+
+    Attributes:
+        needs: the models or vectors that it needs.
+        condition: what a new condition costs.
+        use: when to use the method.
+    """
+
+    needs: str
+    condition: str
+    use: str
+
+
+#: docs/methods.md has the figures behind this advice.
+ADVICE = {
+    "dior": MethodAdvice(
+        "an LVLM",
+        "a pass over all pictures",
+        "best by far under conditions that are searched often; give all of them at once",
+    ),
+    "generative": MethodAdvice(
+        "an LVLM and a sentence encoder",
+        "a pass over all pictures that generates an answer for each",
+        "when answers are to be read, filtered or counted; it cannot tell two shades of one word "
+        "apart",
+    ),
+    "regional": MethodAdvice(
+        "an LVLM, five vectors a picture",
+        "five prompts a picture",
+        "when a small part of the picture matters",
+    ),
+    "captions": MethodAdvice(
+        "an LVLM and a CLIP",
+        "nothing: the vectors do not depend on it",
+        "for the composer weimo of `cies search --modify`, and to read what pictures show",
+    ),
+    "clip": MethodAdvice(
+        "a CLIP or SigLIP",
+        "nothing: the vectors do not depend on it",
+        "for overall likeness, for texts, and as base vectors of clay, crl and indirect",
+    ),
+    "indirect": MethodAdvice(
+        "base vectors of clip, and words",
+        "seconds: a fit to the words",
+        "as clay, where vectors of a fixed length are wanted; slower to fit, and weaker here",
+    ),
+    "crl": MethodAdvice(
+        "base vectors of clip, and words",
+        "almost nothing",
+        "for any condition with a word list, immediately; a vector has one number per word",
+    ),
+    "clay": MethodAdvice(
+        "base vectors of clip, and words",
+        "almost nothing",
+        "for any condition with a word list, immediately; try it before crl and indirect",
+    ),
+}
+
+
+def methods_document() -> dict[str, Any]:
+    """The document that ``cies methods --json`` prints."""
+    costs, speeds = measured_costs(), measured_speeds()
+    entries = []
+    for name, info in METHODS.items():
+        advice = ADVICE[name]
+        entries.append(
+            {
+                "name": name,
+                "about": info.about,
+                "kind": info.kind,
+                "default_model": info.model,
+                "needs": advice.needs,
+                "new_condition": advice.condition,
+                "use": advice.use,
+                "costs": [_cost_entry(cost) for cost in costs if cost.method == name],
+                "ingests": [asdict(speed) for speed in speeds if speed.method == name],
+            }
+        )
+    return {"schema_version": SCHEMA_VERSION, "methods": entries}
+
+
+def _cost_entry(cost: MeasuredCost) -> dict[str, Any]:
+    further = max(0.0, 1 / cost.all_rate - 1 / cost.one_rate) / max(1, cost.conditions - 1)
+    kind = METHODS[cost.method].kind
+    return {
+        "model": cost.model,
+        "device": cost.device,
+        "dtype": cost.dtype,
+        "threads": cost.threads,
+        "pictures": cost.pictures,
+        "picture_ms": 1000 / cost.one_rate,
+        "further_condition_ms": 0.0 if kind == "view" else 1000 * further,
+        "new_condition_seconds": cost.condition_seconds,
+        "query_ms": cost.query_ms,
+        "dimension": cost.dimension,
+        "bytes_per_picture": 2 * cost.dimension if kind == "stored" else 0,
+        "when": cost.when,
+    }
+
+
+def run_methods(as_json: bool) -> None:
+    """Print what each method does, needs and costs."""
+    document = methods_document()
+    if as_json:
+        print_json(document)
+        return
+    entries = document["methods"]
+    print_table(
+        ["method", "kind", "what it is", "needs", "a new condition takes", "use it"],
+        [
+            [e["name"], e["kind"], e["about"], e["needs"], e["new_condition"], e["use"]]
+            for e in entries
+        ],
+        title="stored: its vectors are in the gallery; view: computed from the vectors of clip",
+    )
+    rows = [
+        [
+            entry["name"],
+            cost["model"],
+            f"{cost['device']} {cost['dtype']}, {cost['threads']} threads",
+            f"{cost['picture_ms']:.3g}",
+            f"{cost['further_condition_ms']:.3g}",
+            f"{cost['new_condition_seconds']:.3g} s for {cost['pictures']:,}",
+            f"{cost['query_ms']:.3g}",
+            str(cost["dimension"]),
+            cost["when"],
+        ]
+        for entry in entries
+        for cost in entry["costs"]
+    ]
+    print()
+    if not rows:
+        say("Their cost on this machine is not known yet; `cies bench methods` measures it.")
+        return
+    columns = ["method", "model", "on", "ms a picture", "and a further condition"]
+    columns += ["new condition", "ms a query", "numbers", "when"]
+    print_table(
+        columns,
+        rows,
+        title="Measured on this machine by `cies bench methods`; a query embeds one picture and "
+        "ranks all others",
+        numbers=["ms a picture", "and a further condition", "ms a query", "numbers"],
+    )
+
+
+def run_models(as_json: bool) -> None:
+    """Print the built-in models, recommended hub models, and how each model family is run."""
+    speeds = measured_speeds()
+    builtin = [
+        {
+            "name": name,
+            "about": about,
+            "conditions": find_model(name).declared_conditions() or {},
+        }
+        for name, about in BUILTIN.items()
+    ]
+    machine = this_machine()
+    first_choice = recommended(machine)
+    hub = [
+        {
+            **vars(model),
+            "mode": model.runs.mode,
+            "runs_on": machine.place(model) or None,
+            "recommended": model is first_choice,
+        }
+        for model in hub_models()
+    ]
+    if as_json:
+        print_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "builtin": builtin,
+                "machine": vars(machine),
+                "hub": hub,
+                "measured": [vars(speed) for speed in speeds],
+                "families": {name: vars(family) for name, family in FAMILIES.items()},
+                "other_families": vars(UNKNOWN),
+            }
+        )
+        return
+    print_table(
+        ["model", "what it is", "conditions"],
+        [[str(e["name"]), str(e["about"]), ", ".join(e["conditions"])] for e in builtin],
+    )
+    print()
+    memory = f"{machine.memory:.0f} GB" if machine.memory else "an unknown amount"
+    gpu = f"a GPU of {machine.gpu:.0f} GB" if machine.gpu else "no GPU"
+    print_table(
+        ["hub model", "download", "vector", "TFLOP/image", "runs here on", "licence"],
+        [
+            [
+                f"{entry['name']}{' (start here)' if entry['recommended'] else ''}",
+                f"{entry['gigabytes']:.1f} GB",
+                str(entry["vector"]),
+                f"{entry['teraflops']:.2f}",
+                str(entry["runs_on"] or ("too large" if machine.memory else "unknown")),
+                str(entry["licence"]),
+            ]
+            for entry in hub
+        ],
+        title=f"For photographs; this machine has {memory} of memory and {gpu}",
+        numbers=["download", "vector", "TFLOP/image"],
+    )
+    say("Compare ways of running a model on this machine with `cies bench embed --model NAME`.")
+    print()
+    if speeds:
+        print_table(
+            ["model", "conditions", "device", "dtype", "threads", "pictures/s", "on", "when"],
+            [
+                [
+                    speed.model,
+                    str(speed.conditions),
+                    speed.device,
+                    speed.dtype,
+                    str(speed.threads),
+                    f"{speed.pictures_per_second:.3g}",
+                    str(speed.pictures),
+                    speed.when,
+                ]
+                for speed in speeds
+            ],
+            title="Speed of models on this machine, measured by `cies ingest`",
+            numbers=["conditions", "threads", "pictures/s", "on"],
+        )
+        print()
+    print_table(
+        ["family", "conditions run", "because"],
+        [[name, family.mode, family.reason] for name, family in FAMILIES.items()]
+        + [["any other", UNKNOWN.mode, UNKNOWN.reason]],
+        title="Model families; packed: all conditions of a picture share one pass",
+    )
