@@ -1,4 +1,4 @@
-"""What a question is asked with, found in the gallery or embedded for the occasion."""
+"""The examples of a question, with vectors that the gallery stores or the model embeds now."""
 
 from __future__ import annotations
 
@@ -13,31 +13,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.store.gallery import Gallery
-from indexes.store.paths import Paths
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
+from ingest.encoders.base import BaseEncoder, Embeddings
 from ingest.read.images import FileBytes, UnreadableImage, decode, read_bytes
-from query.question import Picture, Region, as_image, shortened
-from query.resolver import ConditionResolver, Opened
+from query.open_gallery import OpenGallery
+from query.open_tables import OpenCondition, OpenTables
+from query.question import Picture, Question, Region, as_image, shortened
 
 _KEY = re.compile(r"[0-9a-f]{64}")
-
-#: Gives the encoder of a spec.
-Loader = Callable[[EncoderSpec], BaseEncoder]
 
 
 @dataclass(frozen=True)
 class Example:
-    """Something alike which is looked for, under each condition of a question.
+    """A picture or text that hits should be like, with its vector under each condition.
 
     Attributes:
-        shown: its path or key as given, or ``image`` for one in memory; empty for a text.
+        shown: its path or key as given, or ``image`` for a picture in memory; empty for a text.
         key: SHA-256 of its bytes if known, else empty.
-        in_gallery: whether its stored vectors are used, so that no model is needed.
-        vectors: float32 [dim] for each condition, of unit length.
-        words: the model's word for it, [conditions].
-        word_probabilities: how sure the model was, [conditions].
+        in_gallery: whether the vectors are stored ones, so that no model was needed.
+        vectors: float32 [dim] for each condition, unit length.
+        words: the model's word for it under each condition.
+        word_probabilities: the probabilities of these words.
     """
 
     shown: str
@@ -48,244 +44,256 @@ class Example:
     word_probabilities: Sequence[float]
 
 
-class Examples:
-    """Makes examples of pictures and texts, by the gallery's vectors or by its model."""
+class ExampleEmbedder:
+    """Gives pictures and texts their vectors: stored ones if the gallery has them, else new ones.
 
-    def __init__(
-        self, gallery: Gallery, paths: Paths, resolver: ConditionResolver, encoder: Loader
-    ):
-        """Look at nothing yet.
+    A picture that is given twice, as when a table has grown meanwhile, is embedded once.
+    """
+
+    def __init__(self, opened: OpenGallery, tables: OpenTables | None = None):
+        """Nothing is read yet.
 
         Args:
-            gallery: where pictures are known.
-            paths: of the gallery, content key to stored paths.
-            resolver: knows how new vectors are moved to where those of a table lie.
-            encoder: gives the encoder of a spec.
+            opened: the gallery.
+            tables: whose geometry new vectors are moved into; that of the search by default.
         """
-        self._gallery = gallery
-        self._paths = paths
-        self._servings = resolver
-        self._encoder = encoder
-        self._readings: dict[tuple[object, str], Embeddings] = {}
+        self._opened = opened
+        self._tables = tables or opened.tables
+        self._embeddings: dict[tuple[int, str], Embeddings] = {}
 
-    def text(self, text: str, tables: Sequence[Opened]) -> Example:
+    def examples(self, question: Question, conditions: Sequence[OpenCondition]) -> list[Example]:
+        """All examples of a question; see :meth:`text` and :meth:`picture`."""
+        if question.text:
+            return [self.text(question.text, conditions)]
+        return [self.picture(one, question.region, conditions) for one in question.pictures]
+
+    def text(self, text: str, conditions: Sequence[OpenCondition]) -> Example:
         """A text as an example.
 
         Raises:
-            UsageError: if the text cannot be read.
-            ModelError: if the model cannot be had or was not schooled on texts.
+            UsageError: if the text cannot be embedded.
+            ModelError: if the model cannot be loaded or was not trained on texts.
         """
-        return self._read(
-            "",
-            "",
-            tables,
-            lambda encoder, asked: encoder.embed_text([text], asked),
-            text,
-            text=True,
-        )
 
-    def picture(self, given: Picture, region: Region | None, tables: Sequence[Opened]) -> Example:
-        """A picture, or a part of one, as an example.
+        def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
+            return encoder.embed_text([text], wanted)
 
-        One that is asked for again, as when a table has grown, is not embedded again.
+        return self._embed("", "", conditions, embed, is_text=True)
+
+    def picture(
+        self, given: Picture, region: Region | None, conditions: Sequence[OpenCondition]
+    ) -> Example:
+        """A picture, or a region of one, as an example.
 
         Args:
             given: see :data:`query.question.Picture`.
-            region: the part that is meant; it is always embedded anew.
-            tables: the conditions, at least one.
+            region: the region to compare; a region is always embedded.
+            conditions: at least one.
 
         Raises:
             UsageError: if the picture cannot be read.
-            ModelError: if it must be embedded and the model cannot be had.
+            ModelError: if it must be embedded and the model cannot be loaded.
         """
-        # The question holds on to what is given, so that this stays its own.
-        own = id(given)
-        if isinstance(given, np.ndarray):
-            given = as_image(given)
-        if isinstance(given, Image.Image):
-            whole = given.convert("RGB")
-            return self._embedded("image", "", lambda side: whole, region, tables, own)
+        if isinstance(given, (np.ndarray, Image.Image)):
+            image = _image_in_memory(given)
+            return self._embed_picture(given, "image", "", lambda side: image, region, conditions)
         if isinstance(given, bytes):
+            shown, suffix = "image", ""
             content = FileBytes(given, hashlib.sha256(given).hexdigest(), len(given), 0)
-            return self._of_content("image", content, "", region, tables, own)
-        shown = str(given)
-        key = self._known_key(shown)
-        if key is not None and region is None:
-            return self._stored(shown, key, tables)
-        content = self._content(shown, key)
-        return self._of_content(shown, content, Path(shown).suffix.lower(), region, tables, own)
+        else:
+            shown, suffix = str(given), Path(given).suffix.lower()
+            key = self._known_key(shown)
+            if key is not None and region is None:
+                return self._stored(shown, key, conditions)
+            content = self._read_file(shown, key)
+        if region is None and all(one.table.row(content.key) is not None for one in conditions):
+            return self._stored(shown, content.key, conditions)
+
+        def decoded(side: int | None) -> Image.Image:
+            # A region is cut from the picture at full size, so that no detail of it is lost.
+            return _decoded(shown, content.data, suffix, None if region else side)
+
+        return self._embed_picture(given, shown, content.key, decoded, region, conditions)
 
     def image(self, given: Picture, region: Region | None) -> Image.Image:
-        """A picture itself, or the part of it that is meant, for models that look at it.
+        """The pixels of a picture or of a region of one, for models that look at them.
 
         Raises:
             UsageError: if the picture cannot be read.
         """
-        if isinstance(given, np.ndarray):
-            given = as_image(given)
-        if isinstance(given, Image.Image):
-            whole = given.convert("RGB")
+        if isinstance(given, (np.ndarray, Image.Image)):
+            image = _image_in_memory(given)
+        elif isinstance(given, bytes):
+            image = _decoded("image", given, "")
         else:
-            shown = "image" if isinstance(given, bytes) else str(given)
-            if isinstance(given, bytes):
-                data, suffix = given, ""
-            else:
-                data = self._content(shown, self._known_key(shown)).data
-                suffix = Path(shown).suffix.lower()
-            try:
-                whole = decode(data, None, suffix).image
-            except UnreadableImage as error:
-                raise _unreadable(shown, error) from error
-        return region.of(whole) if region else whole
+            shown = str(given)
+            data = self._read_file(shown, self._known_key(shown)).data
+            image = _decoded(shown, data, Path(shown).suffix.lower())
+        return region.of(image) if region else image
 
-    def otherwise(
+    def picture_embedded_by(
         self,
         given: Picture,
         region: Region | None,
-        tables: Sequence[Opened],
-        read: Callable[[BaseEncoder, Image.Image, list[Condition]], Embeddings],
+        conditions: Sequence[OpenCondition],
+        embed: Callable[[BaseEncoder, Image.Image, list[Condition]], Embeddings],
     ) -> Example:
-        """A picture as an example, embedded otherwise than a gallery's pictures are.
+        """A picture as an example, with vectors that a function makes in place of the encoder's
+        usual ones.
 
         Args:
-            given: as of :meth:`picture`.
-            region: as of :meth:`picture`.
-            tables: as of :meth:`picture`.
-            read: embeds it by a table's encoder.
+            given: see :meth:`picture`.
+            region: see :meth:`picture`.
+            conditions: see :meth:`picture`.
+            embed: embeds the image with a table's encoder.
 
         Raises:
             UsageError: if the picture cannot be read.
-            ModelError: if the model cannot be had.
+            ModelError: if the model cannot be loaded.
         """
-        memory = isinstance(given, (bytes, Image.Image, np.ndarray))
-        shown = "image" if memory else str(given)
-        key = "" if memory else self._known_key(shown) or ""
+        in_memory = isinstance(given, (bytes, Image.Image, np.ndarray))
+        shown = "image" if in_memory else str(given)
+        key = "" if in_memory else self._known_key(shown) or ""
         image = self.image(given, region)
-        return self._read(shown, key, tables, lambda encoder, asked: read(encoder, image, asked))
+        return self._embed(
+            shown, key, conditions, lambda encoder, wanted: embed(encoder, image, wanted)
+        )
 
     def _known_key(self, name: str) -> str | None:
-        """The key of a picture named by key or by path, as long as the file is unchanged."""
-        if _KEY.fullmatch(name) and name in self._paths:
+        """The key of a picture of the gallery, by key or by path, if its file is unchanged."""
+        paths = self._opened.paths
+        if _KEY.fullmatch(name) and name in paths:
             return name
         path = Path(name)
-        key = self._paths.key_of(self._gallery.stored(path)) or self._paths.key_of(name)
+        key = paths.key_of(self._opened.gallery.stored(path)) or paths.key_of(name)
         if key is None:
             return None
         if not path.exists():
             return key
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        return key if content == key else None
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        return key if digest == key else None
 
-    def _stored(self, shown: str, key: str, tables: Sequence[Opened]) -> Example:
-        rows = [one.table.row(key) for one in tables]
-        for one, row in zip(tables, rows, strict=True):
+    def _stored(self, shown: str, key: str, conditions: Sequence[OpenCondition]) -> Example:
+        """A picture of the gallery as an example, with its stored vectors."""
+        vectors, words, probabilities = [], [], []
+        for condition in conditions:
+            table, row = condition.table, condition.table.row(key)
             if row is None:
-                name = one.resolved.stored.name
+                name = condition.resolved.stored.name
                 raise UsageError(
                     f"{shown} is in the gallery but not embedded under '{name}'; run "
                     f'`cies ingest` on it with `--condition "{name}"` first.'
                 )
-        found = [(one.table, row) for one, row in zip(tables, rows, strict=True) if row is not None]
-        return Example(
-            shown,
-            key,
-            True,
-            [table.vectors(np.array([row]))[0] for table, row in found],
-            [table.words[row] for table, row in found],
-            [float(table.word_probabilities[row]) for table, row in found],
-        )
+            vectors.append(table.vectors(np.array([row]))[0])
+            words.append(table.words[row])
+            probabilities.append(float(table.word_probabilities[row]))
+        return Example(shown, key, True, vectors, words, probabilities)
 
-    def _content(self, shown: str, key: str | None) -> FileBytes:
+    def _read_file(self, shown: str, key: str | None) -> FileBytes:
+        """The bytes of a picture file, from the gallery's source if the gallery knows it."""
         try:
             if "\0" in shown:
-                raise UnreadableImage("vanished", "no file's name holds a NUL character")
+                raise UnreadableImage("vanished", "a file name cannot hold a NUL character")
             if key is None:
                 return read_bytes(Path(shown))
-            from ingest.sources.factory import located
+            from ingest.sources.factory import file_at
 
-            return located(self._gallery.location(self._paths[key][0])).read()
+            return file_at(self._opened.gallery.location(self._opened.paths[key][0])).read()
         except (UnreadableImage, UsageError, OSError) as error:
             raise _unreadable(shown, error) from error
 
-    def _of_content(
+    def _embed_picture(
         self,
-        shown: str,
-        content: FileBytes,
-        suffix: str,
-        region: Region | None,
-        tables: Sequence[Opened],
-        own: object,
-    ) -> Example:
-        """A picture's bytes: by the stored vectors if these are the gallery's, else embedded."""
-        if region is None and all(one.table.row(content.key) is not None for one in tables):
-            return self._stored(shown, content.key, tables)
-
-        def image(side: int | None) -> Image.Image:
-            try:
-                # A part is taken of the whole picture, so that none of its detail is lost before.
-                return decode(content.data, None if region else side, suffix).image
-            except UnreadableImage as error:
-                raise _unreadable(shown, error) from error
-
-        return self._embedded(shown, content.key, image, region, tables, own)
-
-    def _embedded(
-        self,
+        given: Picture,
         shown: str,
         key: str,
         image: Callable[[int | None], Image.Image],
         region: Region | None,
-        tables: Sequence[Opened],
-        own: object,
+        conditions: Sequence[OpenCondition],
     ) -> Example:
-        def read(encoder: BaseEncoder, asked: list[Condition]) -> Embeddings:
+        def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
             whole = image(encoder.spec.max_side)
-            return encoder.embed([region.of(whole) if region else whole], asked)
+            return encoder.embed([region.of(whole) if region else whole], wanted)
 
-        return self._read(shown, key, tables, read, own)
+        # The question keeps a reference to what is given, so that no other object gets its id.
+        return self._embed(shown, key, conditions, embed, memo=id(given))
 
-    def _read(
+    def _embed(
         self,
         shown: str,
         key: str,
-        tables: Sequence[Opened],
-        read: Callable[[BaseEncoder, list[Condition]], Embeddings],
-        given: object = None,
-        text: bool = False,
+        conditions: Sequence[OpenCondition],
+        embed: Callable[[BaseEncoder, list[Condition]], Embeddings],
+        memo: int | None = None,
+        is_text: bool = False,
     ) -> Example:
-        """Embed under all conditions, in one pass of each encoder; once, if ``given`` names it."""
+        """Embed under all conditions, in one call of each encoder.
+
+        Args:
+            shown: see :class:`Example`.
+            key: see :class:`Example`.
+            conditions: at least one.
+            embed: calls an encoder.
+            memo: identifies the picture, so that it is embedded once; ``None`` for no memo.
+            is_text: whether it is a text.
+        """
         found: dict[int, tuple[NDArray[np.float32], str, float]] = {}
-        for spec in [one.resolved.spec for one in tables]:
-            own = [
-                i for i, one in enumerate(tables) if one.resolved.spec == spec and i not in found
-            ]
-            if not own:
+        for number, condition in enumerate(conditions):
+            if number in found:
                 continue
-            asked: list[Condition] = []
-            for i in own:
-                if tables[i].resolved.asked not in asked:
-                    asked.append(tables[i].resolved.asked)
-            takes_away = any(self._servings.takes_away(tables[i].resolved) for i in own)
-            if takes_away and all(condition.phrase for condition in asked):
-                asked.append(Condition.parse(UNCONDITIONAL))
-            at_once = given, f"{spec} {asked}"
-            if given is None or at_once not in self._readings:
-                self._readings[at_once] = read(self._encoder(spec), asked)
-            reading = self._readings[at_once]
-            plain = [i for i, condition in enumerate(asked) if not condition.phrase][:1]
-            beside = reading.vectors[0, plain]
-            for i in own:
-                resolved = tables[i].resolved
-                at = asked.index(resolved.asked)
-                vector = reading.vectors[0, at : at + 1]
-                moved = self._servings.moved(resolved, vector, beside, text)[0]
-                word, sure = reading.words[0][at], float(reading.word_probabilities[0, at])
-                if resolved.view is not None:
-                    said = ([""], [0.0]) if text else resolved.view.said(vector)
-                    word, sure = said[0][0], float(said[1][0])
-                found[i] = moved, word, sure
-        vectors, words, probabilities = zip(*(found[i] for i in range(len(tables))), strict=True)
+            spec = condition.resolved.spec
+            same = [n for n, one in enumerate(conditions) if one.resolved.spec == spec]
+            wanted: list[Condition] = []
+            for n in same:
+                if conditions[n].resolved.encoder_condition not in wanted:
+                    wanted.append(conditions[n].resolved.encoder_condition)
+            subtracts = any(
+                self._tables.subtracts_unconditional(conditions[n].resolved) for n in same
+            )
+            if subtracts and all(one.phrase for one in wanted):
+                wanted.append(Condition.parse(UNCONDITIONAL))
+            embeddings = self._embeddings.get((memo, f"{spec} {wanted}")) if memo else None
+            if embeddings is None:
+                embeddings = embed(self._opened.encoders.of(spec), wanted)
+                if memo:
+                    self._embeddings[memo, f"{spec} {wanted}"] = embeddings
+            plain = [n for n, one in enumerate(wanted) if not one.phrase][:1]
+            unconditional = embeddings.vectors[0, plain]
+            for n in same:
+                resolved = conditions[n].resolved
+                at = wanted.index(resolved.encoder_condition)
+                vector = embeddings.vectors[0, at : at + 1]
+                moved = self._tables.transform_new(resolved, vector, unconditional, is_text)[0]
+                word, probability = embeddings.words[0][at], embeddings.word_probabilities[0, at]
+                if resolved.projection is not None:
+                    said = ([""], [0.0]) if is_text else resolved.projection.said(vector)
+                    word, probability = said[0][0], said[1][0]
+                found[n] = moved, word, float(probability)
+        vectors, words, probabilities = zip(*(found[n] for n in range(len(found))), strict=True)
         return Example(shown, key, False, vectors, words, probabilities)
+
+
+def _image_in_memory(given: Image.Image | NDArray[np.uint8]) -> Image.Image:
+    """A PIL image or an array as an RGB image."""
+    return (as_image(given) if isinstance(given, np.ndarray) else given).convert("RGB")
+
+
+def _decoded(shown: str, data: bytes, suffix: str, side: int | None = None) -> Image.Image:
+    """A picture file's bytes as an RGB image.
+
+    Args:
+        shown: its name, for errors.
+        data: its bytes.
+        suffix: of its name, in lower case.
+        side: pixels that the longest side may be reduced to; ``None`` for full size.
+
+    Raises:
+        UsageError: if it cannot be decoded.
+    """
+    try:
+        return decode(data, side, suffix).image
+    except UnreadableImage as error:
+        raise _unreadable(shown, error) from error
 
 
 def _unreadable(shown: str, error: Exception) -> UsageError:

@@ -1,9 +1,12 @@
-"""What a search gives back: plain values."""
+"""The results of a search: hits, the query as it was understood, and notes."""
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from indexes.errors import UsageError
@@ -12,21 +15,28 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-#: Version of the JSON documents below; it grows when a field changes its meaning.
+#: Version of the JSON documents below; it is raised when a field changes its meaning.
 SCHEMA_VERSION = 1
+
+#: Hits that a notebook shows; the rest are counted. A thumbnail adds about 6 kB to its file.
+SHOWN = 50
+
+_GRID = "display:flex;flex-wrap:wrap;gap:8px"
+_CARD = "width:120px;margin:0;font-size:12px;line-height:1.3;overflow-wrap:anywhere"
+_IMAGE = "width:120px;height:120px;object-fit:contain;background:#8881;border-radius:4px"
 
 
 class ConditionScore(TypedDict):
-    """What one of several conditions says of a hit.
+    """A hit's score under one of several conditions, or by one of several methods.
 
     Attributes:
         condition: its name in the gallery.
-        weight: above 0 for what shall be alike, below for what shall differ.
-        score: cosine with the query under it; with several examples, their mean, greatest or
-            least as the question says.
+        weight: above 0 if hits must be alike under it, below 0 if they must differ.
+        score: cosine with the query under it; with several examples, the mean, greatest or least
+            as the question says.
         percentile: share of the gallery's pairs that are less alike under it, in percent.
         word: the model's word for the hit under it.
-        method: which says this, where several were asked or one re-ranked another's best.
+        method: the method that gave the score.
     """
 
     condition: str
@@ -39,21 +49,21 @@ class ConditionScore(TypedDict):
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture found.
+    """A picture that was found.
 
     Attributes:
-        rank: 1 for the most alike, in whichever order hits are given.
+        rank: 1 for the best score, in whichever order hits are listed.
         key: SHA-256 of its bytes.
-        path: where it lies on this machine.
+        path: its path on this machine.
         score: under one condition, the cosine with the query, -1 to 1; under several, the total
             of :mod:`query.ranking.combination` in standard deviations. Higher is better.
         percentile: share of the gallery's pairs, in percent, whose score is below this one.
         word: the model's word for it under the first condition, or empty.
-        word_probability: how sure the model was of the word, 0 to 1.
-        parts: under several conditions, what each says; else empty.
+        word_probability: the word's probability, 0 to 1.
+        parts: under several conditions, the score under each; else empty.
         duplicates: paths of near-duplicates folded into this hit.
-        verified: how likely an LVLM says that it shows what a change asks for, 0 to 1; ``None``
-            where it was not asked.
+        verified: the probability with which an LVLM says that it shows what a change asks for, 0
+            to 1; ``None`` if no LVLM was asked.
     """
 
     rank: int
@@ -70,36 +80,37 @@ class Hit:
 
 @dataclass(frozen=True)
 class Query:
-    """What was asked.
+    """The question as it was understood.
 
     Attributes:
-        image: its path or key as given, or ``image`` for a picture in memory; empty for a text;
-            the first of several.
-        condition: the gallery's name of the condition; of several, a line such as
+        image: the first example's path or key as given, or ``image`` for a picture in memory;
+            empty for a text.
+        condition: the condition's name in the gallery; of several, a line such as
             ``shape=2 color not size``.
-        key: SHA-256 of the query's bytes if known, else empty.
-        in_gallery: whether stored vectors were used alone, so that no model was needed.
-        word: the model's word for the query under the first condition.
-        word_probability: how sure the model was, 0 to 1.
-        text: what was asked for in words, in place of a picture; else empty.
-        images: all of the examples, as ``image``.
-        keys: of all examples, as ``key``.
-        conditions: the gallery's names of what shall be alike, with weights above 0.
-        unlike: and of what shall differ.
-        combine: how likenesses to several examples became one: mean, any or all.
-        crop: the part of the pictures that was meant, ``x,y,w,h``, or empty.
+        key: SHA-256 of the first example's bytes if known, else empty.
+        in_gallery: whether only stored vectors were used, so that no model was needed.
+        word: the model's word for the first example under the first condition.
+        word_probability: the word's probability, 0 to 1.
+        text: the question's text, if it has one in place of a picture; else empty.
+        images: all examples, each as ``image``.
+        keys: all examples, each as ``key``.
+        conditions: names in the gallery of the conditions under which hits must be alike, to
+            weights above 0.
+        unlike: of those under which they must differ, likewise.
+        combine: how the scores of several examples were combined: mean, any or all.
+        crop: the region of the pictures that was compared, ``x,y,w,h``, or empty.
         where: the filter, or empty.
         exclude_same: the column by whose values hits were left out, or empty.
         sort: the order of the hits: score, date or path.
-        method: by which the first condition was answered, such as dior or clay; several that
-            were fused are joined by `` + ``.
-        model: whose vectors these are, as the gallery names it; joined in the same way.
-        view: whether they were worked out from base vectors by the words of the condition.
+        method: the method that answered, such as dior or clay; if several were fused, joined by
+            `` + ``.
+        model: the model of the vectors, as the gallery names it; joined in the same way.
+        view: whether the vectors were projected from base vectors by the words of the condition.
         reranked: how many of the best were put in another model's order; the first hits.
         reranked_by: that method and model, ``METHOD:MODEL``, or empty.
-        composed: of a change that was asked for, what was understood: composer, modification,
-            caption, target, must, must_not, conditions, weights
-            (:class:`query.composers.base.Interpretation`); else empty.
+        composed: of a change, its interpretation: composer, modification, caption, target, must,
+            must_not, conditions, weights (:class:`query.composers.base.Interpretation`); else
+            empty.
     """
 
     image: str
@@ -128,15 +139,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
-    """The hits of one search, best first unless asked otherwise; a sequence of :class:`Hit`.
+    """The hits of a search, best first unless another order was asked; a sequence of :class:`Hit`.
 
     Attributes:
-        query: what was asked.
-        hits: what was found.
-        nothing_alike: whether the best picture's percentile lies below ``alike_above``, so that
-            nothing in the gallery is really alike; never said of a text, whose scores are lower.
+        query: the question as it was understood.
+        hits: the hits.
+        nothing_alike: whether the best hit's percentile is below ``alike_above``, so that nothing
+            in the gallery is really alike; never for a text, whose scores are lower.
         alike_above: a percentile.
-        notes: what people should know of this answer, a sentence each.
+        notes: for the user, a sentence each.
     """
 
     query: Query
@@ -171,7 +182,7 @@ class Hits(Sequence[Hit]):
     def to_arrow(self) -> pyarrow.Table:
         """The hits as an Arrow table, a column for each field of :class:`Hit`.
 
-        Bytes of a path that are not UTF-8, which Arrow's texts cannot hold, become escapes.
+        Bytes of a path that are not UTF-8, which Arrow strings cannot contain, are escaped.
         """
         import pyarrow as pa
 
@@ -203,10 +214,36 @@ class Hits(Sequence[Hit]):
         return data_frame(self.to_arrow())
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the pictures, their words and scores; nothing is fetched."""
-        from query.notebook import hits_html
+        """What a notebook shows: pictures, words and scores, in one fragment without scripts."""
+        query = self.query
+        word = f" ({html.escape(query.word)})" if query.word else ""
+        head = (
+            f"<div>{len(self)} alike in <b>{html.escape(query.condition)}</b> to "
+            f"{html.escape(query.image or query.text)}{word}</div>"
+        )
+        cards = "".join(_card(hit) for hit in self[:SHOWN])
+        rest = len(self) - SHOWN
+        more = f"<div>... and {rest} more</div>" if rest > 0 else ""
+        return f'<div>{head}<div style="{_GRID}">{cards}</div>{more}</div>'
 
-        return hits_html(self)
+
+def _card(hit: Hit) -> str:
+    """A hit's picture with its rank, word and score, as HTML."""
+    from query.explore.thumbnails import thumbnail
+
+    name = html.escape(hit.path, quote=True)
+    data = thumbnail(hit.path, hit.key)
+    if data is None:
+        picture = f'<div style="{_IMAGE}" title="{name}">not readable now</div>'
+    else:
+        address = "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+        short = html.escape(PurePath(hit.path).name, quote=True)
+        picture = f'<img style="{_IMAGE}" src="{address}" alt="{short}" title="{name}">'
+    word = f"<b>{html.escape(hit.word)}</b> " if hit.word else ""
+    return (
+        f'<figure style="{_CARD}">{picture}<figcaption>{hit.rank}. {word}'
+        f"{hit.score:.3f}</figcaption></figure>"
+    )
 
 
 def data_frame(table: pyarrow.Table) -> pandas.DataFrame:
@@ -226,7 +263,7 @@ def data_frame(table: pyarrow.Table) -> pandas.DataFrame:
 
 
 def _plain(value: Any) -> Any:
-    """A text as valid Unicode, bytes of a name that are not UTF-8 as escapes; else as it is."""
+    """A text as valid Unicode, with bytes that are not UTF-8 escaped; other values unchanged."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return [_plain(one) for one in value] if isinstance(value, tuple) else value

@@ -1,21 +1,24 @@
-"""Views of a gallery's base vectors: worked out when first asked for, and kept.
+"""Projections of a gallery's base vectors, fitted when a condition is first asked, and cached.
 
-Beside a gallery lies, for each condition and method, a folder ``indexes/c_...`` with
-``texts.npz``, the base vectors of the condition's words, and ``view-....npz``, what was worked out
-from them and from the mean of the gallery's pictures; then whatever :mod:`indexes.search.table_loader` keeps of
-the moved rows. The folder is named by all that changes the words' vectors, the view by the mean.
-All of it is a cache: whatever is wrong with a file, it is made anew.
+For each condition and method the gallery has a cache folder ``indexes/c_...`` with ``texts.npz``,
+the base vectors of the condition's words, and ``view-....npz``, the projection fitted to them and
+to the mean of the gallery's base vectors. :mod:`indexes.search.table_loader` adds its cache of the
+projected rows. The folder's name is a digest of all that changes the words' vectors, the
+projection's file name a digest of the mean. A damaged file is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from indexes.files import write_atomic
 from indexes.search.geometry import Statistics
 from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
@@ -23,43 +26,36 @@ from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.projections.base import Projection, fit_view
-from ingest.vocabularies import Lister, Vocabulary, known_vocabulary, vocabulary_of
+from ingest.encoders.vlm.value_lists import word_lister_for
+from ingest.fill.vector_sources import CONDITIONAL, by_preference, vector_sources
+from ingest.vocabularies import Vocabulary, WordLister, find_vocabulary, vocabulary_of
 
-#: The view that is taken where none is named; measured in docs/query.md.
+#: The projection that is used when none is named; measured in docs/query.md.
 DEFAULT_PROJECTION = "clay"
 
-#: Those that are worked out in no time.
+#: Projections that are fitted in milliseconds.
 QUICK_PROJECTIONS = ("clay", "crl")
 
 _logger = logging.getLogger("cies")
 
 
 class Projections:
-    """Works out views of a gallery's base vectors, each once, and keeps them."""
+    """Fits projections of a gallery's base vectors and caches them on the disk."""
 
-    def __init__(
-        self,
-        gallery: Gallery,
-        encoder: Callable[[EncoderSpec], BaseEncoder],
-        lister: Callable[[], Lister | None] = lambda: None,
-    ):
-        """Look at nothing yet.
+    def __init__(self, gallery: Gallery, encoder: Callable[[EncoderSpec], BaseEncoder]):
+        """Nothing is read yet.
 
         Args:
-            gallery: whose base vectors they are of.
-            encoder: gives the encoder of a spec; asked for when words were never embedded.
-            lister: gives what makes a list of words for a condition that has none, if anything
-                does.
+            gallery: the gallery of the base vectors.
+            encoder: loads the encoder of a spec, to embed or to list words.
         """
         self._gallery = gallery
         self._encoder = encoder
-        self._lister = lister
-        self._bases: dict[int, str] = {}
 
-    def of(
+    def fit(
         self, base: VectorTable, method: str, condition: str
     ) -> tuple[VectorTable, Projection, Vocabulary]:
-        """A view, and the entry of the table that it makes of the base vectors.
+        """The projection of a condition, and the entry of the table of projected vectors.
 
         Args:
             base: the stored table of base vectors.
@@ -68,99 +64,95 @@ class Projections:
 
         Raises:
             UsageError: if no list of words is known for the condition, or it has one word.
-            ModelError: if the words must be embedded and the model cannot be had.
+            ModelError: if the words must be embedded and the model cannot be loaded.
         """
         name = Condition.parse(condition).name
-        vocabulary = known_vocabulary(name, self._gallery)
+        vocabulary = find_vocabulary(name, self._gallery)
         if vocabulary is None:
-            vocabulary = vocabulary_of(name, self._gallery, self._lister())
+            vocabulary = vocabulary_of(name, self._gallery, self.lister())
         made_by = dict(base.made_by)
         settings = {**dict(made_by.get("settings", {})), "words": vocabulary.digest}
         made_by |= {"method": method, "settings": settings, "phrase": vocabulary.condition}
         folder = self._gallery.indexes / VectorTable(name, 0, made_by).table
         mean = self._mean(base)
-        digest = hashlib.sha256(mean.mean.tobytes()).hexdigest()[:16]
-        view = self._kept(folder / f"view-{digest}.npz", method, vocabulary, base)
-        if view is None:
+        path = folder / f"view-{hashlib.sha256(mean.mean.tobytes()).hexdigest()[:16]}.npz"
+        projection = self._cached(path, method, vocabulary, base)
+        if projection is None:
             texts = self._texts(folder / "texts.npz", base, vocabulary)
             average = mean.mean if mean.count else None
-            view = fit_view(method, vocabulary.words, texts, average)
-            _keep(folder / f"view-{digest}.npz", view.to_npz(), "view-*.npz")
-        return VectorTable(name, view.dimension, made_by), view, vocabulary
+            projection = fit_view(method, vocabulary.words, texts, average)
+            _write_cache(path, projection.to_npz(), "view-*.npz")
+        return VectorTable(name, projection.dimension, made_by), projection, vocabulary
 
-    def basis(self, view: Projection) -> str:
-        """Names all that a view does to vectors."""
-        known = self._bases.get(id(view))
-        if known is None:
-            hashed = hashlib.sha256("\0".join(view.words).encode())
-            for name in sorted(view.arrays):
-                hashed.update(name.encode() + view.arrays[name].tobytes())
-            known = self._bases[id(view)] = hashed.hexdigest()
-        return known
+    def lister(self) -> WordLister | None:
+        """Lists the words of a condition that has no vocabulary: the gallery's own LVLM, if any."""
+        for source in by_preference(vector_sources(self._gallery)):
+            if source.spec.method in CONDITIONAL and source.tables:
+                return word_lister_for(source.spec, self._encoder)
+        return None
 
     def _mean(self, base: VectorTable) -> Statistics:
-        """Mean of the gallery's base vectors, as it was when they were last added to."""
+        """Mean of the gallery's base vectors as of the last commit that added some."""
         known = self._gallery.statistics(base)
         if known is not None:
             return known
         return Statistics.of_parts(self._gallery.vector_parts(base), base.dimension)
 
-    def _kept(
+    def _cached(
         self, path: Path, method: str, vocabulary: Vocabulary, base: VectorTable
     ) -> Projection | None:
-        """The view of a file, if it is whole and the one that is meant."""
+        """The projection in a cache file, if the file is intact and fits."""
         try:
-            view = Projection.from_npz(path)
+            projection = Projection.from_npz(path)
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
-            _logger.warning("A kept view is damaged and is made anew: %s", error)
+            _logger.warning("A cached projection is damaged and is made again: %s", error)
             return None
-        meant = view.method == method and view.words == vocabulary.words
-        return view if meant and view.base_dimension == base.dimension else None
+        same = projection.method == method and projection.words == vocabulary.words
+        return projection if same and projection.base_dimension == base.dimension else None
 
     def _texts(self, path: Path, base: VectorTable, vocabulary: Vocabulary) -> Vectors:
         """Base vectors of a condition's words in their sentences: float32 [words, dim]."""
-        import io
-
-        import numpy as np
-
         shape = len(vocabulary.words), base.dimension
         with suppress(OSError, ValueError, KeyError, EOFError):
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                kept: Vectors = archive["texts"]
-            if kept.shape == shape and kept.dtype == np.float32:
-                return kept
+                cached: Vectors = archive["texts"]
+            if cached.shape == shape and cached.dtype == np.float32:
+                return cached
         encoder = self._encoder(EncoderSpec.from_made_by(base.made_by))
-        asked = [Condition.parse(UNCONDITIONAL)]
-        texts = encoder.encode_text(vocabulary.texts, asked)[:, 0]
+        unconditional = [Condition.parse(UNCONDITIONAL)]
+        texts = encoder.encode_text(vocabulary.texts, unconditional)[:, 0]
         archive_bytes = io.BytesIO()
         np.savez(archive_bytes, texts=texts)
-        _keep(path, archive_bytes.getvalue())
+        _write_cache(path, archive_bytes.getvalue())
         return texts
 
 
-def _keep(path: Path, data: bytes, replaces: str = "") -> None:
-    """Write a file, whole or not at all, where that can be done; it is only kept for speed.
+def projection_digest(projection: Projection) -> str:
+    """A digest of all that decides what a projection does to vectors."""
+    digest = hashlib.sha256("\0".join(projection.words).encode())
+    for name in sorted(projection.arrays):
+        digest.update(name.encode() + projection.arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _write_cache(path: Path, data: bytes, replaces: str = "") -> None:
+    """Write a cache file atomically; a failure is logged and otherwise ignored.
 
     Args:
-        path: where to.
+        path: the file.
         data: its content.
-        replaces: a pattern; files beside it that match are removed.
+        replaces: a pattern; other files in the folder that match it are removed.
     """
-    fresh = path.with_name(f".new-{uuid.uuid4().hex[:12]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(data)
-        fresh.replace(path)
+        write_atomic(path, data, durable=False)
         for old in path.parent.glob(replaces) if replaces else ():
             if old != path:
                 old.unlink(missing_ok=True)
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
         _logger.warning(
-            "What makes the next search quick cannot be kept in %s (%s).",
+            "The cache that makes the next search quick cannot be written to %s (%s).",
             path.parent,
             (error.strerror or str(error)).lower(),
         )

@@ -1,4 +1,4 @@
-"""What can be asked: examples, respects with weights, what to leave out, how to show it."""
+"""A question: examples, weighted conditions, filters, and how the hits are shown."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from query.composers.base import Modification, ModifyOptions, take_modification
+from query.composers.modification import Modification, ModifyOptions, take_modification
 
-#: A picture to ask with: a file or a path or key of the gallery, a file's content, or a picture
-#: in memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
+#: A picture as an example: a file, a path or key of the gallery, a file's bytes, or a picture in
+#: memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
-#: One respect, several, or several with weights.
+#: One condition, several, or several with weights.
 Conditions = str | Sequence[str] | Mapping[str, float]
 
-#: How likenesses to several examples become one.
+#: How the scores of several examples are combined.
 COMBINE = {"mean": "their mean", "any": "the greatest of them", "all": "the least of them"}
 
 #: Orders of hits.
 SORT = {"score": "most alike first", "date": "newest by EXIF first", "path": "by path"}
 
-#: A best hit below this percentile is said to be no real likeness. Measured on 1,000 rendered
-#: pictures under seven conditions (docs/query.md): of searches for a value that the gallery does
-#: not hold 66 % end below it, of searches for one that it holds 1.2 %.
+#: If the best hit lies below this percentile, a note says that nothing is really alike. Measured on
+#: 1,000 rendered pictures under seven conditions (docs/query.md): 66 % of the searches for a value
+#: that the gallery does not have end below it, and 1.2 % of those for a value that it has.
 ALIKE_ABOVE = 92.0
 
 
-def weighted(given: Conditions, option: str = "--condition") -> dict[str, float]:
-    """Conditions with their weights, those given twice added up, those of weight 0 kept.
+def parse_conditions(given: Conditions, option: str = "--condition") -> dict[str, float]:
+    """Conditions with their weights. Weights of the same condition are added; 0 is kept.
 
-    A text may carry its weight: ``color=2``. A name that itself ends in ``=2`` can be asked for
-    in a mapping, or as ``name=2=1``.
+    A text may contain its weight: ``color=2``. A name that itself ends in ``=2`` can be given in a
+    mapping, or as ``name=2=1``.
 
     Args:
         given: a text, several, or a mapping from name to weight.
-        option: what the command line calls them, for errors.
+        option: the option's name on the command line, for errors.
 
     Raises:
         UsageError: if a weight is negative or not finite.
@@ -74,22 +74,22 @@ def _weight_of(text: str) -> tuple[str, float]:
 
 
 def shortened(text: str, length: int = 80) -> str:
-    """A text for a message: in quotes, control characters written out, not too long."""
+    """A text for a message: quoted, cut if it is long, control characters escaped."""
     cut = text if len(text) <= length else text[:length] + "..."
     return f"'{cut}'" if cut.isprintable() else repr(cut)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a picture, as it is shown (upright).
+    """A region of a picture, as the picture is shown (upright).
 
     Attributes:
         x: left edge.
         y: upper edge.
-        width: of the part.
-        height: of the part.
+        width: of the region.
+        height: of the region.
 
-    All four at most 1 are fractions of the picture's width and height, else they are pixels.
+    If all four are at most 1 they are fractions of the picture's width and height, else pixels.
     """
 
     x: float
@@ -102,7 +102,7 @@ class Region:
         """Read ``x,y,w,h``.
 
         Raises:
-            UsageError: unless these are four numbers that describe a part of something.
+            UsageError: unless these are four numbers that describe a region.
         """
         parts = given.split(",") if isinstance(given, str) else list(given)
         try:
@@ -118,10 +118,10 @@ class Region:
         return cls(*numbers)
 
     def of(self, picture: Image.Image) -> Image.Image:
-        """The part of a picture.
+        """The region of a picture.
 
         Raises:
-            UsageError: if it does not lie inside.
+            UsageError: if it is not inside the picture.
         """
         wide, high = picture.size
         fractions = max(self.x, self.y, self.width, self.height) <= 1
@@ -140,32 +140,35 @@ class Region:
 
 
 class Options(ModifyOptions, total=False):
-    """What may be said beside examples, conditions and ``k``; a change asked for among it.
+    """The options of a search besides examples, conditions and ``k``; those of a change included.
 
     Attributes:
-        unlike: respects in which hits shall differ from the examples, given as conditions are.
-        combine: how likenesses to several examples become one: ``mean``, ``any`` (the greatest)
+        unlike: conditions under which hits must differ from the examples; see ``condition`` of
+            :meth:`query.engine.Engine.search` for the forms.
+        combine: how the scores of several examples are combined: ``mean``, ``any`` (the greatest)
             or ``all`` (the least).
-        crop: the part of the pictures that is meant, ``(x, y, width, height)`` or the same in a
+        crop: the region of the pictures to compare, ``(x, y, width, height)`` or the same as a
             text: fractions of the picture if all four are at most 1, else pixels.
         where: a filter such as ``"brand = 'acme' AND taken_at >= '2024'"``, exact and applied
             before the search; see :mod:`query.filters.where`.
         exclude_same: a column; pictures with a value that an example has there are left out.
-        min_percentile: hits below are left out, so that fewer than ``k`` may come back.
-        sort: the order of the ``k`` most alike: ``score``, ``date`` (EXIF, newest first, those
-            without a date last) or ``path``. A hit's rank stays that of its likeness.
-        group_duplicates: whether near-duplicates, alike under all conditions of the gallery (see
-            :mod:`query.explore.duplicates`), are folded into the best of them.
-        alike_above: the percentile below which a best hit is said to be no real likeness.
-        method: by which method the conditions are answered, ``METHOD`` or ``METHOD:MODEL``: one
-            that the gallery has vectors of (dior, generative, regional, clip), or a view of its
-            base vectors (clay, crl, indirect); several are fused. By default the gallery's main
-            one, and a view where no table has the condition.
-        fuse: whether all that the gallery has for the conditions is fused (:mod:`query.ranking.fusion`).
-        rerank: of the best of a view, how many are embedded by a large model and put in its
+        min_percentile: hits below are left out, so that there may be fewer than ``k``.
+        sort: the order of the ``k`` best: ``score``, ``date`` (EXIF, newest first, those without a
+            date last) or ``path``. A hit's rank stays that of its score.
+        group_duplicates: fold near-duplicates, alike under all conditions of the gallery (see
+            :mod:`query.explore.duplicates`), into the best of them.
+        alike_above: if the best hit lies below this percentile, a note says that nothing is
+            really alike.
+        method: the method that answers the conditions, ``METHOD`` or ``METHOD:MODEL``: one that
+            the gallery has vectors of (dior, generative, regional, clip), or a projection of its
+            base vectors (clay, crl, indirect); several are fused. By default the gallery's
+            preferred one, and a projection if no table has the condition.
+        fuse: fuse all methods of the gallery that answer the conditions
+            (:mod:`query.ranking.fusion`).
+        rerank: of a projection's best hits, how many are embedded by a large model and put in its
             order; 0 for none, ``None`` for what is worth its time (:mod:`query.ranking.reranking`).
-        rerank_model: the model that does it, if the gallery has none of its own.
-        fill: whether the next ingest shall embed the whole gallery under the condition.
+        rerank_model: the large model, if the gallery has none of its own.
+        fill: let the next ingest embed the whole gallery under the condition.
     """
 
     unlike: Conditions
@@ -186,29 +189,20 @@ class Options(ModifyOptions, total=False):
 
 @dataclass(frozen=True)
 class Question:
-    """All of one question; see :meth:`query.engine.Engine.search` for what each part means.
+    """A question to a gallery; see :class:`Options` for the fields that are not explained here.
 
     Attributes:
-        pictures: the examples; empty if a text is asked with.
-        conditions: name to weight, at least one above 0.
-        text: asked for in words, in place of pictures.
-        unlike: respects in which hits shall differ from the examples: name to weight.
+        pictures: the examples; empty if the question has a text.
+        conditions: condition to weight, as typed; at least one is above 0.
+        text: what to look for in words, in place of pictures.
+        unlike: conditions under which hits must differ, to weight.
         k: how many hits.
         combine: one of :data:`COMBINE`.
-        region: the part of the examples that is meant.
-        where: a filter, see :mod:`query.filters.where`.
-        exclude_same: a column; pictures with the examples' value are left out.
-        min_percentile: hits below are left out.
+        region: the region of the examples to compare.
         sort: one of :data:`SORT`.
-        group_duplicates: whether near-duplicates are folded into the best of them.
-        alike_above: the percentile below which a best hit is said to be no real likeness.
-        methods: each ``METHOD`` or ``METHOD:MODEL``, none twice; empty for the usual one.
-        fuse: whether all that the gallery has for the conditions is fused.
-        rerank: of the best of a view, how many a large model puts in its own order; ``None`` if
-            nothing was said, which the engine takes for 0.
-        rerank_model: the model that does it, or empty for the gallery's own.
-        fill: whether the next ingest shall embed the whole gallery under the condition.
-        modification: a change to the picture that is asked for; conditions may then be left out.
+        methods: each ``METHOD`` or ``METHOD:MODEL``, none twice; empty for the default.
+        rerank: ``None`` if not given, which the engine takes for 0.
+        modification: a change of the picture; conditions may then be left out.
     """
 
     pictures: tuple[Picture, ...]
@@ -240,23 +234,23 @@ class Question:
         text: str = "",
         **more: Unpack[Options],
     ) -> Question:
-        """A question from what is given in Python or on the command line.
+        """A question from the values that Python or the command line gives.
 
         Raises:
-            UsageError: if it cannot be meant.
+            UsageError: if a value is wrong.
         """
         plain: dict[str, Any] = dict(more)
-        unlike = weighted(plain.pop("unlike", None) or (), "--not")
+        unlike = parse_conditions(plain.pop("unlike", None) or (), "--not")
         crop = plain.pop("crop", None)
         region = Region.parse(crop) if crop is not None else None
         method = plain.pop("method", None) or ()
         plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
         plain["modification"] = take_modification(plain)
         plain["rerank_model"] = plain.get("rerank_model") or ""
-        return cls(pictures, weighted(condition), text, unlike, k, region=region, **plain)
+        return cls(pictures, parse_conditions(condition), text, unlike, k, region=region, **plain)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the values.
 
         Raises:
             UsageError: with the way out.
@@ -288,7 +282,7 @@ class Question:
             raise UsageError("--crop takes a part of a picture; leave it out with --text.")
 
 
-def examples_of(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
+def as_pictures(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     """One picture or several, as a tuple.
 
     Raises:
@@ -299,18 +293,18 @@ def examples_of(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     else:
         pictures = (given,)
     if not pictures:
-        raise UsageError("There is no picture to ask with; give one or more.")
+        raise UsageError("There is no picture to search with; give one or more.")
     for picture in pictures:
         if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
             raise UsageError(
-                f"A {type(picture).__name__} is no picture to ask with; give a file's name, its "
+                f"A {type(picture).__name__} cannot be used as a picture; give a file's name, its "
                 "bytes, a PIL image, an array, or a path or key of the gallery."
             )
     return pictures
 
 
 def as_image(array: NDArray[Any]) -> Image.Image:
-    """An array as an RGB picture.
+    """An array as an RGB image.
 
     Args:
         array: uint8 [height, width], [height, width, 3] or [height, width, 4].

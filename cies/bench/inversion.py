@@ -9,7 +9,7 @@ from cies.console import print_json, print_table, say
 from eval.bench.inversion import CHANGE, as_markdown, measure, table
 from eval.bench.search.measure import environment
 from indexes.errors import UsageError
-from query.composers.inversion import INVERSION
+from query.composers.factory import INVERSION
 from query.hits import SCHEMA_VERSION
 
 

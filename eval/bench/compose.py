@@ -1,4 +1,4 @@
-"""All composers on the rendered world: changes with every right answer known."""
+"""Compares all composers on the rendered world, where every right answer is known."""
 
 from __future__ import annotations
 
@@ -24,34 +24,56 @@ from indexes.search.vectors import Vectors
 from indexes.store.records import VectorColumn, VectorTable
 from ingest.conditions import Condition
 from ingest.encoders.dual.encoder import DualEncoder
-from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
+from ingest.encoders.factory import make_encoder
+from ingest.encoders.inversion.encoder import OPTIMISED
+from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.vlm.speaker import Speaker
-from query.composers.base import CaptionWriter, ComposerInput, Modification, settings
+from ingest.encoders.vlm.generation import TextGenerator
+from query.composers.base import ComposerContext, ComposerInput, compose_settings
 from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.dior import conditions_in_change, read_changed_picture, vectors_from_words
 from query.composers.factory import COMPOSERS, compose
-from query.ranking.combination import ScoreCombination, Term, common_rows
+from query.composers.modification import Modification
+from query.ranking.combination import ScoreCombination
 
-#: Where lists are cut.
+#: Numbers of best answers that are judged.
 CUTS = (5, 10, 25, 50)
 
-#: Side of the pictures in pixels.
+#: Side of a picture in pixels.
 SIZE = 160
 
-#: The composer that compares with the gallery's captions.
+#: The composer that also compares with captions of the gallery.
 WEIGHS_CAPTIONS = "weimo"
 
 
+#: The comparisons that docs/compose.md makes: the first composer is expected to be better.
+PAIRS = (
+    ("sum", "image"),
+    ("sum", "text"),
+    ("cirevl", "sum"),
+    ("pdv", "cirevl"),
+    ("dior-split", "dior"),
+    ("dior-split", "sum"),
+    ("dior-split -c", "sum"),
+    ("text -c", "sum"),
+    ("searle", "image"),
+    ("searle", "text"),
+    ("searle", "sum"),
+    ("searle-oti", "searle"),
+    ("pic2word", "searle"),
+    ("lincir", "searle"),
+)
+
+
 @dataclass(frozen=True)
-class Row:
+class ComposerScores:
     """The figures of one composer.
 
     Attributes:
-        name: of the composer, with what it was told.
-        precision: cut to float64 [queries], the truncated average precision of each question.
-        recall: cut to float64 [queries], the share of all right answers found.
-        seconds: to compose one question, in the mean.
+        name: of the composer, with its options.
+        precision: k to float64 [queries], the truncated average precision (mAP@k) of each query.
+        recall: k to float64 [queries], the share of all right answers among the first k.
+        seconds: mean time to compose one query.
     """
 
     name: str
@@ -71,32 +93,29 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All composers beside one another.
+class ComposerComparison:
+    """All composers on the same queries.
 
     Attributes:
         rows: chance first.
-        factors: what each question changes.
-        pictures: of the gallery.
-        right: right answers of a question, in the mean.
-        captions_seconds: for the gallery's captions, which weimo needs.
+        factors: the factor that each query changes.
+        pictures: number of pictures in the gallery.
+        right: mean number of right answers of a query.
+        captions_seconds: to write the gallery's captions, which weimo needs.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComposerScores, ...]
     factors: tuple[str, ...]
     pictures: int
     right: float
     captions_seconds: float
 
-    def row(self, name: str) -> Row:
-        """A composer's figures."""
+    def row(self, name: str) -> ComposerScores:
+        """The figures of a composer."""
         return next(row for row in self.rows if row.name == name)
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """How much better one composer is than another in mAP@10, question by question.
-
-        Pairs of which one was not measured are left out.
-        """
+        """Paired tests of mAP@10 over the queries, for pairs that were both measured."""
         found = []
         measured = {row.name for row in self.rows}
         for first, second in [pair for pair in pairs if measured.issuperset(pair)]:
@@ -118,35 +137,6 @@ def _ends(values: NDArray[np.float64]) -> list[float]:
     return [found.low, found.high]
 
 
-class _Tools:
-    """What composers work with, over vectors in memory."""
-
-    def __init__(self, dual: DualEncoder, writer: CaptionWriter):
-        self._dual = dual
-        self._writer = writer
-
-    @property
-    def base_model(self) -> str:
-        return self._dual.source.name
-
-    @cached_property
-    def writer(self) -> CaptionWriter:
-        return self._writer
-
-    @property
-    def has_captions(self) -> bool:
-        return True
-
-    def texts(self, texts: Sequence[str]) -> Vectors:
-        return self._dual.encode_texts(texts)
-
-    def cut(self, text: str) -> str:
-        return self._dual.cut(text)
-
-    def inversion(self) -> Inversion:
-        return Inversion.of(self._dual)
-
-
 def compare(
     lvlm: str,
     clip: str,
@@ -157,19 +147,19 @@ def compare(
     progress: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, Mapping[str, float]] | None = None,
     only: Sequence[str] = (),
-) -> Comparison:
-    """Measure every composer on the same changes of the same pictures.
+) -> ComposerComparison:
+    """Measure every composer on the same changes to the same pictures.
 
     Args:
-        lvlm: an LVLM's name, as ``--model`` takes it: writes captions, and embeds for dior.
+        lvlm: an LVLM's name, as ``--model`` takes it; it writes captions, and embeds for dior.
         clip: a dual encoder's name.
-        pictures: of the gallery.
-        queries: questions.
-        seed: of both; not that of a school.
-        busy: whether the gallery's pictures differ in what does not count as well.
-        progress: told what comes next.
-        weights: of composers, where their own shall not hold.
-        only: composers of base vectors that are measured, and no others; all by default.
+        pictures: number of pictures in the gallery.
+        queries: number of queries.
+        seed: of both; a seed that the models were not trained on.
+        busy: whether the pictures also vary in factors that do not count.
+        progress: called with the name of each step.
+        weights: composer to weights that replace its own.
+        only: composers of base vectors to measure; all composers by default.
 
     Raises:
         UsageError: if there is no such composer.
@@ -181,77 +171,37 @@ def compare(
                 f"There is no composer '{name}' of base vectors; choose some of "
                 f"{', '.join(COMPOSERS)}."
             )
-    dual = DualEncoder.load(clip)
-    dior = DiorEncoder.load(lvlm, force=True)
-    speaker = Speaker(dior)
-    tools = _Tools(dual, LvlmCaptionWriter(speaker))
+    encoder, dior = make_encoder("clip", clip), make_encoder("dior", lvlm, force=True)
+    assert isinstance(encoder, ClipEncoder) and isinstance(dior, DiorEncoder)
+    dual, generator = encoder.dual, TextGenerator(dior)
+    context = ComposerContext(
+        clip, lambda: encoder, lambda: LvlmCaptionWriter(generator), lambda: True
+    )
     edits = make_edits(pictures, queries, seed, busy)
     progress(f"rendering {pictures} pictures")
     drawn = [render(scene, SIZE) for scene in edits.scenes]
     progress("embedding them")
     base = dual.encode_images(drawn)
-    asked = _Asked(edits, drawn, base)
+    asked = _EditQueries(edits, drawn, base)
     captions, captions_seconds = base, 0.0
     if not only or WEIGHS_CAPTIONS in only:
         progress("writing their captions")
         started = time.perf_counter()
-        captions = dual.encode_texts(speaker.say(drawn, _describe(speaker)))
+        captions = dual.encode_texts(generator.generate(drawn, _describe(generator)))
         captions_seconds = time.perf_counter() - started
     rows = [_chance(asked)]
     for name in only or COMPOSERS:
         progress(f"composing by {name}")
-        rows.append(_composed(name, asked, tools, captions, (weights or {}).get(name, {})))
+        rows.append(_composed(name, asked, context, captions, (weights or {}).get(name, {})))
     if not only:
         progress("composing by dior")
         states = dior.encode(drawn, [Condition.parse(name) for name in FACTORS])
         rows += _by_conditions(asked, dior, states, dual)
     right = float(np.mean([len(query.relevant) for query in edits.queries]))
-    return Comparison(tuple(rows), edits.factors, pictures, right, captions_seconds)
+    return ComposerComparison(tuple(rows), edits.factors, pictures, right, captions_seconds)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The questions with their pictures and answers."""
-
-    edits: Edits
-    drawn: Sequence[Image.Image]
-    base: Vectors
-
-    @cached_property
-    def numbers(self) -> list[int]:
-        return [int(query.image) for query in self.edits.queries]
-
-    def ranked(self, scores: Callable[[int], NDArray[np.float32]]) -> Ranked:
-        """Rank the gallery for each question, its own picture left out."""
-        kept, gains = [], []
-        for place, query in enumerate(self.edits.queries):
-            right = np.zeros(len(self.drawn))
-            right[[int(one) for one in query.relevant]] = 1.0
-            kept.append(np.delete(scores(place), self.numbers[place]))
-            gains.append(np.delete(right, self.numbers[place]))
-        return rank(kept, gains)
-
-
-#: Which is to be better than which: what docs/compose.md says of them rests on these.
-PAIRS = (
-    ("sum", "image"),
-    ("sum", "text"),
-    ("cirevl", "sum"),
-    ("pdv", "cirevl"),
-    ("dior-split", "dior"),
-    ("dior-split", "sum"),
-    ("dior-split -c", "sum"),
-    ("text -c", "sum"),
-    ("searle", "image"),
-    ("searle", "text"),
-    ("searle", "sum"),
-    ("searle-oti", "searle"),
-    ("pic2word", "searle"),
-    ("lincir", "searle"),
-)
-
-
-def as_markdown(found: Comparison) -> str:
+def as_markdown(found: ComposerComparison) -> str:
     """The tables of docs/compose.md."""
     cuts = [f"mAP@{k}" for k in CUTS] + [f"recall@{k}" for k in CUTS]
     lines = [["composer", *cuts, "mAP@10 between"], ["---"] * (len(cuts) + 2)]
@@ -280,8 +230,32 @@ def as_markdown(found: Comparison) -> str:
     return "\n\n".join(tables)
 
 
-def _row(name: str, ranked: Ranked, seconds: float = 0.0) -> Row:
-    return Row(
+@dataclass(frozen=True)
+class _EditQueries:
+    """The queries with their pictures and the base vectors of the gallery."""
+
+    edits: Edits
+    pictures: Sequence[Image.Image]
+    base: Vectors
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Number of each query's picture in the gallery."""
+        return [int(query.image) for query in self.edits.queries]
+
+    def ranked(self, scores: Callable[[int], NDArray[np.float32]]) -> Ranked:
+        """Rank the gallery for each query, without its own picture."""
+        kept, gains = [], []
+        for place, query in enumerate(self.edits.queries):
+            right = np.zeros(len(self.pictures))
+            right[[int(one) for one in query.relevant]] = 1.0
+            kept.append(np.delete(scores(place), self.numbers[place]))
+            gains.append(np.delete(right, self.numbers[place]))
+        return rank(kept, gains)
+
+
+def _scores(name: str, ranked: Ranked, seconds: float = 0.0) -> ComposerScores:
+    return ComposerScores(
         name,
         {k: average_precision_at(ranked, k) for k in CUTS},
         {k: true_recall_at(ranked, k) for k in CUTS},
@@ -289,25 +263,29 @@ def _row(name: str, ranked: Ranked, seconds: float = 0.0) -> Row:
     )
 
 
-def _chance(asked: _Asked) -> Row:
-    ranked = asked.ranked(lambda place: np.zeros(len(asked.drawn), dtype=np.float32))
-    return _row("chance", ranked.by_chance())
+def _chance(asked: _EditQueries) -> ComposerScores:
+    ranked = asked.ranked(lambda place: np.zeros(len(asked.pictures), dtype=np.float32))
+    return _scores("chance", ranked.by_chance())
 
 
 def _composed(
-    name: str, asked: _Asked, tools: _Tools, captions: Vectors, weights: Mapping[str, float]
-) -> Row:
+    name: str,
+    asked: _EditQueries,
+    context: ComposerContext,
+    captions: Vectors,
+    weights: Mapping[str, float],
+) -> ComposerScores:
     started = time.perf_counter()
     found = []
     if name == OPTIMISED:
-        # All at once, which gives each the word that it would get alone.
-        tools.inversion().optimise(asked.base[asked.numbers])
+        # All in one batch; each picture gets the word that it would get alone.
+        context.inversion().optimise(asked.base[asked.numbers])
     for query, number in zip(asked.edits.queries, asked.numbers, strict=True):
         change = Modification(query.text, name, weights=weights)
         question = ComposerInput(
-            change, asked.base[number], partial(asked.drawn.__getitem__, number)
+            change, asked.base[number], partial(asked.pictures.__getitem__, number)
         )
-        found.append(compose(name, question, tools))
+        found.append(compose(name, question, context))
     seconds = (time.perf_counter() - started) / len(found)
 
     def scores(place: int) -> NDArray[np.float32]:
@@ -315,37 +293,37 @@ def _composed(
         both = (1 - one.captions) * asked.base + one.captions * captions
         return np.asarray(both @ one.vector, dtype=np.float32)
 
-    return _row(name, asked.ranked(scores), seconds)
+    return _scores(name, asked.ranked(scores), seconds)
 
 
 def _by_conditions(
-    asked: _Asked, dior: DiorEncoder, states: Vectors, dual: DualEncoder
-) -> list[Row]:
-    """The composers of DIOR's space, told nothing and told by -c which conditions count.
+    asked: _EditQueries, dior: DiorEncoder, states: Vectors, dual: DualEncoder
+) -> list[ComposerScores]:
+    """The composers of DIOR's vectors, without conditions and with ``-c``.
 
-    What is told is what a person knows who asks: which respects of the picture shall be kept. For
-    ``text`` it is those, without the one that changes; then its words are read by the CLIP.
+    ``-c`` names the factors that a user wants to keep or change. For ``text`` it names those to
+    keep, and the CLIP reads the change.
     """
     names = list(FACTORS)
     conditions = [Condition.parse(name) for name in names]
     queries = asked.edits.queries
     started = time.perf_counter()
-    told = [
-        read_changed_picture(dior, asked.drawn[number], query.text, conditions)
+    edited = [
+        read_changed_picture(dior, asked.pictures[number], query.text, conditions)
         for query, number in zip(queries, asked.numbers, strict=True)
     ]
-    told_seconds = (time.perf_counter() - started) / len(queries)
+    edited_seconds = (time.perf_counter() - started) / len(queries)
     started = time.perf_counter()
     read = [dior.embed_text([query.text], conditions) for query in queries]
     read_seconds = (time.perf_counter() - started) / len(queries)
-    changed = np.concatenate([reading.vectors for reading in told])
+    changed = np.concatenate([reading.vectors for reading in edited])
     split, imagined = states[asked.numbers].copy(), 0
     for place, query in enumerate(queries):
 
         def imagine(place: int = place) -> Sequence[str]:
             nonlocal imagined
             imagined += 1
-            return told[place].words[0]
+            return edited[place].words[0]
 
         spoken = conditions_in_change(query.text, names, read[place].words[0], imagine)
         given = vectors_from_words(dior, query.text, spoken, read[place], conditions)
@@ -353,7 +331,7 @@ def _by_conditions(
             split[place, at] = vector
         if not spoken:
             split[place], imagined = changed[place], imagined + 1
-    split_seconds = read_seconds + told_seconds * imagined / len(queries)
+    split_seconds = read_seconds + edited_seconds * imagined / len(queries)
     four = [names.index(name) for name in VARIED]
     texts = dual.encode_texts([query.text for query in queries])
     tables = [_table(name, states[:, at]) for at, name in enumerate(names)]
@@ -363,23 +341,23 @@ def _by_conditions(
     def kept(place: int) -> NDArray[np.float32]:
         others = tuple(at for at in four if names[at] != asked.edits.factors[place])
         if others not in mixtures:
-            every = [Term(base, 1.0), *(Term(tables[at], 1.0) for at in others)]
-            mixtures[others] = ScoreCombination(every, common_rows([term.table for term in every]))
+            every = [base, *(tables[at] for at in others)]
+            mixtures[others] = ScoreCombination(every, [1.0] * len(every))
         own = states[asked.numbers[place]]
         cosines = [asked.base @ texts[place], *(states[:, at] @ own[at] for at in others)]
         return mixtures[others].total(cosines)
 
     def mean(vectors: Vectors, columns: Sequence[int]) -> Callable[[int], NDArray[np.float32]]:
-        # The mean cosine, as query.composers.search has it; the sum has the same order.
+        # The sum ranks as the mean cosine of query.composers.search does.
         return lambda place: np.einsum("nad,ad->n", states[:, columns], vectors[place, columns])
 
     everything = range(len(names))
     return [
-        _row("dior", asked.ranked(mean(changed, everything)), told_seconds),
-        _row("dior-split", asked.ranked(mean(split, everything)), split_seconds),
-        _row("dior -c", asked.ranked(mean(changed, four)), told_seconds),
-        _row("dior-split -c", asked.ranked(mean(split, four)), split_seconds),
-        _row("text -c", asked.ranked(kept)),
+        _scores("dior", asked.ranked(mean(changed, everything)), edited_seconds),
+        _scores("dior-split", asked.ranked(mean(split, everything)), split_seconds),
+        _scores("dior -c", asked.ranked(mean(changed, four)), edited_seconds),
+        _scores("dior-split -c", asked.ranked(mean(split, four)), split_seconds),
+        _scores("text -c", asked.ranked(kept)),
     ]
 
 
@@ -389,6 +367,6 @@ def _table(name: str, vectors: Vectors) -> OpenTable:
     return OpenTable(VectorTable(name, vectors.shape[1], {"phrase": name}), column)
 
 
-def _describe(speaker: Speaker) -> str:
-    kind = "schooled" if speaker.schooled else "general"
-    return str(settings()["prompts"][kind]["describe"])
+def _describe(generator: TextGenerator) -> str:
+    kind = "schooled" if generator.declares_conditions else "general"
+    return str(compose_settings()["prompts"][kind]["describe"])

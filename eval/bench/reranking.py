@@ -79,7 +79,7 @@ class Pretended(Reranker):
     ) -> OpenTable | None:
         """See :class:`Reranker`."""
         self._kept.update(wanted)
-        full = self._servings.opened(self.resolved)
+        full = self._opened.tables.open_table(self.resolved)
         keys = sorted(key for key in self._kept if full.row(key) is not None)
         rows = [row for key in keys if (row := full.row(key)) is not None]
         column = VectorColumn(
@@ -118,12 +118,12 @@ def bench_reranking(
         UsageError: if the gallery has no such tables, the label file does not fit it, or there are
             no more questions than shall come earlier.
     """
-    vector_source = engine.reranker()
-    if vector_source is None:
+    model = engine.reranking_model()
+    if model is None:
         raise UsageError(
             f"The gallery at {engine.gallery.path} has no vectors by a large model to compare with."
         )
-    full = f"{vector_source[0].method}:{vector_source[0].model}"
+    full = f"{model.spec.method}:{model.spec.model}"
     names = list(conditions or engine.names(full))
     if earlier >= queries:
         raise UsageError(
@@ -136,7 +136,7 @@ def bench_reranking(
             f"{', '.join(labels.columns)}); name one that has, or leave --labels out."
         )
     found = []
-    kind = engine.second
+    kind = engine.make_reranker
     try:
         for condition in names:
             progress(f"Measuring {condition}")
@@ -145,7 +145,7 @@ def bench_reranking(
                 _measured(engine, count, method, queries, condition, full, values, earlier)
             )
     finally:
-        engine.second = kind
+        engine.make_reranker = kind
     return found
 
 
@@ -162,7 +162,7 @@ def _measured(
     keys = engine.opened(condition, full).keys
     drawn = [keys[row] for row in np.random.default_rng(0).permutation(len(keys))[:queries]]
     kept: set[str] = set()
-    engine.second = lambda *args: Pretended(kept, *args)
+    engine.make_reranker = lambda *args: Pretended(kept, *args)
 
     def reranked(key: str) -> tuple[Hits, int]:
         before = {*kept, key}

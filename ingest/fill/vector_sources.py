@@ -1,4 +1,4 @@
-"""Who made the tables of a gallery: several methods and models may stand side by side."""
+"""Vector sources: the methods and models that made the tables of a gallery."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import same_name
 from ingest.encoders.base import EncoderSpec
-from ingest.encoders.models.find import name_of
+from ingest.encoders.models.find import stored_name
 
-#: Methods whose vectors know their condition, as they are preferred where none is named.
+#: Built-in methods whose vectors depend on the condition, in the order of preference if the user
+#: names none.
 CONDITIONAL = ("dior", "generative", "regional")
 
-#: The method whose one table of base vectors is the ground that views stand on.
+#: The method that makes base vectors, from which projections compute vectors of any condition.
 BASE = "clip"
 
-#: The method whose one table holds captions, as vectors of their texts (`cies search --modify`).
+#: The method whose only table contains captions, embedded as texts (`cies search --modify`).
 CAPTIONS = "captions"
 
 
 @dataclass(frozen=True)
 class VectorSource:
-    """A method and a model, with all that was chosen about them, and what they made.
+    """An encoder with all its settings, and the tables it filled.
 
     Attributes:
         spec: the encoder.
-        tables: one a condition, in the order they were declared.
+        tables: one for each condition, in the order in which they were declared.
     """
 
     spec: EncoderSpec
@@ -36,97 +37,107 @@ class VectorSource:
 
     @property
     def name(self) -> str:
-        """``METHOD:MODEL``, as :func:`chosen_maker` takes it."""
+        """``METHOD:MODEL``, as :func:`chosen_vector_source` accepts it."""
         return f"{self.spec.method}:{self.spec.model}"
 
     @property
     def conditional(self) -> bool:
-        """Whether its vectors differ from condition to condition."""
-        return conditional(self.spec.method)
+        """Whether its vectors depend on the condition."""
+        return is_conditional(self.spec.method)
 
     def table(self, condition: str) -> VectorTable | None:
-        """Its table of a condition, if it has one; color finds colour."""
+        """Its table of a condition, or ``None``; a name matches in other spellings (colour)."""
         exact = [table for table in self.tables if table.name == condition]
-        alike = [table for table in self.tables if same_name(table.name, condition)]
-        return next(iter([*exact, *alike]), None)
+        similar = [table for table in self.tables if same_name(table.name, condition)]
+        return next(iter([*exact, *similar]), None)
 
 
-def conditional(method: str) -> bool:
-    """Whether a stored method's vectors differ from condition to condition."""
+def is_conditional(method: str) -> bool:
+    """Whether a stored method's vectors depend on the condition."""
     return method not in (BASE, CAPTIONS)
 
 
 def vector_sources(gallery: Gallery) -> list[VectorSource]:
-    """All makers of a gallery's tables, in the order in which their first was declared."""
-    return grouped(gallery.conditions())
+    """All vector sources of a gallery, in the order in which their first table was declared."""
+    return vector_sources_of(gallery.conditions())
 
 
-def grouped(tables: Sequence[VectorTable]) -> list[VectorSource]:
-    """Tables by maker, in the order of each one's first."""
+def vector_sources_of(tables: Sequence[VectorTable]) -> list[VectorSource]:
+    """The vector sources of tables, in the order of each one's first table."""
+    # A specification has a mapping in it, so it cannot be a key of a dictionary.
     found: list[tuple[EncoderSpec, list[VectorTable]]] = []
     for table in tables:
         spec = EncoderSpec.from_made_by(table.made_by)
-        own = next((own for other, own in found if other == spec), None)
-        if own is None:
+        same = next((tables for other, tables in found if other == spec), None)
+        if same is None:
             found.append((spec, [table]))
         else:
-            own.append(table)
-    return [VectorSource(spec, tuple(own)) for spec, own in found]
+            same.append(table)
+    return [VectorSource(spec, tuple(tables)) for spec, tables in found]
 
 
-def main_vector_source(there: Sequence[VectorSource]) -> VectorSource | None:
-    """Who answers and is added to where no method is named.
+def source_of_spec(sources: Sequence[VectorSource], spec: EncoderSpec) -> VectorSource:
+    """The vector source of an encoder; one without tables if it is not among the sources."""
+    return next((s for s in sources if s.spec == spec), VectorSource(spec, ()))
 
-    The first of those whose vectors know their condition, by method as in :data:`CONDITIONAL`;
-    else the one of base vectors; ``None`` if there is none at all.
+
+def by_preference(sources: Sequence[VectorSource]) -> list[VectorSource]:
+    """Sources in the order in which they answer a condition when no method is named.
+
+    Conditional methods come first, in the order of :data:`CONDITIONAL` and then those of other
+    packages and of one's own; then base vectors, then captions. Sources of the same method keep
+    their order.
     """
-    for method in (*CONDITIONAL, BASE):
-        for vector_source in there:
-            if vector_source.spec.method == method:
-                return vector_source
-    return next(iter(there), None)
+    methods = [*CONDITIONAL, "", BASE, CAPTIONS]
+
+    def rank(source: VectorSource) -> int:
+        method = source.spec.method
+        return methods.index(method if method in methods else "")
+
+    return sorted(sources, key=rank)
+
+
+def main_vector_source(sources: Sequence[VectorSource]) -> VectorSource | None:
+    """The first source of :func:`by_preference`: searches and ingests use it when no method is
+    named. ``None`` if there are no sources.
+    """
+    return next(iter(by_preference(sources)), None)
 
 
 def base_vector_source(gallery: Gallery) -> VectorSource | None:
-    """The maker of the gallery's base vectors, from which every condition can be worked out."""
-    return next(
-        (
-            vector_source
-            for vector_source in vector_sources(gallery)
-            if vector_source.spec.method == BASE
-        ),
-        None,
-    )
+    """The source of the gallery's base vectors, or ``None``."""
+    return next((s for s in vector_sources(gallery) if s.spec.method == BASE), None)
 
 
 def chosen_vector_source(gallery: Gallery, text: str) -> VectorSource:
-    """The maker that the user names.
+    """The vector source that the user names.
 
     Args:
-        gallery: whose.
-        text: ``METHOD``, if one model alone was used with it, or ``METHOD:MODEL``.
+        gallery: the gallery.
+        text: ``METHOD``, if the gallery has it by only one model, or ``METHOD:MODEL``.
 
     Raises:
-        UsageError: naming those there are.
+        UsageError: listing the sources of the gallery.
     """
-    there = vector_sources(gallery)
+    sources = vector_sources(gallery)
     method, _, model = text.partition(":")
-    fitting = [vector_source for vector_source in there if vector_source.spec.method == method]
+    matching = [source for source in sources if source.spec.method == method]
     if model:
-        names = {model, name_of(model)}
-        fitting = [vector_source for vector_source in fitting if vector_source.spec.model in names]
-    if len({vector_source.name for vector_source in fitting}) == 1:
-        return fitting[0]
-    if fitting:
-        several = " or ".join(vector_source.name for vector_source in fitting)
+        names = {model, stored_name(model)}
+        matching = [source for source in matching if source.spec.model in names]
+    if len({source.name for source in matching}) == 1:
+        return matching[0]
+    if matching:
         raise UsageError(
             f"The gallery at {gallery.path} has vectors of {method} by several models; name one: "
-            f"{several}."
+            f"{' or '.join(source.name for source in matching)}."
         )
-    all_of_them = ", ".join(vector_source.name for vector_source in there) or "nothing yet"
-    way = f", or add them with `cies ingest --method {method}"
-    way += f"{f' --model {model}' if model else ''}`"
+    existing = ", ".join(source.name for source in sources) or "nothing yet"
+    way = ""
+    if method in (*CONDITIONAL, BASE, CAPTIONS):
+        way = f", or add them with `cies ingest --method {method}"
+        way += f"{f' --model {model}' if model else ''}`"
     raise UsageError(
-        f"The gallery at {gallery.path} has no vectors made by {text} (it has: {all_of_them}); "
-        f"name one of those{way if method in (*CONDITIONAL, BASE, CAPTIONS) else ''}."
+        f"The gallery at {gallery.path} has no vectors made by {text} (it has: {existing}); "
+        f"name one of those{way}."
     )

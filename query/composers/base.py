@@ -1,174 +1,44 @@
-"""What every composer is: a picture and a change in, what to look for out."""
+"""The interface of composers: a picture and a change go in, a vector to search with comes out."""
 
 from __future__ import annotations
 
 import math
 import tomllib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexes.errors import UsageError
+from indexes.errors import ModelError, UsageError
 from indexes.search.vectors import Vectors
+from ingest.conditions import UNCONDITIONAL, Condition
+from ingest.encoders.base import BaseEncoder
+from query.composers.modification import Modification
 
-#: Longest change, caption or object that can be asked for.
-MAX_CHARACTERS = 500
-
-
-@dataclass(frozen=True)
-class Modification:
-    """A change one asks for, and what one knows better than the composer.
-
-    Attributes:
-        text: the change in words: "the same in green".
-        composer: by name; ``None`` for the one that suits the question.
-        caption: what the picture looked for shows; written by the composer if empty.
-        must: objects it shows; ``None`` for what the composer finds out.
-        must_not: objects it does not show; ``None`` likewise.
-        weights: a composer's weights by name, where its own shall not hold.
-        verify: how many of the first hits the LVLM looks through, asked whether each is right.
-        lvlm: the LVLM that writes captions and verifies; the gallery's own, or the built-in one,
-            if empty.
-        rewriter: address of an OpenAI-compatible API that rewrites captions in the LVLM's place.
-        rewriter_model: the model there.
-        rewriter_timeout: seconds to wait for its answer.
-    """
-
-    text: str
-    composer: str | None = None
-    caption: str = ""
-    must: tuple[str, ...] | None = None
-    must_not: tuple[str, ...] | None = None
-    weights: Mapping[str, float] = field(default_factory=dict)
-    verify: int = 0
-    lvlm: str = ""
-    rewriter: str = ""
-    rewriter_model: str = ""
-    rewriter_timeout: float = 30.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be asked.
-
-        Raises:
-            UsageError: with the way out.
-        """
-        _check("modification", self.text, "--modify 'the same in green'")
-        if self.caption:
-            _check("caption", self.caption, "--caption 'a green mug'")
-        for option, given in (("must", self.must), ("must-not", self.must_not)):
-            for text in given or ():
-                _check(f"object of --{option}", text, f"--{option} 'green mug'")
-        for name, number in self.weights.items():
-            if not math.isfinite(number):
-                raise UsageError(f"--weight {name} is {number}; give a finite number.")
-        if self.verify < 0:
-            raise UsageError(f"--verify is {self.verify}; give the number of hits to look through.")
-
-
-class ModifyOptions(TypedDict, total=False):
-    """A change one asks for, as it stands among the options of a search.
-
-    Attributes:
-        modify: the change in words, or all of it as a :class:`Modification`.
-
-    The others are the fields of :class:`Modification`.
-    """
-
-    modify: str | Modification | None
-    composer: str | None
-    caption: str
-    must: Sequence[str] | None
-    must_not: Sequence[str] | None
-    weights: Mapping[str, float]
-    verify: int
-    lvlm: str
-    rewriter: str
-    rewriter_model: str
-    rewriter_timeout: float
-
-
-def take_modification(options: dict[str, Any]) -> Modification | None:
-    """Take :class:`ModifyOptions` out of the options of a search.
-
-    Args:
-        options: of which they are removed.
-
-    Raises:
-        UsageError: if there are some without a change, or they cannot be meant.
-    """
-    given = {name: options.pop(name) for name in ModifyOptions.__annotations__ if name in options}
-    change = given.pop("modify", None)
-    given = {n: v for n, v in given.items() if v != getattr(_UNCHANGED, n)}
-    if change is None or isinstance(change, Modification):
-        if given:
-            option = "--" + next(iter(given)).replace("_", "-")
-            way = "say the change, such as --modify 'the same in green'"
-            if change is not None:
-                way = "say it in the modification itself"
-            raise UsageError(f"{option} belongs to a change that is asked for; {way}.")
-        return change
-    for name in ("must", "must_not"):
-        if name in given:
-            texts = given[name]
-            given[name] = (texts,) if isinstance(texts, str) else tuple(texts)
-    return Modification(change, **given)
-
-
-def parse_composer_weights(texts: Sequence[str]) -> dict[str, float]:
-    """Weights as they are typed: ``alpha_i=1.2``.
-
-    Raises:
-        UsageError: if one is no number.
-    """
-    found: dict[str, float] = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        try:
-            found[name.strip().replace("-", "_")] = float(number)
-        except ValueError:
-            raise UsageError(
-                f"--weight {text!r} is no weight; write a name and a number, such as alpha_i=1.2."
-            ) from None
-    return found
-
-
-def _check(what: str, text: str, example: str) -> None:
-    if not text.strip():
-        raise UsageError(f"The {what} is empty; say what is wanted, such as {example}.")
-    if len(text) > MAX_CHARACTERS:
-        raise UsageError(
-            f"The {what} has {len(text)} characters, {MAX_CHARACTERS} are allowed; shorten it."
-        )
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
-        raise UsageError(f"The {what} {text!r} holds control characters; write it in plain words.")
-
-
-_UNCHANGED = Modification("nothing")
+if TYPE_CHECKING:
+    from ingest.encoders.inversion.encoder import Inversion
 
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What a composer made of a question; each part can be given in its place next time.
+    """What a composer made of a question. The user can set each part in the next question.
 
     Attributes:
-        composer: its name.
-        modification: as asked.
-        caption: what the picture shows, as far as the composer asked; else empty.
-        target: what the pictures looked for show: the text that was searched with, or empty
-            where none was.
-        must: objects that were looked for beside.
-        must_not: objects that counted against.
-        conditions: of composers that work in the gallery's own conditions: what is looked for
+        composer: the composer's name.
+        modification: the change as given.
+        caption: what the picture shows, if the composer asked an LVLM; else empty.
+        target: what the wanted pictures show: the text that was searched with, or empty.
+        must: objects that raised the score.
+        must_not: objects that lowered the score.
+        conditions: for composers that work in the gallery's own conditions: what is looked for
             under each, and whether it comes from the words or the picture.
-        weights: all weights in force, by name.
-        notes: what people should know, a sentence each: fallbacks, texts that were cut.
+        weights: all weights that were used, by name.
+        notes: for the user, a sentence each: fallbacks, texts that were cut.
     """
 
     composer: str
@@ -182,7 +52,7 @@ class Interpretation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """For documents."""
+        """As JSON values, without the notes."""
         return {
             "composer": self.composer,
             "modification": self.modification,
@@ -195,10 +65,10 @@ class Interpretation:
         }
 
     def lines(self) -> list[str]:
-        """For people, a line each."""
+        """As lines of text."""
         found = [f"Understood by {self.composer}: {self.modification}"]
-        for name, said in (("before", self.caption), ("looked for", self.target)):
-            found += [f"  {name}: {said}"] if said and said != self.modification else []
+        for name, text in (("before", self.caption), ("looked for", self.target)):
+            found += [f"  {name}: {text}"] if text and text != self.modification else []
         found += [f"  {name}: {value}" for name, value in self.conditions.items()]
         for name, objects in (("must", self.must), ("must not", self.must_not)):
             found += [f"  {name}: {', '.join(objects)}"] if objects else []
@@ -208,12 +78,12 @@ class Interpretation:
 
 @dataclass(frozen=True)
 class ComposerInput:
-    """One composed question, as a composer meets it.
+    """One composed query.
 
     Attributes:
-        modification: the change and what the user knows better.
+        modification: the change, and what the user knows better than the composer.
         vector: float32 [dim], the picture's base vector, unit length.
-        image: opens the picture itself, for composers whose model looks at it.
+        image: opens the picture, for composers whose model looks at it.
     """
 
     modification: Modification
@@ -223,13 +93,13 @@ class ComposerInput:
 
 @dataclass(frozen=True)
 class ComposedQuery:
-    """What to look for.
+    """The vector to search with.
 
     Attributes:
         vector: float32 [dim], unit length, compared with the pictures' base vectors.
-        interpretation: how it came about.
-        captions: between 0 and 1, how much the likeness to the gallery's own captions counts in
-            place of that to its pictures.
+        interpretation: how it was made.
+        captions: between 0 and 1, the weight of the cosine with the gallery's captions; that of
+            the cosine with its pictures is the rest.
     """
 
     vector: NDArray[np.float32]
@@ -239,12 +109,12 @@ class ComposedQuery:
 
 @dataclass(frozen=True)
 class WrittenCaption:
-    """What a language model wrote, read.
+    """A caption written by a language model.
 
     Attributes:
         text: the caption.
-        must: objects that it says must be there.
-        must_not: objects that it says must not.
+        must: objects that the model says must be there.
+        must_not: objects that it says must not be there.
         note: what went wrong, a sentence; empty if nothing did.
     """
 
@@ -253,14 +123,18 @@ class WrittenCaption:
     must_not: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The note, if there is one."""
+        return (self.note,) if self.note else ()
 
-@runtime_checkable
+
 class CaptionWriter(Protocol):
-    """Puts pictures and changes into words."""
+    """Describes pictures and changes of pictures in words."""
 
     @property
     def name(self) -> str:
-        """Which models write."""
+        """The models that write."""
         ...
 
     def caption(self, image: Image.Image) -> str:
@@ -272,75 +146,114 @@ class CaptionWriter(Protocol):
         ...
 
     def reasoned(self, image: Image.Image, change: str) -> WrittenCaption:
-        """As :meth:`changed`, with what must and must not be there."""
+        """As :meth:`changed`, with the objects that must and must not be there."""
         ...
 
 
-class Tools(Protocol):
-    """What composers work with."""
+class ComposerContext:
+    """What composers work with: the model of the base vectors, and a caption writer."""
 
-    @property
-    def base_model(self) -> str:
-        """Name of the model of the base vectors."""
-        ...
+    def __init__(
+        self,
+        base_model: str,
+        encoder: Callable[[], BaseEncoder],
+        writer: Callable[[], CaptionWriter],
+        has_captions: Callable[[], bool],
+    ):
+        """Nothing is loaded yet.
 
-    @property
+        Args:
+            base_model: name of the model of the base vectors.
+            encoder: loads it.
+            writer: makes the caption writer.
+            has_captions: whether the gallery stores captions of its pictures.
+        """
+        self.base_model = base_model
+        self._load = encoder
+        self._make_writer = writer
+        self._has_captions = has_captions
+
+    @cached_property
+    def _encoder(self) -> BaseEncoder:
+        return self._load()
+
+    @cached_property
     def writer(self) -> CaptionWriter:
-        """What writes captions; its model is loaded when first needed."""
-        ...
+        """Writes captions; its model is loaded when first used."""
+        return self._make_writer()
 
     @property
     def has_captions(self) -> bool:
-        """Whether the gallery keeps captions of its pictures."""
-        ...
+        """Whether the gallery stores captions of its pictures."""
+        return self._has_captions()
 
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Texts as base vectors: float32 [texts, dim], unit rows."""
-        ...
+        """Base vectors of texts: float32 [texts, dim], unit rows."""
+        return self._encoder.encode_text(list(texts), [Condition.parse(UNCONDITIONAL)])[:, 0]
 
     def cut(self, text: str) -> str:
-        """A text as far as the base model reads it."""
-        ...
+        """The part of a text that the base model reads; longer texts are cut."""
+        from ingest.encoders.methods.clip import ClipEncoder
+
+        return self._encoder.dual.truncate(text) if isinstance(self._encoder, ClipEncoder) else text
+
+    def inversion(self) -> Inversion:
+        """Replaces words in the sentences of the base model by pseudo-words.
+
+        Raises:
+            ModelError: if the base model reads no texts.
+        """
+        from ingest.encoders.inversion.encoder import Inversion
+        from ingest.encoders.methods.clip import ClipEncoder
+
+        if not isinstance(self._encoder, ClipEncoder):
+            raise ModelError(f"{self.base_model} reads no texts; choose another --composer.")
+        return Inversion.of(self._encoder.dual)
 
 
 class Composer(Protocol):
-    """Makes one vector of a picture and a change."""
+    """Makes one vector of a picture and a change.
+
+    Attributes:
+        name: what ``--composer`` takes.
+        about: one line about it.
+    """
 
     name: str
     about: str
 
-    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
-        """What to look for.
+    def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
+        """The vector to search with.
 
         Raises:
             UsageError: if a weight is unknown or out of range, or the gallery lacks something.
-            ModelError: if a model is needed and cannot be had.
+            ModelError: if a model is needed and cannot be loaded.
         """
         ...
 
 
 @cache
-def settings() -> dict[str, Any]:
-    """``configs/compose.toml``."""
+def compose_settings() -> dict[str, Any]:
+    """``configs/compose.toml``: published weights, and prompts."""
     text = resources.files("configs").joinpath("compose.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
-def weights_of(
+def merge_weights(
     composer: str,
     defaults: Mapping[str, float],
     given: Mapping[str, float],
     least: float = -4.0,
     most: float = 4.0,
 ) -> dict[str, float]:
-    """A composer's weights: its own, and the user's in their place.
+    """A composer's weights, with the user's in place of its own.
 
     Args:
         composer: its name.
-        defaults: all it has.
+        defaults: all its weights.
         given: the user's.
-        least: allowed.
-        most: allowed.
+        least: the least allowed value.
+        most: the greatest allowed value.
 
     Raises:
         UsageError: if it has no such weight, or one is out of range.
@@ -356,14 +269,14 @@ def weights_of(
     return {**defaults, **given}
 
 
-def published(composer: str, model: str) -> dict[str, float]:
-    """The published weights of a composer for a CLIP, else its default ones.
+def published_weights(composer: str, model: str) -> dict[str, float]:
+    """The published weights of a composer for a CLIP, or else its default ones.
 
     Args:
-        composer: by name.
-        model: of the base vectors.
+        composer: its name.
+        model: the model of the base vectors.
     """
-    groups: dict[str, dict[str, float]] = settings()[composer]
+    groups: dict[str, dict[str, float]] = compose_settings()[composer]
     plain = model.lower().replace("_", "-").replace("-", "")
     for mark, values in groups.items():
         if mark != "default" and mark in plain:
@@ -371,11 +284,11 @@ def published(composer: str, model: str) -> dict[str, float]:
     return dict(groups["default"])
 
 
-def direction(vector: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A vector at unit length; one that is of that length stays as it is, to the bit.
+def unit_vector(vector: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A vector scaled to unit length. A vector of that length is returned bit for bit.
 
     Raises:
-        UsageError: if nothing is left of it, as of a text taken from itself.
+        UsageError: if its length is 0, as of a text subtracted from itself.
     """
     wide = np.asarray(vector, dtype=np.float64)
     length = float(np.linalg.norm(wide))

@@ -1,7 +1,7 @@
-"""Reads what language models answer, whatever they wrap it in, and knows a refusal when it is one.
+"""Extracts a caption from the answer of a language model, and recognises refusals.
 
 Answers come with labels ("Edited Description: ..."), in code fences, as JSON, after a polite
-opening, in quotes, with colons of their own; or as a refusal, or not at all.
+opening, in quotes, with colons of their own; or as a refusal, or empty.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ import re
 import unicodedata
 from typing import Any
 
-from query.composers.base import MAX_CHARACTERS, WrittenCaption
+from query.composers.base import WrittenCaption
+from query.composers.modification import MAX_CHARACTERS
 
-#: Labels before the sentence that is wanted, the surest first.
+#: Labels before the wanted sentence, the most reliable first.
 _LABELS = ("edited description", "target caption", "edited caption", "description", "caption")
 
-#: JSON members that hold it.
+#: JSON members that contain it.
 _MEMBERS = ("caption", "target_caption", "edited_description", "description", "target", "answer")
 _MUST = ("must", "must_exist", "must exist", "required", "existent", "include")
 _MUST_NOT = ("must_not", "must_not_exist", "must not exist", "forbidden", "nonexistent", "exclude")
 
-#: Objects that are taken of an answer.
+#: The most objects that are taken from an answer.
 _MOST_OBJECTS = 12
 
-#: From so many words on, a sentence of which one word makes more than a third is none.
-_BABBLE = 9
+#: A sentence of at least this many words, of which one word makes more than a third, is rejected.
+_REPETITIVE = 9
 
 _REFUSAL = re.compile(
     r"^\W*((i'?m|i am|we'?re) (sorry|afraid|unable|not able)|sorry\b|"
@@ -39,13 +40,13 @@ _OPENING = re.compile(
 )
 
 
-def written(answer: str, change: str, who: str) -> WrittenCaption:
-    """The sentence in an answer; the change itself, with a note, if there is none.
+def parse_caption(answer: str, change: str, model: str) -> WrittenCaption:
+    """The caption in an answer, or the change itself with a note if there is none.
 
     Args:
-        answer: as the model gave it.
-        change: what was asked for.
-        who: the model, for the note.
+        answer: the model's answer.
+        change: the change that was asked for.
+        model: the model's name, for the note.
     """
     plain = _plain(answer)
     document = _json(plain)
@@ -59,21 +60,21 @@ def written(answer: str, change: str, who: str) -> WrittenCaption:
         sentence = _sentence(plain)
     if not sentence:
         what = "answered nothing" if not plain else "gave no description"
-        return WrittenCaption(change, must, must_not, _fallback(who, what))
+        return WrittenCaption(change, must, must_not, _fallback(model, what))
     words = sentence.lower().split()
-    if len(words) >= _BABBLE and max(map(words.count, words)) > len(words) / 3:
-        return WrittenCaption(change, (), (), _fallback(who, f"babbled ('{sentence[:60]}')"))
+    if len(words) >= _REPETITIVE and max(map(words.count, words)) > len(words) / 3:
+        return WrittenCaption(change, (), (), _fallback(model, f"babbled ('{sentence[:60]}')"))
     if _REFUSAL.match(sentence):
-        return WrittenCaption(change, (), (), _fallback(who, f"refused ('{sentence[:60]}')"))
+        return WrittenCaption(change, (), (), _fallback(model, f"refused ('{sentence[:60]}')"))
     return WrittenCaption(sentence, must, must_not)
 
 
-def _fallback(who: str, what: str) -> str:
-    return f"{who} {what}; the words of --modify are searched for as they are."
+def _fallback(model: str, what: str) -> str:
+    return f"{model} {what}; the words of --modify are searched for as they are."
 
 
 def _plain(answer: str) -> str:
-    """Without thoughts, fences, bold type and control characters."""
+    """An answer without thoughts, fences, bold type and control characters."""
     text = re.sub(r"<think>.*?</think>", "", answer, flags=re.DOTALL | re.IGNORECASE)
     text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE).replace("**", "")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
@@ -83,9 +84,9 @@ def _plain(answer: str) -> str:
 def _json(text: str) -> dict[str, Any] | None:
     """The first JSON object in a text, if there is one."""
     decoder = json.JSONDecoder()
-    for place in (match.start() for match in re.finditer(r"\{", text)):
+    for start in (match.start() for match in re.finditer(r"\{", text)):
         try:
-            found, _ = decoder.raw_decode(text, place)
+            found, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
@@ -95,14 +96,14 @@ def _json(text: str) -> dict[str, Any] | None:
 
 def _member(document: dict[str, Any], names: tuple[str, ...]) -> Any:
     for name in names:
-        for written_as in (name, name.replace("_", " ")):
-            if written_as in document:
-                return document[written_as]
+        for spelling in (name, name.replace("_", " ")):
+            if spelling in document:
+                return document[spelling]
     return None
 
 
 def _objects(value: Any) -> tuple[str, ...]:
-    """Short texts of a list, or of a line with commas; each once."""
+    """The different short texts in a list, or in a line with commas."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list):
         return ()
@@ -112,9 +113,9 @@ def _objects(value: Any) -> tuple[str, ...]:
 
 
 def _sentence(text: str) -> str:
-    """What follows a label, colons of its own included; else the first line that says something."""
+    """The text after a label, with its own colons; or else the first line with a description."""
     if text.startswith(("{", "[")):
-        return ""  # meant as JSON, and none
+        return ""  # invalid JSON
     for label in _LABELS:
         found = re.search(rf"(?:^|\n)\W*{label}\s*:[ \t]*", text, re.IGNORECASE)
         if found:
@@ -127,10 +128,10 @@ def _sentence(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line, without quotes around it, no longer than can be asked for."""
-    one = " ".join(text.split())
-    while len(one) > 1 and one[0] in "\"'“‘`" and one[-1] in "\"'”’`":
-        one = one[1:-1].strip()
-    if not re.search(r"\w", one):
+    """A text in one line, without surrounding quotes, cut at the allowed length."""
+    line = " ".join(text.split())
+    while len(line) > 1 and line[0] in "\"'“‘`" and line[-1] in "\"'”’`":
+        line = line[1:-1].strip()
+    if not re.search(r"\w", line):
         return ""
-    return one if len(one) <= MAX_CHARACTERS else one[:MAX_CHARACTERS].rsplit(" ", 1)[0]
+    return line if len(line) <= MAX_CHARACTERS else line[:MAX_CHARACTERS].rsplit(" ", 1)[0]

@@ -1,153 +1,96 @@
-"""What composers work with, of one gallery: its base vectors' model, its captions, an LVLM."""
+"""Gathers what composers work with from a gallery: its base vectors' model, captions, an LVLM."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from indexes.errors import ModelError, UsageError
-from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
-from indexes.store.paths import Paths
-from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import BaseEncoder
 from ingest.fill.vector_sources import CAPTIONS, VectorSource, vector_sources
-from query.build_hits import Places
-from query.composers.base import CaptionWriter, Modification
+from query.composers.base import CaptionWriter, ComposerContext
 from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.endpoint import Endpoint
-from query.encoders import Encoders
-from query.filters.filters import Filters
-from query.resolver import ConditionResolver
+from query.composers.modification import Modification
+from query.open_gallery import OpenGallery
 
 if TYPE_CHECKING:
-    from ingest.encoders.inversion.encoder import Inversion
-    from ingest.encoders.vlm.speaker import Speaker
+    from ingest.encoders.vlm.generation import TextGenerator
 
-#: The LVLM of a gallery that has none, where one is needed and none is named.
+#: The LVLM that is used when none is named and the gallery has none.
 _BUILTIN = "tiny-lvlm"
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What an engine is made of, as composing needs it.
+def gallery_context(
+    opened: OpenGallery, base: VectorSource, change: Modification
+) -> ComposerContext:
+    """What composers work with on a gallery.
 
-    Attributes:
-        places: knows where pictures lie.
-        gallery: what is searched.
-        resolver: opens tables in the gallery's geometry.
-        base: opens base vectors as they were stored.
-        encoders: loads models.
-        paths: content key to files.
-        filters: of rows.
+    Args:
+        opened: the gallery.
+        base: the source of its base vectors.
+        change: names the LVLM and the rewriter.
     """
-
-    places: Places
-    gallery: Gallery
-    resolver: ConditionResolver
-    base: ConditionResolver
-    encoders: Encoders
-    paths: Paths
-    filters: Filters
+    return ComposerContext(
+        base.spec.model,
+        lambda: opened.encoders.of(base.spec),
+        lambda: caption_writer(opened, change),
+        lambda: caption_source(opened.gallery, base) is not None,
+    )
 
 
-class GalleryTools:
-    """What composers work with, of one gallery."""
-
-    def __init__(self, parts: Parts, base: VectorSource, change: Modification):
-        self._parts = parts
-        self._base = base
-        self._change = change
-
-    @property
-    def base_model(self) -> str:
-        """See :class:`query.composers.base.Tools`."""
-        return self._base.spec.model
-
-    @cached_property
-    def writer(self) -> CaptionWriter:
-        """See :class:`query.composers.base.Tools`."""
-        return writer_of(self._parts, self._change)
-
-    @property
-    def has_captions(self) -> bool:
-        """See :class:`query.composers.base.Tools`."""
-        return captions_of(self._parts.gallery, self._base) is not None
-
-    @cached_property
-    def _encoder(self) -> BaseEncoder:
-        return self._parts.encoders.of(self._base.spec)
-
-    def texts(self, texts: Sequence[str]) -> Vectors:
-        """See :class:`query.composers.base.Tools`."""
-        return self._encoder.encode_text(list(texts), [Condition.parse(UNCONDITIONAL)])[:, 0]
-
-    def cut(self, text: str) -> str:
-        """See :class:`query.composers.base.Tools`."""
-        from ingest.encoders.methods.clip import ClipEncoder
-
-        return self._encoder.dual.cut(text) if isinstance(self._encoder, ClipEncoder) else text
-
-    def inversion(self) -> Inversion:
-        """See :class:`query.composers.inversion.InversionTools`."""
-        from ingest.encoders.inversion.encoder import Inversion
-        from ingest.encoders.methods.clip import ClipEncoder
-
-        if not isinstance(self._encoder, ClipEncoder):
-            raise ModelError(f"{self._base.spec.model} reads no texts; choose another --composer.")
-        return Inversion.of(self._encoder.dual)
-
-
-def captions_of(gallery: Gallery, base: VectorSource) -> VectorSource | None:
-    """Who wrote the captions of a gallery that were embedded by the model of its base vectors."""
-    for vector_source in vector_sources(gallery):
-        settings = vector_source.spec.settings
-        read_by = settings.get("sentences"), settings.get("sentences_revision")
-        same = read_by == (base.spec.model, base.spec.revision)
-        if vector_source.spec.method == CAPTIONS and vector_source.tables and same:
-            return vector_source
+def caption_source(gallery: Gallery, base: VectorSource) -> VectorSource | None:
+    """The source of a gallery's captions, embedded by the model of its base vectors."""
+    for source in vector_sources(gallery):
+        settings = source.spec.settings
+        text_model = settings.get("sentences"), settings.get("sentences_revision")
+        same = text_model == (base.spec.model, base.spec.revision)
+        if source.spec.method == CAPTIONS and source.tables and same:
+            return source
     return None
 
 
-def speaker_of(parts: Parts, change: Modification) -> Speaker:
+def lvlm_generator(opened: OpenGallery, change: Modification) -> TextGenerator:
     """The LVLM that writes and verifies: the one named, the gallery's own, or the built-in one.
 
     Raises:
-        ModelError: if it cannot be had.
+        ModelError: if it cannot be loaded.
     """
     from ingest.encoders.methods.dior import DiorEncoder
-    from ingest.encoders.vlm.speaker import Speaker
+    from ingest.encoders.vlm.generation import TextGenerator
 
-    own = [
-        vector_source
-        for vector_source in parts.resolver.lvlms()
-        if vector_source.spec.method == "dior"
-    ]
+    sources = [s for s in opened.resolver.conditional_sources() if s.spec.method == "dior"]
     if change.lvlm:
-        own = [vector_source for vector_source in own if vector_source.spec.model == change.lvlm]
-    if own:
-        encoder = parts.encoders.of(own[0].spec)
+        sources = [source for source in sources if source.spec.model == change.lvlm]
+    if sources:
+        encoder = opened.encoders.of(sources[0].spec)
     else:
-        encoder = parts.encoders.named(change.lvlm or _BUILTIN)
+        encoder = opened.encoders.lvlm(change.lvlm or _BUILTIN)
     if not isinstance(encoder, DiorEncoder):
         raise ModelError(
             f"{encoder.spec.model} cannot be asked questions; name another model by --lvlm."
         )
-    return Speaker(encoder)
+    return TextGenerator(encoder)
 
 
-def writer_of(parts: Parts, change: Modification) -> CaptionWriter:
-    """What puts pictures and changes into words.
+def rewriter_endpoint(change: Modification) -> Endpoint | None:
+    """The language model that rewrites captions, if one is named.
 
     Raises:
-        UsageError: if the rewriter's address is none.
-        ModelError: if the LVLM cannot be had.
+        UsageError: if its address is invalid, or a model is named without an address.
     """
-    endpoint = None
     if change.rewriter:
-        endpoint = Endpoint(change.rewriter, change.rewriter_model, change.rewriter_timeout)
-    elif change.rewriter_model:
+        return Endpoint(change.rewriter, change.rewriter_model, change.rewriter_timeout)
+    if change.rewriter_model:
         raise UsageError("--rewriter-model needs --rewriter, the address of the API.")
-    return LvlmCaptionWriter(speaker_of(parts, change), endpoint)
+    return None
+
+
+def caption_writer(opened: OpenGallery, change: Modification) -> CaptionWriter:
+    """Writes captions with the LVLM of :func:`lvlm_generator`, and the rewriter if one is named.
+
+    Raises:
+        UsageError: see :func:`rewriter_endpoint`.
+        ModelError: if the LVLM cannot be loaded.
+    """
+    endpoint = rewriter_endpoint(change)
+    return LvlmCaptionWriter(lvlm_generator(opened, change), endpoint)

@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible chat endpoint, asked for one answer.
+"""Asks an OpenAI-compatible chat endpoint for one answer.
 
-The key comes from the environment alone (``REWRITER_API_KEY``), so that it stands in no file and
-no list of processes; without one none is sent.
+The key comes from the environment alone (``REWRITER_API_KEY``), so that it is in no file and no
+list of processes. Without one, none is sent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from indexes.errors import ModelError, UsageError
 
 KEY_VARIABLE = "REWRITER_API_KEY"
 
-#: An answer is a sentence or a small JSON object; what is longer is none.
+#: The longest response that is read. An answer is a sentence or a small JSON object.
 _MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a language model answers.
+    """The address of a language model.
 
     Attributes:
         url: of the API, such as ``http://localhost:11434/v1``.
@@ -37,7 +37,7 @@ class Endpoint:
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no address.
+        """Check the values.
 
         Raises:
             UsageError: with the way out.
@@ -65,7 +65,7 @@ class Endpoint:
             most: tokens.
 
         Raises:
-            ModelError: if the endpoint is down, slow, refuses, or answers in another form.
+            ModelError: if the endpoint is down, slow, refuses, or answers in another format.
         """
         body = {
             "model": self.model,
@@ -81,9 +81,9 @@ class Endpoint:
         if not address.endswith("/chat/completions"):
             address += "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
-        table_loader = urllib.request.build_opener(_NoRedirect)
+        opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with table_loader.open(request, timeout=self.timeout) as response:
+            with opener.open(request, timeout=self.timeout) as response:
                 data = response.read(_MOST_BYTES + 1)
         except urllib.error.HTTPError as error:
             raise self._failed(_refused(error)) from error
@@ -104,7 +104,7 @@ class Endpoint:
             content: Any = json.loads(data)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise self._failed("answered in another form than chat completions") from error
-        if isinstance(content, list):  # parts, as some write them
+        if isinstance(content, list):  # some endpoints answer in parts
             content = "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
         return content if isinstance(content, str) else ""
 
@@ -116,7 +116,7 @@ class Endpoint:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else, since the key is for this address."""
+    """Follows no redirects, since the key is for this address only."""
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         return None

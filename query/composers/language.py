@@ -1,4 +1,4 @@
-"""Composers with language in the loop: what the change makes of the picture, in words."""
+"""Composers that search by a caption of the changed picture, written by a language model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from dataclasses import replace
 
 from query.composers.base import (
     ComposedQuery,
-    Composer,
+    ComposerContext,
     ComposerInput,
     Interpretation,
-    Tools,
     WrittenCaption,
-    published,
-    weights_of,
+    merge_weights,
+    published_weights,
 )
 
 
-def target_of(asked: ComposerInput, tools: Tools) -> WrittenCaption:
-    """What the pictures looked for show: as the user says, else as the writer does."""
-    given = asked.modification.caption
-    return (
-        WrittenCaption(given)
-        if given
-        else tools.writer.changed(asked.image(), asked.modification.text)
-    )
+def changed_caption(query: ComposerInput, context: ComposerContext) -> WrittenCaption:
+    """A caption of the wanted picture: the user's own, or else one that the writer writes."""
+    if query.modification.caption:
+        return WrittenCaption(query.modification.caption)
+    return context.writer.changed(query.image(), query.modification.text)
 
 
 class Cirevl:
@@ -32,52 +28,48 @@ class Cirevl:
     name = "cirevl"
     about = "a caption of the changed picture, written by a language model"
 
-    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
+    def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        weights = weights_of(self.name, {}, asked.modification.weights)
-        written = target_of(asked, tools)
+        weights = merge_weights(self.name, {}, query.modification.weights)
+        caption = changed_caption(query, context)
         interpretation = Interpretation(
             self.name,
-            asked.modification.text,
-            target=written.text,
+            query.modification.text,
+            target=caption.text,
             weights=weights,
-            notes=tuple(note for note in (written.note,) if note),
+            notes=caption.notes,
         )
-        return ComposedQuery(tools.texts([written.text])[0], interpretation)
+        return ComposedQuery(context.texts([caption.text])[0], interpretation)
 
 
 class CoTMR:
     """CoTMR (Sun et al., ICCV 2025): reason, then a caption and what must and must not be there.
 
-    Its score is the likeness to the caption, plus a reward for each object that must be there,
-    less a penalty for each that must not. The paper's weights are not published; these are ours,
+    Its score is the cosine with the caption, plus a reward for each object that must be there,
+    minus a penalty for each that must not. The paper's weights are not published; these are ours,
     and can be changed.
     """
 
     name = "cotmr"
     about = "a caption of the changed picture, with what must and what must not be there"
 
-    def compose(self, asked: ComposerInput, tools: Tools) -> ComposedQuery:
+    def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        given = asked.modification
-        own = published(self.name, tools.base_model)
-        weights = weights_of(self.name, own, given.weights, 0.0)
-        told = given.caption and given.must is not None and given.must_not is not None
-        if told:
-            written = WrittenCaption(given.caption)
+        given = query.modification
+        defaults = published_weights(self.name, context.base_model)
+        weights = merge_weights(self.name, defaults, given.weights, 0.0)
+        if given.caption and given.must is not None and given.must_not is not None:
+            caption = WrittenCaption(given.caption)
         else:
-            written = tools.writer.reasoned(asked.image(), given.text)
-            written = replace(written, text=given.caption or written.text)
+            caption = context.writer.reasoned(query.image(), given.text)
+            caption = replace(caption, text=given.caption or caption.text)
         interpretation = Interpretation(
             self.name,
             given.text,
-            target=written.text,
-            must=written.must if given.must is None else given.must,
-            must_not=written.must_not if given.must_not is None else given.must_not,
+            target=caption.text,
+            must=caption.must if given.must is None else given.must,
+            must_not=caption.must_not if given.must_not is None else given.must_not,
             weights=weights,
-            notes=tuple(note for note in (written.note,) if note),
+            notes=caption.notes,
         )
-        return ComposedQuery(tools.texts([written.text])[0], interpretation)
-
-
-LANGUAGE: tuple[type[Composer], ...] = (Cirevl, CoTMR)
+        return ComposedQuery(context.texts([caption.text])[0], interpretation)

@@ -105,8 +105,8 @@ def _parts(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
         return pa.table(columns | {name: rows.column(name) for name in names})
 
     nothing = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
-    resolved = engine.resolved(condition)
-    if resolved.view is None:
+    resolved = engine.resolve(condition)
+    if resolved.projection is None:
         batches = engine.gallery.rows(resolved.stored, wanted)
     else:
         batches = _worked_out(engine.opened(condition), wanted)

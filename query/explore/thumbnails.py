@@ -11,7 +11,7 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from ingest.read.images import UnreadableImage, decode
-from ingest.sources.factory import located
+from ingest.sources.factory import file_at
 
 #: Longest side in pixels.
 THUMBNAIL = 176
@@ -41,7 +41,7 @@ def thumbnail(path: str | Path, key: str = "") -> bytes | None:
     if data is not None:
         return data
     try:
-        content = located(str(path)).read()
+        content = file_at(str(path)).read()
         image = decode(content.data, THUMBNAIL, PurePath(path).suffix.lower()).image
     except (UnreadableImage, UsageError):
         return None

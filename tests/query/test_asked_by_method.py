@@ -28,6 +28,7 @@ from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Timing
 from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.projections.base import fit_view
 from ingest.vocabularies import vocabulary_of
 
@@ -36,7 +37,7 @@ STYLE = Condition.parse("style")
 
 @pytest.fixture(scope="module")
 def clip() -> ClipEncoder:
-    return ClipEncoder.load("tiny-clip")
+    return ClipEncoder.load(EncoderChoice("clip", "tiny-clip"))
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +342,7 @@ def test_a_bench_of_re_ranking_finds_what_a_search_does(
     add_table(other, builtin, "style")
     full = cies.open(other.path)
     full.encoders.loaded += [builtin, clip]
-    full.second = lambda *args: Pretended(set(), *args)
+    full.make_reranker = lambda *args: Pretended(set(), *args)
     key = engine.vectors("color").keys[1]
     hits = engine.search(key, "style", 35, rerank=35)
     (table,) = [table for table in engine.gallery.conditions() if table.name == "style"]

@@ -15,15 +15,14 @@ from indexes.errors import UsageError
 from indexes.search.vectors import unit
 from query.composers.base import (
     ComposerInput,
-    Modification,
     WrittenCaption,
-    published,
-    settings,
-    take_modification,
+    compose_settings,
+    published_weights,
 )
 from query.composers.caption_writer import differences
 from query.composers.dior import conditions_in_change
 from query.composers.factory import COMPOSERS, compose, composer_descriptions
+from query.composers.modification import Modification, take_modification
 
 PICTURE = Image.new("RGB", (8, 8))
 DIMENSION = 24
@@ -214,9 +213,9 @@ def test_options_of_a_change_need_a_change() -> None:
 
 
 def test_published_weights_go_by_the_clip() -> None:
-    assert published("pdv", "openai/clip-vit-base-patch32")["beta"] == 0.75
-    assert published("pdv", "openai/clip-vit-large-patch14")["beta"] == 0.55
-    assert published("pdv", "open_clip:ViT-L-14/openai")["beta"] == 0.55
+    assert published_weights("pdv", "openai/clip-vit-base-patch32")["beta"] == 0.75
+    assert published_weights("pdv", "openai/clip-vit-large-patch14")["beta"] == 0.55
+    assert published_weights("pdv", "open_clip:ViT-L-14/openai")["beta"] == 0.55
 
 
 def test_every_composer_says_what_it_is() -> None:
@@ -225,7 +224,7 @@ def test_every_composer_says_what_it_is() -> None:
 
 
 def test_the_schooled_prompts_are_those_of_the_school() -> None:
-    prompts = settings()["prompts"]["schooled"]
+    prompts = compose_settings()["prompts"]["schooled"]
     assert prompts == {"describe": curriculum.DESCRIBE, "changed": curriculum.DESCRIBE_CHANGED}
 
 
@@ -240,17 +239,17 @@ def test_what_a_change_speaks_of() -> None:
     names = ["color", "background", "shape"]
 
     def spoken(change: str, *said: str, **others: Any) -> dict[int, str]:
-        return conditions_in_change(change, names, said, **{"imagined": list, **others})
+        return conditions_in_change(change, names, said, **{"changed_words": list, **others})
 
     red = "on a red background"
     assert spoken(red, "red", "red", "star") == {1: red}
     assert spoken("two hearts", "blue", "white", "heart") == {2: "two hearts"}
     assert spoken("with a cat", "blue", "white", "star") == {}
-    after = {"imagined": lambda: ["red", "white", "star"]}
+    after = {"changed_words": lambda: ["red", "white", "star"]}
     assert spoken("in red", "red", "red", "star", **after) == {0: "in red"}
-    neither = {"imagined": lambda: ["blue", "white", "star"]}
+    neither = {"changed_words": lambda: ["blue", "white", "star"]}
     assert list(spoken("in red", "red", "red", "star", **neither)) == [0, 1]
-    known = spoken("in red", "red", "blue", "red", **neither, familiar=lambda n: n == 0)
+    known = spoken("in red", "red", "blue", "red", **neither, is_gallery_word=lambda n: n == 0)
     assert known == {0: "in red"}
 
 

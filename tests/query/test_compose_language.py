@@ -17,10 +17,10 @@ from PIL import Image
 from indexes.errors import CiesError, ModelError, UsageError
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.vlm import speaker as speaking
-from ingest.encoders.vlm.speaker import Speaker
-from query.composers.answer_cache import cached_answer, folder
-from query.composers.caption_parsing import written
+from ingest.encoders.vlm import generation
+from ingest.encoders.vlm.generation import TextGenerator
+from query.composers.answer_cache import cache_folder, cached_answer
+from query.composers.caption_parsing import parse_caption
 from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.endpoint import KEY_VARIABLE, Endpoint
 
@@ -41,7 +41,7 @@ PICTURE = Image.new("RGB", (32, 32), "red")
     ],
 )
 def test_a_sentence_is_found_in_its_wrapping(answer: str, sentence: str) -> None:
-    found = written(answer, "in green", "a model")
+    found = parse_caption(answer, "in green", "a model")
     assert (found.text, found.note) == (sentence, "")
 
 
@@ -62,18 +62,18 @@ def test_a_sentence_is_found_in_its_wrapping(answer: str, sentence: str) -> None
     ],
 )
 def test_no_sentence_falls_back_to_the_change_and_says_so(answer: str) -> None:
-    found = written(answer, "in green", "a model")
+    found = parse_caption(answer, "in green", "a model")
     assert found.text == "in green" and found.note.startswith("a model ")
     assert found.note.count(". ") == 0
 
 
 def test_objects_are_read_from_lists_and_lines() -> None:
     answer = {"caption": "a", "must": ["dog", 3, "dog", " "], "must not": "cat, None"}
-    found = written(json.dumps(answer), "x", "a model")
+    found = parse_caption(json.dumps(answer), "x", "a model")
     assert (found.must, found.must_not) == (("dog",), ("cat",))
     deep = '{"caption": ' + "[" * 50_000
-    assert written(deep, "x", "a model").text == "x"
-    assert len(written("word " * 5000, "x", "a model").text) <= 500
+    assert parse_caption(deep, "x", "a model").text == "x"
+    assert len(parse_caption("word " * 5000, "x", "a model").text) <= 500
 
 
 # -- over HTTP ---------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_an_answer_is_kept_under_all_that_decides_it() -> None:
         (about, None),
     ]
     assert len({cached_answer(what, image, ask) for what, image in others}) == 5
-    for path in folder().rglob("*.json"):
+    for path in cache_folder().rglob("*.json"):
         path.write_text('{"question": "another", "answer": "wrong"}')
     assert cached_answer(about, PICTURE, ask) == "answer 7"
 
@@ -206,7 +206,9 @@ def test_nothing_is_not_kept_and_a_cache_that_cannot_be_written_to_is_no_reason_
     assert cached_answer({"model": "m"}, None, lambda: " ") == " "
     assert cached_answer({"model": "m"}, None, lambda: "now") == "now"
     (tmp_path / "file").touch()
-    monkeypatch.setattr("query.composers.answer_cache.folder", lambda: tmp_path / "file" / "below")
+    monkeypatch.setattr(
+        "query.composers.answer_cache.cache_folder", lambda: tmp_path / "file" / "below"
+    )
     assert cached_answer({"model": "m"}, None, lambda: "again") == "again"
 
 
@@ -216,15 +218,17 @@ def test_nothing_is_not_kept_and_a_cache_that_cannot_be_written_to_is_no_reason_
 def test_the_built_in_model_describes_and_imagines(
     builtin: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
-    speaker = Speaker(builtin)
-    together = speaker.say(pictures, "Describe this image in one sentence.")
-    alone = [speaker.say([one], "Describe this image in one sentence.")[0] for one in pictures]
+    generator = TextGenerator(builtin)
+    together = generator.generate(pictures, "Describe this image in one sentence.")
+    alone = [
+        generator.generate([one], "Describe this image in one sentence.")[0] for one in pictures
+    ]
     assert together == alone and all(len(said.split()) == 10 for said in together)
-    writer = LvlmCaptionWriter(speaker)
+    writer = LvlmCaptionWriter(generator)
     found = writer.reasoned(pictures[0], "make it green")
     assert " green " in found.text and found.note == ""
     with pytest.raises(ModelError, match="not taught to answer yes or no"):
-        speaker.vote(pictures[:1], "Is it red?")
+        generator.yes_probabilities(pictures[:1], "Is it red?")
     with pytest.raises(UsageError, match="<image>"):
         writer.changed(pictures[0], "<image>")
     with pytest.raises(ModelError, match="no token"):
@@ -236,12 +240,12 @@ def test_the_built_in_model_describes_and_imagines(
 def test_votes_are_the_models_own_probabilities(
     qwen: DiorEncoder, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speaker = Speaker(qwen)
+    generator = TextGenerator(qwen)
     with pytest.raises(ModelError):
-        speaker.vote(pictures[:1], "circle?")  # it has no such words
-    monkeypatch.setattr(speaking, "_YES", ("red", "green"))
-    monkeypatch.setattr(speaking, "_NO", ("blue",))
-    votes = speaker.vote(pictures[:3], "describe the color")
+        generator.yes_probabilities(pictures[:1], "circle?")  # it has no such words
+    monkeypatch.setattr(generation, "_YES", ("red", "green"))
+    monkeypatch.setattr(generation, "_NO", ("blue",))
+    votes = generator.yes_probabilities(pictures[:3], "describe the color")
     tokenizer = qwen.processor.tokenizer
     red, green, blue = tokenizer.convert_tokens_to_ids(["red", "green", "blue"])
     turn = [{"type": "image"}, {"type": "text", "text": "describe the color"}]
@@ -262,26 +266,26 @@ def test_an_endpoint_rewrites_what_an_lvlm_saw(
     builtin: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
     with server(chat('Edited Description: "a green heart: large"')) as (url, asked):
-        writer = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big"))
+        writer = LvlmCaptionWriter(TextGenerator(builtin), Endpoint(url, "big"))
         found = [writer.changed(pictures[0], "make it green") for _ in range(2)]
         answer = json.dumps({"caption": "x y", "must": ["a"], "must_not": ["b"]})
     assert [one.text for one in found] == ["a green heart: large"] * 2
     (question,) = asked  # the second time it was kept
-    seen = Speaker(builtin).say(pictures[:1], "Describe this image in one sentence.")[0]
+    seen = TextGenerator(builtin).generate(pictures[:1], "Describe this image in one sentence.")[0]
     text = question["messages"][0]["content"]
     assert f"Image Content: {seen}\nInstruction: make it green" in text
     with server(chat(answer)) as (url, _):
-        reasoned = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big")).reasoned(
+        reasoned = LvlmCaptionWriter(TextGenerator(builtin), Endpoint(url, "big")).reasoned(
             pictures[0], "x"
         )
     assert (reasoned.text, reasoned.must, reasoned.must_not) == ("x y", ("a",), ("b",))
     with server(chat("I'm sorry, I cannot.")) as (url, _):
-        refused = LvlmCaptionWriter(Speaker(builtin), Endpoint(url, "big")).changed(
+        refused = LvlmCaptionWriter(TextGenerator(builtin), Endpoint(url, "big")).changed(
             pictures[0], "x"
         )
     assert refused.text == "x" and "big refused" in refused.note
     with pytest.raises(CiesError):
-        LvlmCaptionWriter(Speaker(builtin), Endpoint("http://127.0.0.1:1", "m", 1)).changed(
+        LvlmCaptionWriter(TextGenerator(builtin), Endpoint("http://127.0.0.1:1", "m", 1)).changed(
             PICTURE, "y"
         )
 
@@ -289,9 +293,9 @@ def test_an_endpoint_rewrites_what_an_lvlm_saw(
 def test_a_text_is_cut_where_the_clip_stops_reading() -> None:
     dual = DualEncoder.load("tiny-clip")
     short, long = "a red heart", "red " * 80 + "heart"
-    assert dual.cut(short) == short
-    assert dual.cut(f"a \U0001f642 heart {'x' * 200}") == "a heart"
-    assert dual.cut("\U0001f642") == ""
-    read = dual.cut(long)
+    assert dual.truncate(short) == short
+    assert dual.truncate(f"a \U0001f642 heart {'x' * 200}") == "a heart"
+    assert dual.truncate("\U0001f642") == ""
+    read = dual.truncate(long)
     assert long.startswith(read) and len(read.split()) < 48
     assert (dual.encode_texts([read]) == dual.encode_texts([long])).all()

@@ -19,14 +19,14 @@ from indexes.errors import CiesError, ModelError, UsageError
 from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
 from indexes.store.verify import verify
-from indexes.store.writer import COPY
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.vlm.speaker import Speaker
+from ingest.encoders.vlm.generation import TextGenerator
 from ingest.fill.pipeline import ingest
-from query.composers.base import Modification, settings
-from query.composers.verification import verified
+from query.composers.base import compose_settings
+from query.composers.modification import Modification
+from query.composers.verification import verify_hits
 
 NAMES = ("color", "shape", "background")
 WHOLE = [Condition.parse(UNCONDITIONAL)]
@@ -172,17 +172,17 @@ def test_captions_are_kept_like_any_vectors(
     gallery: Path, folder: Path, builtin: DiorEncoder
 ) -> None:
     opened = Gallery.open(gallery)
-    assert not [finding for finding in verify(gallery, COPY) if finding.damage]
+    assert not [finding for finding in verify(gallery) if finding.damage]
     (table,) = (t for t in opened.conditions() if t.made_by["method"] == "captions")
     assert table.made_by["settings"]["sentences"] == "tiny-clip"
     column = opened.column(table)
     kept = dict(zip(column.keys, column.words, strict=True))
-    prompt = settings()["prompts"]["schooled"]["describe"]
+    prompt = compose_settings()["prompts"]["schooled"]["describe"]
     pictures = sorted(folder.iterdir())
     assert len(kept) == len(pictures) == 18
     right = 0
     for path in pictures:
-        (said,) = Speaker(builtin).say([Image.open(path).convert("RGB")], prompt)
+        (said,) = TextGenerator(builtin).generate([Image.open(path).convert("RGB")], prompt)
         assert kept[hashlib.sha256(path.read_bytes()).hexdigest()] == said
         color, shape, ground = path.stem.split("-")
         right += f" {color} plain {shape}" in said and said.endswith(f" on {ground}")
@@ -277,7 +277,7 @@ def test_verifying_puts_the_best_in_the_order_of_the_votes(g: Any, red: str) -> 
         name = "a voter"
         mass = 0.9
 
-        def vote(self, images: list[Image.Image], question: str) -> object:
+        def yes_probabilities(self, images: list[Image.Image], question: str) -> object:
             assert "a green heart" in question
             greens = [
                 np.asarray(i)[48:80, 48:80, 1].mean() - np.asarray(i)[48:80, 48:80, 0].mean()
@@ -286,7 +286,7 @@ def test_verifying_puts_the_best_in_the_order_of_the_votes(g: Any, red: str) -> 
             yes = 1 / (1 + np.exp(-np.array(greens)))
             return SimpleNamespace(yes=yes, mass=np.full(len(images), self.mass))
 
-    found = verified(hits, Voter(), "a green heart", 4, 5)
+    found = verify_hits(hits, Voter(), "a green heart", 4, 5)
     votes = [hit.verified for hit in found]
     assert len(found) == 5 and votes[4] is None and found[4].key == hits[4].key
     assert votes[:4] == sorted(votes[:4], reverse=True)
@@ -296,7 +296,7 @@ def test_verifying_puts_the_best_in_the_order_of_the_votes(g: Any, red: str) -> 
     evasive = Voter()
     evasive.mass = 0.001
     with pytest.raises(ModelError, match="neither yes nor no"):
-        verified(hits, evasive, "a green heart", 4, 5)
+        verify_hits(hits, evasive, "a green heart", 4, 5)
 
 
 def test_the_command_tells_what_was_understood(

@@ -20,8 +20,9 @@ from ingest.encoders.inversion.encoder import Inversion
 from ingest.encoders.inversion.oti import OtiPlan, invert
 from ingest.encoders.inversion.training import TrainingPlan
 from ingest.encoders.methods.clip import ClipEncoder
+from ingest.encoders.options import EncoderChoice
 from query.composers import inversion as composers
-from query.composers.inversion import INVERSION
+from query.composers.factory import INVERSION
 
 NETWORKS = [made.name for made in INVERSION if made.name != "searle-oti"]
 
@@ -54,7 +55,9 @@ def column(g: Any) -> Any:
 def test_hits_are_those_of_the_sentence_with_the_word(g: Any, red: str, composer: str) -> None:
     hits = g.search(red, modify="the same in green", composer=composer, k=17)
     kept = column(g)
-    inversion = Inversion(Inversion.of(ClipEncoder.load("tiny-clip").dual).words)
+    inversion = Inversion(
+        Inversion.of(ClipEncoder.load(EncoderChoice("clip", "tiny-clip")).dual).words
+    )
     own = kept.vectors[kept.keys.index(hits.query.key)].astype(np.float32)
     own /= np.linalg.norm(own)
     token = inversion.tokens(composer, own[None])
@@ -96,7 +99,7 @@ def test_what_cannot_be_meant_is_told(g: Any, red: str) -> None:
     class Bare:
         """Tools of a place that knows nothing of words."""
 
-    with pytest.raises(ModelError, match="cannot be asked here"):
+    with pytest.raises(ModelError, match="cannot be used here"):
         composers.inversion_of("searle", Bare())  # type: ignore[arg-type]
 
 

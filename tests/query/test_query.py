@@ -148,7 +148,7 @@ def test_one_condition_is_the_search_it_was_and_weight_nothing_costs_nothing(
         ["color", "colour"],
     ):
         assert engine.search(key, asked, 5, unlike={"background": 0}).hits == want.hits
-    assert len(engine._servings._open) == 1
+    assert len(engine._opened.tables._tables) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_one_condition_is_the_search_it_was_and_weight_nothing_costs_nothing(
         ({"color": 0}, (), "No condition has a weight above 0"),
         ("color,shape", (), "give each a --condition of its own"),
         ("color=two", (), "a weight is a number"),
-        ("color", "colour", "'color' is asked to be alike and to differ"),
+        ("color", "colour", "'color' is given by --condition and by --not"),
         ("color", "genre", "no condition 'genre'"),
         ("color=inf", (), "the weight inf"),
     ],
@@ -239,8 +239,8 @@ def test_every_form_of_a_picture_gives_the_same_answer(engine: Engine) -> None:
         (np.zeros((4, 4, 2), np.uint8), r"An array of uint8 \[4, 4, 2\] is no picture"),
         (np.zeros((4, 4)), "An array of float64"),
         (b"GIF89a nothing", "Cannot read the query image"),
-        (5, "A int is no picture to ask with"),
-        ([], "There is no picture to ask with"),
+        (5, "A int cannot be used as a picture"),
+        ([], "There is no picture to search with"),
     ):
         with pytest.raises(UsageError, match=message):
             engine.search(wrong, "color")

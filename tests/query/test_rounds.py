@@ -60,7 +60,7 @@ def test_a_guess_is_the_ridge_regression_of_its_formula() -> None:
     seen = random.permutation(40)[:15]
     tables = [_open(str(number), rows) for number, rows in enumerate(parts)]
     rows = np.stack([np.arange(40)] * 2)
-    found = RankRegression(tables, rows, [0.2, 1.0]).guesses(seen)
+    found = RankRegression(tables, rows, [0.2, 1.0]).predict(seen)
     # Each table less its mean, at its share of the mean squared length; then plain ridge, primal.
     columns = []
     for part, weight in zip(parts, (0.2, 1.0), strict=True):
@@ -73,7 +73,7 @@ def test_a_guess_is_the_ridge_regression_of_its_formula() -> None:
     want = x @ np.linalg.solve(normal, x[seen].T @ (y - y.mean())) + y.mean()
     assert found == pytest.approx(want, abs=1e-5)
     same = _open("same", np.repeat(parts[0][:1], 40, axis=0))
-    assert len(set(RankRegression([same], rows[:1], [1.0]).guesses(seen).tolist())) == 1
+    assert len(set(RankRegression([same], rows[:1], [1.0]).predict(seen).tolist())) == 1
 
 
 def _open(name: str, vectors: np.ndarray, rows: Sequence[int] | None = None) -> OpenTable:

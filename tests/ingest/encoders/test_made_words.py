@@ -11,7 +11,7 @@ import cies
 from indexes.errors import CiesError, ModelError
 from indexes.store.gallery import Gallery
 from ingest.encoders.factory import make_encoder
-from ingest.encoders.vlm.listing import Listing
+from ingest.encoders.vlm.value_lists import LvlmWordLister
 from ingest.vocabularies import vocabulary_of
 
 ANSWER = "flat, still, fizzy, bubbly, foamy, sparkling, frothy, calm, wild"
@@ -29,7 +29,7 @@ def test_the_gallerys_model_makes_the_words_once(
 ) -> None:
     asked: list[str] = []
 
-    def answer(self: Listing, condition: str) -> tuple[str, bool]:
+    def answer(self: LvlmWordLister, condition: str) -> tuple[str, bool]:
         asked.append(condition)
         return ANSWER, True
 
@@ -37,8 +37,8 @@ def test_the_gallerys_model_makes_the_words_once(
     # The built-in model lists nothing, and says how to get by without.
     with pytest.raises(CiesError, match="cies conditions edit"):
         cies.open(mixed_gallery).search(picture, condition="fizziness")
-    monkeypatch.setattr("ingest.encoders.vlm.listing.lists", lambda model: True)
-    monkeypatch.setattr(Listing, "answer", answer)
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
+    monkeypatch.setattr(LvlmWordLister, "answer", answer)
     for _ in range(2):
         hits = cies.open(mixed_gallery).search(picture, condition="fizziness", k=3)
         assert len(hits) == 3
@@ -54,8 +54,8 @@ def test_the_gallerys_model_makes_the_words_once(
 def test_a_model_that_lists_nothing_is_named(
     mixed_gallery: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.encoders.vlm.listing.lists", lambda model: True)
-    monkeypatch.setattr(Listing, "answer", lambda self, condition: ("I cannot.", True))
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
+    monkeypatch.setattr(LvlmWordLister, "answer", lambda self, condition: ("I cannot.", True))
     with pytest.raises(ModelError, match=r"tiny-lvlm did not list values.*conditions edit"):
         cies.open(mixed_gallery).search(world / "images" / "00001.jpg", condition="fizziness")
     assert Gallery.open(mixed_gallery).words() == {}
@@ -66,10 +66,10 @@ def test_the_model_that_is_asked_is_the_one_that_is_loaded(
 ) -> None:
     from ingest.encoders.methods.dior import DiorEncoder
 
-    monkeypatch.setattr("ingest.encoders.vlm.listing.lists", lambda model: True)
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
     engine = cies.open(mixed_gallery)
-    lister = engine._servings._lister()
-    assert isinstance(lister, Listing)
+    lister = engine._opened.resolver._projections.lister()
+    assert isinstance(lister, LvlmWordLister)
     model, processor = lister._ready()
     loaded = engine.encoder(engine.gallery.conditions()[0])
     assert isinstance(loaded, DiorEncoder)

@@ -1,0 +1,187 @@
+"""Opens the tables that answer conditions, and moves vectors into the space they are compared in.
+
+A stored table is compared in the gallery's geometry (:mod:`indexes.search.geometry`), a projection
+in its own space, and a table whose rows hold several parts as it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from indexes.errors import GalleryError
+from indexes.search.geometry import RESIDUAL, Statistics, residual
+from indexes.search.open_table import OpenTable
+from indexes.search.parted import parts_of
+from indexes.search.table_loader import TableLoader
+from indexes.search.transform import Move
+from indexes.search.vectors import Vectors
+from indexes.store.gallery import Gallery
+from indexes.store.records import VectorTable
+from ingest.conditions import UNCONDITIONAL
+from query.projections import projection_digest
+from query.resolver import ConditionResolver, ResolvedCondition
+
+#: What caches are named by, in place of a geometry, for projections and for tables of parts.
+_PROJECTION, _PARTS = "view", "parts"
+
+
+@dataclass(frozen=True)
+class OpenCondition:
+    """A resolved condition with its open table and its weight in a question.
+
+    Attributes:
+        resolved: the condition, and what answers it.
+        table: its table, open for search.
+        weight: above 0 if hits must be alike under the condition, below 0 if they must differ.
+    """
+
+    resolved: ResolvedCondition
+    table: OpenTable
+    weight: float = 1.0
+
+
+class OpenTables:
+    """The open tables of a gallery in one geometry. A table is opened once.
+
+    Attributes:
+        geometry: how stored vectors are compared, one of
+            :data:`indexes.search.geometry.GEOMETRIES`.
+    """
+
+    def __init__(
+        self, gallery: Gallery, resolver: ConditionResolver, index: str, geometry: str, gone: bool
+    ):
+        """Nothing is opened yet.
+
+        Args:
+            gallery: the gallery of the tables.
+            resolver: finds unconditional tables, which the residual geometry needs.
+            index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
+            geometry: see above.
+            gone: also find pictures that had no file left at the last scan.
+        """
+        self._gallery = gallery
+        self._resolver = resolver
+        self._index = index
+        self.geometry = geometry
+        self._gone = gone
+        self._tables: dict[tuple[str, str], OpenTable] = {}
+        self._statistics: dict[str, Statistics] = {}
+
+    def open(self, resolved: ResolvedCondition, weight: float = 1.0) -> OpenCondition:
+        """A condition with its table open for search."""
+        return OpenCondition(resolved, self.open_table(resolved), weight)
+
+    def open_table(self, resolved: ResolvedCondition) -> OpenTable:
+        """A condition's table: its vectors as they are compared, its words, its index."""
+        name = resolved.table.table, resolved.name
+        if name not in self._tables:
+            self._tables[name] = self.table_loader(resolved).open(self._index)
+        return self._tables[name]
+
+    def table_loader(self, resolved: ResolvedCondition) -> TableLoader:
+        """Opens a condition's table and manages its indexes."""
+        projection = resolved.projection
+        space, basis = self._space(resolved)
+        return TableLoader(
+            self._gallery,
+            resolved.table,
+            space,
+            basis,
+            self.transform(resolved),
+            gone=self._gone,
+            stored=resolved.stored if projection is not None else None,
+            say=projection.said if projection is not None else None,
+        )
+
+    def transform(self, resolved: ResolvedCondition) -> Move:
+        """The function that moves stored vectors of the gallery's pictures into the space they
+        are compared in; see :class:`indexes.search.table_loader.TableLoader`.
+        """
+
+        def move(keys: Sequence[str], vectors: Vectors) -> Vectors:
+            unconditional = vectors[:0]
+            if self.subtracts_unconditional(resolved):
+                unconditional = self._unconditional_vectors(resolved, keys)
+            return self.transform_new(resolved, vectors, unconditional, text=False)
+
+        return move
+
+    def transform_new(
+        self, resolved: ResolvedCondition, vectors: Vectors, unconditional: Vectors, text: bool
+    ) -> Vectors:
+        """Vectors fresh from the encoder, moved into the space they are compared in.
+
+        Args:
+            resolved: the condition.
+            vectors: float32 [n, dim], unit rows.
+            unconditional: float32 [n, dim], the unconditional vectors of the same pictures; only
+                used where :meth:`subtracts_unconditional`.
+            text: whether they are vectors of texts.
+
+        Returns:
+            float32 [n, dim of the space], unit rows.
+        """
+        projection = resolved.projection
+        if projection is not None:
+            return projection.texts(vectors) if text else projection.images(vectors)
+        if parts_of(resolved.table) > 1:
+            return vectors
+        moved = self._statistics_of(resolved.stored).apply(vectors, self.geometry)
+        if self.subtracts_unconditional(resolved):
+            return residual(moved, unconditional)
+        return moved
+
+    def subtracts_unconditional(self, resolved: ResolvedCondition) -> bool:
+        """Whether vectors are compared after their unconditional part was subtracted."""
+        return (
+            self.geometry == RESIDUAL
+            and resolved.projection is None
+            and parts_of(resolved.table) == 1
+            and bool(resolved.table.made_by["phrase"])
+        )
+
+    def _space(self, resolved: ResolvedCondition) -> tuple[str, str]:
+        """The space's name, and a digest of all that decides how vectors are moved into it."""
+        if resolved.projection is not None:
+            return _PROJECTION, projection_digest(resolved.projection)
+        if parts_of(resolved.table) > 1:
+            # A geometry would change the lengths of a row's parts.
+            return _PARTS, ""
+        basis = self._statistics_of(resolved.stored).basis(self.geometry)
+        if self.subtracts_unconditional(resolved):
+            basis += self.open_table(self._resolver.resolve_unconditional(resolved)).state
+        return self.geometry, basis
+
+    def _statistics_of(self, table: VectorTable) -> Statistics:
+        statistics = self._statistics.get(table.table)
+        # A partial table grows while it is searched.
+        if statistics is None or table.partial:
+            statistics = self._gallery.statistics(table)
+            if statistics is None:
+                needed = self.geometry not in ("raw", RESIDUAL)
+                parts = self._gallery.vector_parts(table) if needed else iter(())
+                statistics = Statistics.of_parts(parts, table.dimension)
+            self._statistics[table.table] = statistics
+        return statistics
+
+    def _unconditional_vectors(self, resolved: ResolvedCondition, keys: Sequence[str]) -> Vectors:
+        """The unconditional vectors of some pictures: float32 [n, dim], unit rows.
+
+        Raises:
+            UnknownCondition: if the gallery has none by the same vector source.
+            GalleryError: if some of these pictures have none.
+        """
+        table = self.open_table(self._resolver.resolve_unconditional(resolved))
+        rows = [row for key in keys if (row := table.row(key)) is not None]
+        missing = len(keys) - len(rows)
+        if missing:
+            raise GalleryError(
+                f"{missing} pictures of the gallery at {self._gallery.path} are not embedded under "
+                f"'{UNCONDITIONAL}', which the geometry {RESIDUAL} needs; run `cies ingest` on "
+                "them again."
+            )
+        return table.vectors(np.array(rows, dtype=np.int64))
