@@ -7,7 +7,7 @@
 >>> hits = g.search("photos/mug.jpg", condition="color", k=5)
 >>> [hit.path for hit in hits]
 
-Nothing heavy is imported until it is used.
+Heavy libraries are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ __version__ = "0.1.0"
 
 
 def _check_rooms() -> None:
-    """Say so when Python would take another distribution's package for one of ours.
+    """Check that Python imports this project's packages, not others of the same name.
 
     Raises:
-        ImportError: naming the clash and the way out.
+        ImportError: naming the conflicting package and the way out.
     """
     home = Path(__file__).parent.parent
     for room in ("configs", "eval", "indexes", "ingest", "query"):
@@ -53,7 +53,7 @@ def _check_rooms() -> None:
         if found != home:
             raise ImportError(
                 f"Python finds another package named '{room}' in {found} instead of the one of "
-                f"CIES in {home}; remove it, or install CIES into an environment of its own."
+                f"CIES in {home}; remove it, or install CIES in an environment of its own."
             )
 
 

@@ -1,4 +1,4 @@
-"""An encoder by itself, in the manner of sentence-transformers: pictures in, vectors out."""
+"""An encoder without a gallery, as in sentence-transformers: pictures in, vectors out."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from indexes.errors import UsageError
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import make_encoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 from ingest.read.images import UnreadableImage, decode, flattened
 from ingest.sources.factory import file_at
 
-#: A picture: a file (or an address such as ``s3://...``), one in memory, or pixels as uint8
+#: A picture: a file, an address such as ``s3://...``, a PIL image, or pixels as uint8
 #: [height, width], [height, width, 3] or [height, width, 4].
 Picture = str | Path | Image.Image | NDArray[Any]
 
 
 class Encoder:
-    """A model that embeds pictures under conditions. Load one with :meth:`load`.
+    """A model that embeds pictures under conditions. :meth:`load` loads one.
 
     >>> encoder = cies.Encoder.load("tiny-lvlm")
     >>> encoder.encode(["a.jpg", "b.jpg"], ["color", "shape"]).shape
@@ -33,7 +33,7 @@ class Encoder:
     (192,)
 
     Attributes:
-        method: the encoder itself, as pipelines take it: :class:`ingest.encoders.base.BaseEncoder`.
+        method: the wrapped :class:`ingest.encoders.base.BaseEncoder`.
     """
 
     def __init__(self, method: BaseEncoder):
@@ -50,34 +50,35 @@ class Encoder:
         device: str = "auto",
         device_map: str | None = None,
         force: bool = False,
-        options: DiorOptions | None = None,
+        options: EncoderOptions | None = None,
     ) -> Encoder:
         """Load a model.
 
         Args:
             model: a built-in name, ``ORG/NAME[@REVISION]`` of the hub, or a folder; for methods
-                that stand on a CLIP also ``open_clip:ARCH/WEIGHTS``. The method's built-in one
-                by default.
-            method: how it embeds: one of ``cies methods``, such as ``dior`` or ``clay``.
+                that use a CLIP also ``open_clip:ARCH/WEIGHTS``. The method's built-in model by
+                default.
+            method: one of ``cies methods``, such as ``dior`` or ``clay``.
             prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``, for
-                methods that ask an LVLM.
+                methods that use an LVLM.
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-            device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``cuda:0,cuda:1`` for a copy on each.
-            device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
-            force: serve conditions the model was not schooled on.
-            options: what else may be chosen about the vectors.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``cuda:0,cuda:1`` loads a copy on each.
+            device_map: how accelerate distributes the model, such as ``auto``; replaces
+                ``device``.
+            force: accept conditions that the model was not trained on.
+            options: further options of the vectors.
 
         Raises:
             UsageError: if there is no such method, prompt, layer or device, or an option does
                 not apply to the method.
-            ModelError: if the model cannot be had, or is of another kind.
+            ModelError: if the model cannot be loaded, or is of another kind.
         """
-        chosen = options or DiorOptions()
+        chosen = options or EncoderOptions()
         return cls(make_encoder(method, model, prompt, dtype, device, force, chosen, device_map))
 
     @property
     def dimension(self) -> int:
-        """Length of a vector."""
+        """The length of a vector."""
         return self.method.dimension
 
     def encode(
@@ -90,35 +91,35 @@ class Encoder:
         """Embed pictures; all conditions of a picture share one pass through the model.
 
         Args:
-            images: one picture or a sequence of them; see :data:`Picture`. Files are read a
-                batch at a time.
-            conditions: one condition or several, by name or made by :class:`cies.Condition`.
-            batch_size: pictures embedded at once, at least 1.
-            show_progress: whether to count on stderr.
+            images: one picture or a sequence of them; see :data:`Picture`. Files are read in
+                batches.
+            conditions: one condition or several, as names or :class:`cies.Condition`.
+            batch_size: pictures per batch, at least 1.
+            show_progress: show progress on stderr.
 
         Returns:
             float32, unit vectors of length ``dimension``:
 
             ==================  =====================================
-            [n, c, dimension]   for n pictures under c conditions
-            [n, dimension]      for n pictures under one name
-            [c, dimension]      for one picture under c conditions
-            [dimension]         for one picture under one name
+            [n, c, dimension]   n pictures, c conditions in a sequence
+            [n, dimension]      n pictures, one condition
+            [c, dimension]      one picture, c conditions in a sequence
+            [dimension]         one picture, one condition
             ==================  =====================================
 
-            A sequence of one is a sequence: its axis stays.
+            A sequence of length one keeps its axis.
 
         Raises:
             UsageError: if a picture cannot be read, or ``batch_size`` is below 1.
-            ModelError: if the model cannot serve a condition.
+            ModelError: if the model does not support a condition.
         """
         single = isinstance(images, (str, Path, Image.Image, np.ndarray))
-        several: Sequence[Picture] = [images] if single else images  # type: ignore[assignment,list-item]
+        pictures: Sequence[Picture] = [images] if single else images  # type: ignore[assignment,list-item]
 
-        def read(batch: Sequence[Picture], asked: Sequence[Condition]) -> NDArray[np.float32]:
-            return self.method.encode([self._picture(one) for one in batch], asked)
+        def embed(batch: Sequence[Picture], wanted: Sequence[Condition]) -> NDArray[np.float32]:
+            return self.method.encode([self._image(one) for one in batch], wanted)
 
-        vectors = self._batched(read, several, conditions, batch_size, show_progress)
+        vectors = self._embed_batches(embed, pictures, conditions, batch_size, show_progress)
         return vectors[0] if single else vectors
 
     def encode_text(
@@ -128,44 +129,56 @@ class Encoder:
         batch_size: int = 32,
         show_progress: bool = False,
     ) -> NDArray[np.float32]:
-        """Embed texts in place of pictures, comparable to them; shapes as of :meth:`encode`.
+        """Embed texts, comparable with pictures; arguments and shapes are those of :meth:`encode`.
 
         Raises:
-            UsageError: if the method has no text side, or a text cannot be read.
-            ModelError: if the model cannot serve a condition or was not schooled on texts.
+            UsageError: if the method cannot embed texts, or a text is not valid.
+            ModelError: if the model does not support a condition or was not trained on texts.
         """
         single = isinstance(texts, str)
         several = [texts] if isinstance(texts, str) else texts
-        read = self.method.encode_text
-        vectors = self._batched(read, several, conditions, batch_size, show_progress)
+        embed = self.method.encode_text
+        vectors = self._embed_batches(embed, several, conditions, batch_size, show_progress)
         return vectors[0] if single else vectors
 
-    def _batched(
+    def _embed_batches(
         self,
-        read: Callable[[Sequence[Any], Sequence[Condition]], NDArray[np.float32]],
-        given: Sequence[Any],
+        embed: Callable[[Sequence[Any], Sequence[Condition]], NDArray[np.float32]],
+        items: Sequence[Any],
         conditions: str | Condition | Sequence[str | Condition],
         batch_size: int,
         show_progress: bool,
     ) -> NDArray[np.float32]:
+        """Embed pictures or texts in batches.
+
+        Args:
+            embed: embeds one batch under all conditions: float32 [batch, conditions, dimension].
+            items: the pictures or texts.
+            conditions: one or several.
+            batch_size: items per batch.
+            show_progress: show progress on stderr.
+
+        Returns:
+            float32 [items, conditions, dimension], without the second axis for one condition.
+        """
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}.")
-        one = isinstance(conditions, (str, Condition))
-        names: Sequence[str | Condition] = [conditions] if one else conditions  # type: ignore[assignment,list-item]
-        asked = [name if isinstance(name, Condition) else Condition.parse(name) for name in names]
-        if not asked:
+        single = isinstance(conditions, (str, Condition))
+        names: Sequence[str | Condition] = [conditions] if single else conditions  # type: ignore[assignment,list-item]
+        wanted = [name if isinstance(name, Condition) else Condition.parse(name) for name in names]
+        if not wanted:
             raise UsageError("No condition is named; name one, such as 'color'.")
-        self.method.check(asked)
-        vectors = np.empty((len(given), len(asked), self.dimension), dtype=np.float32)
-        for start in _counted(range(0, len(given), batch_size), len(given), show_progress):
-            part = given[start : start + batch_size]
-            vectors[start : start + len(part)] = read(part, asked)
-        return vectors[:, 0] if one else vectors
+        self.method.check(wanted)
+        vectors = np.empty((len(items), len(wanted), self.dimension), dtype=np.float32)
+        for start in _with_progress(range(0, len(items), batch_size), len(items), show_progress):
+            batch = items[start : start + batch_size]
+            vectors[start : start + len(batch)] = embed(batch, wanted)
+        return vectors[:, 0] if single else vectors
 
-    def _picture(self, given: Picture) -> Image.Image:
+    def _image(self, given: Picture) -> Image.Image:
         side = self.method.spec.max_side
         if isinstance(given, np.ndarray):
-            return _of_pixels(given)
+            return _image_of(given)
         if isinstance(given, Image.Image):
             return flattened(given)
         suffix = Path(given).suffix.lower()
@@ -181,7 +194,8 @@ class Encoder:
         return f"<encoder {spec.model} by {spec.method}: vectors of {self.dimension}>"
 
 
-def _of_pixels(pixels: NDArray[Any]) -> Image.Image:
+def _image_of(pixels: NDArray[Any]) -> Image.Image:
+    """An array of pixels as an RGB image."""
     right = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not right or not pixels.size:
         raise UsageError(
@@ -191,8 +205,8 @@ def _of_pixels(pixels: NDArray[Any]) -> Image.Image:
     return flattened(Image.fromarray(pixels))
 
 
-def _counted(starts: range, total: int, show: bool) -> Iterator[int]:
-    """The starts of batches, counted on stderr if wanted."""
+def _with_progress(starts: range, total: int, show: bool) -> Iterator[int]:
+    """The starts of batches; with ``show``, progress is shown on stderr."""
     if not show:
         yield from starts
         return
