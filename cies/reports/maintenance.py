@@ -11,7 +11,7 @@ from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.repair import repair
 from indexes.store.verify import Finding, verify
-from ingest.fill.prune import LARGEST_SHARE, PrunePlan, find_gone, forget
+from ingest.fill.prune import LARGEST_SHARE, PrunePlan, delete_gone, find_gone
 from query.hits import SCHEMA_VERSION
 
 #: Pictures named per condition by a repair; its JSON document has all of them.
@@ -120,7 +120,7 @@ def run_prune(
                 f"That is {plan.share:.0%} of the gallery at {gallery_path}; if you mean it, and "
                 "no drive is unplugged, add --yes."
             )
-        forget(gallery, writer, plan)
+        delete_gone(gallery, writer, plan)
     _print_prune(plan, as_json, gallery_path, done=True)
 
 

@@ -18,7 +18,7 @@ from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_nam
 from ingest.encoders.models.catalogue import hub_models
 from ingest.encoders.models.find import dual_dimension, find_model, is_dual
 from ingest.encoders.vlm.families import family
-from ingest.fill.encoder_choice import IngestTarget, choose, conditions_for, notes_on_target
+from ingest.fill.encoder_choice import IngestTarget, choose_target, conditions_for, notes_on_target
 from ingest.fill.vector_sources import vector_sources_of
 from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
@@ -47,17 +47,17 @@ def run_plan(
         CiesError: as the run itself would.
     """
     gallery = existing_gallery(gallery_path)
-    choice = choose(gallery, method, model)
+    target = choose_target(gallery, method, model)
     wanted = [Condition.parse(text) for text in conditions]
-    for note in notes_on_target(choice, bool(wanted)):
+    for note in notes_on_target(target, bool(wanted)):
         say(f"Note: {note}.")
     geometry = geometry or (gallery.geometry if gallery is not None else DEFAULT_GEOMETRY)
-    wanted = conditions_for(choice, gallery, wanted, geometry)
+    wanted = conditions_for(target, gallery, wanted, geometry)
 
     def rate(method: str, model: str, count: int) -> float | None:
         return measured_rate(model, count, device, method)
 
-    document = make_plan(gallery, gallery_path, opened, wanted, choice, retry_failed, rate)
+    document = make_plan(gallery, gallery_path, opened, wanted, target, retry_failed, rate)
     if as_json:
         print_json(document)
     else:
@@ -69,7 +69,7 @@ def make_plan(
     gallery_path: Path,
     opened: Sequence[SourceGroup],
     wanted: Sequence[Condition],
-    choice: IngestTarget,
+    target: IngestTarget,
     retry_failed: bool = False,
     rate: Rate = lambda method, model, count: measured_rate(model, count, method=method),
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def make_plan(
         gallery_path: its folder.
         opened: the sources.
         wanted: the conditions asked for.
-        choice: the method and model, from :func:`ingest.fill.encoder_choice.choose`.
+        target: the method and model, from :func:`ingest.fill.encoder_choice.choose_target`.
         retry_failed: include files that could not be read before.
         rate: embedding speed.
 
@@ -88,9 +88,9 @@ def make_plan(
         UsageError: if no condition is named, or no source can be reached.
         ModelError: if there is no such model.
     """
-    if not choice.conditional:
+    if not target.conditional:
         wanted = [Condition.parse(UNCONDITIONAL)]
-    chosen = choice.vector_source.tables if choice.vector_source is not None else ()
+    chosen = target.vector_source.tables if target.vector_source is not None else ()
     new = [condition.name for condition in new_conditions(wanted, [t.name for t in chosen])]
     completed = [t for t in chosen if any(same_name(t.name, c.name) for c in wanted)]
     stored = gallery.conditions() if gallery is not None else []
@@ -110,7 +110,7 @@ def make_plan(
         )
         for source in vector_sources_of(kept_up)
     ]
-    method, model = _method_and_model(choice)
+    method, model = _method_and_model(target)
     task = next((t for t in tasks if (t.method, t.model) == (method, model)), None)
     if task is None and new:
         # A partial table, which is not kept up, still gives the length of the vectors.
@@ -156,9 +156,9 @@ class _EncoderTask:
         )
 
 
-def _method_and_model(choice: IngestTarget) -> tuple[str, str]:
-    source = choice.vector_source
-    return choice.method, choice.model if source is None else source.spec.model
+def _method_and_model(target: IngestTarget) -> tuple[str, str]:
+    source = target.vector_source
+    return target.method, target.model if source is None else source.spec.model
 
 
 def _no_keys() -> Any:
