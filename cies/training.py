@@ -16,7 +16,7 @@ from indexes.errors import UsageError
 from indexes.files import replacing
 
 if TYPE_CHECKING:
-    from indexes.search.vectors import Vectors
+    from indexes.vectors import Vectors
     from ingest.encoders.dual.encoder import DualEncoder
     from ingest.encoders.inversion.training import Told, TrainingPlan
     from ingest.sources.base import SourceFile

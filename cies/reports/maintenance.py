@@ -8,9 +8,9 @@ from typing import Callable, Sequence
 
 from cies.console import print_json, print_table, say
 from indexes.errors import UsageError
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
-from indexes.store.repair import repair
-from indexes.store.verify import Finding, verify
+from indexes.verify import Finding, verify
 from ingest.fill.prune import LARGEST_SHARE, PrunePlan, delete_gone, find_gone
 from query.hits import SCHEMA_VERSION
 

@@ -20,8 +20,8 @@ from eval.world.factors import FACTORS
 from eval.world.render import render
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.factory import make_encoder

@@ -21,7 +21,7 @@ from eval.metrics.definitions import Scores
 from eval.metrics.names import Metric
 from eval.metrics.ranked import Counts, Ranked, join, tie_groups
 from indexes.search.parts import likenesses
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Number of a query to rows of the gallery: its right answers, or those not ranked for it.
 RowsOfQuery = Callable[[int], NDArray[np.integer]]

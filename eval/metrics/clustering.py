@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from indexes.errors import UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: As pytorch-metric-learning clusters, with a fixed seed.
 ITERATIONS = 20

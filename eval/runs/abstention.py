@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval.runs.baselines import SystemVectors
 from eval.tasks import LabelTask
 from indexes.search.parts import likenesses
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Metric of how well confidence separates pictures that a condition applies to from others.
 AUROC = "AUROC"

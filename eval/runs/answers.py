@@ -15,7 +15,7 @@ from eval.runs.run import DEPTH, IMAGE
 from eval.runs.vectors import TEXTS, RunVectors
 from eval.tasks import QueryTask, TaskPart, TaskQuery
 from indexes.search.parts import joined, likenesses
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
 #: Names of the baselines that need stored vectors only; a fourth is

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from eval.runs.vectors import PICTURES, GeneratedWords, RunVectors
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 

@@ -28,7 +28,7 @@ from eval.runs.files import (
 from eval.runs.vectors import ProgressCallback
 from eval.tasks import QueryTask, TaskQuery
 from indexes.errors import CiesError, UsageError
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 from query.composers.base import ComposedQuery
 

@@ -17,7 +17,7 @@ from eval.runs.pictures import loader
 from eval.runs.run import Run, System
 from eval.tasks import QueryTask, Task, TaskQuery
 from indexes.errors import ModelError, UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.options import EncoderChoice

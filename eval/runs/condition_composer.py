@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval.runs.baselines import SystemVectors
 from indexes.search.parts import joined
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
 from query.composers.base import ComposedQuery, Interpretation

@@ -23,7 +23,7 @@ from eval.runs.files import (
     write_arrays,
     write_json,
 )
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
 

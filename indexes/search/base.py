@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 
 class IndexLost(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indexes.search.base import ExactIndex, Index
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: The kinds by name; any other one is a FAISS factory string.
 KINDS = ("auto", "exact", "faiss", "ivf", "hnsw", "pq", "lance", "gpu")

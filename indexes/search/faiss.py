@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import CiesError, UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: A flat scan over 1-bit codes, re-ranked by the fp16 originals: nothing to tune, built in
 #: seconds, recall@10 0.997 and above where it was measured.

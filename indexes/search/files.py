@@ -21,7 +21,7 @@ from indexes.search.faiss import FaissIndex, GpuIndex, candidates_per_hit, facto
 from indexes.search.faiss import version as faiss_version
 from indexes.search.matrix import Matrix
 from indexes.search.row_cache import DamagedCache, RowCache, read_checked, write_checked
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 
 #: Neighbours that recall is measured over.
 RECALL_AT = 10

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from indexes.search.base import IndexLost
-from indexes.search.vectors import Vectors
 from indexes.store.lance import lancedb
+from indexes.vectors import Vectors
 
 #: Lists looked at, at least, and what share of them.
 _LEAST_PROBES = 20

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from indexes.search.faiss import products_at
 from indexes.search.row_cache import RowCache, row_hashes
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Rows of fp16 made fp32 at once, so that they stay in the processor's cache.
 _BLOCK = 4096

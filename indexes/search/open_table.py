@@ -17,8 +17,8 @@ from indexes.search.factory import kind_in_memory, make_index
 from indexes.search.faiss import candidates_per_hit
 from indexes.search.matrix import Matrix
 from indexes.search.row_cache import pair_scores, sample_rows
-from indexes.search.vectors import Vectors
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 
 #: Of an index's candidates, as many times the hits that are wanted must be there still, or the
 #: question is answered exactly: pictures that were deleted since take places among them.

@@ -20,8 +20,8 @@ from indexes.errors import UsageError
 from indexes.search.base import best, query_blocks
 from indexes.search.open_table import OpenTable
 from indexes.search.row_cache import sample_rows
-from indexes.search.vectors import Vectors
 from indexes.store.records import VectorTable
+from indexes.vectors import Vectors
 
 
 def parts_of(table: VectorTable) -> int:

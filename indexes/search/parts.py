@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Numbers of rows held in single precision at once.
 _BLOCK = 2**24

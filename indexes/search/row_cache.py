@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from indexes.search.compact_columns import KEY_BYTES, Keys, Words, positions
 from indexes.search.snapshot import Digest, Part, Snapshot
 from indexes.search.transform import Space
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Written into every header; files of another layout are not read.
 LAYOUT = 1

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.search.compact_columns import Words, prefixes, raw_keys
-from indexes.search.vectors import unit
 from indexes.store.columns import damaged_vectors, vector_column
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import unit
 
 #: Rows read at once.
 _ROWS = 8192
@@ -95,7 +95,7 @@ class Snapshot:
             ValueError: if a key is no SHA-256, or two of them begin with the same 8 bytes.
             GalleryError: if a table cannot be read.
         """
-        rows = self._to_be_found(self._rows.read(["key", "checksum"], numbered=True))
+        rows = self._to_be_found(self._rows.read(["key", "checksum"], row_ids=True))
         raw = raw_keys(rows.column("key"))
         order = np.argsort(prefixes(raw))
         raw = raw[order]
@@ -137,7 +137,7 @@ class Snapshot:
         """
         names = ["key", "vector", "word", "word_probability", "checksum"]
         for start in range(0, len(numbers), _SOME):
-            yield self._part(self._rows.some(numbers[start : start + _SOME].tolist(), names))
+            yield self._part(self._rows.take(numbers[start : start + _SOME].tolist(), names))
 
     def _part(self, rows: pa.Table) -> Part:
         vectors = rows.column("vector").combine_chunks()

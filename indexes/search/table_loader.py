@@ -39,9 +39,9 @@ from indexes.search.row_cache import (
 )
 from indexes.search.snapshot import Digest, Snapshot
 from indexes.search.transform import Move, Say, Space
-from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 
 #: Smaller tables are read as they are, which takes no longer than looking for a cache.
 CACHED_FROM = 10_000

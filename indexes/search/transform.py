@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexes.search.compact_columns import Words
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Moves stored vectors into the space they are compared in: keys, float32 [n, dim] to float32
 #: [n, moved], unit rows, where ``moved`` is ``dim`` unless it is said otherwise.

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from indexes.errors import GalleryError
-from indexes.search.vectors import unit
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import unit
 
 
 def vector_column(rows: pa.Table, table: VectorTable, place: Path) -> VectorColumn:

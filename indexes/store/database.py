@@ -1,15 +1,16 @@
-"""A folder of Lance tables, and what a power cut may have left in it.
+"""A folder of Lance tables, with recovery of tables after a power cut.
 
-Files are entered in a table's ledger once they are synced, and only then is anybody told of the
-commit. After a power cut a commit that is in no ledger may therefore be there in part: the name of
-its manifest without the manifest, or the manifest without the rows it speaks of. Whoever opens such
-a table first, reader or writer, sets the commit aside under the writer's lock; the next ingest
-makes it anew.
+The files of a commit are recorded in the table's ledger once they are synced; only then is the
+commit acknowledged. After a power cut an unrecorded commit may be on the disk in part: the name of
+its manifest without the content, or the manifest without the rows it refers to. The first process
+that opens such a table, reader or writer, moves the commit into quarantine under the writer's
+lock; the next ingest then does that work again.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +19,9 @@ from indexes.errors import GalleryError
 from indexes.store.lance import lancedb
 from indexes.store.ledger import Ledger
 from indexes.store.locking import locked
-from indexes.store.tables import Table, manifest_version, of_lance, told
+from indexes.store.tables import Table, is_storage_error, manifest_version, writing
 
-#: How files end that were written to their end, by suffix. Files of other kinds have no such mark.
+#: The last bytes of files that were written completely, by suffix. Other files have no such mark.
 _ENDS = {".manifest": b"LANC", ".lance": b"LANC", ".arrow": b"ARROW1"}
 
 
@@ -30,18 +31,21 @@ class Database:
     def __init__(self, folder: Path):
         self.folder = folder
         self._connection = lancedb().connect(str(folder))
-        self._looked_at: set[str] = set()
+        self._recovered: set[str] = set()
+        self._in_session = False
+        self._tables: dict[str, Table] = {}
+        self._ledgers: dict[str, Ledger] = {}
 
     def names(self) -> set[str]:
-        """The tables there are."""
-        names: set[str] = set()
-        token: str | None = None
-        while True:
-            page = self._connection.list_tables(page_token=token)
-            names.update(page.tables)
-            token = page.page_token
-            if not token:
-                return names
+        """The names of the tables."""
+        return {path.stem for path in self.folder.glob("*.lance") if path.is_dir()}
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return self._folder(name).is_dir()
+
+    def _folder(self, name: str) -> Path:
+        return self.folder / f"{name}.lance"
 
     def open(self, name: str) -> Table:
         """Open a table that exists.
@@ -49,11 +53,24 @@ class Database:
         Raises:
             GalleryError: if Lance cannot read it.
         """
-        self._look_at(name)
+        if name in self._tables:
+            return self._tables[name]
+        table = self.open_separately(name)
+        if self._in_session:
+            self._tables[name] = table
+        return table
+
+    def open_separately(self, name: str) -> Table:
+        """Open a table that exists, with a handle that no other caller gets.
+
+        Raises:
+            GalleryError: if Lance cannot read it.
+        """
+        self._recover_once(name)
         try:
-            return Table(self._connection, self.folder, name)
+            return Table(self._connection, name, self._folder(name), lambda: self.ledger(name))
         except Exception as error:
-            if not (of_lance(error) or isinstance(error, ValueError)):
+            if not (is_storage_error(error) or isinstance(error, ValueError)):
                 raise
             raise GalleryError(
                 f"Table {name} in {self.folder} cannot be opened "
@@ -62,94 +79,139 @@ class Database:
             ) from error
 
     def ledger(self, name: str) -> Ledger:
-        """The checksums of a table's files, as they are on the disk now."""
-        return Ledger(self.folder / "checksums" / f"{name}.txt", self.folder / f"{name}.lance")
+        """The checksums of a table's files: in a session one object, else as they are on disk."""
+        if name in self._ledgers:
+            return self._ledgers[name]
+        ledger = Ledger(self.folder / "checksums" / f"{name}.txt", self._folder(name))
+        if self._in_session:
+            self._ledgers[name] = ledger
+        return ledger
 
     def manifests(self, name: str) -> list[Path]:
-        """A table's manifests, one a version, the newest first."""
-        found = (self.folder / f"{name}.lance" / "_versions").glob("*.manifest")
+        """A table's manifests, one for each version, the newest first."""
+        found = (self._folder(name) / "_versions").glob("*.manifest")
         return sorted(found, key=lambda path: -manifest_version(path))
 
-    def set_aside(self, name: str, path: Path) -> Path:
-        """Move a file of a table, or a whole one, into ``quarantine``; returns where it is now."""
-        aside = self.folder / "quarantine" / name
-        aside.mkdir(parents=True, exist_ok=True)
-        target = aside / path.name
+    def quarantine(self, name: str, path: Path) -> Path:
+        """Move a table or one of its files into ``quarantine``; returns the new path."""
+        folder = self.folder / "quarantine" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / path.name
         number = 1
         while target.exists():
             number += 1
-            target = aside / f"{path.name}.{number}"
+            target = folder / f"{path.name}.{number}"
         return path.replace(target)
 
-    def settle(self, name: str) -> None:
-        """Make a table ready for its writer, whatever became of the last one; needs the lock.
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Recover all tables, and use one handle and one ledger of each until the block ends.
 
-        Files that are not in the ledger are of commits nobody was told of. Those commits of which
-        a file was cut short are set aside, and the next ingest makes them anew; the others are
-        whole, and are synced now.
+        The caller holds the writer's lock, so that no other process changes the ledgers.
 
         Raises:
             GalleryError: if the folder cannot be written.
         """
-        folder = self.folder / f"{name}.lance"
-        with told(folder):
-            for path in self._cut_short(name):
-                self.set_aside(name, path)
+        self._in_session = True
+        try:
+            for name in sorted(self.names()):
+                self.recover(name)
+            yield
+        finally:
+            self._in_session = False
+            self._tables.clear()
+            self._ledgers.clear()
+
+    def recover(self, name: str) -> None:
+        """Make a table ready for writing after an interrupted commit; needs the writer's lock.
+
+        Files that are not in the ledger belong to commits that were not acknowledged. Commits
+        with a truncated file are moved into quarantine, and the next ingest does that work
+        again; the other commits are whole, and are synced now.
+
+        Raises:
+            GalleryError: if the folder cannot be written.
+        """
+        folder = self._folder(name)
+        with writing(folder):
             ledger = self.ledger(name)
-            if folder.is_dir() and not ledger.entries and not self.manifests(name):
-                # Power was lost while the table was made.
-                self.set_aside(name, folder)
-                return
-            ledger.enter_new()
+            files = ledger.files()
+            broken = _incomplete_commits(ledger, files)
+            for path in broken:
+                self.quarantine(name, path)
+            whole = set(_manifests(folder, files)) - set(broken)
+            if folder.is_dir() and not ledger.entries and not whole:
+                # Power was lost while the table was created.
+                self.quarantine(name, folder)
+            else:
+                ledger.record_new(files)
+        self._recovered.add(name)
 
-    def _look_at(self, name: str) -> None:
-        """Settle a table that a power cut left in part, when it is opened for the first time."""
-        if name in self._looked_at:
+    def _recover_once(self, name: str) -> None:
+        """Recover a table with an incomplete commit, when it is opened for the first time."""
+        if name in self._recovered:
             return
-        self._looked_at.add(name)
-        if self._cut_short(name):
-            # A writer at work has settled it, and what is not whole yet is its next commit; on a
-            # disk that cannot be written to, reading says what is wrong.
-            with suppress(GalleryError), locked(self.folder):
-                self.settle(name)
-
-    def _cut_short(self, name: str) -> list[Path]:
-        """The files of commits that are there in part: manifests, and what they speak of."""
-        folder = self.folder / f"{name}.lance"
+        self._recovered.add(name)
         ledger = self.ledger(name)
-        torn = [folder / file for file in ledger.unknown() if _torn(folder / file)]
-        found: list[Path] = []
-        for path in self.manifests(name):
-            known = path.relative_to(folder).as_posix() in ledger.entries
-            if path in torn or (known and _size(path) == 0):
-                found.append(path)
-            elif torn and not known:
-                meant = _meant(path, torn)
-                found += [path, *(file for file in meant if file not in found)] if meant else []
-        return found
+        if _incomplete_commits(ledger, ledger.files()):
+            # A running writer has recovered the table, and what is incomplete is its current
+            # commit. On a read-only disk, reading the table reports the damage.
+            with suppress(GalleryError), locked(self.folder):
+                self.recover(name)
 
     def ensure(self, name: str, schema: pa.Schema) -> Table:
-        """Open a table, made empty first if it is not there.
+        """Open a table; create it first if it does not exist.
 
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        if name not in self.names():
-            with told(self.folder):
+        if not self.exists(name):
+            with writing(self.folder):
                 self._connection.create_table(name, schema=schema)
-                self.ledger(name).enter_new()
+                self.ledger(name).record_new()
         return self.open(name)
 
 
-def _meant(manifest: Path, torn: list[Path]) -> list[Path]:
-    """Which of these files a manifest speaks of: data by name, deletions by numbers not in it."""
+def _manifests(folder: Path, files: Sequence[str]) -> list[Path]:
+    """The manifests among a table's files, the newest first."""
+    paths = [folder / name for name in files if name.endswith(".manifest")]
+    return sorted(paths, key=lambda path: -manifest_version(path))
+
+
+def _incomplete_commits(ledger: Ledger, files: Sequence[str]) -> list[Path]:
+    """The files of commits that are on the disk in part: manifests, and what they refer to.
+
+    Args:
+        ledger: of the table.
+        files: the table's files.
+    """
+    folder = ledger.folder
+    unrecorded = [folder / name for name in files if name not in ledger.entries]
+    truncated = [path for path in unrecorded if _is_truncated(path)]
+    found: list[Path] = []
+    for path in _manifests(folder, files):
+        recorded = path.relative_to(folder).as_posix() in ledger.entries
+        if path in truncated or (recorded and _size(path) == 0):
+            found.append(path)
+        elif truncated and not recorded:
+            referenced = _referenced_files(path, truncated)
+            if referenced:
+                found += [path, *(file for file in referenced if file not in found)]
+    return found
+
+
+def _referenced_files(manifest: Path, files: list[Path]) -> list[Path]:
+    """Which of these files a manifest refers to: data by name, deletions in any case.
+
+    The manifest holds the names of deletion files as numbers, so that they cannot be searched for.
+    """
     try:
         content = manifest.read_bytes()
     except FileNotFoundError:
         return []
     return [
         path
-        for path in torn
+        for path in files
         if path.parent.name == "_deletions"
         or (path.parent.name == "data" and path.name.encode() in content)
     ]
@@ -162,8 +224,8 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _torn(path: Path) -> bool:
-    """Whether a file lacks its end; one that is gone meanwhile does not."""
+def _is_truncated(path: Path) -> bool:
+    """Whether the end of a file is missing; ``False`` for a file that was just deleted."""
     end = _ENDS.get(path.suffix)
     if end is None:
         return False

@@ -1,17 +1,20 @@
-"""A list of the checksums of a table's files, so that damage to any of them can be found.
+"""Checksums of a table's files, so that damage to any file is found.
 
-Lance never changes a file once it is written and never checks one when it reads it: a flipped bit
-comes back as a wrong vector. Each file is therefore entered here, with length and CRC-32, once it
-is synced to the disk. What is not in the list was never acknowledged to anybody.
+Lance never changes a file after writing it, and never verifies a file when reading it: a flipped
+bit is returned as a wrong vector. Length and CRC-32 of each file are therefore recorded here,
+after the file is synced to the disk. A file that is not recorded belongs to a commit that was
+never acknowledged.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Mapping
+
+from indexes.files import sync, write_atomic
 
 #: Rewritten by Lance in place, and only a hint; it may be lost safely.
 _HINT = "latest_version_hint.json"
@@ -20,8 +23,8 @@ _CHUNK = 2**20
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a file was when it was synced.
+class FileChecksum:
+    """A file at the time it was synced.
 
     Attributes:
         size: bytes.
@@ -32,70 +35,55 @@ class Entry:
     crc: int
 
 
-def sync(path: Path) -> None:
-    """Flush a file or folder to the disk; Windows has no such thing for folders.
+def file_checksum(path: Path) -> FileChecksum:
+    """Read a file and compute its checksum.
 
     Raises:
-        OSError: if the disk reports an error, or it is gone.
-    """
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def entry_of(path: Path) -> Entry:
-    """Read a file and take its checksum.
-
-    Raises:
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     crc = size = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             crc = zlib.crc32(chunk, crc)
             size += len(chunk)
-    return Entry(size, crc)
+    return FileChecksum(size, crc)
 
 
 class Ledger:
-    """The checksums of one table's files, kept in a text file beside the table.
+    """The checksums of one table's files, kept in a text file outside of the table's folder.
 
-    One line a file: its path below the table, size, CRC-32, and the CRC-32 of the line so far. A
-    line that a crash cut short does not count, nor does one that was damaged.
+    Each line holds a file's path below the table's folder, its size, its CRC-32, and the CRC-32
+    of the line up to there. Lines that are truncated or damaged are ignored and counted.
     """
 
     def __init__(self, path: Path, folder: Path):
-        """Read the list, if there is one.
+        """Read the list, if it exists.
 
         Args:
-            path: of the list.
-            folder: of the table.
+            path: the text file.
+            folder: the table's folder.
         """
         self.path = path
         self.folder = folder
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, FileChecksum] = {}
         self.broken_lines = 0
         if path.is_file():
             for line in path.read_bytes().splitlines():
-                self._take(line)
+                self._parse(line)
 
-    def _take(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         content, _, check = line.rpartition(b" ")
         parts = content.rsplit(b" ", 2)
         try:
             if len(parts) != 3 or int(check, 16) != zlib.crc32(content):
-                raise ValueError("not a line of ours")
+                raise ValueError("the line is damaged")
             name = parts[0].decode()
-            self.entries[name] = Entry(int(parts[1]), int(parts[2], 16))
+            self.entries[name] = FileChecksum(int(parts[1]), int(parts[2], 16))
         except ValueError:
             self.broken_lines += 1
 
     def files(self) -> list[str]:
-        """The table's files on the disk, as paths below it; half-written ones are left out."""
+        """The table's files on the disk, as paths below its folder, temporary files left out."""
         found = []
         for root, _, names in os.walk(self.folder):
             below = Path(root).relative_to(self.folder)
@@ -104,80 +92,91 @@ class Ledger:
             ]
         return found
 
-    def unknown(self) -> list[str]:
-        """Files that were never entered: of commits that nobody was told of."""
-        return [name for name in self.files() if name not in self.entries]
+    def record_new(self, files: Iterable[str] | None = None) -> dict[str, FileChecksum]:
+        """Sync every file that is not recorded, with its folder, and record it.
 
-    def enter_new(self) -> None:
-        """Sync every file that is not in the list, with its folder, and enter it.
+        Files that a killed process has written are synced as well, because later commits refer
+        to them.
 
-        What a run that was killed has written is synced too, because later commits stand on it.
+        Args:
+            files: the table's files, if the caller has listed them already.
+
+        Returns:
+            The new entries.
 
         Raises:
             OSError: if the disk reports an error.
         """
-        lines: dict[str, Entry] = {}
-        for name in self.unknown():
+        lines: dict[str, FileChecksum] = {}
+        for name in self.files() if files is None else files:
+            if name in self.entries:
+                continue
             path = self.folder / name
             try:
                 sync(path)
-                lines[name] = entry_of(path)
+                lines[name] = file_checksum(path)
             except FileNotFoundError:
                 continue
         if not lines:
-            return
-        for parent in {(self.folder / name).parent for name in lines}:
-            sync(parent)
-        # The folder of the table itself may be new as well.
-        sync(self.folder)
-        fresh = not self.path.is_file()
+            return lines
+        for folder in self._changed_folders(lines):
+            sync(folder)
+        is_new = not self.path.is_file()
         self.path.parent.mkdir(exist_ok=True)
         with self.path.open("ab") as file:
             file.write(_lines(lines))
             file.flush()
             os.fsync(file.fileno())
-        if fresh:
+        if is_new:
             sync(self.path.parent)
             sync(self.folder.parent)
         self.entries.update(lines)
+        return lines
 
-    def drop(self, names: Iterable[str]) -> None:
-        """Strike files that are gone or were found damaged and dealt with; survives a crash.
+    def _changed_folders(self, names: Iterable[str]) -> set[Path]:
+        """The folders of new files and, if such a folder is new itself, those that hold it.
+
+        A folder with a recorded file was synced into the folder above when that was recorded.
+        """
+        synced = {(self.folder / name).parent for name in self.entries}
+        changed = {(self.folder / name).parent for name in names}
+        for folder in changed - synced:
+            while folder != self.folder:
+                folder = folder.parent
+                changed.add(folder)
+        return changed
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove the entries of files that are deleted, or damaged and repaired; atomic.
 
         Raises:
             OSError: if the list cannot be written.
         """
-        gone = set(names) & self.entries.keys()
-        if not gone and not self.broken_lines:
+        removed = set(names) & self.entries.keys()
+        if not removed and not self.broken_lines:
             return
-        for name in gone:
+        for name in removed:
             del self.entries[name]
         if not self.path.parent.is_dir():
             return
-        fresh = self.path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(_lines(self.entries))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
-        sync(self.path.parent)
+        write_atomic(self.path, _lines(self.entries))
         self.broken_lines = 0
 
-    def drop_all(self) -> None:
-        """Strike everything, for a table that is begun anew."""
+    def clear(self) -> None:
+        """Remove all entries, for a table that is created again."""
         self.entries.clear()
         self.path.unlink(missing_ok=True)
 
     def damaged(self) -> dict[str, str]:
-        """Entered files that are not what they were: path to what is wrong with it.
+        """Recorded files that have changed: path to a description of the damage.
 
-        A file that a writer has cleaned up meanwhile, and struck, is none of them.
+        A file that a writer has deleted and removed from the list meanwhile is not reported.
         """
         found: dict[str, str] = {}
         for name, entry in self.entries.items():
             path = self.folder / name
             try:
-                now = entry_of(path)
+                now = file_checksum(path)
             except FileNotFoundError:
                 found[name] = "is missing"
             except OSError as error:
@@ -187,11 +186,11 @@ class Ledger:
                     found[name] = f"has {now.size} bytes instead of {entry.size}"
                 elif now.crc != entry.crc:
                     found[name] = "has changed content"
-        now_entered = Ledger(self.path, self.folder).entries if found else {}
-        return {name: wrong for name, wrong in found.items() if name in now_entered}
+        recorded = Ledger(self.path, self.folder).entries if found else {}
+        return {name: damage for name, damage in found.items() if name in recorded}
 
 
-def _lines(entries: Mapping[str, Entry]) -> bytes:
+def _lines(entries: Mapping[str, FileChecksum]) -> bytes:
     lines = []
     for name, entry in entries.items():
         content = f"{name} {entry.size} {entry.crc:08x}".encode()

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 MANIFEST = pa.schema([("key", pa.string()), ("value", pa.string())])
 FILES = pa.schema(

@@ -1,83 +1,112 @@
 """Lance tables on disk.
 
-LanceDB survives a killed process but never syncs to the disk, so after every commit the new
-files and the folders that hold them are synced here; a commit that returned is on the disk.
+LanceDB survives a killed process but never syncs to the disk. After every commit the new files
+and their folders are therefore synced here: when a method that writes returns, its commit is on
+the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
 from indexes.errors import GalleryError
-from indexes.store.ledger import Ledger
+from indexes.store.ledger import FileChecksum, Ledger
 
 #: Commits after which a table's small files are merged into larger ones.
 COMMITS_PER_COMPACTION = 100
 
+#: Data files up to which a table is left as it is at the end of a run that wrote little to it.
+_FRAGMENTS = 16
+
 #: How long old versions stay readable after a compaction, so that no running reader breaks.
 RETENTION_SECONDS = 3600.0
 
-#: Tries at a commit that another commit got ahead of.
+#: Attempts at a commit that conflicts with another one.
 _TRIES = 5
 
-#: Manifests are named by this number less their version, so that the newest sorts first.
+#: Manifests are named by this number minus their version, so that the newest sorts first.
 _NEWEST = 2**64 - 1
 
-#: Files of a table that was just compacted: a manifest, a transaction, data and deletions.
-_FILES_AT_REST = 4
+#: Files of a table after a compaction: a manifest, a transaction, data and deletions.
+_COMPACTED_FILES = 4
+
+#: Where a table's rows are, below its folder.
+_DATA = "data/"
 
 #: Keys in one statement.
 _KEYS_AT_ONCE = 1000
 
-#: Rows in one step of reading.
+#: Rows read in one step.
 _ROWS = 8192
 
 
 @contextmanager
-def told(folder: Path, doing: str = "Cannot write to") -> Iterator[None]:
-    """Turn what Lance and the disk raise into one sentence."""
+def reading(folder: Path) -> Iterator[None]:
+    """Turn errors of Lance and the disk into a :class:`GalleryError` for a failed read."""
     try:
         yield
     except Exception as error:
-        reading = doing != "Cannot write to"
-        # Damaged data shows as a wrong value anywhere between the file and Arrow.
-        if not (of_lance(error) or (reading and isinstance(error, ValueError))):
+        # Damaged data can cause a ValueError anywhere between the file and Arrow.
+        if not (is_storage_error(error) or isinstance(error, ValueError)):
             raise
-        text = str(error) or type(error).__name__
-        reason = "the disk is full" if "No space left" in text else text.splitlines()[0][:200]
-        if not reading:
-            raise GalleryError(
-                f"Cannot write to {folder}: {reason}. What was stored before is safe; run the "
-                "same command again to go on."
-            ) from error
         raise GalleryError(
-            f"{doing} {folder}: {reason}; `cies verify` says what is damaged, and `cies repair` "
-            "drops that so that the next ingest makes it anew."
+            f"Cannot read {folder}: {_reason(error)}; `cies verify` says what is damaged, and "
+            "`cies repair` removes the damage so that the next ingest embeds it again."
         ) from error
 
 
-def of_lance(error: Exception) -> bool:
-    """Whether an error is of the tables or the disk; a panic's class cannot be imported."""
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn errors of Lance and the disk into a :class:`GalleryError` for a failed write."""
+    try:
+        yield
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        raise GalleryError(
+            f"Cannot write to {folder}: {_reason(error)}. What was stored before is safe; run the "
+            "same command again to go on."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return "the disk is full" if "No space left" in text else text.splitlines()[0][:200]
+
+
+def is_storage_error(error: Exception) -> bool:
+    """Whether Lance or the disk raised an error; the class of a Rust panic cannot be imported."""
     return isinstance(error, (RuntimeError, OSError)) or type(error).__name__ == "RustPanic"
 
 
 class Table:
     """One Lance table, keyed by its first column."""
 
-    def __init__(self, database: Any, folder: Path, name: str):
+    def __init__(self, connection: Any, name: str, folder: Path, ledger: Callable[[], Ledger]):
+        """Open a table.
+
+        Args:
+            connection: LanceDB's connection to the gallery's folder.
+            name: the table's name.
+            folder: the table's folder.
+            ledger: returns the checksums of the table's files; called before the first write.
+        """
         self.name = name
-        self.folder = folder / f"{name}.lance"
-        self.ledger_path = folder / "checksums" / f"{name}.txt"
-        self._table = database.open_table(name)
-        self._ledger: Ledger | None = None
+        self.folder = folder
+        self._table = connection.open_table(name)
+        self._open_ledger = ledger
         self._commits = 0
+        self._written_bytes = 0
+        self._has_deletions = False
         self._frozen = False
 
     @property
@@ -87,7 +116,7 @@ class Table:
         Raises:
             GalleryError: if the newest manifest is damaged.
         """
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             return self._table.schema
 
     @property
@@ -97,28 +126,30 @@ class Table:
         return int(self._table.version)
 
     def __len__(self) -> int:
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             return int(self._table.count_rows())
 
-    @property
-    def ledger(self) -> Ledger:
-        """The checksums of the table's files, as the one writer keeps them."""
-        if self._ledger is None:
-            self._ledger = Ledger(self.ledger_path, self.folder)
-        return self._ledger
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return self._open_ledger()
+
+    def _record_files(self) -> None:
+        """Sync the files of a commit and record their checksums."""
+        new = self._ledger.record_new()
+        self._written_bytes += _data_bytes(new)
 
     # -- reading ---------------------------------------------------------------------------
 
     def freeze(self) -> str:
-        """Keep to the newest committed state from now on, whatever is written later.
+        """Read the newest committed state from now on, whatever is written later.
 
         Returns:
-            SHA-256 of its manifest, which no other state has: it lists files of random names.
+            SHA-256 of its manifest, which identifies the state: it lists files of random names.
 
         Raises:
             GalleryError: if the table cannot be read.
         """
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             self._table.checkout_latest()
             version = int(self._table.version)
             self._table.checkout(version)
@@ -132,59 +163,67 @@ class Table:
         if not self._frozen:
             self._table.checkout_latest()
 
-    def read(self, columns: Iterable[str] | None = None, numbered: bool = False) -> pa.Table:
+    def read(self, columns: Iterable[str] | None = None, row_ids: bool = False) -> pa.Table:
         """All rows of the newest committed state.
 
         Args:
-            columns: names to read; all of them by default.
-            numbered: with the rows' numbers in ``_rowid``.
+            columns: names of the columns to read; all by default.
+            row_ids: whether to add the rows' numbers as column ``_rowid``.
 
         Raises:
             GalleryError: if a file of the table is damaged so that it cannot be read.
         """
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             self._catch_up()
-            query = self._table.search().with_row_id(numbered)
+            query = self._table.search().with_row_id(row_ids)
             if columns is not None:
-                query = query.select([*columns, *(["_rowid"] if numbered else [])])
-            # In its own steps of 1,024 rows a million take twice as long.
+                query = query.select([*columns, *(["_rowid"] if row_ids else [])])
+            # In Lance's default steps of 1,024 rows a million rows take twice as long.
             rows = query.to_batches(batch_size=_ROWS).read_all()
             rows.validate(full=True)
             return rows
 
     def batches(self, columns: Iterable[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows of the newest committed state, so many at a time, in no particular order.
+        """All rows of the newest committed state, in batches, in no particular order.
+
+        Args:
+            columns: names of the columns to read.
+            rows: in a batch.
 
         Raises:
             GalleryError: as for :meth:`read`.
         """
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             self._catch_up()
             query = self._table.search().select(list(columns))
             yield from query.to_batches(batch_size=rows)
 
-    def some(self, numbers: list[int], columns: Iterable[str]) -> pa.Table:
-        """The rows of these ``_rowid``, in no particular order, of a frozen table."""
-        with told(self.folder, "Cannot read"):
-            rows = self._table.take_row_ids(numbers).select(list(columns)).to_arrow()
+    def take(self, row_ids: list[int], columns: Iterable[str]) -> pa.Table:
+        """The rows with these ``_rowid``, in no particular order, of a frozen table.
+
+        Raises:
+            GalleryError: as for :meth:`read`.
+        """
+        with reading(self.folder):
+            rows = self._table.take_row_ids(row_ids).select(list(columns)).to_arrow()
             rows.validate(full=True)
             return rows
 
-    def part(self, start: int, count: int, columns: Iterable[str] | None = None) -> pa.Table:
-        """Some rows in the order they are stored, with their numbers in ``_rowid``.
+    def read_slice(self, start: int, count: int, columns: Iterable[str] | None = None) -> pa.Table:
+        """Rows in the order they are stored, with their numbers in column ``_rowid``.
 
-        Only the files that hold them are read, so that the rest of a damaged table can be had.
+        Only the files that hold these rows are read, so that a damaged table can be read in part.
 
         Args:
-            start: the first one.
-            count: how many.
-            columns: names to read; all of them by default.
+            start: position of the first row.
+            count: number of rows.
+            columns: names of the columns to read; all by default.
 
         Raises:
             GalleryError: if these rows cannot be read.
         """
         names = [*(self.schema.names if columns is None else columns), "_rowid"]
-        with told(self.folder, "Cannot read"):
+        with reading(self.folder):
             query = self._table.search().with_row_id(True).select(names)
             rows = query.limit(count).offset(start).to_arrow()
             rows.validate(full=True)
@@ -193,13 +232,13 @@ class Table:
     # -- writing ---------------------------------------------------------------------------
 
     def upsert(self, rows: pa.Table) -> None:
-        """Insert rows, or replace those with the same key; durable when it returns.
+        """Insert rows, or replace those with the same key; durable on return.
 
         Args:
-            rows: the table's schema, keys without repetition.
+            rows: of the table's schema, with distinct keys.
 
         Raises:
-            ValueError: if a key is repeated, which Lance would store twice.
+            ValueError: if a key is repeated; Lance would store both rows.
             GalleryError: if the disk is full or the folder cannot be written.
         """
         if rows.num_rows == 0:
@@ -207,9 +246,9 @@ class Table:
         key = self.schema.names[0]
         if len(set(rows.column(key).to_pylist())) != rows.num_rows:
             raise ValueError(f"repeated keys in one commit to table {self.name}")
-        with told(self.folder):
+        with writing(self.folder):
             self._commit(key, rows)
-            self.ledger.enter_new()
+            self._record_files()
         self._commits += 1
 
     def _commit(self, key: str, rows: pa.Table) -> None:
@@ -225,79 +264,104 @@ class Table:
                 self._table.checkout_latest()
 
     def add_missing_columns(self, schema: pa.Schema) -> None:
-        """Give the table the columns of a schema it lacks, empty; durable when it returns."""
+        """Add the columns of a schema that the table lacks, with null values; durable on return."""
         missing = [field for field in schema if field.name not in self.schema.names]
         if missing:
-            with told(self.folder):
+            with writing(self.folder):
                 self._table.add_columns(missing)
-                self.ledger.enter_new()
+                self._record_files()
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the rows of these keys; durable when it returns.
+        """Delete the rows with these keys; durable on return.
 
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
         quoted = ["'" + key.replace("'", "''") + "'" for key in keys]
         name = self.schema.names[0]
-        with told(self.folder):
+        self._has_deletions = True
+        with writing(self.folder):
             for start in range(0, len(quoted), _KEYS_AT_ONCE):
                 part = ", ".join(quoted[start : start + _KEYS_AT_ONCE])
                 self._table.delete(f"{name} IN ({part})")
-            self.ledger.enter_new()
+            self._record_files()
 
-    def delete_rows(self, numbers: Iterable[int]) -> None:
-        """Remove rows by ``_rowid``, even such as cannot be read; durable when it returns.
+    def delete_rows(self, row_ids: Iterable[int]) -> None:
+        """Delete rows by ``_rowid``, even unreadable ones; durable on return.
 
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        listed = [str(number) for number in numbers]
-        with told(self.folder):
-            # One statement, since the numbers hold for one version only.
+        listed = [str(row_id) for row_id in row_ids]
+        with writing(self.folder):
+            # One statement, because row ids are valid for one version only.
             if listed:
                 self._table.delete(f"_rowid IN ({', '.join(listed)})")
-            self.ledger.enter_new()
+            self._record_files()
 
-    def grown(self) -> bool:
-        """Whether so many commits were made that the table should be compacted."""
+    def has_many_commits(self) -> bool:
+        """Whether so many commits were made that the table should be compacted at once."""
         return self._commits >= COMMITS_PER_COMPACTION
 
-    def scattered(self) -> bool:
-        """Whether there is anything to compact or to clean up now: small files or old versions."""
-        if len(self.ledger.files()) <= _FILES_AT_REST:
+    def needs_compaction(self) -> bool:
+        """Whether a compaction pays at the end of a run.
+
+        It merges data files, which pays when there are many of them, or when this run wrote at
+        least as much as was there before: each row is then rewritten a logarithmic number of
+        times. It also removes old versions, and rows that this run deleted.
+        """
+        entries = self._ledger.entries
+        if len(entries) <= _COMPACTED_FILES:
             return False
-        if self._commits:
-            return True
+        old = self._old_versions()
+        if not self._commits:
+            return old > 1
+        with reading(self.folder):
+            statistics = self._table.stats()
+        current = int(statistics["total_bytes"])
+        return (
+            self._has_deletions
+            or statistics["fragment_stats"]["num_fragments"] > _FRAGMENTS
+            or 2 * self._written_bytes >= current
+            or (old > 1 and _data_bytes(entries) > 2 * current)
+        )
+
+    def _old_versions(self) -> int:
+        """The number of versions that are older than the retention time."""
         limit = time.time() - RETENTION_SECONDS
-        manifests = list((self.folder / "_versions").glob("*.manifest"))
-        return sum(path.stat().st_mtime < limit for path in manifests) > 1
+        manifests = (self.folder / "_versions").glob("*.manifest")
+        return sum(path.stat().st_mtime < limit for path in manifests)
 
     def size(self) -> int:
         """Bytes on the disk, old versions included."""
-        return sum((self.folder / name).stat().st_size for name in self.ledger.files())
+        return sum(entry.size for entry in self._ledger.entries.values())
 
     def compact(self) -> None:
-        """Merge small files, drop versions older than the retention time, sweep up leftovers.
+        """Merge small files, and delete versions older than the retention time and leftovers.
 
-        Nothing a reader may still use is touched. Leftovers are files of commits that were cut
-        short; since the caller holds the one writer's lock, nobody is making them now.
+        Files that a reader may still use are kept. Leftovers are files of interrupted commits;
+        the caller holds the writer's lock, so that no commit is in progress.
 
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        with told(self.folder):
+        with writing(self.folder):
             keep = timedelta(seconds=RETENTION_SECONDS)
             self._table.optimize(cleanup_older_than=keep, delete_unverified=True)
             for path in self.folder.rglob("*.tmp*"):
                 path.unlink(missing_ok=True)
-            self.ledger.enter_new()
-            there = set(self.ledger.files())
-            self.ledger.drop(name for name in list(self.ledger.entries) if name not in there)
-        self._commits = 0
+            files = self._ledger.files()
+            self._ledger.record_new(files)
+            self._ledger.remove(self._ledger.entries.keys() - set(files))
+        self._commits = self._written_bytes = 0
+        self._has_deletions = False
+
+
+def _data_bytes(entries: Mapping[str, FileChecksum]) -> int:
+    return sum(entry.size for name, entry in entries.items() if name.startswith(_DATA))
 
 
 def manifest_version(manifest: Path) -> int:
-    """The version a manifest describes; old and new ways of naming are told apart by size."""
+    """The version that a manifest describes, for the old and the new way of naming manifests."""
     number = int(manifest.stem) if manifest.stem.isdigit() else 0
     return _NEWEST - number if number > _NEWEST // 2 else number

@@ -1,26 +1,22 @@
-"""The one writer of a gallery."""
+"""Writes to a gallery; there is one writer at a time."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexes.errors import GalleryError
-from indexes.search.geometry import Statistics
-from indexes.search.vectors import Vectors, checksums
+from indexes.geometry import Statistics
 from indexes.store.database import Database
-from indexes.store.ledger import sync
+from indexes.store.manifest import Manifest
 from indexes.store.records import (
     FILES,
     IMAGES,
     LISTINGS,
-    MANIFEST,
     STATISTICS,
     FileRecord,
     ImageRecord,
@@ -29,14 +25,12 @@ from indexes.store.records import (
     vector_schema,
 )
 from indexes.store.tables import Table
+from indexes.vectors import Vectors, checksums
 
-#: A copy of the manifest, from which ``cies repair`` makes it anew if it is lost.
-COPY = "gallery.json"
-
-#: Disk that maintenance leaves free beside what it needs.
+#: Free space that maintenance leaves on the disk.
 _SPARE_BYTES = 64 * 2**20
 
-#: Tables whose columns grow from version to version.
+#: Tables that have got new columns from version to version.
 _SCHEMAS = {"files": FILES, "images": IMAGES}
 
 #: Keys in one deletion, whose condition Lance must parse.
@@ -44,53 +38,44 @@ _DELETED_AT_ONCE = 2000
 
 
 class Writer:
-    """The one writer of a gallery; every method is durable when it returns."""
+    """Writes to one gallery; what a method has written is on the disk when it returns."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, manifest: Manifest):
         self._database = database
+        self._manifest = manifest
         self._tables: dict[str, Table] = {}
-        self._declared: set[str] | None = None
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
             self._tables[name] = self._database.open(name)
             if name in _SCHEMAS:
-                # A gallery of an earlier version gets the columns that came since.
+                # A gallery of an earlier version gets the columns that were added since.
                 self._tables[name].add_missing_columns(_SCHEMAS[name])
         return self._tables[name]
 
     def declare(self, table: VectorTable, order: int | None = None) -> None:
-        """Make a condition's table and enter it in the manifest, or change its entry.
+        """Create a condition's table and add it to the manifest, or change its entry.
 
         Args:
-            table: what it is called, how it is made, and whether it is partial.
-            order: its place among the tables; by default the one it has, or after all others.
+            table: the new entry.
+            order: its position among the tables; by default the one it has, or the last.
         """
         self.ensure(table)
         key = f"condition:{table.table}"
         if order is None:
-            rows = self._table("manifest").read().to_pylist()
-            places = {
-                row["key"]: json.loads(row["value"])["order"]
-                for row in rows
-                if row["key"].startswith("condition:")
-            }
-            order = places.get(key, max(places.values(), default=-1) + 1)
-        self._table("manifest").upsert(manifest_row(key, table.entry(order)))
-        write_copy(self._database)
-        self._declared = None
+            entries = self._manifest.entries()
+            orders = {k: v["order"] for k, v in entries.items() if k.startswith("condition:")}
+            order = orders.get(key, max(orders.values(), default=-1) + 1)
+        self._manifest.put(key, table.entry(order))
 
     def ensure(self, table: VectorTable) -> None:
-        """Make a condition's table if it is not there, as for a new one or after a repair."""
+        """Create a condition's table if it is missing, as for a new one or after a repair."""
         self._database.ensure(table.table, vector_schema(table.dimension))
 
     def declared(self) -> set[str]:
         """Names of the vector tables in the manifest."""
-        if self._declared is None:
-            rows = self._table("manifest").read(["key"]).column("key").to_pylist()
-            entries = [key.partition(":") for key in rows]
-            self._declared = {name for kind, _, name in entries if kind == "condition"}
-        return self._declared
+        entries = [key.partition(":") for key in self._manifest.entries()]
+        return {name for kind, _, name in entries if kind == "condition"}
 
     def put_vectors(
         self,
@@ -103,14 +88,14 @@ class Writer:
         """Store pictures' vectors under a condition.
 
         Args:
-            table: an entry that was declared.
-            keys: content keys, [n], without repetition.
-            vectors: float32 [n, dim], unit rows; kept as fp16.
-            words: the model's word for each, or empty strings.
+            table: a declared condition.
+            keys: distinct content keys, [n].
+            vectors: float32 [n, dim], unit rows; stored as float16.
+            words: the model's word for each picture, or empty strings, [n].
             word_probabilities: float32 [n].
 
         Raises:
-            ValueError: if a vector is not of unit length, which is checked before writing.
+            ValueError: if a vector is not of unit length; nothing is written then.
         """
         lengths = np.linalg.norm(vectors, axis=1)
         if vectors.shape != (len(keys), table.dimension) or not np.allclose(lengths, 1, atol=1e-3):
@@ -132,52 +117,51 @@ class Writer:
         rows = pa.table(columns, schema=vector_schema(table.dimension))
         self._table(table.table).upsert(rows)
 
-    def put_statistics(self, table: VectorTable, statistics: Statistics) -> None:
-        """Store mean and standard deviation of a condition's vectors."""
-        row = {
-            "table": table.table,
-            "mean": statistics.mean.tolist(),
-            "std": statistics.std.tolist(),
-            "count": statistics.count,
-        }
-        self._table("statistics").upsert(pa.Table.from_pylist([row], schema=STATISTICS))
+    def put_statistics(self, statistics: Mapping[str, Statistics]) -> None:
+        """Store mean and standard deviation of vectors in one commit, by name of their table."""
+        rows = [
+            {
+                "table": name,
+                "mean": one.mean.tolist(),
+                "std": one.std.tolist(),
+                "count": one.count,
+            }
+            for name, one in statistics.items()
+        ]
+        self._table("statistics").upsert(pa.Table.from_pylist(rows, schema=STATISTICS))
 
     def put_images(self, images: Sequence[ImageRecord]) -> None:
-        """Store what is known of pictures."""
+        """Store size, format and other properties of pictures."""
         rows = [vars(image) for image in images]
         self._table("images").upsert(pa.Table.from_pylist(rows, schema=IMAGES))
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
-        """Store what became of files."""
+        """Store the records of files."""
         rows = [vars(record) for record in files]
         self._table("files").upsert(pa.Table.from_pylist(rows, schema=FILES))
 
     def put_source(self, source: str, options: Mapping[str, Any]) -> None:
-        """Remember what was ingested, and by which options it was scanned."""
-        self._table("manifest").upsert(manifest_row(f"source:{source}", options))
-        write_copy(self._database)
+        """Remember a source, and the options of its scan."""
+        self._manifest.put(f"source:{source}", options)
 
     def forget_source(self, source: str) -> None:
-        """Scan a source no more when none is named."""
-        self._table("manifest").delete([f"source:{source}"])
-        write_copy(self._database)
+        """Remove a source from those that an ingest without sources scans."""
+        self._manifest.remove(f"source:{source}")
 
     def put_words(self, condition: str, entry: Mapping[str, Any]) -> None:
-        """Remember a condition's list of words, in place of the one there was."""
-        self._table("manifest").upsert(manifest_row(f"words:{condition}", entry))
-        write_copy(self._database)
+        """Store a condition's list of words, or replace it."""
+        self._manifest.put(f"words:{condition}", entry)
 
     def forget_words(self, condition: str) -> None:
-        """Forget a condition's list of words."""
-        self._table("manifest").delete([f"words:{condition}"])
-        write_copy(self._database)
+        """Remove a condition's list of words."""
+        self._manifest.remove(f"words:{condition}")
 
     def put_listings(self, rows: pa.Table) -> None:
-        """Store what the user's tables say of files.
+        """Store the rows of the user's tables.
 
         Args:
-            rows: path, source, and any columns; those new to the gallery are added to it. A
-                column that is left out becomes empty in these rows.
+            rows: path, source, and any columns; those that are new to the gallery are added to
+                it. A column of the gallery that is missing here becomes null in these rows.
         """
         if "listings" not in self._tables:
             self._tables["listings"] = self._database.ensure("listings", LISTINGS)
@@ -186,13 +170,13 @@ class Writer:
         table.upsert(completed(rows, table.schema))
 
     def forget_files(self, paths: Sequence[str]) -> None:
-        """Drop files from the record; pictures and vectors stay."""
-        if "listings" in self._database.names():
+        """Remove the records of files; pictures and vectors stay."""
+        if paths and self._database.exists("listings"):
             self._delete("listings", paths)
         self._delete("files", paths)
 
     def forget_pictures(self, keys: Sequence[str], tables: Sequence[VectorTable]) -> None:
-        """Drop pictures and their vectors; the vectors first, so that a crash leaves no orphan."""
+        """Remove pictures; first their vectors, so that a crash leaves no orphans."""
         for table in tables:
             self._delete(table.table, keys)
         self._delete("images", keys)
@@ -202,21 +186,19 @@ class Writer:
             self._table(name).delete(keys[start : start + _DELETED_AT_ONCE])
 
     def maintain(self, due_only: bool = True) -> str | None:
-        """Merge the small files that many commits leave behind, and drop old versions.
+        """Merge the small files of many commits, and delete old versions.
 
-        Safe at any time: what a reader may still use stays for an hour.
+        Safe at any time: what a reader may still use is kept for an hour.
 
         Args:
-            due_only: pass over tables that saw few commits since the last time.
+            due_only: skip tables that got few commits since their last compaction.
 
         Returns:
-            Why it was put off, if it was: it needs room on the disk, and can wait.
+            Why it was put off, if the disk has not enough room for it.
         """
         for name in sorted(self._tables if due_only else self._database.names()):
             table = self._table(name)
-            if due_only and not table.grown():
-                continue
-            if not (table.grown() or table.scattered()):
+            if not (table.has_many_commits() or (not due_only and table.needs_compaction())):
                 continue
             needed = 2 * table.size() + _SPARE_BYTES
             free = shutil.disk_usage(self._database.folder).free
@@ -227,28 +209,3 @@ class Writer:
                 )
             table.compact()
         return None
-
-
-def write_copy(database: Database) -> None:
-    """Write the manifest down a second time, whole or not at all."""
-    rows = database.open("manifest").read().to_pylist()
-    document = {row["key"]: json.loads(row["value"]) for row in rows}
-    fresh = database.folder / f"{COPY}.new"
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(database.folder / COPY)
-        sync(database.folder)
-    except OSError as error:
-        raise GalleryError(
-            f"Cannot write to {database.folder}: {(error.strerror or str(error)).lower()}. "
-            "What was stored before is safe; run the same command again to go on."
-        ) from error
-
-
-def manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
-    """An entry of the manifest as a row of its table."""
-    text = json.dumps(dict(value), sort_keys=True)
-    return pa.Table.from_pylist([{"key": key, "value": text}], schema=MANIFEST)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
 from query.composers.modification import Modification

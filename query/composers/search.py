@@ -11,8 +11,8 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors
 from indexes.store.records import VectorColumn
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
 from ingest.fill.vector_sources import BASE, VectorSource, vector_sources
 from query.build_hits import build_hits, describe_query

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Pictures sampled to estimate the scores of a gallery's pairs; all pairs of the sample are used.
 _SAMPLE = 1000

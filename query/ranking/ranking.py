@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from query.hits import ConditionScore
 from query.ranking.combination import ScoreCombination, combine_examples
 

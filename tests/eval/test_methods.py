@@ -34,7 +34,7 @@ from eval.metrics.definitions import triplet_accuracy
 from eval.world.factors import FACTORS, sample_scenes
 from indexes.errors import UsageError
 from indexes.search.parts import joined
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.factory import METHODS
 from ingest.encoders.methods.dior import DiorEncoder

@@ -15,10 +15,10 @@ from support.stand_in import StandIn
 from support.stand_in_fill import fill, paint
 
 from indexes.errors import CiesError, GalleryError, GalleryMismatch
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
-from indexes.store.repair import repair
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
+from indexes.store.manifest import MANIFEST_COPY
+from indexes.verify import verify
 from query.engine import Engine
 
 PICTURES = 24
@@ -57,7 +57,7 @@ def scattered(place: Path) -> None:
 
 
 def damaged(place: Path) -> list[str]:
-    return [finding.text for finding in verify(place, COPY) if finding.damage]
+    return [finding.text for finding in verify(place) if finding.damage]
 
 
 def vectors(place: Path) -> dict[str, dict[str, bytes]]:
@@ -204,7 +204,7 @@ def test_a_lost_manifest_comes_back(place: Path) -> None:
 
 
 def test_a_repair_needs_the_lock_and_a_gallery(place: Path, tmp_path: Path) -> None:
-    (place / COPY).unlink()
+    (place / MANIFEST_COPY).unlink()
     shutil.rmtree(place / "statistics.lance")
     with Gallery.open(place).writer():
         done = run("repair", "-g", place)

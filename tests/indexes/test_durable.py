@@ -289,7 +289,7 @@ def test_work_at_risk_is_bounded_by_time(
 INTERRUPTED = """
 import signal, sys; sys.path.insert(0, {tests!r})
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
-import cies.cli.app, cies.api, ingest.fill.commit_queue
+import cies.cli.app, ingest.fill.commit_queue, ingest.fill.encoder_choice
 from support.durable import Slow
 ingest.fill.commit_queue.BATCH = 4; ingest.fill.commit_queue.FIRST_BATCH = 4
 class Told(Slow):
@@ -297,8 +297,7 @@ class Told(Slow):
         reading = super().embed(*args, **kwargs)
         print("read", file=sys.stdout, flush=True)
         return reading
-cies.api.load_encoder = lambda *a, **k: Told(0.25)
-cies.api.remake_encoder = lambda *a, **k: Told(0.25)
+ingest.fill.encoder_choice.encoder_loader = lambda *a, **k: lambda spec: Told(0.25)
 sys.argv = ["cies", "ingest", {folder!r}, "-g", {gallery!r}, "-c", "color", "-c", "shape"]
 print("go", flush=True)
 cies.cli.app.main()

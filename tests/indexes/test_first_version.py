@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.first_version import old_gallery
 from support.kinds import fill, png, put
 from support.scans import engine, gone, versions
@@ -11,6 +12,13 @@ from support.scans import engine, gone, versions
 from indexes.store.attributes import attributes
 from indexes.store.gallery import Gallery
 from ingest.fill.prune import find_gone
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(20):
+        put(tmp_path / "p" / f"{number:02}.png", png(number))
+    return tmp_path / "p"
 
 
 def test_a_gallery_of_the_first_version_opens_and_grows(tmp_path: Path, folder: Path) -> None:

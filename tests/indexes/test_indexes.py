@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from indexes.errors import UsageError
+from indexes.geometry import Statistics, residual
 from indexes.search.base import ExactIndex
 from indexes.search.factory import EXACT_LIMIT, make_index
 from indexes.search.faiss import FaissIndex
-from indexes.search.geometry import Statistics, residual
-from indexes.search.vectors import checksums, unit
+from indexes.vectors import checksums, unit
 
 
 def clustered(count: int, dimension: int, seed: int = 0) -> np.ndarray:

@@ -15,8 +15,7 @@ from PIL import Image
 from support.killed import check, digest, lines
 
 from indexes.store.gallery import Gallery
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
+from indexes.verify import verify
 
 PICTURES = 2000
 TESTS = Path(__file__).parents[1]
@@ -111,7 +110,7 @@ def test_kills_during_ingest(folder: Path, tmp_path: Path, soak: bool) -> None:
             check(place, place.with_suffix(".acknowledged"))
             gallery = Gallery.open(place)
             assert all(len(gallery.keys(t)) == PICTURES for t in gallery.conditions())
-            assert [f.text for f in verify(place, COPY) if f.damage] == []
+            assert [f.text for f in verify(place) if f.damage] == []
             finished += 1
             count += 1
             place = tmp_path / f"gallery{count}"
@@ -157,7 +156,7 @@ def test_kills_between_two_makers(folder: Path, tmp_path: Path, soak: bool) -> N
     gallery = Gallery.open(place)
     assert [len(gallery.keys(table)) for table in gallery.conditions()] == [PICTURES // 5] * 3
     assert len(gallery.paths()) == PICTURES // 5
-    assert [f.text for f in verify(place, COPY) if f.damage] == []
+    assert [f.text for f in verify(place) if f.damage] == []
 
 
 def test_a_resumed_run_embeds_exactly_what_is_missing(folder: Path, tmp_path: Path) -> None:
@@ -212,4 +211,4 @@ def test_kills_inside_maintenance(kind: str, folder: Path, tmp_path: Path, soak:
     for table in gallery.conditions():
         left = [p for p in (place / f"{table.table}.lance").rglob("*") if p.is_file()]
         assert len(left) <= 12, left
-    assert [f.text for f in verify(place, COPY) if f.damage] == []
+    assert [f.text for f in verify(place) if f.damage] == []

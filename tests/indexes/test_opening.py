@@ -16,12 +16,11 @@ from support.galleries import TABLE, clustered, forget, kept, key, made, put, ta
 
 import indexes.search.table_loader
 from indexes.errors import CiesError, UsageError
-from indexes.search.geometry import Statistics
+from indexes.geometry import Statistics
 from indexes.search.open_table import OpenTable
 from indexes.search.row_cache import DamagedCache, read_base, row_hashes
 from indexes.store.gallery import Gallery
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
+from indexes.verify import verify
 
 #: Recall@10 that each kind must reach here, on 1,200 clustered vectors of 32 numbers.
 KINDS = {
@@ -216,12 +215,12 @@ def test_damaged_caches_are_never_served(
         else:
             damage(hurt, how)
         if (name, how) != ("index.json", "remove"):
-            (finding,) = verify(gallery.path, COPY)
+            (finding,) = verify(gallery.path)
             assert finding.what == "note" and "cache" in finding.text
         check(table_loader(gallery).open(), held, 0.97)
         # And made anew: the next one finds it in order.
         table_loader(gallery).open()
-        assert not verify(gallery.path, COPY)
+        assert not verify(gallery.path)
     assert "damaged" in caplog.text
 
 

@@ -13,10 +13,11 @@ import cies
 from indexes.errors import UsageError
 from indexes.search.parted import PartedTable
 from indexes.search.table_loader import TableLoader
-from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
+from indexes.vectors import unit
 from ingest.encoders.methods.regional import RegionalEncoder
+from ingest.encoders.options import EncoderChoice
 
 PARTS, OWN = 5, 8
 
@@ -92,7 +93,7 @@ def test_regions_are_searched(world: Path, world_gallery: Path, tmp_path: Path) 
         name = f"{number:05}.jpg"
         (pictures / name).write_bytes((world / "images" / name).read_bytes())
     cies.ingest(cies.create(tmp_path / "gallery"), [pictures], ["color"])
-    encoder = RegionalEncoder.load("tiny-lvlm")
+    encoder = RegionalEncoder.load(EncoderChoice("regional", "tiny-lvlm"))
     add_table(Gallery.open(tmp_path / "gallery"), encoder, "color")
     engine = cies.open(tmp_path / "gallery")
     engine.encoders.loaded.append(encoder)

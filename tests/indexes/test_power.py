@@ -24,8 +24,7 @@ from support.killed import CONDITIONS, check, lines
 from support.stand_in import StandIn
 
 from indexes.store.gallery import Gallery
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
+from indexes.verify import verify
 from ingest.fill.pipeline import ingest
 
 TESTS = Path(__file__).parents[1]
@@ -113,7 +112,7 @@ def test_power_cuts(tmp_path: Path, soak: bool) -> None:
                     gallery = Gallery.create(after / "gallery")
                     ingest(gallery, [folder], CONDITIONS, lambda spec: StandIn())
                     assert all(len(gallery.keys(t)) == 2000 for t in gallery.conditions())
-                    assert [f.text for f in verify(gallery.path, COPY) if f.damage] == []
+                    assert [f.text for f in verify(gallery.path) if f.damage] == []
                 # Only now, since the run would be over by the next cut.
                 process.send_signal(signal.SIGCONT)
             process.kill()

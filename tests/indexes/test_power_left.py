@@ -16,9 +16,9 @@ from support.stand_in_fill import fill, paint
 
 from indexes.store.database import Database
 from indexes.store.gallery import Gallery
+from indexes.store.manifest import manifest_row
 from indexes.store.records import FILES, IMAGES, MANIFEST, STATISTICS
-from indexes.store.verify import verify
-from indexes.store.writer import COPY, manifest_row
+from indexes.verify import verify
 
 Cut = Callable[[bytes], bytes]
 CUTS: list[Cut] = [
@@ -65,7 +65,7 @@ def rows(gallery: Gallery) -> int:
 
 def undamaged(gallery: Gallery) -> None:
     assert rows(gallery) == 12
-    assert [found.text for found in verify(gallery.path, COPY) if found.damage] == []
+    assert [found.text for found in verify(gallery.path) if found.damage] == []
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=["empty", "half", "one byte", "zeros"])
@@ -105,7 +105,7 @@ def test_nothing_is_set_aside_while_a_writer_is_at_work(gallery: Gallery) -> Non
         manifest.write_bytes(content[:-1])
         assert Gallery.open(gallery.path).conditions()
         reader = Database(gallery.path)
-        reader._look_at(gallery.conditions()[0].table)
+        reader._recover_once(gallery.conditions()[0].table)
         assert manifest.exists()
         manifest.write_bytes(content)
     assert rows(Gallery.open(gallery.path)) == 15
@@ -115,11 +115,11 @@ def test_an_acknowledged_file_that_is_damaged_is_left_for_repair(gallery: Galler
     name = gallery.conditions()[0].table
     data = next((gallery.path / f"{name}.lance" / "data").glob("*.lance"))
     data.write_bytes(data.read_bytes()[:-1])
-    Database(gallery.path)._look_at(name)
+    Database(gallery.path)._recover_once(name)
     with gallery.writer():
         pass
     assert data.exists() and not (gallery.path / "quarantine").exists()
-    assert [found for found in verify(gallery.path, COPY) if found.damage]
+    assert [found for found in verify(gallery.path) if found.damage]
 
 
 def test_power_lost_while_a_condition_was_made(gallery: Gallery) -> None:
@@ -155,7 +155,7 @@ def test_power_lost_while_the_manifest_was_written(tmp_path: Path, making: bool)
         path.write_bytes(b"")
     gallery = Gallery.create(place) if making else Gallery.open(place)
     assert gallery.geometry == "raw" and gallery.conditions() == []
-    assert [found.text for found in verify(place, COPY) if found.damage] == []
+    assert [found.text for found in verify(place) if found.damage] == []
 
 
 @pytest.mark.parametrize("name", ["files", "manifest"])
@@ -173,4 +173,4 @@ def test_power_lost_while_a_gallery_was_made(tmp_path: Path, name: str) -> None:
     (place / "checksums" / f"{name}.txt").unlink()
     gallery = Gallery.create(place)
     assert gallery.geometry == "raw" and gallery.conditions() == []
-    assert [found.text for found in verify(place, COPY) if found.damage] == []
+    assert [found.text for found in verify(place) if found.damage] == []

@@ -18,8 +18,7 @@ from support.stand_in import StandIn
 
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
+from indexes.verify import verify
 from ingest.conditions import Condition
 from ingest.fill.pipeline import ingest
 from ingest.read.images import read_bytes
@@ -161,7 +160,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "place"):
-            assert [f.text for f in verify(self.place, COPY) if f.damage] == []
+            assert [f.text for f in verify(self.place) if f.damage] == []
             shutil.rmtree(self.base, ignore_errors=True)
 
 

@@ -22,16 +22,16 @@ from cies.cli.app import app
 from cies.reports.plan import make_plan
 from cies.reports.status import gallery_status, print_status
 from indexes.errors import GalleryLocked, GalleryMismatch, UsageError
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
-from indexes.store.repair import repair
-from indexes.store.verify import verify
+from indexes.verify import verify
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.models.find import is_dual
 from ingest.encoders.options import EncoderOptions
-from ingest.fill.encoder_choice import check_same_choices, choose
-from ingest.fill.pipeline import IngestReport, Progress, ingest
-from ingest.fill.prune import find_gone, forget
+from ingest.fill.encoder_choice import EncoderRequest, check_settings, choose_target
+from ingest.fill.pipeline import IngestEvents, IngestReport, Progress, ingest
+from ingest.fill.prune import delete_gone, find_gone
 from ingest.fill.subset import embed_subset, mark_for_filling
 from ingest.fill.vector_sources import base_vector_source, chosen_vector_source, vector_sources
 from ingest.sources.base import SourceOptions
@@ -111,9 +111,7 @@ def fill(
     shop = shop or Shop(new or DIOR)
     wanted = [Condition.parse(name) for name in names.split()]
     texts = [str(source) for source in sources]
-    report = ingest(
-        gallery, texts, wanted, shop, vector_source=vector_source, new_maker=new is not None
-    )
+    report = ingest(gallery, texts, wanted, shop, target=vector_source, is_new=new is not None)
     return report, shop
 
 
@@ -213,7 +211,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
     assert gallery.conditions()[-1].made_by["model"] == "another"
     assert [f.text for f in verify(gallery.path) if f.damage] == []
     with gallery.writer() as writer:
-        forget(gallery, writer, find_gone(gallery))
+        delete_gone(gallery, writer, find_gone(gallery))
     assert whole(gallery)
     for table in gallery.conditions():
         statistics = gallery.statistics(table)
@@ -225,11 +223,11 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
     with pytest.raises(GalleryMismatch, match="clip by stand-in-clip that were made in another"):
         fill(mixed, new=otherwise)
     first, base = vector_sources(mixed)
-    check_same_choices(mixed, first, "describe", "auto", EncoderOptions())
+    check_settings(mixed, first, EncoderRequest(prompt="describe", options=EncoderOptions()))
     with pytest.raises(GalleryMismatch, match="built with prompt describe, not shortly"):
-        check_same_choices(mixed, first, "shortly", "auto", None)
+        check_settings(mixed, first, EncoderRequest(prompt="shortly"))
     with pytest.raises(UsageError, match="--prompt does not apply to the method clip"):
-        check_same_choices(mixed, base, "describe", "auto", None)
+        check_settings(mixed, base, EncoderRequest(prompt="describe"))
     with pytest.raises(UsageError, match="No condition was named"):
         fill(mixed, new=OTHER)
     assert len(vector_sources(mixed)) == 2
@@ -237,19 +235,25 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
 
 def test_who_is_meant(mixed: Gallery, tmp_path: Path) -> None:
     first, base = vector_sources(mixed)
-    assert choose(mixed).vector_source == first
-    assert choose(mixed, "clip").vector_source == base and not choose(mixed, "clip").conditional
-    assert (choose(mixed, "crl").vector_source, choose(mixed, "crl").view) == (base, "crl")
-    added = choose(mixed, None, "tiny-clip")
+    assert choose_target(mixed).vector_source == first
+    assert (
+        choose_target(mixed, "clip").vector_source == base
+        and not choose_target(mixed, "clip").conditional
+    )
+    assert (choose_target(mixed, "crl").vector_source, choose_target(mixed, "crl").view) == (
+        base,
+        "crl",
+    )
+    added = choose_target(mixed, None, "tiny-clip")
     assert (added.method, added.vector_source) == ("clip", None)
-    assert choose(mixed, None, "tiny-lvlm").method == "dior"
-    assert choose(mixed, "generative").vector_source is None
-    assert [choose(None, m).model for m in (None, "indirect")] == ["tiny-lvlm", "tiny-clip"]
+    assert choose_target(mixed, None, "tiny-lvlm").method == "dior"
+    assert choose_target(mixed, "generative").vector_source is None
+    assert [choose_target(None, m).model for m in (None, "indirect")] == ["tiny-lvlm", "tiny-clip"]
     with pytest.raises(UsageError, match="no method 'magic'"):
-        choose(mixed, "magic")
+        choose_target(mixed, "magic")
     fill(mixed, names="color", new=OTHER)
     with pytest.raises(UsageError, match="several models; name one with --model: stand-in, anoth"):
-        choose(mixed, "dior")
+        choose_target(mixed, "dior")
     for kind, dual in (("siglip2", True), ("qwen2_5_vl", False)):
         put(tmp_path / kind / "config.json", json.dumps({"model_type": kind}))
         assert is_dual(str(tmp_path / kind)) == dual
@@ -311,7 +315,7 @@ def test_a_file_that_changes_between_two_makers_waits_for_the_next_run(
         if state.stage.startswith("2"):
             put(folder / "new.png", png(62))
 
-    report = ingest(mixed, [], [], Shop(DIOR), change)
+    report = ingest(mixed, [], [], Shop(DIOR), events=IngestEvents(change))
     assert report.notes == ["1 files changed while they were read; run this again to take them in"]
     assert len(mixed.paths()) == 21
     fill(mixed)
@@ -322,7 +326,7 @@ def test_a_file_that_changes_between_two_makers_waits_for_the_next_run(
 def test_progress_is_told_stage_by_stage(mixed: Gallery, folder: Path) -> None:
     put(folder / "new.png", png(60))
     told: list[Progress] = []
-    ingest(mixed, [], [Condition.parse("mood")], Shop(DIOR), told.append)
+    ingest(mixed, [], [Condition.parse("mood")], Shop(DIOR), events=IngestEvents(told.append))
     stages = list(dict.fromkeys(state.stage for state in told))
     # The one that had to be loaded for the new condition goes first.
     assert stages == ["1 of 2, dior by stand-in", "2 of 2, clip by stand-in-clip"]
@@ -330,7 +334,7 @@ def test_progress_is_told_stage_by_stage(mixed: Gallery, folder: Path) -> None:
     assert [(s.done, s.total, s.embedded) for s in ends] == [(21, 21, 21), (1, 1, 1)]
     told.clear()
     put(folder / "new2.png", png(61))
-    ingest(Gallery.open(mixed.path), [], [], Shop(DIOR), told.append)
+    ingest(Gallery.open(mixed.path), [], [], Shop(DIOR), events=IngestEvents(told.append))
     assert next(s.stage for s in told) == "1 of 2, clip by stand-in-clip"
 
 
@@ -353,7 +357,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
     gallery = Gallery.open(mixed.path)
     assert list(done.embed_again) == ["color (dior by another)"]
     assert any("'mood'" in step and "when a search needs them" in step for step in done.steps) or (
-        any("'mood'" in step and "begun anew" in step for step in done.steps)
+        any("'mood'" in step and "created again" in step for step in done.steps)
     )
     lost = 20 - len(gallery.keys(tables[3]))
     _report, shop = fill(gallery)
@@ -457,7 +461,7 @@ def test_a_plan_is_told_by_maker(
     wanted = [Condition.parse("mood")]
     speeds = {("dior", 1): 4.0, ("dior", 3): 2.0, ("clip", 1): 8.0}
     document = make_plan(
-        mixed, mixed.path, opened, wanted, choose(mixed), rate=lambda m, _, n: speeds[m, n]
+        mixed, mixed.path, opened, wanted, choose_target(mixed), rate=lambda m, _, n: speeds[m, n]
     )
     dior, clip = document["makers"]
     assert (dior["conditions"], dior["pictures"], dior["vectors"]) == (
@@ -474,7 +478,12 @@ def test_a_plan_is_told_by_maker(
     assert report.embedded == document["pictures"]
     # A maker that is to be added has all of it to do.
     document = make_plan(
-        mixed, mixed.path, opened, wanted, choose(mixed, None, "tiny-lvlm"), rate=lambda m, _, n: 1
+        mixed,
+        mixed.path,
+        opened,
+        wanted,
+        choose_target(mixed, None, "tiny-lvlm"),
+        rate=lambda m, _, n: 1,
     )
     assert [m["pictures"] for m in document["makers"]] == [0, 0, 22]
 
@@ -503,7 +512,7 @@ def test_both_built_in_models_at_the_shell(
     out = capsys.readouterr()
     report = json.loads(out.out)
     assert report["embedded"] == 6 and report["conditions"] == ["color", "unconditional"]
-    assert "Note: indirect is worked out of" in out.err and "can be searched at once" in out.err
+    assert "Note: indirect is computed from" in out.err and "can be searched at once" in out.err
     shutil.copy(world / "images" / "00007.jpg", pictures)
     cies("ingest", "-g", "g", "--json")
     report = json.loads(capsys.readouterr().out)

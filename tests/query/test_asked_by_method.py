@@ -20,16 +20,17 @@ from typer.testing import CliRunner
 import cies
 from cies.cli.app import app
 from cies.measured import remember_speed
-from eval.bench.reranking import Pretended, bench_reranking
+from eval.bench.reranking import TableReranker, bench_reranking
 from eval.labels import read_labels
 from indexes.errors import UnknownCondition, UsageError
 from indexes.store.gallery import Gallery
+from indexes.store.locking import locked
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import Timing
 from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.options import EncoderChoice
-from ingest.encoders.projections.base import fit_view
+from ingest.encoders.projections.base import fit_projection
 from ingest.vocabularies import vocabulary_of
 
 STYLE = Condition.parse("style")
@@ -84,9 +85,9 @@ def test_a_view_is_its_formula_on_the_base_vectors(
     texts = clip.encode_text(words.texts, [Condition.parse(UNCONDITIONAL)])[:, 0]
     statistics = engine.gallery.statistics(engine.table(UNCONDITIONAL, "clip"))
     assert statistics is not None
-    view = fit_view(method, words.words, texts, statistics.mean)
+    view = fit_projection(method, words.words, texts, statistics.mean)
     moved = view.images(base.vectors)
-    said, sure = view.said(base.vectors)
+    said, sure = view.nearest_words(base.vectors)
     hits = engine.search(base.keys[5], "style", 10, method=method)
     want = cosines(moved, 5)
     assert [hit.key for hit in hits] == [base.keys[row] for row in order(want, 10)]
@@ -271,7 +272,7 @@ def test_what_cannot_be_ranked_again_is_said(engine: cies.Engine, place: Path) -
     stored = engine.search(key, "color", 5, rerank=20)
     assert any("for one condition alone, answered by a view" in note for note in stored.notes)
     before = engine.gallery.conditions()
-    with engine.gallery.lock():
+    with locked(engine.gallery.path):
         hits = engine.search(key, "style", 5, rerank=20)
     assert hits.query.reranked == 20
     assert any("not kept: another process is writing" in note for note in hits.notes)
@@ -279,7 +280,7 @@ def test_what_cannot_be_ranked_again_is_said(engine: cies.Engine, place: Path) -
     kept = engine.search(key, "style", 5, rerank=20)
     assert [hit.key for hit in kept] == [hit.key for hit in hits]
     # What is there is used while another one writes, and nothing need be said.
-    with engine.gallery.lock():
+    with locked(engine.gallery.path):
         again = engine.search(key, "style", 5, rerank=20)
     assert [hit.key for hit in again] == [hit.key for hit in hits] and len(again.notes) == 1
 
@@ -342,7 +343,7 @@ def test_a_bench_of_re_ranking_finds_what_a_search_does(
     add_table(other, builtin, "style")
     full = cies.open(other.path)
     full.encoders.loaded += [builtin, clip]
-    full.make_reranker = lambda *args: Pretended(set(), *args)
+    full.make_reranker = lambda *args: TableReranker(set(), *args)
     key = engine.vectors("color").keys[1]
     hits = engine.search(key, "style", 35, rerank=35)
     (table,) = [table for table in engine.gallery.conditions() if table.name == "style"]
@@ -372,7 +373,7 @@ def test_rounds_are_kept_in_memory_where_nothing_can_be_written(
     picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     told: list[tuple[int, int]] = []
     engine.progress = lambda state: told.append((state.done, state.total))
-    with engine.gallery.lock():
+    with locked(engine.gallery.path):
         hits = engine.search(picture, "style", 40, rerank=40)
     assert sum(passes) == 41 and hits.query.reranked == 40
     assert [note for note in hits.notes if "not kept" in note] == [

@@ -12,7 +12,7 @@ from PIL import Image
 
 from eval.training import curriculum
 from indexes.errors import UsageError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from query.composers.base import (
     ComposerInput,
     WrittenCaption,

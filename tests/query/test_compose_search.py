@@ -16,9 +16,9 @@ from support.galleries import draw_edits
 import cies
 from cies.cli.app import app
 from indexes.errors import CiesError, ModelError, UsageError
-from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
-from indexes.store.verify import verify
+from indexes.vectors import unit
+from indexes.verify import verify
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.methods.dior import DiorEncoder

@@ -8,7 +8,7 @@ from support.clouds import cloud, table
 
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from query.explore.duplicates import duplicate_groups
 from query.explore.outliers import outliers
 

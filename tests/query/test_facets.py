@@ -11,8 +11,8 @@ from support.clouds import cloud, table
 import cies
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import unit
 from indexes.store.records import VectorColumn
+from indexes.vectors import unit
 from query.explore.facets import DIFFERENT, ENOUGH, SAME, facets, sums
 from query.explore.groups import Group, groups, nearest_groups, representatives
 from query.explore.spelling import plain, stem

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import unit
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import unit
 from query.ranking.fusion import FusedRanking
 from query.ranking.rank_regression import RankRegression
 from query.ranking.ranking import ConditionRanking

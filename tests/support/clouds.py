@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors, unit
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors, unit
 
 
 def table(

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
-from support.kinds import png, put
 
 from indexes.store.database import Database
 from indexes.store.records import STATISTICS, vector_schema
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for number in range(20):
-        put(tmp_path / "p" / f"{number:02}.png", png(number))
-    return tmp_path / "p"
 
 
 def old_gallery(place: Path, folder: Path) -> None:

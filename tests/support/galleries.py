@@ -10,11 +10,11 @@ import numpy as np
 from eval.world.edits import FIXED
 from eval.world.factors import Scene
 from eval.world.render import render
-from indexes.search.geometry import Statistics
+from indexes.geometry import Statistics
 from indexes.search.table_loader import TableLoader
-from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, ImageRecord, VectorTable
+from indexes.vectors import unit
 
 TABLE = VectorTable("color", 32, {"phrase": "color", "model": "none"})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from indexes.search.geometry import Statistics
+from indexes.geometry import Statistics
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
-from ingest.fill.unkept import embed_unkept
+from ingest.fill.subset import embed_in_memory
 
 
 def add_table(gallery: Gallery, encoder: BaseEncoder, condition: str) -> VectorTable:
@@ -18,12 +18,12 @@ def add_table(gallery: Gallery, encoder: BaseEncoder, condition: str) -> VectorT
     asked = Condition.parse(condition)
     table = VectorTable(asked.name, encoder.dimension, encoder.spec.made_by(asked))
     paths = gallery.paths()
-    column = embed_unkept(gallery, encoder, table, list(paths), paths)
+    column = embed_in_memory(gallery, encoder, table, list(paths), paths)
     with gallery.writer() as writer:
         writer.declare(table)
         rows = column.keys, column.vectors, column.words, column.word_probabilities
         writer.put_vectors(table, *rows)
-        writer.put_statistics(table, Statistics.of(column.vectors))
+        writer.put_statistics({table.table: Statistics.of(column.vectors)})
     return table
 
 

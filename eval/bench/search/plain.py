@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 
 #: Hits asked for.
 K = 10

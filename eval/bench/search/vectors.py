@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from indexes.search.vectors import Vectors, unit
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, ImageRecord, VectorTable
+from indexes.vectors import Vectors, unit
 
 #: Rows made and written at once.
 ROWS = 20_000

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.inversion.networks import InversionNetwork, load_network
 from ingest.encoders.inversion.oti import OtiPlan, invert

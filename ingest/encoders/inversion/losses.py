@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.inversion.oti import PhraseTargets
 from ingest.encoders.inversion.phrases import Phrases
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords

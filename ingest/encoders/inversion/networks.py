@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from indexes.errors import ModelError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.inversion.pseudo_words import PseudoWords
 
 #: Form of the description beside a network's weights.

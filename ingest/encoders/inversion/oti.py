@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.inversion.phrases import CONCEPT, Phrases
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords, Sentences
 

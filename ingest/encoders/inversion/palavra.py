@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.inversion.losses import Lesson, contrast
 from ingest.encoders.inversion.phrases import Phrases
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from indexes.errors import UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.inversion.losses import Lesson, Lincir, Pic2Word, Searle
 from ingest.encoders.inversion.networks import (
     NETWORKS,

@@ -29,8 +29,8 @@ from eval.world.edits import FIXED
 from eval.world.factors import Scene
 from eval.world.render import render
 from indexes.errors import ModelError, UsageError
-from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
+from indexes.vectors import unit
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.methods.dior import DiorEncoder

@@ -16,7 +16,7 @@ from typing import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 
 #: The choices, and what each does.
 GEOMETRIES = {
