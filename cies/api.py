@@ -1,22 +1,24 @@
-"""The Python face: open, create, ingest, search."""
+"""The functions of ``import cies``: open, create, ingest, load_encoder."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Callable, Iterable, Sequence
 
 from cies.gallery_search import SearchableGallery
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
-from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.encoders.factory import make_encoder, normalized_options, remake_encoder
 from ingest.encoders.models.find import DEFAULT_MODEL
-from ingest.encoders.options import EncoderOptions
-from ingest.fill.encoder_choice import check_same_choices, choose, conditions_for, notes_on_target
-from ingest.fill.pipeline import IngestReport, Progress
-from ingest.fill.pipeline import ingest as fill
-from ingest.sources.base import SourceOptions
-from ingest.sources.factory import SourceGroup
+
+if TYPE_CHECKING:
+    from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
+    from ingest.encoders.options import EncoderOptions
+    from ingest.fill.pipeline import IngestReport, Progress
+    from ingest.sources.base import SourceOptions
+    from ingest.sources.factory import SourceGroup
+
+# A search of stored pictures needs no encoder and no ingest, so these are imported when used.
 
 
 def open(
@@ -26,45 +28,58 @@ def open(
     geometry: str | None = None,
     gone: bool = False,
     method: str | None = None,
+    model: PlainEncoder | BaseEncoder | None = None,
 ) -> SearchableGallery:
     """Open a gallery for searching.
 
     Args:
         path: the gallery's folder.
-        device: where the model runs if a new picture is asked for.
+        device: the device that the model runs on if a query is a new picture.
         index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
         geometry: ``raw``, ``centred``, ``standardised`` or ``residual``; the gallery's own by
             default.
-        gone: whether pictures are found of which no file was left at the last scan.
-        method: ``METHOD`` or ``METHOD:MODEL`` by which conditions are answered: one that the
-            gallery has vectors of, or ``clay``, ``crl`` or ``indirect``; the main one by default.
+        gone: whether pictures are found that had no file at the last scan.
+        method: ``METHOD`` or ``METHOD:MODEL`` that answers conditions: one that the gallery has
+            vectors of, or ``clay``, ``crl`` or ``indirect``; the main one by default.
+        model: an encoder of your own, the object that was passed to :func:`ingest`; needed only
+            for queries that are not in the gallery.
 
     Returns:
-        The gallery, to be asked: ``g.search(image, condition, k)``, ``g.vectors(condition)``,
-        ``g.conditions``. Nothing is read yet.
+        The gallery with its methods, such as ``g.search(image, condition, k)``,
+        ``g.vectors(condition)`` and ``g.conditions``. Nothing is read yet.
 
     Raises:
         GalleryMissing: if there is no gallery.
+        UsageError: if ``model`` is not an encoder.
     """
+    encoder: BaseEncoder | None = None
+    if model is not None:
+        from ingest.encoders.factory import as_encoder
+
+        encoder = as_encoder(model)
 
     def load(spec: EncoderSpec) -> BaseEncoder:
-        # What the gallery accepted once need not be forced again.
+        if encoder is not None and encoder.spec == spec:
+            return encoder
+        from ingest.encoders.factory import remake_encoder
+
+        # Conditions that the gallery has were accepted before.
         return remake_encoder(spec, device, force=True)
 
     return SearchableGallery(Gallery.open(path), load, index, geometry, gone, method)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:
-    """Open a gallery for filling, made empty first if there is none.
+    """Open a gallery for filling; an empty one is made first if there is none.
 
     Args:
-        path: its folder.
+        path: the gallery's folder.
         geometry: how a new gallery compares vectors: ``raw``, ``centred``, ``standardised`` or
-            ``residual``, which embeds under ``unconditional`` as well.
+            ``residual``, which also embeds under ``unconditional``.
 
     Raises:
-        GalleryError: if the folder holds something else.
-        GalleryMismatch: if there is a gallery and it compares otherwise.
+        GalleryError: if the folder contains something else.
+        GalleryMismatch: if there is a gallery with another geometry.
     """
     return Gallery.create(path, geometry)
 
@@ -79,13 +94,16 @@ def load_encoder(
     options: EncoderOptions | None = None,
     device_map: str | None = None,
 ) -> BaseEncoder:
-    """Load an encoder as pipelines take it: ``ingest.fill.embedding.embed(encoder, ...)``.
+    """Load an encoder for a pipeline of your own: ``ingest.fill.embedding.embed(encoder, ...)``.
 
-    To embed pictures by hand, :meth:`cies.Encoder.load` is more convenient. See
+    To embed single pictures, :meth:`cies.Encoder.load` is more convenient. See
     :func:`ingest.encoders.factory.make_encoder` for the arguments and errors.
     """
+    from ingest.encoders.factory import make_encoder
+    from ingest.encoders.options import DEFAULT_OPTIONS
+
     return make_encoder(
-        method, model, prompt, dtype, device, force, options or EncoderOptions(), device_map
+        method, model, prompt, dtype, device, force, options or DEFAULT_OPTIONS, device_map
     )
 
 
@@ -93,7 +111,7 @@ def ingest(
     gallery: Gallery,
     sources: Sequence[str | Path | SourceGroup] = (),
     conditions: Iterable[str | Condition] = (),
-    model: str | None = None,
+    model: str | PlainEncoder | BaseEncoder | None = None,
     method: str | None = None,
     prompt: str | None = None,
     dtype: str = "auto",
@@ -107,78 +125,75 @@ def ingest(
     retry_failed: bool = False,
     finished: Callable[[BaseEncoder], None] = lambda encoder: None,
 ) -> IngestReport:
-    """Embed the pictures of some sources into a gallery; what is there is not done again.
+    """Embed the pictures of some sources into a gallery; existing vectors are not computed again.
 
-    A gallery may have vectors of several methods and models: with a ``method`` or ``model`` that
-    it has not yet, these are added, and every run keeps up all of them.
+    A gallery may have vectors of several methods and models. A ``method`` or ``model`` that the
+    gallery does not have yet is added, and every run keeps up all of them.
 
     Args:
         gallery: from :func:`create`.
-        sources: folders (searched through), files, patterns, tables (CSV, JSONL, Parquet), tar
-            shards, folders of ``datasets``, and addresses such as ``s3://bucket/photos``; none
-            for all those ingested before.
-        conditions: to embed under; those the gallery has are kept up in any case. Of a method
-            that is added and needs some, by default those of the others.
-        model: a built-in name, ``ORG/NAME[@REVISION]`` or a folder; the gallery's own, or the
-            built-in one of the method, by default.
-        method: one of :data:`ingest.encoders.factory.METHODS`; the gallery's main one, or what
-            ``model`` is made for, by default. ``clip`` stores one vector a picture, whatever the
-            condition; for the views that are worked out of them, such as ``indirect``, the same
-            is stored.
+        sources: folders (searched with their subfolders), files, patterns, tables (CSV, JSONL,
+            Parquet), tar shards, folders of ``datasets``, and addresses such as
+            ``s3://bucket/photos``; none for all that were ingested before.
+        conditions: to embed under; those of the gallery are kept up anyway. A new conditional
+            method embeds under the conditions of the others by default.
+        model: a built-in name, ``ORG/NAME[@REVISION]``, a folder, or an object of your own with
+            ``encode`` (:class:`ingest.encoders.base.PlainEncoder`); the gallery's own, or the
+            method's default, by default.
+        method: one of :data:`ingest.encoders.factory.METHODS`; the gallery's main one, or the one
+            that fits ``model``, by default. ``clip`` stores one vector for each picture, whatever
+            the condition; a method that computes its vectors from those, such as ``indirect``,
+            stores the same.
         prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``; the
             gallery's own, or ``describe``, by default.
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the gallery's own, or what
             suits the model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
             ``cuda:0,cuda:1``, get a copy of the model each.
-        force: accept conditions the model was not schooled on.
-        progress: told after every batch.
-        announce: told of each encoder once it is loaded.
-        options: what else may be chosen about the vectors; the gallery's own by default.
+        force: accept conditions that the model was not trained on.
+        progress: called after every batch.
+        announce: called with each encoder after it was loaded.
+        options: further choices about the vectors; the gallery's own by default.
         device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
-        source_options: how sources are read: patterns, the image column, the columns to keep.
-        retry_failed: whether to try again what could not be read and has not changed.
-        finished: told of each encoder when it has done its part.
+        source_options: how sources are read: patterns, the image column, the columns to store.
+        retry_failed: whether to read files again that could not be read before and have not
+            changed.
+        finished: called with each encoder after it has embedded its last picture.
 
     Raises:
-        CiesError: with one sentence that names the way out.
+        CiesError: with one sentence that says what to do.
     """
+    from ingest.encoders.factory import normalized_options
+    from ingest.fill.encoder_choice import (
+        EncoderRequest,
+        check_settings,
+        choose_target,
+        conditions_for,
+        encoder_loader,
+        notes_on_target,
+    )
+    from ingest.fill.pipeline import IngestEvents
+    from ingest.fill.pipeline import ingest as fill
+
+    request = EncoderRequest(model, method, prompt, dtype, device, force, options, device_map)
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
-    choice = choose(gallery, method, model)
-    notes = notes_on_target(choice, bool(wanted))
-    if choice.vector_source is not None:
-        options = options and normalized_options(options, choice.vector_source.spec)
-        check_same_choices(gallery, choice.vector_source, prompt, dtype, options)
-    wanted = conditions_for(choice, gallery, wanted, gallery.geometry)
-
-    def load(spec: EncoderSpec | None) -> BaseEncoder:
-        if spec is None:
-            encoder = load_encoder(
-                choice.model,
-                choice.method,
-                prompt or "describe",
-                dtype,
-                device,
-                force,
-                options,
-                device_map,
-            )
-        else:
-            encoder = remake_encoder(spec, device, force, device_map)
-        announce(encoder)
-        return encoder
-
+    target = choose_target(gallery, method, model)
+    load = encoder_loader(request, target)
+    notes = notes_on_target(target, bool(wanted))
+    source = target.vector_source
+    if source is not None:
+        options = options and normalized_options(options, source.spec)
+        check_settings(gallery, source, replace(request, options=options))
     report = fill(
         gallery,
         sources,
-        wanted,
+        conditions_for(target, gallery, wanted, gallery.geometry),
         load,
-        progress,
-        source_options,
-        retry_failed,
-        choice.vector_source.spec if choice.vector_source else None,
-        choice.vector_source is None,
-        finished,
+        target=source.spec if source is not None else None,
+        is_new=source is None,
+        source_options=source_options,
+        retry_failed=retry_failed,
+        events=IngestEvents(progress, announce, finished),
     )
     report.notes[:0] = notes
     return report

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from query.examples import Example
-from query.explore.duplicates import duplicate_groups
 from query.hits import Hit, Hits, Query
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition
@@ -109,6 +108,8 @@ def _best_of_groups(
         UsageError: if some picture is not embedded under one of the gallery's conditions, which
             together decide what a near-duplicate is.
     """
+    from query.explore.duplicates import duplicate_groups
+
     names = opened.resolver.names()
     tables = [opened.tables.open_table(opened.resolver.resolve(name)) for name in names]
     tables = [ranking.table, *tables]

@@ -5,33 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.search.geometry import GEOMETRIES
+from indexes.geometry import GEOMETRIES
 from indexes.search.open_table import OpenTable
 from indexes.search.table_loader import TableLoader
-from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 from ingest.encoders.base import BaseEncoder, EncoderSpec, check_text
-from ingest.fill.pipeline import Progress
 from query.build_hits import build_hits, describe_query
-from query.composers.search import ComposedSearch
 from query.examples import Example, ExampleEmbedder
 from query.hits import Hits
 from query.open_gallery import EncoderCache, OpenGallery
 from query.open_tables import OpenCondition
 from query.question import Conditions, Options, Picture, Question, as_pictures
 from query.ranking.combination import ScoreCombination
-from query.ranking.fusion import FusedRanking
 from query.ranking.ranking import CombinedRanking, ConditionRanking, Ranking
-from query.ranking.reranker import Reranker, RerankingModel, reranker_for, reranking_model
-from query.ranking.reranking import RerankedRanking
 from query.resolver import ResolvedCondition
+
+if TYPE_CHECKING:
+    from ingest.fill.pipeline import Progress
+    from query.ranking.reranker import Reranker, RerankingModel
 
 
 @dataclass
@@ -62,7 +61,8 @@ class Engine:
         gallery: the gallery.
         method: the method that answers conditions if a question names none, or ``None``.
         progress: told how far the embedding of pictures for reranking is.
-        make_reranker: makes the reranker of a question; benchmarks replace it.
+        make_reranker: makes the reranker of a question in place of
+            :class:`query.ranking.reranker.Reranker`; for benchmarks.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Engine:
             gallery: the gallery.
             load: loads the encoder of a spec; called when a new picture must be embedded.
             index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
-            geometry: one of :data:`indexes.search.geometry.GEOMETRIES`; the gallery's own by
+            geometry: one of :data:`indexes.geometry.GEOMETRIES`; the gallery's own by
                 default.
             gone: also find pictures that had no file left at the last scan.
             method: ``METHOD`` or ``METHOD:MODEL`` that answers conditions if a question names
@@ -96,7 +96,7 @@ class Engine:
         self.gallery = gallery
         self.method = method
         self.progress: Callable[[Progress], None] = lambda state: None
-        self.make_reranker: Callable[..., Reranker] = Reranker
+        self.make_reranker: Callable[..., Reranker] | None = None
         self._opened = OpenGallery(gallery, load, index, geometry, gone, method)
         self._combination: ScoreCombination | None = None
 
@@ -186,6 +186,8 @@ class Engine:
         Raises:
             ModelError: if the named model cannot be loaded.
         """
+        from query.ranking.reranker import reranking_model
+
         return reranking_model(self._opened, model)
 
     def encoder(self, table: VectorTable) -> BaseEncoder:
@@ -256,6 +258,8 @@ class Engine:
             ModelError: if an example must be embedded and the model cannot be loaded.
         """
         if question.modification is not None:
+            from query.composers.search import ComposedSearch
+
             return ComposedSearch(self._opened, question, question.modification).hits()
         resolved = self._resolve(question)
         examples = self._embed(resolved)
@@ -278,9 +282,10 @@ class Engine:
         resolved = _ResolvedQuestion(question, conditions, ExampleEmbedder(self._opened))
         resolved.notes += [note for own in conditions for one in own for note in _notes(one)]
         if question.rerank or question.fill:
-            resolved.reranker, reason = reranker_for(
-                self._opened, question, conditions, self.make_reranker
-            )
+            from query.ranking.reranker import Reranker, reranker_for
+
+            make = self.make_reranker or Reranker
+            resolved.reranker, reason = reranker_for(self._opened, question, conditions, make)
             resolved.notes += [reason] if reason else []
         if resolved.reranker is not None and question.rerank:
             others = self._opened.resolver.resolve_candidates(conditions[0][0].resolved)
@@ -304,6 +309,8 @@ class Engine:
             start += len(conditions)
         ranking = rankings[0]
         if len(rankings) > 1:
+            from query.ranking.fusion import FusedRanking
+
             ranking = fused = FusedRanking(rankings)
             if fused.left_out:
                 notes.append(
@@ -313,6 +320,8 @@ class Engine:
         reranker = resolved.reranker
         if reranker is None or not question.rerank:
             return ranking
+        from query.ranking.fusion import FusedRanking
+        from query.ranking.reranking import RerankedRanking
 
         def example_vectors(condition: OpenCondition) -> NDArray[np.float32]:
             embedded = resolved.embedder.examples(question, [condition])
@@ -370,6 +379,8 @@ class Engine:
             return hits
         if question.fill:
             reranker.fill()
+        from query.ranking.reranking import RerankedRanking
+
         if isinstance(ranking, RerankedRanking) and ranking.reranked:
             by = f"{reranker.resolved.method}:{reranker.resolved.model}"
             query = replace(query, reranked=ranking.reranked, reranked_by=by)

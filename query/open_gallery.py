@@ -10,7 +10,6 @@ from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.encoders.factory import make_encoder
 from query.filters.filters import Filters
 from query.open_tables import OpenCondition, OpenTables
 from query.projections import Projections
@@ -53,6 +52,8 @@ class EncoderCache:
         Raises:
             ModelError: if it cannot be loaded.
         """
+        from ingest.encoders.factory import make_encoder
+
         self.loaded.append(make_encoder("dior", model))
         return self.loaded[-1]
 

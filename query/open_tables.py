@@ -1,6 +1,6 @@
 """Opens the tables that answer conditions, and moves vectors into the space they are compared in.
 
-A stored table is compared in the gallery's geometry (:mod:`indexes.search.geometry`), a projection
+A stored table is compared in the gallery's geometry (:mod:`indexes.geometry`), a projection
 in its own space, and a table whose rows hold several parts as it is stored.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexes.errors import GalleryError
-from indexes.search.geometry import RESIDUAL, Statistics, residual
+from indexes.geometry import RESIDUAL, Statistics, residual
 from indexes.search.open_table import OpenTable
 from indexes.search.parted import parts_of
 from indexes.search.table_loader import TableLoader
 from indexes.search.transform import Move
-from indexes.search.vectors import Vectors
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL
 from query.projections import projection_digest
 from query.resolver import ConditionResolver, ResolvedCondition
@@ -48,7 +48,7 @@ class OpenTables:
 
     Attributes:
         geometry: how stored vectors are compared, one of
-            :data:`indexes.search.geometry.GEOMETRIES`.
+            :data:`indexes.geometry.GEOMETRIES`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class OpenTables:
             self.transform(resolved),
             gone=self._gone,
             stored=resolved.stored if projection is not None else None,
-            say=projection.said if projection is not None else None,
+            say=projection.nearest_words if projection is not None else None,
         )
 
     def transform(self, resolved: ResolvedCondition) -> Move:

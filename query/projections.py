@@ -15,20 +15,22 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from indexes.files import write_atomic
-from indexes.search.geometry import Statistics
-from indexes.search.vectors import Vectors
+from indexes.geometry import Statistics
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.encoders.projections.base import Projection, fit_view
-from ingest.encoders.vlm.value_lists import word_lister_for
 from ingest.fill.vector_sources import CONDITIONAL, by_preference, vector_sources
 from ingest.vocabularies import Vocabulary, WordLister, find_vocabulary, vocabulary_of
+
+if TYPE_CHECKING:
+    from ingest.encoders.projections.base import Projection
 
 #: The projection that is used when none is named; measured in docs/query.md.
 DEFAULT_PROJECTION = "clay"
@@ -78,9 +80,11 @@ class Projections:
         path = folder / f"view-{hashlib.sha256(mean.mean.tobytes()).hexdigest()[:16]}.npz"
         projection = self._cached(path, method, vocabulary, base)
         if projection is None:
+            from ingest.encoders.projections.base import fit_projection
+
             texts = self._texts(folder / "texts.npz", base, vocabulary)
             average = mean.mean if mean.count else None
-            projection = fit_view(method, vocabulary.words, texts, average)
+            projection = fit_projection(method, vocabulary.words, texts, average)
             _write_cache(path, projection.to_npz(), "view-*.npz")
         return VectorTable(name, projection.dimension, made_by), projection, vocabulary
 
@@ -88,6 +92,8 @@ class Projections:
         """Lists the words of a condition that has no vocabulary: the gallery's own LVLM, if any."""
         for source in by_preference(vector_sources(self._gallery)):
             if source.spec.method in CONDITIONAL and source.tables:
+                from ingest.encoders.vlm.value_lists import word_lister_for
+
                 return word_lister_for(source.spec, self._encoder)
         return None
 
@@ -102,6 +108,8 @@ class Projections:
         self, path: Path, method: str, vocabulary: Vocabulary, base: VectorTable
     ) -> Projection | None:
         """The projection in a cache file, if the file is intact and fits."""
+        from ingest.encoders.projections.base import Projection
+
         try:
             projection = Projection.from_npz(path)
         except FileNotFoundError:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from indexes.errors import ModelError, UnknownCondition, UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
 from ingest.encoders.base import EncoderSpec
-from ingest.encoders.projections.base import PROJECTIONS, Projection
 from ingest.fill.vector_sources import (
     BASE,
     CONDITIONAL,
@@ -28,6 +28,9 @@ from ingest.fill.vector_sources import (
 from ingest.vocabularies import Vocabulary
 from query.projections import DEFAULT_PROJECTION, QUICK_PROJECTIONS, Projections
 from query.question import shortened
+
+if TYPE_CHECKING:
+    from ingest.encoders.projections.base import Projection
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,8 @@ class ConditionResolver:
 
 def _projection_name(method: str) -> str:
     """The projection that a method as typed names, or an empty text."""
+    from ingest.encoders.projections.base import PROJECTIONS
+
     name = method.partition(":")[0]
     return name if name in PROJECTIONS else ""
 
