@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import pytest
 from PIL import Image
+from support.stand_in_fill import paint
 
 from eval.world.factors import sample_scenes
 from eval.world.gallery import write_world
@@ -18,6 +19,7 @@ from eval.world.render import render
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.fill.pipeline import ingest
 
 if TYPE_CHECKING:
@@ -54,6 +56,14 @@ def gallery(tmp_path: Path) -> Gallery:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of ten small pictures; some modules have another by this name."""
+    for number in range(10):
+        paint(tmp_path / "pictures" / f"{number}.png", number)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit after every four pictures."""
     monkeypatch.setattr("ingest.fill.commit_queue.BATCH", 4)
@@ -63,7 +73,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def builtin() -> DiorEncoder:
     """The built-in model."""
-    return DiorEncoder.load("tiny-lvlm")
+    return DiorEncoder.load(EncoderChoice("dior", "tiny-lvlm"))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +87,7 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen(qwen_folder: Path) -> DiorEncoder:
     """A tiny Qwen2.5-VL, loaded."""
-    return DiorEncoder.load(str(qwen_folder))
+    return DiorEncoder.load(EncoderChoice("dior", str(qwen_folder)))
 
 
 @pytest.fixture

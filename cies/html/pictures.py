@@ -16,7 +16,7 @@ from ingest.fill.pipeline import Progress
 from ingest.read.readers import Readers
 from ingest.sources.base import SourceFile
 from ingest.sources.factory import file_at
-from query.explore.thumbnails import THUMBNAIL, as_jpeg, kept
+from query.explore.thumbnails import THUMBNAIL, as_jpeg, cached_thumbnail
 
 #: The last bytes of a JPEG; a file that ends otherwise was cut short.
 _END = b"\xff\xd9"
@@ -73,14 +73,14 @@ def write_thumbnails(
 
     progress(Progress(done, len(paths), 0, 0))
     for key in list(missing):
-        data = kept(key)
+        data = cached_thumbnail(key)
         if data is not None:
             add(key, data)
     # First the first file of each picture, then the second of those whose first cannot be shown.
     for copy in range(max((len(paths[key]) for key in missing), default=0)):
         wanted = [key for key in missing if len(paths[key]) > copy]
         readers = Readers[SourceFile](missing.__contains__, THUMBNAIL)
-        results = readers.ahead(_source_files(paths[key][copy] for key in wanted))
+        results = readers.read_all(_source_files(paths[key][copy] for key in wanted))
         for key, result in zip(wanted, results, strict=True):
             if result.picture is not None and result.record.key == key and key in missing:
                 add(key, as_jpeg(result.picture.image))

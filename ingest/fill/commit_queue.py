@@ -1,7 +1,7 @@
-"""From files that were read to rows that are stored: encoding and writing, one beside the other.
+"""Embeds pictures and stores them: while one batch is embedded, the one before it is written.
 
-While a batch is being encoded the one before it is written, by a thread of its own, and the
-readers are ahead with the next. A file counts as done only when its vectors are on the disk.
+A separate thread writes, and the readers already read the next batch. A file is recorded as done
+only after its vectors are on the disk.
 """
 
 from __future__ import annotations
@@ -9,41 +9,42 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Sequence
 
-from indexes.store.records import FileRecord, VectorTable
+from indexes.store.records import FileRecord
 from indexes.store.writer import Writer
 from ingest.encoders.base import BaseEncoder
 from ingest.fill.commit import commit
-from ingest.fill.embedding import Embedded, embed
-from ingest.fill.inventory import Inventory, Share
+from ingest.fill.embedding import EmbeddedBatch, embed_missing
+from ingest.fill.inventory import Inventory, SourceInventory
 from ingest.read.images import Picture
 from ingest.read.readers import AHEAD_BYTES, ReadResult
 
-#: Most pictures embedded at once, and the seconds a batch should take: how long nothing moves on
-#: the screen.
+#: Most pictures in one batch, and the seconds that one should take, since progress is reported
+#: after each batch.
 BATCH = 64
 BATCH_SECONDS = 5.0
 
 #: Pictures in the first batch, before the speed is known.
 FIRST_BATCH = 8
 
-#: A commit is due after so many seconds, or files. With the batch in hand and the commit under
-#: way, a crash costs three times these seconds of work at most, unless one picture takes longer.
+#: A commit is due after so many seconds, or files. Because one batch is being embedded and one
+#: commit written meanwhile, a crash loses at most three times these seconds of work, unless one
+#: picture takes longer.
 COMMIT_SECONDS = 5.0
 COMMIT_FILES = 2048
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What one commit made durable.
+class CommitResult:
+    """What one commit has stored.
 
     Attributes:
-        files: how many were dealt with, whether they are recorded now or wait for another maker.
-        failed: records of those that could not be read, or that the encoder gave no vector for.
-        embedded: pictures with new vectors of this maker.
-        fresh: of these, pictures that no other maker embedded in this run.
-        known: files of pictures that were there before.
+        files: files processed, whether they are recorded now or wait for another vector source.
+        failed: records of files that could not be read, or that the encoder gave no vector for.
+        embedded: pictures with new vectors of this vector source.
+        fresh: of these, pictures that no other vector source embedded in this run.
+        known: files of pictures that the gallery already had.
     """
 
     files: int
@@ -54,13 +55,13 @@ class Stored:
 
 
 @dataclass
-class _Batch:
-    """What waits to be written."""
+class _PendingCommit:
+    """Batches and records that wait to be written; counts as in :class:`CommitResult`."""
 
-    parts: list[Embedded] = field(default_factory=list)
-    files: list[FileRecord] = field(default_factory=list)
+    batches: list[EmbeddedBatch] = field(default_factory=list)
+    records: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
-    seen: int = 0
+    files: int = 0
     embedded: int = 0
     fresh: int = 0
     known: int = 0
@@ -68,152 +69,145 @@ class _Batch:
 
 
 class CommitQueue:
-    """Takes files as they were read, in any number; gives back what is stored."""
+    """Takes files as they are read, in any number, and reports what is stored.
+
+    Attributes:
+        note: why maintenance was postponed, or ``None``.
+        seconds: time spent on embedding.
+    """
 
     def __init__(
         self,
         writer: Writer,
         inventory: Inventory,
-        share: Share,
+        source_inventory: SourceInventory,
         encoder: Callable[[], BaseEncoder],
-        stored: Callable[[Stored], None],
+        on_stored: Callable[[CommitResult], None],
         settled: set[str] | None = None,
     ):
         """Start nothing yet.
 
         Args:
             writer: of the gallery.
-            inventory: of the same gallery; kept up to date with what is embedded.
-            share: the part of it that the encoder fills.
-            encoder: loads the encoder; called once something is to be embedded.
-            stored: told, by the caller's thread, what has become durable.
-            settled: gets the paths of files that are recorded, because no other maker has to see
-                them; the others are left to those.
+            inventory: of the same gallery; embedded pictures are added to it.
+            source_inventory: the part of it that the encoder fills.
+            encoder: loads the encoder; called when the first picture is to be embedded.
+            on_stored: called, in the caller's thread, with what was stored.
+            settled: gets the paths of recorded files; all other files wait for another vector
+                source. ``None`` if this is the only one.
         """
         self._writer = writer
         self._inventory = inventory
-        self._share = share
+        self._source_inventory = source_inventory
         self._settled = settled
         self._encoder = encoder
-        self._stored = stored
+        self._on_stored = on_stored
         self._pictures: dict[str, Picture] = {}
         self._picture_bytes = 0
-        self._files: list[tuple[FileRecord, bool]] = []
-        self._batch = min(FIRST_BATCH, BATCH)
-        self._waiting = _Batch()
+        self._records: list[tuple[FileRecord, bool]] = []
+        self._batch_size = min(FIRST_BATCH, BATCH)
+        self._pending = _PendingCommit()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._writing: Future[Stored] | None = None
-        #: Why maintenance was put off, if it was.
+        self._writing: Future[CommitResult] | None = None
         self.note: str | None = None
-        #: Seconds in which pictures were embedded.
         self.seconds = 0.0
 
-    def add(self, taken: ReadResult) -> None:
-        """Take a file; embeds and stores when enough have come together.
+    def add(self, result: ReadResult) -> None:
+        """Add a file; embeds a batch and commits when they are due.
 
         Raises:
             CiesError: from the encoder or the gallery.
         """
-        key = taken.record.key
+        key = result.record.key
         known = False
-        if taken.record.status == "done":
-            known = taken.picture is None or key in self._pictures
-            if taken.picture is not None and not known:
-                self._pictures[key] = taken.picture
-                self._picture_bytes += taken.bytes
-        self._files.append((taken.record, known))
-        enough = len(self._pictures) >= self._batch or self._picture_bytes >= AHEAD_BYTES // 2
-        if enough or (not self._pictures and len(self._files) >= COMMIT_FILES):
-            self._encode()
+        if result.record.status == "done":
+            known = result.picture is None or key in self._pictures
+            if result.picture is not None and not known:
+                self._pictures[key] = result.picture
+                self._picture_bytes += result.bytes
+        self._records.append((result.record, known))
+        full = len(self._pictures) >= self._batch_size or self._picture_bytes >= AHEAD_BYTES // 2
+        if full or (not self._pictures and len(self._records) >= COMMIT_FILES):
+            self._embed()
 
     def finish(self) -> None:
-        """Embed and store what is left; all of it is on the disk on return."""
-        self._encode()
-        self._write()
-        self._collect()
-        self._executor.shutdown()
+        """Embed and store everything that is left; all of it is on the disk on return."""
+        self._embed()
+        self._close()
 
     def rescue(self) -> None:
-        """After an error or Ctrl-C: store what was embedded, and nothing more."""
+        """Store what is already embedded, and nothing more; for use after an error or Ctrl-C."""
         self._pictures.clear()
-        self._files.clear()
-        self._write()
-        self._collect()
+        self._records.clear()
+        self._close()
+
+    def _close(self) -> None:
+        self._start_commit()
+        self._wait_for_commit()
         self._executor.shutdown()
 
-    def _encode(self) -> None:
-        """Embed the pictures in hand."""
-        waiting = self._waiting
-        pictures, files = self._pictures, self._files
+    def _embed(self) -> None:
+        """Embed the batch and start a commit if one is due."""
+        pending, pictures, records = self._pending, self._pictures, self._records
         if pictures:
-            encoder = self._encoder()  # loaded here, so that loading is not taken for embedding
+            encoder = self._encoder()  # Loaded here, so that loading does not count as embedding.
             started = time.monotonic()
-            parts = [embed(encoder, tables, group) for tables, group in self._groups(pictures)]
-            spent = time.monotonic() - started
-            self.seconds += spent
-            rate = len(pictures) / max(spent, 1e-9)
-            grown = min(BATCH, 4 * len(pictures), round(rate * BATCH_SECONDS))
-            self._batch = max(1, grown)
-            for part in parts:
-                waiting.fresh += self._inventory.add(part)
-                waiting.embedded += len(part.keys) if part.tables else 0
-            waiting.parts += parts
-        for record, known in files:
-            self._file(record, known)
-        self._pictures, self._files = {}, []
+            batches = embed_missing(encoder, pictures, self._source_inventory.missing)
+            seconds = time.monotonic() - started
+            self.seconds += seconds
+            rate = len(pictures) / max(seconds, 1e-9)
+            self._batch_size = max(1, min(BATCH, 4 * len(pictures), round(rate * BATCH_SECONDS)))
+            for batch in batches:
+                pending.fresh += self._inventory.add(batch)
+                pending.embedded += len(batch.keys) if batch.tables else 0
+            pending.batches += batches
+        for record, known in records:
+            self._add_record(record, known)
+        self._pictures, self._records = {}, []
         self._picture_bytes = 0
-        due = time.monotonic() - waiting.since >= COMMIT_SECONDS
-        if due or waiting.seen >= COMMIT_FILES:
-            self._write()
+        due = time.monotonic() - pending.since >= COMMIT_SECONDS
+        if due or pending.files >= COMMIT_FILES:
+            self._start_commit()
         elif self._writing is not None and self._writing.done():
-            self._collect()
+            self._wait_for_commit()
 
-    def _file(self, record: FileRecord, known: bool) -> None:
-        """Record a file, unless another maker has to see its picture before it counts."""
-        waiting, inventory = self._waiting, self._inventory
-        waiting.seen += 1
+    def _add_record(self, record: FileRecord, known: bool) -> None:
+        """Add a file's record, unless another vector source must embed its picture first."""
+        pending, inventory = self._pending, self._inventory
+        pending.files += 1
         done = record.status == "done"
-        if done and inventory.waits(record.key):
+        if done and inventory.is_waiting(record.key):
             return
         if self._settled is not None:
             self._settled.add(record.path)
-        waiting.known += known
-        refused = inventory.refused(record.key) if done else ""
-        if refused:
-            failed = replace(record, status="embed_error", reason=refused)
-            waiting.failed.append(failed)
-            # Under the conditions it is embedded under, it is still found.
-            waiting.files.append(record if inventory.known(record.key) else failed)
+        pending.known += known
+        refusal = inventory.refusal(record.key) if done else ""
+        if refusal:
+            failed = replace(record, status="embed_error", reason=refusal)
+            pending.failed.append(failed)
+            # It is still found under the conditions that it is embedded under.
+            pending.records.append(record if inventory.known(record.key) else failed)
         else:
-            waiting.files.append(record)
+            pending.records.append(record)
             if not done:
-                waiting.failed.append(record)
+                pending.failed.append(record)
 
-    def _groups(
-        self, pictures: Mapping[str, Picture]
-    ) -> list[tuple[tuple[VectorTable, ...], dict[str, Picture]]]:
-        """Pictures by the conditions they lack, so that each is asked about those only."""
-        groups: dict[tuple[str, ...], tuple[tuple[VectorTable, ...], dict[str, Picture]]] = {}
-        for key, picture in pictures.items():
-            tables = self._share.missing(key)
-            names = tuple(table.table for table in tables)
-            groups.setdefault(names, (tables, {}))[1][key] = picture
-        return list(groups.values())
+    def _start_commit(self) -> None:
+        """Pass the pending rows to the writing thread, once it has finished the last commit."""
+        self._wait_for_commit()
+        pending, self._pending = self._pending, _PendingCommit()
+        if pending.files or pending.batches:
+            self._writing = self._executor.submit(self._commit, pending)
 
-    def _write(self) -> None:
-        """Hand what was embedded to the writing thread, which is first done with the last."""
-        self._collect()
-        waiting, self._waiting = self._waiting, _Batch()
-        if waiting.seen or waiting.parts:
-            self._writing = self._executor.submit(self._commit, waiting)
-
-    def _commit(self, batch: _Batch) -> Stored:
-        commit(self._writer, batch.parts, batch.files)
+    def _commit(self, pending: _PendingCommit) -> CommitResult:
+        commit(self._writer, pending.batches, pending.records)
         self.note = self._writer.maintain() or self.note
-        return Stored(batch.seen, batch.failed, batch.embedded, batch.fresh, batch.known)
+        return CommitResult(
+            pending.files, pending.failed, pending.embedded, pending.fresh, pending.known
+        )
 
-    def _collect(self) -> None:
-        """Wait for the commit under way and tell of it."""
+    def _wait_for_commit(self) -> None:
+        """Wait for the commit that is being written, and report it."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            self._stored(writing.result())
+            self._on_stored(writing.result())

@@ -1,51 +1,70 @@
-"""Pictures in, rows out: a function that knows nothing of a gallery and can run anywhere.
+"""Embeds pictures: from decoded pictures to rows, without access to a gallery.
 
-:func:`embed` may run in many processes or on many machines at once, each with an encoder of its
-own; what it returns can be pickled, and is stored by :func:`ingest.fill.commit.commit`, which one
-process runs.
+:func:`embed` may run in many processes or on many machines at once, each with its own encoder.
+Its result can be pickled; one process stores all of them with :func:`ingest.fill.commit.commit`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import CiesError
-from indexes.store.records import ImageRecord, VectorTable
+from indexes.store.records import ImageRecord, VectorColumn, VectorTable
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
 from ingest.read.images import Picture
 
-#: A vector counts as one of unit length within this much.
+#: Tolerance for the length of a unit vector.
 _TOLERANCE = 1e-3
 
-#: What an encoder is asked about to learn whether it works at all.
+#: Size in pixels of the grey picture that tests whether an encoder works at all.
 _PROBE_SIZE = (64, 64)
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """What was made of some pictures.
+class EmbeddedBatch:
+    """Embedded pictures, as :func:`ingest.fill.commit.commit` stores them.
 
     Attributes:
-        tables: the conditions they were embedded under, each with all that made its vectors.
-        images: what is known of each picture that could be embedded; its key is first of all.
-        reading: their vectors float32 [images, tables, dim] and words; ``None`` without tables.
-        refused: key to reason, of pictures the encoder gave no usable vector for.
+        tables: the conditions the pictures were embedded under.
+        images: the records of the pictures that could be embedded.
+        embeddings: vectors float32 [images, tables, dim] and words; ``None`` without tables.
+        refused: key to reason, for pictures that the encoder gave no usable vector for.
     """
 
     tables: tuple[VectorTable, ...]
     images: tuple[ImageRecord, ...]
-    reading: Embeddings | None
+    embeddings: Embeddings | None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
         """Content keys of the embedded pictures."""
         return [image.key for image in self.images]
+
+
+def vector_column(batches: Sequence[EmbeddedBatch], table: VectorTable) -> VectorColumn:
+    """The vectors and words of one condition in several batches; a repeated key counts once."""
+    rows: dict[str, tuple[NDArray[np.float32], str, float]] = {}
+    for batch in batches:
+        if batch.embeddings is None or table not in batch.tables:
+            continue
+        column, found = batch.tables.index(table), batch.embeddings
+        for row, key in enumerate(batch.keys):
+            word, probability = found.words[row][column], found.word_probabilities[row, column]
+            rows.setdefault(key, (found.vectors[row, column], word, probability))
+    vectors = [vector for vector, _, _ in rows.values()]
+    return VectorColumn(
+        list(rows),
+        np.stack(vectors) if vectors else np.zeros((0, table.dimension), dtype=np.float32),
+        [word for _, word, _ in rows.values()],
+        np.array([probability for _, _, probability in rows.values()], dtype=np.float32),
+    )
 
 
 def condition_of(table: VectorTable) -> Condition:
@@ -55,30 +74,30 @@ def condition_of(table: VectorTable) -> Condition:
 
 def embed(
     encoder: BaseEncoder, tables: Sequence[VectorTable], pictures: Mapping[str, Picture]
-) -> Embedded:
+) -> EmbeddedBatch:
     """Embed pictures under some conditions.
 
-    A picture that the encoder fails on, or gives a vector for that is not finite or not of unit
-    length, is refused and the others are embedded; but if the encoder fails on a plain grey
-    picture too, it is not the pictures' fault, and its error is raised.
+    A picture is refused if the encoder fails on it, or returns a vector that is not finite or not
+    of unit length; the others are embedded. If the encoder also fails on a plain grey picture, the
+    encoder itself does not work, and its error is raised.
 
     Args:
-        encoder: the one that ``tables`` tell of.
-        tables: the conditions; with none, only what is known of the pictures is returned.
+        encoder: the encoder of ``tables``.
+        tables: the conditions; without any, only the pictures' records are returned.
         pictures: content key to picture.
 
     Raises:
-        CiesError: from the encoder, such as when memory runs out.
-        Exception: whatever the encoder raises when it does not work at all.
+        CiesError: from the encoder, for instance if memory runs out.
+        Exception: any error of an encoder that does not work at all.
     """
     refused: dict[str, str] = {}
-    reading = None
+    embeddings = None
     keys = list(pictures)
     if tables and keys:
         conditions = [condition_of(table) for table in tables]
         shape = (len(tables), tables[0].dimension)
         images = [pictures[key].image for key in keys]
-        reading, refused = _read(encoder, conditions, shape, keys, images)
+        embeddings, refused = _embed_checked(encoder, conditions, shape, keys, images)
         keys = [key for key in keys if key not in refused]
     records = tuple(
         ImageRecord(
@@ -90,32 +109,54 @@ def embed(
         )
         for key in keys
     )
-    return Embedded(tuple(tables), records, reading, refused)
+    return EmbeddedBatch(tuple(tables), records, embeddings, refused)
 
 
-def _read(
+def embed_missing(
+    encoder: BaseEncoder,
+    pictures: Mapping[str, Picture],
+    missing: Callable[[str], tuple[VectorTable, ...]],
+) -> list[EmbeddedBatch]:
+    """Embed each picture under the conditions that it lacks, and no others.
+
+    Args:
+        encoder: the encoder of all tables.
+        pictures: content key to picture.
+        missing: the tables that do not contain the picture of a content key.
+
+    Raises:
+        CiesError: as :func:`embed`.
+    """
+    groups: dict[tuple[str, ...], tuple[tuple[VectorTable, ...], dict[str, Picture]]] = {}
+    for key, picture in pictures.items():
+        tables = missing(key)
+        names = tuple(table.table for table in tables)
+        groups.setdefault(names, (tables, {}))[1][key] = picture
+    return [embed(encoder, tables, group) for tables, group in groups.values()]
+
+
+def _embed_checked(
     encoder: BaseEncoder,
     conditions: Sequence[Condition],
     shape: tuple[int, int],
     keys: Sequence[str],
     images: Sequence[Image.Image],
 ) -> tuple[Embeddings | None, dict[str, str]]:
-    """All pictures at once or, if that fails, one by one."""
+    """Embed all pictures at once or, if that fails, one by one."""
     try:
-        reading = encoder.embed(images, conditions)
-        reason = _fault(reading, len(images), shape)
-        if not reason:
-            return reading, {}
+        embeddings = encoder.embed(images, conditions)
+        if not _fault(embeddings, len(images), shape):
+            return embeddings, {}
     except CiesError:
         raise
     except Exception:  # noqa: BLE001, S110
-        pass  # Whatever it is: one by one it shows which picture does it, or that all of them do.
+        pass  # One by one shows which picture causes the error, or that all of them do.
     refused: dict[str, str] = {}
-    single: list[Embeddings] = []
+    accepted: list[Embeddings] = []
     for key, image in zip(keys, images, strict=True):
         try:
-            one = encoder.embed([image], conditions)
-            reason = _fault(one, 1, shape)
+            single = encoder.embed([image], conditions)
+            reason = _fault(single, 1, shape)
         except CiesError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -125,27 +166,25 @@ def _read(
                 _probe(encoder, conditions, shape)
             refused[key] = reason.splitlines()[0][:200]
         else:
-            single.append(one)
-    if not single:
-        return None, refused
-    return _joined(single), refused
+            accepted.append(single)
+    return _concatenated(accepted) if accepted else None, refused
 
 
 def _probe(encoder: BaseEncoder, conditions: Sequence[Condition], shape: tuple[int, int]) -> None:
-    """Ask about a plain grey picture.
+    """Embed a plain grey picture.
 
     Raises:
         Exception: if the encoder fails on that too.
     """
-    reading = encoder.embed([Image.new("RGB", _PROBE_SIZE, (127, 127, 127))], conditions)
-    reason = _fault(reading, 1, shape)
+    grey = Image.new("RGB", _PROBE_SIZE, (127, 127, 127))
+    reason = _fault(encoder.embed([grey], conditions), 1, shape)
     if reason:
-        raise RuntimeError(f"the encoder does not work: of a plain grey picture {reason}")
+        raise RuntimeError(f"the encoder does not work: for a plain grey picture {reason}")
 
 
-def _fault(reading: Embeddings, count: int, shape: tuple[int, int]) -> str:
-    """What is wrong with the vectors, or nothing."""
-    vectors = reading.vectors
+def _fault(embeddings: Embeddings, count: int, shape: tuple[int, int]) -> str:
+    """What is wrong with the vectors; empty if they are usable."""
+    vectors = embeddings.vectors
     if vectors.shape != (count, *shape):
         return f"the model gave vectors of shape {vectors.shape}, not {(count, *shape)}"
     if not np.isfinite(vectors).all():
@@ -155,9 +194,9 @@ def _fault(reading: Embeddings, count: int, shape: tuple[int, int]) -> str:
     return ""
 
 
-def _joined(readings: Sequence[Embeddings]) -> Embeddings:
+def _concatenated(parts: Sequence[Embeddings]) -> Embeddings:
     return Embeddings(
-        np.concatenate([reading.vectors for reading in readings]),
-        [words for reading in readings for words in reading.words],
-        np.concatenate([reading.word_probabilities for reading in readings]),
+        np.concatenate([part.vectors for part in parts]),
+        [words for part in parts for words in part.words],
+        np.concatenate([part.word_probabilities for part in parts]),
     )

@@ -1,204 +1,264 @@
-"""From the words of ``--method`` and ``--model`` to a maker, of the gallery or to be added."""
+"""Chooses the vector source of an ingest from the user's method, model and other values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Sequence
+from typing import Any
 
 from indexes.errors import GalleryMismatch, UsageError
-from indexes.search.geometry import RESIDUAL
+from indexes.geometry import RESIDUAL
 from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL, Condition
-from ingest.encoders.base import EncoderSpec
-from ingest.encoders.factory import METHODS
-from ingest.encoders.models.find import DEFAULT_MODEL, OPEN_CLIP, find, name_of
-from ingest.encoders.models.model_type import is_dual
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
+from ingest.encoders.factory import METHODS, as_encoder, make_encoder, method_info, remake_encoder
+from ingest.encoders.models.find import DEFAULT_MODEL, OPEN_CLIP, find_model, is_dual, stored_name
+from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
 from ingest.fill.vector_sources import (
     BASE,
     VectorSource,
-    conditional,
+    is_conditional,
     main_vector_source,
     vector_sources,
 )
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What is to be at work in a run, beside what the gallery keeps up anyway.
+class EncoderRequest:
+    """An encoder as the user asks for it; for values see :class:`EncoderChoice`.
 
     Attributes:
-        method: whose vectors are stored.
-        model: as the user named it, or what stands in its place.
-        vector_source: of the gallery, or ``None`` if it is to be added.
-        view: the method asked for, if it is one that is worked out of stored vectors; or empty.
+        model: a name, or an object with ``encode``; ``None`` for the gallery's own, or the
+            method's default.
+        method: ``None`` for the gallery's main one, or the one that fits the model.
+        prompt: ``None`` for the gallery's own, or the default.
+        dtype: ``auto`` for the gallery's own, or what suits the model.
+        device: the encoder runs on it.
+        force: accept conditions that the model was not trained on.
+        options: ``None`` for the gallery's own, or the defaults.
+        device_map: how accelerate spreads the model, in place of ``device``.
+    """
+
+    model: str | PlainEncoder | BaseEncoder | None = None
+    method: str | None = None
+    prompt: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    force: bool = False
+    options: EncoderOptions | None = None
+    device_map: str | None = None
+
+
+@dataclass(frozen=True)
+class IngestTarget:
+    """The vector source that an ingest adds conditions to; all others are kept up anyway.
+
+    Attributes:
+        method: the stored method.
+        model: as the user named it, or the default.
+        vector_source: of the gallery; ``None`` if it is new.
+        view: the requested method, if its vectors are computed from those of ``method``; else
+            empty.
+        encoder: the user's own object, if one was passed.
     """
 
     method: str
     model: str
     vector_source: VectorSource | None
     view: str = ""
+    encoder: BaseEncoder | None = None
 
     @property
     def conditional(self) -> bool:
-        """Whether its vectors differ from condition to condition."""
-        return conditional(self.method)
+        """Whether its vectors depend on the condition."""
+        return is_conditional(self.method)
 
 
-def choose(gallery: Gallery | None, method: str | None = None, model: str | None = None) -> Choice:
-    """Settle who is meant.
+def choose_target(
+    gallery: Gallery | None,
+    method: str | None = None,
+    model: str | PlainEncoder | BaseEncoder | None = None,
+) -> IngestTarget:
+    """Choose the vector source that the user means.
 
     Args:
-        gallery: ``None`` if there is none yet.
-        method: as typed; without it the gallery's main one, or what ``model`` is made for.
-        model: as typed; without it the gallery's, or the method's default.
+        gallery: ``None`` if it does not exist yet.
+        method: as typed; by default the gallery's main one, or the one that fits ``model``.
+        model: as typed, or an encoder object; by default the gallery's, or the method's default.
 
     Raises:
-        UsageError: if there is no such method, or the gallery has several models of it and none
-            is named.
+        UsageError: if there is no such method, the object is no encoder, or the gallery has
+            several models of the method and none is named.
         ModelError: if there is no such model.
     """
-    there = vector_sources(gallery) if gallery is not None else []
-    if method is not None and method not in METHODS:
-        raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
-    view = method if method is not None and METHODS[method].kind == "view" else ""
-    method = BASE if view else method
+    sources = vector_sources(gallery) if gallery is not None else []
+    if model is not None and not isinstance(model, str):
+        encoder = as_encoder(model, method)
+        spec = encoder.spec
+        existing = next((source for source in sources if source.spec == spec), None)
+        return IngestTarget(spec.method, spec.model, existing, encoder=encoder)
+    view = ""
+    if method is not None and method_info(method).kind == "view":
+        view, method = method, BASE
     if model is not None:
-        if not model.startswith(OPEN_CLIP):
-            find(model)  # A name that stands for nothing is told before anything is done.
-        name = name_of(model)
-        own = [vector_source for vector_source in there if vector_source.spec.model == name]
+        if method in (None, *METHODS) and not model.startswith(OPEN_CLIP):
+            find_model(model)  # Fails now if there is no such model.
+        name = stored_name(model)
+        of_model = [source for source in sources if source.spec.model == name]
         if method is None:
-            same = main_vector_source(own)
-            method = same.spec.method if same else BASE if is_dual(model) else "dior"
-        found = next(
-            (vector_source for vector_source in own if vector_source.spec.method == method), None
-        )
-        return Choice(method, model, found, view)
+            main = main_vector_source(of_model)
+            method = main.spec.method if main else BASE if is_dual(model) else "dior"
+        existing = next((source for source in of_model if source.spec.method == method), None)
+        return IngestTarget(method, model, existing, view)
     if method is None:
-        main = main_vector_source(there)
-        return Choice(main.spec.method, main.spec.model, main) if main else _default("dior")
-    fitting = [vector_source for vector_source in there if vector_source.spec.method == method]
-    if len(fitting) > 1:
+        main = main_vector_source(sources)
+        matching = [main] if main else []
+    else:
+        matching = [source for source in sources if source.spec.method == method]
+    if len(matching) > 1:
         raise UsageError(
             f"The gallery at {gallery.path if gallery else ''} has vectors of {method} by several "
-            f"models; name one with --model: {', '.join(m.spec.model for m in fitting)}."
+            "models; name one with --model: "
+            f"{', '.join(source.spec.model for source in matching)}."
         )
-    return (
-        Choice(method, fitting[0].spec.model, fitting[0], view)
-        if fitting
-        else _default(method, view)
-    )
+    if matching:
+        spec = matching[0].spec
+        return IngestTarget(spec.method, spec.model, matching[0], view)
+    method = method or "dior"
+    return IngestTarget(method, method_info(method).model, None, view)
 
 
-def _default(method: str, view: str = "") -> Choice:
-    return Choice(method, METHODS[method].model, None, view)
+def encoder_loader(
+    request: EncoderRequest, target: IngestTarget
+) -> Callable[[EncoderSpec | None], BaseEncoder]:
+    """A function that loads the encoder of a gallery's source or, for ``None``, of a new target.
+
+    Raises:
+        UsageError: if a value was requested that does not apply to the user's own object.
+    """
+    given = (request.prompt, request.options, request.device_map)
+    if target.encoder is not None and (any(given) or request.dtype != "auto"):
+        raise UsageError(
+            "prompt, dtype, options and device_map do not apply to an encoder of your own; set "
+            "them in the object and leave them out."
+        )
+
+    def load(spec: EncoderSpec | None) -> BaseEncoder:
+        if target.encoder is not None and spec in (None, target.encoder.spec):
+            return target.encoder
+        if spec is not None:
+            return remake_encoder(spec, request.device, request.force, request.device_map)
+        return make_encoder(
+            target.method,
+            target.model,
+            request.prompt or DEFAULT_PROMPT,
+            request.dtype,
+            request.device,
+            request.force,
+            request.options or DEFAULT_OPTIONS,
+            request.device_map,
+        )
+
+    return load
 
 
-def default_conditions(choice: Choice, gallery: Gallery | None = None) -> list[Condition]:
-    """Those of a new maker for which none is named.
+def default_conditions(target: IngestTarget, gallery: Gallery | None = None) -> list[Condition]:
+    """The conditions of a new vector source if the user names none.
 
-    The conditions that other makers of the gallery keep up; in an empty gallery, all that the
-    built-in model knows, which cost one pass together. Any other model has to be told.
+    The conditions that other sources of the gallery keep up; in an empty gallery, all conditions
+    that the built-in model knows, which take one pass together. Other models have no default.
     """
     tables = gallery.conditions() if gallery is not None else []
     known = [
         Condition(table.name, str(table.made_by["phrase"]))
         for table in tables
-        if table.kept_up and conditional(EncoderSpec.from_made_by(table.made_by).method)
+        if table.kept_up and is_conditional(EncoderSpec.from_made_by(table.made_by).method)
     ]
     if known:
         return list({condition.name: condition for condition in known}.values())
-    if choice.model != DEFAULT_MODEL:
+    if target.model != DEFAULT_MODEL:
         return []
-    return [Condition.parse(name) for name in find(DEFAULT_MODEL).trained_on() or {}]
+    return [Condition.parse(name) for name in find_model(DEFAULT_MODEL).declared_conditions() or {}]
 
 
 def conditions_for(
-    choice: Choice, gallery: Gallery | None, wanted: Sequence[Condition], geometry: str
+    target: IngestTarget, gallery: Gallery | None, wanted: Sequence[Condition], geometry: str
 ) -> list[Condition]:
-    """The conditions of a run: those asked for, or the defaults of what it adds.
+    """The conditions to embed under: those the user wants, or the defaults of a new source.
 
     Args:
-        choice: who is asked about them.
-        gallery: ``None`` if there is none yet.
-        wanted: conditions asked for.
+        target: the vector source.
+        gallery: ``None`` if it does not exist yet.
+        wanted: conditions that the user named.
         geometry: of the gallery.
 
     Raises:
-        UsageError: if a maker is added, needs conditions, and none is known.
+        UsageError: if a new source needs conditions, none is named and it has no defaults.
     """
-    found = list(wanted)
-    if choice.vector_source is None and choice.conditional and not found:
-        found = default_conditions(choice, gallery)
-        if not found:
+    conditions = list(wanted)
+    if target.vector_source is None and target.conditional and not conditions:
+        conditions = default_conditions(target, gallery)
+        if not conditions:
             raise UsageError("No condition was named; add one, such as `--condition color`.")
     if geometry == RESIDUAL:
-        # What is taken away has to be known of every picture; it costs no pass of its own.
-        found.append(Condition.parse(UNCONDITIONAL))
-    return found
+        # These vectors are subtracted, so every picture needs one; they take no extra pass.
+        conditions.append(Condition.parse(UNCONDITIONAL))
+    return conditions
 
 
-def notes_on(choice: Choice, asked: bool) -> list[str]:
-    """What a user should be told of a choice whose vectors know no condition.
+def notes_on_target(target: IngestTarget, has_conditions: bool) -> list[str]:
+    """Notes for the user if the vectors of a target do not depend on the condition.
 
     Args:
-        choice: who is to be at work.
-        asked: whether conditions were named.
+        target: the vector source.
+        has_conditions: whether the user named conditions.
     """
     notes = []
-    if choice.view:
+    if target.view:
         notes.append(
-            f"{choice.view} is worked out of the vectors of {choice.method}, which are stored once "
+            f"{target.view} is computed from the vectors of {target.method}, which are stored once "
             "for every condition"
         )
-    if asked and not choice.conditional:
-        what = ""
-        if choice.method == BASE:
-            what = ": those named with -c, and any other, can be searched at once"
+    if has_conditions and not target.conditional:
+        searchable = ""
+        if target.method == BASE:
+            searchable = ": those named with -c, and any other, can be searched at once"
         notes.append(
-            f"{choice.method} stores one vector a picture whatever the condition, so that none was "
-            f"added{what}"
+            f"{target.method} stores one vector for each picture whatever the condition, so that "
+            f"none was added{searchable}"
         )
     return notes
 
 
-def check_same_choices(
-    gallery: Gallery,
-    vector_source: VectorSource,
-    prompt: str | None,
-    dtype: str,
-    options: DiorOptions | None,
-) -> None:
-    """Refuse to go on with a maker in another way than it was used before.
+def check_settings(gallery: Gallery, source: VectorSource, request: EncoderRequest) -> None:
+    """Refuse a request whose settings differ from those a vector source was made with.
 
     Args:
-        gallery: what is to be filled.
-        vector_source: of this gallery.
-        prompt: the template asked for; ``None`` for the maker's own.
-        dtype: asked for; ``auto`` for the maker's own.
-        options: asked for; ``None`` for the maker's own.
+        gallery: the gallery that is filled.
+        source: of this gallery.
+        request: the requested values; ``options`` as the gallery stores them
+            (:func:`ingest.encoders.factory.normalized_options`).
 
     Raises:
-        GalleryMismatch: naming what differs.
-        UsageError: if there is a prompt and the method asks nothing.
+        GalleryMismatch: naming the setting that differs.
+        UsageError: if there is a prompt and the method does not ask a model.
     """
-    if prompt is not None and not vector_source.conditional:
+    if request.prompt is not None and not source.conditional:
         raise UsageError(
-            f"--prompt does not apply to the method {vector_source.spec.method}, which asks no question; "
+            f"--prompt does not apply to the method {source.spec.method}, which asks no question; "
             "leave it out."
         )
-    asked: dict[str, Any] = asdict(options) if options is not None else {}
-    if prompt is not None:
-        asked["prompt"] = prompt
-    if dtype != "auto":
-        asked["dtype"] = dtype
-    settings = vector_source.spec.settings
-    own = {**asdict(DiorOptions.from_settings(settings)), **settings}
-    for name, value in asked.items():
-        if own.get(name) != value:
+    wanted: dict[str, Any] = asdict(request.options) if request.options is not None else {}
+    if request.prompt is not None:
+        wanted["prompt"] = request.prompt
+    if request.dtype != "auto":
+        wanted["dtype"] = request.dtype
+    stored = source.spec.settings
+    settings = {**asdict(EncoderOptions.from_settings(stored)), **stored}
+    for name, value in wanted.items():
+        if settings.get(name) != value:
             raise GalleryMismatch(
-                f"The gallery at {gallery.path} was built with {name} {own.get(name)}, not "
+                f"The gallery at {gallery.path} was built with {name} {settings.get(name)}, not "
                 f"{value}; leave --prompt, --dtype and the other choices of the encoder out, "
                 "or make another gallery with --gallery."
             )

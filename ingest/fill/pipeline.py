@@ -1,8 +1,8 @@
-"""Fills a gallery: scan, drop what is there, read and decode ahead, encode, write, acknowledge.
+"""Fills a gallery: scans sources, reads and decodes pictures, embeds them and stores the vectors.
 
-Never prints; what happens is told to a callback. A file is recorded only after its picture's
-vectors are on the disk, so a run that dies loses some seconds of work at most, and the next run
-embeds just what is missing.
+Nothing is printed; callbacks report what happens. A file is recorded only after its picture's
+vectors are on the disk, so an interrupted run loses some seconds of work at most, and the next run
+embeds only what is missing.
 """
 
 from __future__ import annotations
@@ -15,37 +15,36 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from indexes.errors import CiesError
-from indexes.search.geometry import Statistics
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord
 from indexes.store.writer import Writer
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.fill.commit_queue import CommitQueue, Stored
-from ingest.fill.inventory import Inventory, Share
-from ingest.fill.preparation import LoadEncoder, prepare
+from ingest.fill.commit_queue import CommitQueue, CommitResult
+from ingest.fill.inventory import Inventory, SourceInventory
+from ingest.fill.preparation import LoadEncoder, PreparedRun, prepare
 from ingest.fill.vector_sources import VectorSource
 from ingest.read.readers import Readers
-from ingest.scan.plan import Plan, Unreachable
-from ingest.scan.scan import open_all, survey
-from ingest.sources.base import Found, SourceOptions
-from ingest.sources.factory import Opened
+from ingest.scan.plan import IngestPlan, UnreachableSource
+from ingest.scan.scan import open_all_sources, scan_sources
+from ingest.sources.base import SourceFile, SourceOptions
+from ingest.sources.factory import SourceGroup
 
-#: File records in one commit, where nothing is embedded.
+#: File records in one commit of files that need no embedding.
 _RECORDS = 20_000
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        done: files dealt with.
-        total: files found.
+        done: files processed.
+        total: files to process.
         embedded: pictures embedded so far.
         failed: files that could not be read.
-        stage: where several encoders have something to do, one after the other, which of them is
-            at work, such as ``1 of 2, clip by tiny-clip``; the other figures are of its stage.
+        stage: if several encoders embed one after the other, which of them embeds now, such as
+            ``1 of 2, clip by tiny-clip``; the other figures are those of this stage.
     """
 
     done: int
@@ -55,16 +54,31 @@ class Progress:
     stage: str = ""
 
 
-@dataclass
-class VectorSourceReport:
-    """What one encoder did in a run.
+@dataclass(frozen=True)
+class IngestEvents:
+    """Callbacks of an ingest; each does nothing by default.
 
     Attributes:
-        method: of the maker.
-        model: of the maker.
-        conditions: that it keeps up.
-        embedded: pictures it embedded.
-        seconds: it took for that.
+        progress: called after every batch.
+        loaded: called with each encoder after it was loaded.
+        finished: called with each encoder after it has embedded its last picture.
+    """
+
+    progress: Callable[[Progress], None] = lambda state: None
+    loaded: Callable[[BaseEncoder], None] = lambda encoder: None
+    finished: Callable[[BaseEncoder], None] = lambda encoder: None
+
+
+@dataclass
+class VectorSourceReport:
+    """What one vector source did in a run.
+
+    Attributes:
+        method: of the encoder.
+        model: of the encoder.
+        conditions: the conditions that it keeps up.
+        embedded: pictures that it embedded.
+        seconds: time spent on embedding.
     """
 
     method: str
@@ -76,23 +90,23 @@ class VectorSourceReport:
 
 @dataclass
 class IngestReport:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        found: files looked at.
-        unchanged: files the gallery already had, untouched since.
-        known: new names of pictures the gallery already had, and files that are back.
+        found: files in the sources.
+        unchanged: files that the gallery already had and that did not change.
+        known: new names of pictures that the gallery already had, and files that exist again.
         embedded: pictures embedded, by one encoder or several.
-        gone: files of earlier scans that are not there now.
-        relabelled: files of which the user's tables say something new.
+        gone: files of earlier scans that do not exist now.
+        relabelled: files whose user's columns changed.
         out_of_reach: pictures that lack a condition and cannot be read now.
-        unreachable: sources of which nothing is left; nothing of theirs counts as gone.
-        failed: the files that could not be taken in, with reasons.
+        unreachable: sources that have no file any more; none of their files counts as gone.
+        failed: files that could not be read or embedded, with reasons.
         conditions: the gallery's conditions after the run.
-        vector_sources: what each method and model did, in the order in which they were at work.
-        seconds: wall clock.
-        embedding_seconds: of these, spent on embedding.
-        notes: what else there is to tell, such as maintenance that was put off.
+        vector_sources: the report of each vector source, in the order in which they embedded.
+        seconds: wall-clock time.
+        embedding_seconds: of these, time spent on embedding.
+        notes: notes for the user, such as maintenance that was postponed.
     """
 
     found: int = 0
@@ -102,7 +116,7 @@ class IngestReport:
     gone: int = 0
     relabelled: int = 0
     out_of_reach: int = 0
-    unreachable: list[Unreachable] = field(default_factory=list)
+    unreachable: list[UnreachableSource] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     vector_sources: list[VectorSourceReport] = field(default_factory=list)
@@ -112,238 +126,236 @@ class IngestReport:
 
 
 class _Run:
-    """One ingest, from the lock to the report."""
+    """One ingest, after its vector sources and conditions are settled."""
 
     def __init__(
         self,
         gallery: Gallery,
         writer: Writer,
+        prepared: PreparedRun,
         load: LoadEncoder,
-        progress: Callable[[Progress], None],
-        finished: Callable[[BaseEncoder], None],
+        events: IngestEvents,
     ):
-        self.gallery = gallery
-        self.writer = writer
-        self.report = IngestReport()
+        self._gallery = gallery
+        self._writer = writer
         self._load = load
-        self._progress = progress
-        self._finished = finished
-        self._encoder: BaseEncoder | None = None
-        self._makers: list[VectorSource] = []
-        self._inventory: Inventory | None = None
+        self._events = events
+        self._sources, self._encoder = prepared.vector_sources, prepared.encoder
+        tables = [table for table in gallery.conditions() if table.kept_up]
+        self.inventory = Inventory(gallery, tables)
+        self.report = IngestReport(
+            conditions=list(dict.fromkeys(table.name for table in tables)),
+            vector_sources=[
+                VectorSourceReport(s.spec.method, s.spec.model, [table.name for table in s.tables])
+                for s in self._sources
+            ],
+        )
+        #: Paths of recorded files; ``None`` if there is one vector source, which records all.
+        self._settled: set[str] | None = set() if len(self._sources) > 1 else None
         self._done = 0
         self._total = 0
         self._embedded = 0
         self._stage = ""
 
-    # -- conditions ------------------------------------------------------------------------
-
-    def prepare(self, wanted: Sequence[Condition], chosen: EncoderSpec | None, new: bool) -> None:
-        """Settle makers, conditions and tables; see :func:`ingest.fill.preparation.prepare`."""
-        ready = prepare(self.gallery, self.writer, self._load, wanted, chosen, new)
-        self._makers, self._encoder = ready.vector_sources, ready.encoder
-        tables = [table for table in self.gallery.conditions() if table.kept_up]
-        self._inventory = Inventory(self.gallery, tables)
-        self.report.conditions = list(dict.fromkeys(table.name for table in tables))
-        self.report.vector_sources = [
-            VectorSourceReport(m.spec.method, m.spec.model, [table.name for table in m.tables])
-            for m in self._makers
-        ]
-
-    @property
-    def inventory(self) -> Inventory:
-        """What the gallery has; there after :meth:`prepare`."""
-        assert self._inventory is not None
-        return self._inventory
-
-    # -- files -----------------------------------------------------------------------------
-
-    def take(self, plan: Plan) -> None:
-        """Read and embed what a plan says is to be done, with one encoder after the other."""
+    def embed_planned(self, plan: IngestPlan) -> None:
+        """Read and embed the files of a plan, with one encoder after the other."""
         report = self.report
         report.found, report.unchanged, report.known = plan.found, plan.unchanged, plan.returned
         report.failed.extend(plan.failed)
         report.out_of_reach, report.unreachable = plan.out_of_reach, plan.unreachable
-        dealt_with = plan.unchanged + plan.returned + len(plan.failed)
+        processed = plan.unchanged + plan.returned + len(plan.failed)
         self.put_files(plan.settled)
-        shares = [self.inventory.share(vector_source.tables) for vector_source in self._makers]
-        settled: set[str] | None = set() if len(shares) > 1 else None
-        at_work = [any(True for _ in _todo(plan, share, settled)) for share in shares]
-        number = 0
-        for vector_source, share, own, busy in zip(
-            self._makers, shares, report.vector_sources, at_work, strict=True
+        inventories = [self.inventory.of_source(source.tables) for source in self._sources]
+        has_work = [any(True for _ in self._todo(plan, own)) for own in inventories]
+        stage = 0
+        for source, own, source_report, busy in zip(
+            self._sources, inventories, report.vector_sources, has_work, strict=True
         ):
-            todo = list(_todo(plan, share, settled)) if settled is not None else plan.todo
+            todo = list(self._todo(plan, own)) if self._settled is not None else plan.todo
             if busy and todo:
-                number += 1
-                self._done, self._total = dealt_with, dealt_with + len(todo)
+                stage += 1
+                self._done, self._total = processed, processed + len(todo)
                 self._embedded = 0
-                if sum(at_work) > 1:
-                    by = f"{vector_source.spec.method} by {vector_source.spec.model}"
-                    self._stage = f"{number} of {sum(at_work)}, {by}"
-                self._tell()
-                self._flow(vector_source, share, plan, todo, settled, own)
-            self._release()
-        if not number:
-            self._done = self._total = dealt_with
-            self._tell()
-        if settled is not None:
-            left = sum(f.path not in plan.kept and f.path not in settled for f in plan.todo)
+                if sum(has_work) > 1:
+                    by = f"{source.spec.method} by {source.spec.model}"
+                    self._stage = f"{stage} of {sum(has_work)}, {by}"
+                self._report_progress()
+                self._embed_files(source, own, plan, todo, source_report)
+            self._release_encoder()
+        if not stage:
+            self._done = self._total = processed
+            self._report_progress()
+        if self._settled is not None:
+            left = sum(f.path not in plan.kept and f.path not in self._settled for f in plan.todo)
             if left:
                 report.notes.append(
-                    f"{left} files changed while they were read; run this again to take them in"
+                    f"{left} files changed while they were read; run this again to ingest them"
                 )
 
     def put_files(self, records: Sequence[FileRecord]) -> None:
         """Record files that need no reading."""
         for start in range(0, len(records), _RECORDS):
-            self.writer.put_files(records[start : start + _RECORDS])
+            self._writer.put_files(records[start : start + _RECORDS])
 
-    def _flow(
+    def _todo(self, plan: IngestPlan, inventory: SourceInventory) -> Iterator[SourceFile]:
+        """The files that a vector source must read and no other has recorded yet."""
+        for file in plan.todo:
+            if self._settled is not None and file.path in self._settled:
+                continue
+            key = plan.kept.get(file.path)
+            if key is None or inventory.needed(key):
+                yield file
+
+    def _embed_files(
         self,
-        vector_source: VectorSource,
-        share: Share,
-        plan: Plan,
-        todo: Sequence[Found],
-        settled: set[str] | None,
-        own: VectorSourceReport,
+        source: VectorSource,
+        inventory: SourceInventory,
+        plan: IngestPlan,
+        todo: Sequence[SourceFile],
+        source_report: VectorSourceReport,
     ) -> None:
-        """Read, embed and store; what was embedded is stored even if something goes wrong."""
-        readers: Readers[Found] = Readers(share.needed, vector_source.spec.max_side)
+        """Read, embed and store files; what was embedded is stored even after an error."""
+        readers: Readers[SourceFile] = Readers(inventory.needed, source.spec.max_side)
 
-        def stored(what: Stored) -> None:
-            own.embedded += what.embedded
-            self._stored(what)
+        def on_stored(result: CommitResult) -> None:
+            source_report.embedded += result.embedded
+            self._add_result(result)
 
-        flow = CommitQueue(
-            self.writer, self.inventory, share, lambda: self._ready(vector_source), stored, settled
+        queue = CommitQueue(
+            self._writer,
+            self.inventory,
+            inventory,
+            lambda: self._loaded_encoder(source),
+            on_stored,
+            self._settled,
         )
         try:
-            with closing(readers.ahead(todo)) as ahead:
-                for taken in ahead:
-                    if taken.record.status != "done" and taken.record.path in plan.kept:
-                        # What is known of it stays.
-                        if settled is not None:
-                            settled.add(taken.record.path)
-                        self._stored(Stored(1, [taken.record]))
+            with closing(readers.read_all(todo)) as results:
+                for result in results:
+                    path = result.record.path
+                    if result.record.status != "done" and path in plan.kept:
+                        # The stored record of an incomplete picture stays as it is.
+                        if self._settled is not None:
+                            self._settled.add(path)
+                        self._add_result(CommitResult(1, [result.record]))
                     else:
-                        flow.add(taken)
-            flow.finish()
+                        queue.add(result)
+            queue.finish()
         except CiesError:
-            # The first error is the one to tell.
+            # Report the first error, not one that follows from it.
             with suppress(CiesError):
-                flow.rescue()
+                queue.rescue()
             raise
         except BaseException:
-            flow.rescue()
+            queue.rescue()
             raise
         finally:
-            own.seconds = flow.seconds
-            self.report.embedding_seconds += flow.seconds
-            if flow.note and flow.note not in self.report.notes:
-                self.report.notes.append(flow.note)
+            source_report.seconds = queue.seconds
+            self.report.embedding_seconds += queue.seconds
+            if queue.note and queue.note not in self.report.notes:
+                self.report.notes.append(queue.note)
 
-    def _stored(self, stored: Stored) -> None:
-        """Acknowledge what is on the disk."""
-        self.report.failed += stored.failed
-        self._done += stored.files
-        self.report.known += stored.known
-        self.report.embedded += stored.fresh
-        self._embedded += stored.embedded
-        self._tell()
+    def _add_result(self, result: CommitResult) -> None:
+        """Add what was stored to the report and to the progress."""
+        self.report.failed += result.failed
+        self._done += result.files
+        self.report.known += result.known
+        self.report.embedded += result.fresh
+        self._embedded += result.embedded
+        self._report_progress()
 
-    def summarize(self) -> None:
-        """Take the statistics anew where something was embedded, and call whole what is filled."""
-        for vector_source, own in zip(self._makers, self.report.vector_sources, strict=True):
-            for table in vector_source.tables:
-                if own.embedded:
-                    parts = self.gallery.vector_parts(table)
-                    self.writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
+    def finish_tables(self) -> None:
+        """Update the statistics of tables that grew, and mark filled tables as complete."""
+        for source, source_report in zip(self._sources, self.report.vector_sources, strict=True):
+            if source_report.embedded:
+                statistics = {t.table: self._gallery.computed_statistics(t) for t in source.tables}
+                self._writer.put_statistics(statistics)
+            for table in source.tables:
                 if table.partial:
-                    self.writer.declare(replace(table, partial=False, filling=False))
+                    self._writer.declare(replace(table, partial=False, filling=False))
 
-    def _ready(self, vector_source: VectorSource) -> BaseEncoder:
-        """A maker's encoder, loaded when first needed: a run that finds nothing new needs none."""
+    def _loaded_encoder(self, source: VectorSource) -> BaseEncoder:
+        """The encoder of a source, loaded when the first picture is embedded."""
         if self._encoder is None:
-            self._encoder = self._load(vector_source.spec)
+            self._encoder = self._load(source.spec)
         return self._encoder
 
-    def _release(self) -> None:
-        """Let an encoder go before the next is loaded: two large ones may not fit in memory."""
+    def _release_encoder(self) -> None:
+        """Free an encoder before the next is loaded, because two may not fit in memory."""
         if self._encoder is not None:
-            self._finished(self._encoder)
+            self._events.finished(self._encoder)
             self._encoder = None
             gc.collect()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         failed = len(self.report.failed)
-        self._progress(Progress(self._done, self._total, self._embedded, failed, self._stage))
-
-
-def _todo(plan: Plan, share: Share, settled: set[str] | None) -> Iterator[Found]:
-    """The files that a maker must look at, and nobody has recorded yet."""
-    for found in plan.todo:
-        if settled is not None and found.path in settled:
-            continue
-        key = plan.kept.get(found.path)
-        if key is None or share.needed(key):
-            yield found
+        self._events.progress(
+            Progress(self._done, self._total, self._embedded, failed, self._stage)
+        )
 
 
 def ingest(
     gallery: Gallery,
-    sources: Sequence[str | Path | Opened],
+    sources: Sequence[str | Path | SourceGroup],
     conditions: Sequence[Condition],
     load: LoadEncoder,
-    progress: Callable[[Progress], None] = lambda state: None,
-    options: SourceOptions | None = None,
+    *,
+    target: EncoderSpec | None = None,
+    is_new: bool = False,
+    source_options: SourceOptions | None = None,
     retry_failed: bool = False,
-    vector_source: EncoderSpec | None = None,
-    new_maker: bool = False,
-    finished: Callable[[BaseEncoder], None] = lambda encoder: None,
+    events: IngestEvents | None = None,
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery.
 
-    New pictures are embedded by every method and model of the gallery under all its conditions;
-    what lacks a condition, in any source, gets it. What is there already is not embedded again,
-    and partial tables are completed only if their condition is asked for or they were marked for
-    it. Files of an earlier scan of the same source that are not there now are marked as gone and
-    kept. One encoder is loaded at a time; a file counts as done when all have seen its picture.
+    New pictures are embedded by every vector source of the gallery under all its conditions, and
+    pictures that lack a condition, in any source of pictures, get it. Existing vectors are not
+    computed again, and partial tables are completed only if their condition is wanted or they are
+    marked for filling. Files of an earlier scan of the same source that do not exist now are
+    marked as gone and kept. One encoder is loaded at a time; a file counts as done when all have
+    embedded its picture.
 
     Args:
-        gallery: where to.
-        sources: folders, files, patterns, tables, shards and addresses, or opened ones; none for
-            all those the gallery remembers.
-        conditions: wanted; those the gallery has are kept anyway. A method that knows none of
-            them has one table, under ``unconditional``, whatever is wanted.
-        load: gives the encoder of a given spec or, for ``None``, of the user's choice.
-        progress: told after every batch.
-        options: how the sources are read.
-        retry_failed: whether to try again what could not be read and has not changed.
-        vector_source: whose conditions are wanted; the gallery's main maker by default.
-        new_maker: whether the user's choice is to be added to the gallery's makers; for an empty
-            gallery it is in any case.
-        finished: told of each encoder when it has done its part.
+        gallery: the gallery to fill.
+        sources: folders, files, patterns, tables, shards and addresses, or sources that are
+            already open; none for all that the gallery remembers.
+        conditions: wanted conditions; those of the gallery are kept up anyway. A method that is
+            not conditional has one table, ``unconditional``, whatever is wanted.
+        load: loads the encoder of a specification or, for ``None``, the one that the user chose.
+        target: the vector source that embeds under ``conditions``; the gallery's main one by
+            default.
+        is_new: whether the encoder that the user chose is added to the gallery; in an empty
+            gallery it always is.
+        source_options: how the sources are read.
+        retry_failed: whether to read files again that could not be read before.
+        events: callbacks.
 
     Raises:
-        UsageError: if a source is not there or cannot be used, or no condition is known.
+        UsageError: if a source does not exist or cannot be used, or there is no condition.
         GalleryLocked: if another process is writing.
-        GalleryMismatch: if the gallery has vectors by the same model made in another way.
-        ModelError: if the model cannot be had or refuses a condition.
+        GalleryMismatch: if the gallery has vectors by the same model with other settings.
+        ModelError: if the model cannot be loaded or refuses a condition.
     """
     started = time.monotonic()
+    events = events or IngestEvents()
+
+    def load_and_report(spec: EncoderSpec | None) -> BaseEncoder:
+        encoder = load(spec)
+        events.loaded(encoder)
+        return encoder
+
     with gallery.writer() as writer:
-        opened = open_all(gallery, sources, options or SourceOptions())
-        run = _Run(gallery, writer, load, progress, finished)
-        run.prepare(conditions, vector_source, new_maker)
-        found = survey(gallery, opened, run.inventory.needed, writer, retry_failed)
-        run.take(found.plan)
-        for records in found.planner.gone_records():
+        groups = open_all_sources(gallery, sources, source_options or SourceOptions())
+        prepared = prepare(gallery, writer, load_and_report, conditions, target, is_new)
+        run = _Run(gallery, writer, prepared, load_and_report, events)
+        scan = scan_sources(gallery, groups, run.inventory.needed, writer, retry_failed)
+        run.embed_planned(scan.plan)
+        for records in scan.planner.gone_records():
             run.put_files(records)
             run.report.gone += len(records)
-        writer.forget_files(found.plan.outdated)
-        run.report.relabelled = found.relabelled
-        run.summarize()
+        writer.forget_files(scan.plan.outdated)
+        run.report.relabelled = scan.relabelled
+        run.finish_tables()
         note = writer.maintain(due_only=False)
         if note:
             run.report.notes.append(note)

@@ -1,4 +1,4 @@
-"""What is settled before a gallery is filled: whose vectors, and under which conditions."""
+"""Settles the vector sources and conditions of an ingest before anything is embedded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from indexes.store.records import VectorTable
 from indexes.store.writer import Writer
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.base import BaseEncoder, EncoderSpec
-from ingest.fill.vector_sources import VectorSource, conditional, grouped, main_vector_source
+from ingest.fill.vector_sources import (
+    VectorSource,
+    is_conditional,
+    main_vector_source,
+    source_of_spec,
+    vector_sources_of,
+)
 
-#: Gives the encoder of a spec or, for ``None``, of the user's choice.
+#: Loads the encoder of a specification or, for ``None``, the one that the user chose.
 LoadEncoder = Callable[[EncoderSpec | None], BaseEncoder]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Who is to be at work.
+class PreparedRun:
+    """The vector sources of an ingest.
 
     Attributes:
-        vector_sources: with the tables they keep up, in the order in which they shall be at work.
+        vector_sources: with the tables they keep up, in the order in which they embed.
         encoder: of the first, if it had to be loaded already.
     """
 
@@ -35,85 +41,75 @@ def prepare(
     writer: Writer,
     load: LoadEncoder,
     wanted: Sequence[Condition],
-    chosen: EncoderSpec | None = None,
-    new: bool = False,
-) -> Prepared:
-    """Settle makers, conditions and tables, and enter what is new in the manifest.
+    target: EncoderSpec | None = None,
+    is_new: bool = False,
+) -> PreparedRun:
+    """Settle vector sources, conditions and tables; new tables are declared in the manifest.
 
     Args:
-        gallery: that is to be filled.
+        gallery: the gallery that is filled.
         writer: of the same gallery.
-        load: gives encoders; called only if there is something new to be made.
-        wanted: conditions asked for.
-        chosen: who shall be asked about them; the main maker by default.
-        new: whether it is one that the gallery has not yet, which ``load(None)`` gives.
+        load: loads encoders; called only for new tables.
+        wanted: conditions that the user named.
+        target: the vector source that embeds under them; the gallery's main one by default.
+        is_new: whether the target is a new source, whose encoder ``load(None)`` returns.
 
     Raises:
         UsageError: if there is no condition at all.
         ModelError: if the model refuses a condition.
-        GalleryMismatch: if the gallery has the same method and model, used in another way.
+        GalleryMismatch: if the gallery has the same method and model with other settings.
     """
-    there = gallery.conditions()
-    for table in there:
+    tables = gallery.conditions()
+    for table in tables:
         writer.ensure(table)
-    vector_sources = grouped(there)
+    sources = vector_sources_of(tables)
     encoder: BaseEncoder | None = None
-    if new or not vector_sources:
+    if is_new or not sources:
         encoder = load(None)
-        chosen = encoder.spec
-        _refuse_same_otherwise(gallery, vector_sources, chosen)
-    elif chosen is None:
-        main = main_vector_source(vector_sources)
+        target = encoder.spec
+        _refuse_other_settings(gallery, sources, target)
+    elif target is None:
+        main = main_vector_source(sources)
         assert main is not None
-        chosen = main.spec
-    if not conditional(chosen.method):
+        target = main.spec
+    if not is_conditional(target.method):
         wanted = [Condition.parse(UNCONDITIONAL)]
-    own = next(
-        (vector_source.tables for vector_source in vector_sources if vector_source.spec == chosen),
-        (),
-    )
-    if not wanted and not own:
-        raise UsageError("No condition was named; add one, such as `--condition color`.")
-    fresh = new_conditions(wanted, [table.name for table in own])
-    if fresh:
-        encoder = encoder or load(chosen)
-        encoder.check(fresh)
-        for condition in fresh:
-            table = VectorTable(condition.name, encoder.dimension, chosen.made_by(condition))
-            writer.declare(table)
-    for table in own:
-        asked = any(same_name(table.name, condition.name) for condition in wanted)
-        if asked and not table.kept_up:
+    existing = source_of_spec(sources, target).tables
+    new = new_conditions(wanted, [table.name for table in existing])
+    if new:
+        encoder = encoder or load(target)
+        encoder.check(new)
+        for condition in new:
+            made_by = target.made_by(condition)
+            writer.declare(VectorTable(condition.name, encoder.dimension, made_by))
+    for table in existing:
+        is_wanted = any(same_name(table.name, condition.name) for condition in wanted)
+        if is_wanted and not table.kept_up:
             writer.declare(replace(table, filling=True))
-    # What was written is read again: it says which tables are kept up.
+    # Read again, because the declarations above decide which tables are kept up.
     kept_up = [table for table in gallery.conditions() if table.kept_up]
-    if not kept_up:
+    if not kept_up or not (wanted or existing):
         raise UsageError("No condition was named; add one, such as `--condition color`.")
-    return Prepared(_in_order(grouped(kept_up), encoder), encoder)
+    return PreparedRun(_in_order(vector_sources_of(kept_up), encoder), encoder)
 
 
-def _in_order(
-    vector_sources: Sequence[VectorSource], encoder: BaseEncoder | None
-) -> list[VectorSource]:
-    """The one whose encoder is loaded already first; the main one last.
+def _in_order(sources: Sequence[VectorSource], encoder: BaseEncoder | None) -> list[VectorSource]:
+    """The source whose encoder is already loaded comes first, the main one last.
 
-    A file counts as done when the last has seen its picture, and the main one is the slowest as a
-    rule: files are then done one after the other, not all at the very end.
+    A file counts as done when the last source has embedded its picture. The main one is usually
+    the slowest, so if it is last, files become done one after the other and not all at the end.
     """
-    main = main_vector_source(vector_sources)
-    rest = [vector_source for vector_source in vector_sources if vector_source != main] + (
-        [main] if main else []
-    )
+    main = main_vector_source(sources)
     loaded = encoder.spec if encoder is not None else None
-    return sorted(rest, key=lambda vector_source: vector_source.spec != loaded)
+    return sorted(sources, key=lambda source: (source.spec != loaded, source == main))
 
 
-def _refuse_same_otherwise(
-    gallery: Gallery, there: Sequence[VectorSource], spec: EncoderSpec
+def _refuse_other_settings(
+    gallery: Gallery, sources: Sequence[VectorSource], spec: EncoderSpec
 ) -> None:
-    for vector_source in there:
-        same = (vector_source.spec.method, vector_source.spec.model) == (spec.method, spec.model)
-        if same and vector_source.spec != spec:
+    for source in sources:
+        same = (source.spec.method, source.spec.model) == (spec.method, spec.model)
+        if same and source.spec != spec:
             raise GalleryMismatch(
                 f"The gallery at {gallery.path} has vectors of {spec.method} by {spec.model} that "
                 "were made in another way; leave --model and --method out, or make another gallery "

@@ -1,4 +1,4 @@
-"""Forgets what is gone. The only way in which a gallery ever loses anything."""
+"""Deletes gone files and their pictures from a gallery. Nothing else deletes pictures."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from indexes.search.caches import forget_caches
-from indexes.search.geometry import Statistics
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, LISTINGS, is_address, stored_path
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownFiles, KnownListings
-from ingest.sources.base import Missing
-from ingest.sources.factory import found_at
+from ingest.sources.base import MissingSource
+from ingest.sources.factory import stored_file
 
-#: A larger share of a gallery than this is not forgotten without a word: it is more likely that
-#: a drive is not plugged in.
+#: Deleting a larger share of a gallery needs a confirmation: more likely a drive is not plugged in.
 LARGEST_SHARE = 0.1
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Forgetting:
-    """What is to be forgotten.
+class PrunePlan:
+    """What to delete from a gallery.
 
     Attributes:
         paths: stored paths of files that are gone.
-        keys: pictures of which no file is left, in a gallery that has forgotten these files.
-        files: all the files of the gallery.
-        pictures: all its pictures.
-        source: name of a remembered source of which no file is left; empty if there is none.
+        keys: pictures that have no other file.
+        files: number of files in the gallery.
+        pictures: number of pictures in the gallery.
+        source: name of a remembered source that has no file any more; empty if there is none.
     """
 
     paths: list[str]
@@ -44,72 +42,70 @@ class Forgetting:
 
     @property
     def share(self) -> float:
-        """The larger share, of the files or of the pictures, that would be forgotten: 0 to 1."""
+        """The share of the files or of the pictures, whichever is larger, to delete: 0 to 1."""
         return max(len(self.paths) / max(1, self.files), len(self.keys) / max(1, self.pictures))
 
 
-def find_gone(gallery: Gallery, source: str | None = None) -> Forgetting:
-    """Look for what can be forgotten.
+def find_gone(gallery: Gallery, source: str | None = None) -> PrunePlan:
+    """Find the files that are gone, and the pictures that have no other file.
 
     Args:
-        gallery: where.
-        source: forget the files of this folder, table or shard that are not there now, too,
-            though no scan has told them gone, as when all of it was deleted.
+        gallery: the gallery.
+        source: a folder, table or shard whose missing files count as gone although no scan has
+            marked them, as when all of it was deleted.
 
     Raises:
-        UsageError: if the gallery knows nothing from ``source``.
+        UsageError: if the gallery has no file from ``source``.
     """
     known = KnownFiles(gallery.read("files", FILES))
-    drop = known.gone.copy()
+    gone = known.gone.copy()
     name = ""
     if source is not None:
         name = source.rstrip("/") if is_address(source) else stored_path(source, gallery.root)
-        own, missing = _missing_of(gallery, known, name)
-        drop |= missing
-        name = name if name in gallery.sources() and not (own & ~drop).any() else ""
-    kept = {key for key in known.keys(np.flatnonzero(~drop)) if key}
-    held: set[str] = set(gallery.read_keys())
-    paths = known.paths(np.flatnonzero(drop))
-    return Forgetting(sorted(paths), sorted(held - kept), len(known), len(held), name)
+        from_source, missing = _files_of_source(gallery, known, name)
+        gone |= missing
+        name = name if name in gallery.sources() and not (from_source & ~gone).any() else ""
+    kept_keys = {key for key in known.keys(np.flatnonzero(~gone)) if key}
+    keys: set[str] = set(gallery.read_keys())
+    paths = known.paths(np.flatnonzero(gone))
+    return PrunePlan(sorted(paths), sorted(keys - kept_keys), len(known), len(keys), name)
 
 
-def _missing_of(gallery: Gallery, known: KnownFiles, name: str) -> tuple[Mask, Mask]:
-    """The files of a source, and those of them that are not there now."""
-    covers = Missing(name).covers
+def _files_of_source(gallery: Gallery, known: KnownFiles, name: str) -> tuple[Mask, Mask]:
+    """Which known files are from a source, and which of them do not exist now: bool [n] each."""
+    covers = MissingSource(name).covers
     listed = set(KnownListings(gallery.read("listings", LISTINGS)).listed_by(name))
-    own = np.zeros(len(known), dtype=bool)
+    from_source = np.zeros(len(known), dtype=bool)
     missing = np.zeros(len(known), dtype=bool)
     for rows, paths in known.paths_in_chunks(np.arange(len(known))):
         for row, path in zip(rows.tolist(), paths, strict=True):
             if covers(path) or path in listed:
-                own[row] = True
-                missing[row] = found_at(path, gallery.root).status == "vanished"
-    if not own.any() and name not in gallery.sources():
+                from_source[row] = True
+                missing[row] = stored_file(path, gallery.root).status == "vanished"
+    if not from_source.any() and name not in gallery.sources():
         raise UsageError(
             f"The gallery at {gallery.path} knows no file from {name}; `cies status` lists its "
             "sources."
         )
-    return own, missing
+    return from_source, missing
 
 
-def forget(gallery: Gallery, writer: Writer, what: Forgetting) -> None:
-    """Forget files, and pictures of which no file is left, with their vectors.
+def delete_gone(gallery: Gallery, writer: Writer, plan: PrunePlan) -> None:
+    """Delete the files of a plan, and its pictures with their vectors.
 
-    Vectors go first and files last: if this is interrupted, the next time finds the rest.
+    Vectors are deleted first and files last: if this is interrupted, the next run finds the rest.
 
     Args:
-        gallery: where.
+        gallery: the gallery.
         writer: of the same gallery.
-        what: from :func:`find_gone`, found while ``writer`` was held.
+        plan: from :func:`find_gone`, made while ``writer`` was held.
     """
     tables = gallery.conditions()
-    writer.forget_pictures(what.keys, tables)
-    writer.forget_files(what.paths)
-    if what.source:
-        writer.forget_source(what.source)
-    if what.keys:
+    writer.forget_pictures(plan.keys, tables)
+    writer.forget_files(plan.paths)
+    if plan.source:
+        writer.forget_source(plan.source)
+    if plan.keys:
         forget_caches(gallery.indexes, [table.table for table in tables])
-        for table in tables:
-            parts = gallery.vector_parts(table)
-            writer.put_statistics(table, Statistics.of_parts(parts, table.dimension))
+        writer.put_statistics({t.table: gallery.computed_statistics(t) for t in tables})
         writer.maintain(due_only=False)

@@ -1,272 +1,347 @@
-"""Embeds chosen pictures of a gallery under a condition, and keeps their vectors.
+"""Embeds chosen pictures of a gallery under one condition.
 
-So a condition that nobody ingested can be asked about: the best candidates of a cheaper method are
-embedded when they are needed. Their table is *partial* until it is completed.
+Used to answer a condition that was not ingested: the best candidates of a cheaper method are
+embedded when they are needed. Their table is *partial* until an ingest completes it. Where the
+gallery cannot be written to, the vectors stay in memory.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexes.search.geometry import RESIDUAL, Statistics
-from indexes.search.vectors import Vectors, unit
+from indexes.errors import UsageError
+from indexes.geometry import RESIDUAL
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, VectorColumn, VectorTable
+from indexes.vectors import unit
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.fill.commit import commit
 from ingest.fill.commit_queue import COMMIT_SECONDS
-from ingest.fill.embedding import Embedded, embed
+from ingest.fill.embedding import EmbeddedBatch, embed_missing, vector_column
 from ingest.fill.pipeline import Progress
-from ingest.fill.vector_sources import VectorSource, conditional, vector_sources
+from ingest.fill.vector_sources import is_conditional, source_of_spec, vector_sources
 from ingest.read.images import Picture
 from ingest.read.readers import READERS, Readers
-from ingest.sources.base import Found
-from ingest.sources.factory import found_at
+from ingest.sources.base import SourceFile
+from ingest.sources.factory import stored_file
 
 #: Pictures embedded at once.
 _BATCH = 32
 
+OnProgress = Callable[[Progress], None]
+
+#: Content keys of pictures to their stored paths.
+StoredPaths = Mapping[str, Sequence[str]]
+
+
+class _PictureReader:
+    """Reads pictures of a gallery by content key, and decodes them in separate processes."""
+
+    def __init__(self, gallery: Gallery, side: int | None):
+        """Start nothing yet.
+
+        Args:
+            gallery: the gallery.
+            side: longest side in pixels to decode, or ``None`` for the full size.
+        """
+        self._root = gallery.root
+        self._readers: Readers[SourceFile] = Readers(lambda key: True, side)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+
+    def read(self, keys: Sequence[str], paths: StoredPaths) -> dict[str, Picture]:
+        """The pictures that can be read, by key."""
+        pictures = self._threads.map(partial(self._picture, paths), keys)
+        return {
+            key: picture for key, picture in zip(keys, pictures, strict=True) if picture is not None
+        }
+
+    def _picture(self, paths: StoredPaths, key: str) -> Picture | None:
+        """The picture from the first of its files that still has this content."""
+        for path in paths.get(key) or ():
+            try:
+                result = self._readers.read(stored_file(path, self._root))
+            except UsageError:  # An address that cannot be read on this machine.
+                continue
+            if result.picture is not None and result.record.key == key:
+                return result.picture
+        return None
+
+    def close(self) -> None:
+        """End the threads and processes."""
+        self._threads.shutdown()
+        self._readers.close()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The result of embedding some of the wanted pictures."""
+
+    batches: list[EmbeddedBatch]
+    progress: Progress
+
+
+def _embed_stepwise(
+    reader: _PictureReader,
+    encoder: BaseEncoder,
+    missing: Mapping[str, tuple[VectorTable, ...]],
+    paths: StoredPaths,
+) -> Iterator[_Step]:
+    """Read and embed pictures, :data:`_BATCH` at a time.
+
+    Args:
+        reader: of the gallery.
+        encoder: of all tables.
+        missing: content keys to the tables that do not contain the picture.
+        paths: content keys to stored paths.
+    """
+    keys = list(missing)
+    embedded = 0
+    for start in range(0, len(keys), _BATCH):
+        pictures = reader.read(keys[start : start + _BATCH], paths)
+        batches = embed_missing(encoder, pictures, missing.__getitem__)
+        embedded += sum(len(batch.keys) for batch in batches)
+        done = min(start + _BATCH, len(keys))
+        yield _Step(batches, Progress(done, len(keys), embedded, done - embedded))
+
 
 class SubsetEmbedder:
-    """A gallery's one writer, at work on chosen pictures under a condition, call after call.
+    """Embeds chosen pictures under one condition and stores them; may be called repeatedly.
 
-    A context manager; see :func:`embed_subset` for the arguments and for what may be raised on
-    entry. What was embedded is on the disk after :meth:`settle`, and on exit, however that comes.
+    A context manager that holds the gallery's only writer; see :func:`embed_subset` for the
+    arguments and for the errors raised on entry. Everything that was embedded is on the disk after
+    :meth:`store` and on exit, also after an error.
     """
 
     def __init__(
         self,
         gallery: Gallery,
-        vector_source: EncoderSpec,
+        spec: EncoderSpec,
         condition: Condition,
         load: Callable[[EncoderSpec], BaseEncoder],
     ):
         """Do nothing yet."""
         self._gallery = gallery
-        self._maker = vector_source
+        self._spec = spec
         self._condition = condition
         self._load = load
         self._encoder: BaseEncoder | None = None
         self._tables: list[VectorTable] = []
-        self._held: list[set[str]] = []
-        self._parts: list[Embedded] = []
-        self._all: list[Embedded] = []
-        self._readers: Readers[Found] | None = None
-        self._since = time.monotonic()
+        self._keys: list[set[str]] = []
+        self._pending: list[EmbeddedBatch] = []
+        self._embedded: list[EmbeddedBatch] = []
+        self._reader: _PictureReader | None = None
+        self._last_commit = time.monotonic()
         self._closing = ExitStack()
 
     def __enter__(self) -> SubsetEmbedder:
-        """Take the lock, and declare the tables that are not there."""
-        with ExitStack() as closing:
-            self._writer = closing.enter_context(self._gallery.writer())
-            self._declare()
-            self._held = [set(self._gallery.keys(table)) for table in self._tables]
-            self._closing = closing.pop_all()
+        """Take the writer's lock, and declare the tables that do not exist."""
+        with ExitStack() as closing_:
+            self._writer = closing_.enter_context(self._gallery.writer())
+            self._declare_tables()
+            self._keys = [set(self._gallery.keys(table)) for table in self._tables]
+            self._closing = closing_.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Store what was embedded, and give the lock back."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Store what was embedded, and release the lock."""
         with self._closing:
-            if self._readers is not None:
-                self._readers.close()
-            if self._all:
-                self.settle()
+            if self._reader is not None:
+                self._reader.close()
+            if self._embedded:
+                self.store()
                 self._writer.maintain()
 
-    def embed(
-        self, keys: Sequence[str], progress: Callable[[Progress], None] = lambda state: None
-    ) -> int:
+    def embed(self, keys: Sequence[str], progress: OnProgress = lambda state: None) -> int:
         """Embed those of some pictures that are not embedded yet; see :func:`embed_subset`."""
-        lacking = {}
+        missing = {}
         for key in keys:
-            pairs = zip(self._tables, self._held, strict=True)
-            lacks = tuple(table for table, held in pairs if key not in held)
-            if lacks:
-                lacking[key] = lacks
-        if not lacking:
+            pairs = zip(self._tables, self._keys, strict=True)
+            tables = tuple(table for table, stored in pairs if key not in stored)
+            if tables:
+                missing[key] = tables
+        if not missing:
             return 0
-        encoder = self._encoder = self._encoder or self._load(self._maker)
-        files = _files(self._gallery, list(lacking))
-        wanted = [key for key in lacking if key in files]
-        done = _Done(len(lacking), len(lacking) - len(wanted))
-        if self._readers is None:
-            self._readers = Readers(lambda key: True, encoder.spec.max_side)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as threads:
-            for start in range(0, len(wanted), _BATCH):
-                some = wanted[start : start + _BATCH]
-                batch: dict[str, Picture] = {}
-                read = threads.map(self._readers.read, [files[key] for key in some])
-                for key, taken in zip(some, read, strict=True):
-                    # A file that has another content by now is another picture.
-                    if taken.picture is not None and taken.record.key == key:
-                        batch[key] = taken.picture
-                    else:
-                        done.failed += 1
-                for lacks, group in _groups(batch, lacking):
-                    self._add(embed(encoder, lacks, group), done)
-                progress(done.state())
-                if time.monotonic() - self._since >= COMMIT_SECONDS:
-                    self._commit()
-        return done.embedded
+        self._encoder = self._encoder or self._load(self._spec)
+        self._reader = self._reader or _PictureReader(self._gallery, self._encoder.spec.max_side)
+        paths = _paths_by_key(self._gallery, list(missing))
+        embedded = 0
+        for step in _embed_stepwise(self._reader, self._encoder, missing, paths):
+            for batch in step.batches:
+                self._add(batch)
+            embedded = step.progress.embedded
+            progress(step.progress)
+            if time.monotonic() - self._last_commit >= COMMIT_SECONDS:
+                self._commit()
+        return embedded
 
     def column(self) -> VectorColumn:
-        """What was embedded under the condition since entry, as it is stored, in key order."""
-        table = self._tables[0]
-        found: dict[str, tuple[Vectors, str, float]] = {}
-        for part in self._all:
-            if part.reading is None or table not in part.tables:
-                continue
-            at = part.tables.index(table)
-            vectors = unit(part.reading.vectors[:, at].astype(np.float16).astype(np.float32))
-            for row, key in enumerate(part.keys):
-                sure = float(part.reading.word_probabilities[row, at])
-                found[key] = vectors[row], part.reading.words[row][at], sure
-        keys = sorted(found)
-        rows = [found[key][0] for key in keys]
-        return VectorColumn(
-            keys,
-            np.stack(rows) if rows else np.zeros((0, table.dimension), dtype=np.float32),
-            [found[key][1] for key in keys],
-            np.array([found[key][2] for key in keys], dtype=np.float32),
-        )
+        """Vectors and words embedded under the condition since entry, as stored, in key order."""
+        column = _sorted_column(self._embedded, self._tables[0])
+        stored = column.vectors.astype(np.float16).astype(np.float32)
+        return replace(column, vectors=unit(stored) if column.keys else stored)
 
-    def settle(self) -> None:
-        """Store what was embedded, and what is known of all vectors of the tables."""
+    def store(self) -> None:
+        """Store what was embedded, and update the statistics of the tables."""
         self._commit()
-        for table in self._tables:
-            vectors = self._gallery.vector_parts(table)
-            self._writer.put_statistics(table, Statistics.of_parts(vectors, table.dimension))
+        statistics = {t.table: self._gallery.computed_statistics(t) for t in self._tables}
+        self._writer.put_statistics(statistics)
 
-    def _declare(self) -> None:
-        vector_source, gallery = self._maker, self._gallery
-        own = next(
-            (m for m in vector_sources(gallery) if m.spec == vector_source),
-            VectorSource(vector_source, ()),
-        )
-        wanted = [
-            self._condition if conditional(vector_source.method) else Condition.parse(UNCONDITIONAL)
-        ]
+    def _declare_tables(self) -> None:
+        """Find the tables of the condition, and declare the missing ones as partial."""
+        spec, gallery = self._spec, self._gallery
+        source = source_of_spec(vector_sources(gallery), spec)
+        whole = Condition.parse(UNCONDITIONAL)
+        wanted = [self._condition if is_conditional(spec.method) else whole]
         if gallery.geometry == RESIDUAL:
-            wanted += new_conditions([Condition.parse(UNCONDITIONAL)], [wanted[0].name])
-        self._tables = [table for one in wanted if (table := own.table(one.name)) is not None]
-        fresh = new_conditions(wanted, [table.name for table in self._tables])
-        if fresh:
-            self._encoder = self._load(vector_source)
-            self._encoder.check(fresh)
-            for one in fresh:
-                made_by = vector_source.made_by(one)
-                table = VectorTable(one.name, self._encoder.dimension, made_by, partial=True)
+            wanted += new_conditions([whole], [wanted[0].name])
+        self._tables = [table for one in wanted if (table := source.table(one.name)) is not None]
+        new = new_conditions(wanted, [table.name for table in self._tables])
+        if new:
+            self._encoder = self._load(spec)
+            self._encoder.check(new)
+            for condition in new:
+                made_by = spec.made_by(condition)
+                dimension = self._encoder.dimension
+                table = VectorTable(condition.name, dimension, made_by, partial=True)
                 self._writer.declare(table)
                 self._tables.append(table)
-        # That of the condition first.
+        # The table of the condition comes first.
         self._tables.sort(key=lambda table: not same_name(table.name, wanted[0].name))
 
-    def _add(self, part: Embedded, done: _Done) -> None:
-        self._parts.append(part)
-        self._all.append(part)
-        done.embedded += len(part.keys)
-        done.failed += len(part.refused)
-        for table, held in zip(self._tables, self._held, strict=True):
-            if table in part.tables:
-                held.update(part.keys)
+    def _add(self, batch: EmbeddedBatch) -> None:
+        self._pending.append(batch)
+        self._embedded.append(batch)
+        for table, stored in zip(self._tables, self._keys, strict=True):
+            if table in batch.tables:
+                stored.update(batch.keys)
 
     def _commit(self) -> None:
-        parts, self._parts = self._parts, []
-        commit(self._writer, parts)
-        self._since = time.monotonic()
+        pending, self._pending = self._pending, []
+        commit(self._writer, pending)
+        self._last_commit = time.monotonic()
 
 
 def embed_subset(
     gallery: Gallery,
-    vector_source: EncoderSpec,
+    spec: EncoderSpec,
     condition: Condition,
     keys: Sequence[str],
     load: Callable[[EncoderSpec], BaseEncoder],
-    progress: Callable[[Progress], None] = lambda state: None,
+    progress: OnProgress = lambda state: None,
 ) -> int:
-    """Embed some pictures of a gallery under a condition, those that are not embedded yet.
+    """Embed those of some pictures under a condition that are not embedded yet, and store them.
 
-    A table that is not there is declared, as a partial one. What was embedded is stored even if
-    this is interrupted. In a gallery of residual geometry the unconditional vectors of the same
-    pictures are made too.
+    A table that does not exist is declared as partial. What was embedded is stored even if this
+    is interrupted. In a gallery of residual geometry the unconditional vectors of the same
+    pictures are computed too.
 
     Args:
-        gallery: that has the pictures.
-        vector_source: the encoder, as the gallery names it or shall.
-        condition: under which; whatever of the maker's is called alike is meant.
-        keys: content keys, the most wanted first.
-        load: gives the encoder; not called if there is nothing to do.
-        progress: told after every batch.
+        gallery: the gallery of the pictures.
+        spec: the encoder, as the gallery stores it.
+        condition: the condition; a table of the encoder with the same name in another spelling is
+            used.
+        keys: content keys, the most important first.
+        load: loads the encoder; not called if there is nothing to do.
+        progress: called after every batch.
 
     Returns:
-        How many pictures were embedded. A picture is passed over, and counted as failed in what
-        ``progress`` is told, if no file of it can be read or the encoder gives no vector for it.
+        How many pictures were embedded. A picture counts as failed in the progress if no file of
+        it can be read or the encoder gives no vector for it.
 
     Raises:
         GalleryLocked: if another process is writing; nothing was done.
-        ModelError: if the model cannot be had or refuses the condition.
+        ModelError: if the model cannot be loaded or refuses the condition.
         GalleryError: if the gallery cannot be written to.
     """
-    with SubsetEmbedder(gallery, vector_source, condition, load) as some:
-        return some.embed(keys, progress)
+    with SubsetEmbedder(gallery, spec, condition, load) as embedder:
+        return embedder.embed(keys, progress)
+
+
+def embed_in_memory(
+    gallery: Gallery,
+    encoder: BaseEncoder,
+    table: VectorTable,
+    keys: Sequence[str],
+    paths: StoredPaths,
+    progress: OnProgress = lambda state: None,
+) -> VectorColumn:
+    """Embed pictures under one condition without storing anything.
+
+    Args:
+        gallery: the gallery of the pictures.
+        encoder: the encoder of ``table``.
+        table: the condition; it need not exist in the gallery.
+        keys: content keys.
+        paths: content keys to stored paths.
+        progress: called after every batch.
+
+    Returns:
+        The pictures that could be read and embedded, in key order, as they would be stored except
+        that vectors are not rounded to float16.
+
+    Raises:
+        CiesError: from the encoder.
+    """
+    missing = dict.fromkeys(sorted(set(keys)), (table,))
+    batches: list[EmbeddedBatch] = []
+    with closing(_PictureReader(gallery, encoder.spec.max_side)) as reader:
+        for step in _embed_stepwise(reader, encoder, missing, paths):
+            batches += step.batches
+            progress(step.progress)
+    return _sorted_column(batches, table)
 
 
 def mark_for_filling(gallery: Gallery, table: VectorTable) -> None:
-    """Have the next ingest complete a partial table; one that is complete stays as it is.
+    """Let the next ingest complete a partial table; a complete one stays as it is.
 
     Args:
-        gallery: whose.
-        table: of this gallery, or one that it has not yet.
+        gallery: the gallery.
+        table: a table of this gallery, or one that it does not have yet.
 
     Raises:
         GalleryLocked: if another process is writing; nothing was done.
     """
     with gallery.writer() as writer:
-        there = next((own for own in gallery.conditions() if own == table), None)
-        if there is None or not there.kept_up:
-            writer.declare(replace(there or table, partial=True, filling=True))
+        existing = next((other for other in gallery.conditions() if other == table), None)
+        if existing is None or not existing.kept_up:
+            writer.declare(replace(existing or table, partial=True, filling=True))
 
 
-def _files(gallery: Gallery, keys: Sequence[str]) -> dict[str, Found]:
-    """A file of each picture that is there, or one that says why none is."""
+def _paths_by_key(gallery: Gallery, keys: Sequence[str]) -> dict[str, list[str]]:
+    """The stored paths of pictures whose files could be read at the last scan."""
     table = gallery.read("files", FILES).select(["path", "key", "status"])
-    named = pc.and_(
+    wanted = pc.and_(
         pc.is_in(table.column("key"), pa.array(keys, pa.string())),
         pc.equal(table.column("status"), "done"),
     )
-    found: dict[str, Found] = {}
-    for row in table.filter(named).sort_by("path").to_pylist():
-        if row["key"] not in found or found[row["key"]].status:
-            found[row["key"]] = found_at(row["path"], gallery.root)
-    return found
+    paths: dict[str, list[str]] = {}
+    for row in table.filter(wanted).sort_by("path").to_pylist():
+        paths.setdefault(row["key"], []).append(row["path"])
+    return paths
 
 
-def _groups(
-    pictures: Mapping[str, Picture], lacking: Mapping[str, tuple[VectorTable, ...]]
-) -> list[tuple[tuple[VectorTable, ...], dict[str, Picture]]]:
-    """Pictures by the tables they are not in."""
-    groups: dict[tuple[str, ...], tuple[tuple[VectorTable, ...], dict[str, Picture]]] = {}
-    for key, picture in pictures.items():
-        names = tuple(table.name for table in lacking[key])
-        groups.setdefault(names, (lacking[key], {}))[1][key] = picture
-    return list(groups.values())
-
-
-@dataclass
-class _Done:
-    total: int
-    failed: int
-    embedded: int = 0
-
-    def state(self) -> Progress:
-        done = self.embedded + self.failed
-        return Progress(done, self.total, self.embedded, self.failed)
+def _sorted_column(batches: Sequence[EmbeddedBatch], table: VectorTable) -> VectorColumn:
+    column = vector_column(batches, table)
+    order = sorted(range(len(column.keys)), key=column.keys.__getitem__)
+    return VectorColumn(
+        [column.keys[row] for row in order],
+        column.vectors[order],
+        [column.words[row] for row in order],
+        column.word_probabilities[order],
+    )

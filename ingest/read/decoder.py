@@ -1,8 +1,8 @@
-"""The process that decodes pictures for another one: ``python -m ingest.read.decoder``.
+"""The process that decodes pictures for another process: ``python -m ingest.read.decoder``.
 
-A damaged file can make a decoder crash, hang or eat all memory. Here that costs one process,
-which the other side starts again (:mod:`ingest.read.decoding`), and one picture. Requests and answers
-go through pipes: a line of JSON, then bytes. Nothing that comes out of here is ever executed.
+A damaged file can make a decoder crash, hang or exhaust the memory. Here that costs one picture
+and one process, which the other side starts again (:mod:`ingest.read.decoding`). Requests and
+replies go through pipes: a line of JSON, then bytes. The other side executes nothing it receives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Decode = Callable[[bytes, "int | None", str], Picture]
 
 
 def _limit_memory(limit: int) -> None:
-    """Have allocations above so many bytes fail, where the system offers that."""
+    """Limit the address space to so many bytes, where the operating system supports that."""
     try:
         import resource
     except ImportError:  # Windows
@@ -29,24 +29,26 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _answer(replies: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
+def _reply(replies: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
     replies.write(json.dumps(head).encode() + b"\n")
     replies.write(body)
     replies.flush()
 
 
 def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -> None:
-    """Answer until nothing more is asked.
+    """Decode pictures until the stream of requests ends.
 
     Args:
-        requests: a line with ``length``, ``side`` and ``suffix``, then so many bytes.
-        replies: a line with ``status`` and ``reason``; or with ``width``, ``height``, ``format``,
-            ``taken_at``, ``size`` and ``orientation``, then RGB pixels.
-        seconds: after which this process ends itself, should the other side be gone by then.
+        requests: for each picture, a line with ``length``, ``side`` and ``suffix``, then
+            ``length`` bytes.
+        replies: for each picture, a line with ``status`` and ``reason``; or with ``width``,
+            ``height``, ``format``, ``taken_at``, ``size`` and ``orientation``, then RGB pixels.
+        seconds: the time for one picture after which this process ends itself, in case the other
+            side does not exist any more.
         decode: :func:`ingest.read.images.decode`.
     """
     alarm = getattr(signal, "alarm", lambda after: None)
-    _answer(replies, {"status": "ready"})
+    _reply(replies, {"status": "ready"})
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["length"])
@@ -56,12 +58,12 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             pixels = picture.image.tobytes()
         except UnreadableImage as error:
             alarm(0)
-            _answer(replies, {"status": error.status, "reason": error.reason})
+            _reply(replies, {"status": error.status, "reason": error.reason})
             continue
         except MemoryError:
             alarm(0)
             reason = "not enough memory to decode it"
-            _answer(replies, {"status": "too_large", "reason": reason})
+            _reply(replies, {"status": "too_large", "reason": reason})
             continue
         alarm(0)
         width, height = picture.image.size
@@ -74,24 +76,24 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             "size": picture.size,
             "orientation": picture.orientation,
         }
-        _answer(replies, head, pixels)
+        _reply(replies, head, pixels)
 
 
 def main(decode: Decode = decode) -> None:
-    """Serve over standard input and output; arguments are bytes of memory and seconds a picture."""
+    """Serve on stdin and stdout; command-line arguments: bytes of memory, seconds for a picture."""
     memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    # Ctrl-C goes to every process of the terminal; who started this one decides what it means.
+    # Ctrl-C is sent to every process of the terminal; the parent process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # Decoders write complaints wherever they like.
+    # Some decoders write warnings to stdout, which must not mix with the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    # Plugins load here, so that one that cannot is not taken for pictures that are none.
+    # Load plugins before memory is limited, so that a failure is not reported as a bad picture.
     Image.init()
     _limit_memory(memory)
     try:
         serve(requests, replies, seconds, decode)
     except BrokenPipeError:
-        # Whoever asked is gone; there is nobody to tell.
+        # The parent process has ended.
         os._exit(0)
 
 

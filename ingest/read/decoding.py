@@ -1,4 +1,4 @@
-"""Processes that decode, each of which may die or hang without harm to anything but a picture."""
+"""A pool of decoder processes; one that crashes or hangs costs only its current picture."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from PIL import Image
 from indexes.errors import CiesError
 from ingest.read.images import MAX_PIXELS, Picture, UnreadableImage
 
-#: Bytes of address space a decoding process may use. The largest picture that is let in, 64
+#: Bytes of address space that a decoder process may use. The largest picture that is accepted, 64
 #: million pixels with alpha, takes two thirds of it.
 MEMORY = 1536 * 2**20
 
-#: Seconds a picture may take before its decoder is killed.
+#: Seconds after which the decoder of a picture is killed.
 SECONDS = 20
 
-#: How often the clock of the decoders is looked at.
+#: Seconds between two checks of the decoders' deadlines.
 _WATCH_SECONDS = 0.25
 
-#: Pipes hold so much where it can be asked for, so that a picture passes in few pieces.
-_PIPE = 2**20
+#: Bytes that a pipe buffers, where that can be set, so that a picture is sent in few pieces.
+_PIPE_BYTES = 2**20
 
 
 def _command() -> list[str]:
     if not sys.executable:
-        raise CiesError("Python does not know its own program, so no decoder can be started.")
-    # -P: whatever lies in the current folder must not be taken for one of our modules.
+        raise CiesError(
+            "sys.executable is not set, so no decoder process can be started; run Python from its "
+            "own program."
+        )
+    # -P: files in the current folder must not be imported in place of our modules.
     return [sys.executable, "-P", "-m", "ingest.read.decoder"]
 
 
 def _environment() -> dict[str, str]:
-    """Our own, with the module search path, and without threads nobody needs there."""
+    """Environment of a decoder: as here, with the module search path, and one thread."""
     home = str(Path(__file__).parents[2])
     paths = [home, *(path for path in sys.path if path)]
     return {
@@ -50,18 +53,23 @@ def _environment() -> dict[str, str]:
     }
 
 
-class _Died(Exception):
-    """The process ended while a picture was asked of it."""
+class _ProcessDied(Exception):
+    """The process ended, or sent an invalid reply, while it decoded a picture."""
 
 
-class _Decoder:
-    """One process. Used by one thread at a time; killed by any."""
+class _DecoderProcess:
+    """One decoder process. Used by one thread at a time; any thread may stop it.
+
+    Attributes:
+        deadline: when the current picture must be decoded (monotonic clock), or ``None``.
+        late: whether the process was stopped because of its deadline.
+    """
 
     def __init__(self, command: Sequence[str], memory: int, seconds: float):
         self._seconds = seconds
         self.deadline: float | None = None
         self.late = False
-        # A session of its own: Ctrl-C is for the process that can finish what is in hand.
+        # In its own session: only the parent process handles Ctrl-C.
         self._process = subprocess.Popen(
             [*command, str(memory), str(int(seconds) + 10)],
             stdin=subprocess.PIPE,
@@ -72,27 +80,27 @@ class _Decoder:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
         for pipe in (self._requests, self._replies):
-            _widen(pipe.fileno())
-        if self._head().get("status") != "ready":
+            _enlarge_buffer(pipe.fileno())
+        if self._read_head().get("status") != "ready":
             self.kill()
             raise CiesError(
-                "The process that decodes pictures does not start; what it said stands above. "
-                "Reinstall CIES and Pillow into this environment."
+                "The decoder process does not start (see its messages above); reinstall CIES and "
+                "Pillow into this environment."
             )
 
-    def _head(self) -> dict[str, Any]:
+    def _read_head(self) -> dict[str, Any]:
         try:
-            answer = json.loads(self._replies.readline() or b"{}")
+            reply = json.loads(self._replies.readline() or b"{}")
         except ValueError:
             return {}
-        return answer if isinstance(answer, dict) else {}
+        return reply if isinstance(reply, dict) else {}
 
-    def ask(self, data: bytes, side: int | None, suffix: str) -> Picture:
-        """Decode a picture there.
+    def decode(self, data: bytes, side: int | None, suffix: str) -> Picture:
+        """Decode a picture in the process.
 
         Raises:
             UnreadableImage: as :func:`ingest.read.images.decode`.
-            _Died: if the process ended before it answered.
+            _ProcessDied: if the process ended before it replied.
         """
         self.deadline = time.monotonic() + self._seconds
         try:
@@ -100,40 +108,40 @@ class _Decoder:
             self._requests.write(json.dumps(head).encode() + b"\n")
             self._requests.write(data)
             self._requests.flush()
-            answer = self._head()
-            if answer.get("status") != "done":
-                if "reason" not in answer:
-                    raise _Died
-                raise UnreadableImage(str(answer["status"]), str(answer["reason"]))
-            return self._picture(answer)
+            reply = self._read_head()
+            if reply.get("status") != "done":
+                if "reason" not in reply:
+                    raise _ProcessDied
+                raise UnreadableImage(str(reply["status"]), str(reply["reason"]))
+            return self._picture(reply)
         except (OSError, KeyError, TypeError, ValueError):
-            # A pipe that broke, or an answer that makes no sense: the process is of no more use.
-            raise _Died from None
+            # A broken pipe or an invalid reply: the process cannot be used any more.
+            raise _ProcessDied from None
         finally:
             self.deadline = None
 
-    def _picture(self, answer: dict[str, Any]) -> Picture:
-        width, height = int(answer["width"]), int(answer["height"])
+    def _picture(self, reply: dict[str, Any]) -> Picture:
+        width, height = int(reply["width"]), int(reply["height"])
         if not 0 < width * height <= MAX_PIXELS:
-            raise _Died
+            raise _ProcessDied
         pixels = self._replies.read(3 * width * height)
         if len(pixels) != 3 * width * height:
-            raise _Died
+            raise _ProcessDied
         image = Image.frombytes("RGB", (width, height), pixels)
-        taken_at = answer["taken_at"]
-        shown = (int(answer["size"][0]), int(answer["size"][1]))
+        taken_at = reply["taken_at"]
+        size = (int(reply["size"][0]), int(reply["size"][1]))
         taken = None if taken_at is None else int(taken_at)
-        return Picture(image, str(answer["format"]), taken, shown, int(answer["orientation"]))
+        return Picture(image, str(reply["format"]), taken, size, int(reply["orientation"]))
 
     def stop(self) -> None:
-        """End the process; whoever waits for its answer learns so."""
+        """End the process; a thread that waits for its reply gets an error."""
         self._process.kill()
 
     def kill(self) -> int:
-        """End the process and close its pipes, for which nobody may be waiting.
+        """End the process and close its pipes; no thread may be reading from them.
 
         Returns:
-            Its exit status, a negative one for a signal.
+            Its exit status, negative for a signal.
         """
         self._process.kill()
         status = self._process.wait()
@@ -145,20 +153,20 @@ class _Decoder:
         return status
 
 
-def _widen(pipe: int) -> None:
+def _enlarge_buffer(pipe: int) -> None:
     try:
         import fcntl
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     except (ImportError, AttributeError, OSError):
-        return  # Not on Linux, or not allowed so much: it works as it is.
+        return  # Not on Linux, or not permitted; the default size works too.
 
 
 class DecoderPool:
-    """Decodes in processes of its own, with limits on memory and time. Safe for many threads.
+    """Decodes pictures in separate processes with limits on memory and time. Thread-safe.
 
-    A decoder that takes too long is killed and its picture given up. One that dies is asked about
-    the same picture once more in a fresh process, since somebody else may have killed it.
+    A decoder that exceeds its time is killed and its picture is not retried. After any other death
+    of a decoder the picture is tried once more in a new process, since the death may be unrelated.
     """
 
     def __init__(
@@ -168,23 +176,23 @@ class DecoderPool:
         memory: int = MEMORY,
         command: Sequence[str] | None = None,
     ):
-        """Start nothing yet; a process starts when it is first needed.
+        """Start no process yet; each starts when it is first needed.
 
         Args:
-            side: longest side wanted, as for :func:`ingest.read.images.decode`.
-            seconds: a picture may take.
-            memory: bytes of address space a process may use, where the system limits that.
-            command: what runs :func:`ingest.read.decoder.main`.
+            side: longest side in pixels, as for :func:`ingest.read.images.decode`.
+            seconds: time limit for one picture.
+            memory: bytes of address space of a process, where the system can limit that.
+            command: command line that runs :func:`ingest.read.decoder.main`.
         """
         self._side = side
         self._seconds = seconds
         self._memory = memory
-        self._given = command
-        self._idle: LifoQueue[_Decoder] = LifoQueue()
-        self._all: set[_Decoder] = set()
+        self._command = command
+        self._idle: LifoQueue[_DecoderProcess] = LifoQueue()
+        self._all: set[_DecoderProcess] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
 
     def decode(self, data: bytes, suffix: str = "") -> Picture:
         """Decode a picture.
@@ -194,19 +202,19 @@ class DecoderPool:
             suffix: of its name in lower case.
 
         Raises:
-            UnreadableImage: as :func:`ingest.read.images.decode`; ``timeout`` if it took too long,
-                ``crashed`` if its decoder died twice.
+            UnreadableImage: as :func:`ingest.read.images.decode`; also ``timeout`` if it took too
+                long, ``crashed`` if its decoder died twice, ``interrupted`` after :meth:`stop`.
             CiesError: if no process can be started.
         """
         for attempt in range(2):
-            decoder = self._take()
+            decoder = self._idle_decoder()
             try:
-                picture = decoder.ask(data, self._side, suffix)
+                picture = decoder.decode(data, self._side, suffix)
             except UnreadableImage:
                 self._idle.put(decoder)
                 raise
-            except _Died:
-                status = self._drop(decoder)
+            except _ProcessDied:
+                status = self._remove(decoder)
                 if self._closed.is_set():
                     raise UnreadableImage("interrupted", "the run was interrupted") from None
                 if decoder.late:
@@ -221,27 +229,29 @@ class DecoderPool:
                 return picture
         raise AssertionError("the second attempt returns or raises")
 
-    def _take(self) -> _Decoder:
+    def _idle_decoder(self) -> _DecoderProcess:
         try:
             return self._idle.get_nowait()
         except Empty:
-            decoder = _Decoder(self._given or _command(), self._memory, self._seconds)
+            decoder = _DecoderProcess(self._command or _command(), self._memory, self._seconds)
         with self._lock:
             if self._closed.is_set():
                 decoder.kill()
                 raise UnreadableImage("interrupted", "the run was interrupted")
             self._all.add(decoder)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._look, name="decoders", daemon=True)
-                self._watch.start()
+            if self._watcher is None:
+                self._watcher = threading.Thread(
+                    target=self._stop_late_decoders, name="decoders", daemon=True
+                )
+                self._watcher.start()
         return decoder
 
-    def _drop(self, decoder: _Decoder) -> int:
+    def _remove(self, decoder: _DecoderProcess) -> int:
         with self._lock:
             self._all.discard(decoder)
         return decoder.kill()
 
-    def _look(self) -> None:
+    def _stop_late_decoders(self) -> None:
         while not self._closed.wait(_WATCH_SECONDS):
             now = time.monotonic()
             with self._lock:
@@ -253,7 +263,7 @@ class DecoderPool:
                     decoder.stop()
 
     def stop(self) -> None:
-        """End all processes, whatever they are at; no more pictures are decoded."""
+        """End all processes at once; no more pictures are decoded."""
         self._closed.set()
         with self._lock:
             running = list(self._all)
@@ -261,12 +271,12 @@ class DecoderPool:
             decoder.stop()
 
     def close(self) -> None:
-        """End all processes and release them; no other thread may be decoding any more."""
+        """End all processes and release them; no other thread may still be decoding."""
         self.stop()
-        if self._watch is not None:
-            self._watch.join()
+        if self._watcher is not None:
+            self._watcher.join()
         for decoder in list(self._all):
-            self._drop(decoder)
+            self._remove(decoder)
 
     def __enter__(self) -> DecoderPool:
         return self

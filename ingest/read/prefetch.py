@@ -1,4 +1,4 @@
-"""Work done ahead of whoever waits for it, in order and within bounds."""
+"""Computes results ahead of their consumer, in order and with a bound on their number."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def ahead(
+def prefetch(
     pool: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], most: int
 ) -> Iterator[_Result]:
-    """The results of some work on each item, in the order of the items.
+    """The results of a function for each item, in the order of the items.
 
     Args:
-        pool: what does the work.
-        work: done on each item; what it raises is raised here, in its turn.
-        items: taken one by one, no sooner than they are needed.
-        most: how many may be begun or finished and not yet taken, at least 1.
+        pool: runs the function.
+        work: the function; an exception is raised here when its result is due.
+        items: consumed one by one, not before they are needed.
+        most: how many results may be computed ahead of the consumer, at least 1.
     """
     waiting: deque[Future[_Result]] = deque()
     try:

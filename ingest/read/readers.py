@@ -1,4 +1,4 @@
-"""Reading ahead of the model: in order, by several threads, with bounded memory."""
+"""Reads and decodes files ahead of the model: in order, in several threads, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from indexes.store.records import FileRecord
 from ingest.read.decoding import DecoderPool
 from ingest.read.images import FileBytes, Picture, UnreadableImage
 
-#: Threads that read, each with a decoding process when it needs one.
+#: Threads that read files; each uses a decoder process when it needs one.
 READERS = max(2, min(8, os.cpu_count() or 2))
 
-#: How many files may be read ahead, and how many bytes of decoded pictures may wait.
+#: Limits on reading ahead: files, and bytes of decoded pictures.
 AHEAD = 256
 AHEAD_BYTES = 256 * 2**20
 
 
-class Source(Protocol):
-    """A file that can be read, wherever it lies."""
+class ReadableFile(Protocol):
+    """A file that can be read, local or remote; :class:`ingest.sources.base.SourceFile` is one."""
 
     @property
     def path(self) -> str:
-        """The path the gallery knows it by."""
+        """The path stored in the gallery."""
 
     @property
     def size(self) -> int:
-        """Bytes, when it was found."""
+        """Bytes at the time of the scan."""
 
     @property
     def mtime_ns(self) -> int:
-        """Time of last change when it was found, nanoseconds since 1970."""
+        """Time of the last change at the time of the scan, nanoseconds since 1970."""
 
     def read(self) -> FileBytes:
-        """Its content.
+        """The file's content.
 
         Raises:
             UnreadableImage: with the outcome code.
@@ -48,11 +48,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ReadResult:
-    """A file as the readers hand it over.
+    """The result of reading one file.
 
     Attributes:
-        record: what it is; ``status`` says whether it could be read.
-        picture: decoded, only if it could be read and was needed.
+        record: the file's record; ``status`` is ``done`` if it could be read.
+        picture: the decoded picture; ``None`` if it could not be read or was not needed.
     """
 
     record: FileRecord
@@ -60,22 +60,22 @@ class ReadResult:
 
     @property
     def bytes(self) -> int:
-        """Memory the picture takes; Pillow keeps four bytes a pixel."""
+        """Memory of the picture; Pillow stores four bytes for each RGB pixel."""
         return 4 * self.picture.image.width * self.picture.image.height if self.picture else 0
 
 
-S = TypeVar("S", bound=Source)
+F = TypeVar("F", bound=ReadableFile)
 
 
-class Readers(Generic[S]):
-    """Reads files and decodes those that are needed, ahead of whoever asks for them."""
+class Readers(Generic[F]):
+    """Reads files, and decodes the pictures that are needed, ahead of the consumer."""
 
     def __init__(self, needed: Callable[[str], bool], side: int | None = None):
-        """Start nothing yet.
+        """Start no thread or process yet.
 
         Args:
             needed: whether the picture of a content key must be decoded; called by any thread.
-            side: longest side in pixels that is wanted, or ``None`` for all of it.
+            side: longest side in pixels to decode, or ``None`` for the full size.
         """
         self._needed = needed
         self._pool = DecoderPool(side)
@@ -84,65 +84,67 @@ class Readers(Generic[S]):
         self._next = 0
         self._stopped = False
 
-    def read(self, source: S) -> ReadResult:
-        """Read one file; what is wrong with it is told by the record's status."""
-        key, size, mtime_ns = "", source.size, source.mtime_ns
+    def read(self, file: F) -> ReadResult:
+        """Read one file; the record's status reports a failure."""
+        key, size, mtime_ns = "", file.size, file.mtime_ns
         try:
-            content = source.read()
+            content = file.read()
             key, size, mtime_ns = content.key, content.size, content.mtime_ns
             picture = None
             if self._needed(key):
-                suffix = PurePath(source.path).suffix.lower()
+                suffix = PurePath(file.path).suffix.lower()
                 picture = self._pool.decode(content.data, suffix)
         except UnreadableImage as error:
-            record = FileRecord(source.path, key, size, mtime_ns, error.status, error.reason)
+            record = FileRecord(file.path, key, size, mtime_ns, error.status, error.reason)
             return ReadResult(record, None)
-        return ReadResult(FileRecord(source.path, key, size, mtime_ns, "done"), picture)
+        return ReadResult(FileRecord(file.path, key, size, mtime_ns, "done"), picture)
 
-    def ahead(self, sources: Iterable[S]) -> Generator[ReadResult, None, None]:
-        """Read all, in order, never more than :data:`AHEAD` files or :data:`AHEAD_BYTES` ahead.
+    def read_all(self, files: Iterable[F]) -> Generator[ReadResult, None, None]:
+        """Read files in order, at most :data:`AHEAD` files or :data:`AHEAD_BYTES` bytes ahead.
+
+        Ends the decoder processes when it is exhausted or closed.
 
         Raises:
-            CiesError: if no decoding process can be started.
+            CiesError: if no decoder process can be started.
         """
         waiting: deque[Future[ReadResult]] = deque()
-        numbered = enumerate(sources)
+        numbered = enumerate(files)
         executor = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         try:
             while True:
-                for number, source in islice(numbered, AHEAD - len(waiting)):
-                    waiting.append(executor.submit(self._read_when_room, number, source))
+                for number, file in islice(numbered, AHEAD - len(waiting)):
+                    waiting.append(executor.submit(self._read_when_room, number, file))
                 if not waiting:
                     return
-                taken = waiting.popleft().result()
+                result = waiting.popleft().result()
                 with self._room:
                     self._next += 1
-                    self._bytes -= taken.bytes
+                    self._bytes -= result.bytes
                     self._room.notify_all()
-                yield taken
+                yield result
         finally:
             with self._room:
                 self._stopped = True
                 self._room.notify_all()
             for future in waiting:
                 future.cancel()
-            # What a reader is waiting for ends with its decoder.
+            # Readers that wait for a decoder return as soon as it is stopped.
             self._pool.stop()
             executor.shutdown(wait=True)
             self._pool.close()
 
     def close(self) -> None:
-        """End the decoding processes that :meth:`read` started; ``ahead`` does so by itself."""
+        """End the decoder processes that :meth:`read` started."""
         self._pool.stop()
         self._pool.close()
 
-    def _read_when_room(self, number: int, source: S) -> ReadResult:
-        """Read a file once there is room for its picture, or it is the very one waited for."""
+    def _read_when_room(self, number: int, file: F) -> ReadResult:
+        """Read a file once there is room for its picture, or it is the next to be returned."""
         with self._room:
             self._room.wait_for(
                 lambda: self._bytes < AHEAD_BYTES or number == self._next or self._stopped
             )
-        taken = self.read(source)
+        result = self.read(file)
         with self._room:
-            self._bytes += taken.bytes
-        return taken
+            self._bytes += result.bytes
+        return result

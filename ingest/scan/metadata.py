@@ -1,4 +1,4 @@
-"""The user's columns on their way into a gallery."""
+"""Stores the user's columns: their types, and the rows that changed."""
 
 from __future__ import annotations
 
@@ -11,108 +11,113 @@ from indexes.errors import UsageError
 from indexes.store.attributes import TYPES
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownListings
-from ingest.sources.base import Found, Source
-from ingest.sources.values import wider
+from ingest.sources.base import Source, SourceFile
+from ingest.sources.values import common_type
 
 #: Rows in one commit.
 _ROWS = 20_000
 
 
-def agree_on_columns(sources: Sequence[Source], there: Mapping[str, pa.DataType]) -> None:
-    """Give every source's columns the type they have, or will have, in the gallery.
+def unify_column_types(sources: Sequence[Source], existing: Mapping[str, pa.DataType]) -> None:
+    """Set the type of every source's columns to the type of the gallery's column.
 
     Args:
-        sources: all those of one run; their ``columns`` are changed.
-        there: the gallery's columns.
+        sources: all sources of one run; their ``columns`` are changed.
+        existing: the gallery's columns.
 
     Raises:
-        UsageError: if a column holds what the gallery's column of that name cannot.
+        UsageError: if a column has values that the gallery's column of that name cannot hold.
     """
-    words = {kind: word for word, kind in TYPES.items()}
-    wide: dict[str, str] = {}
+    type_names = {kind: name for name, kind in TYPES.items()}
+    widest: dict[str, str] = {}
     for source in sources:
         for column, kind in source.columns.items():
-            wide[column] = wider(wide.get(column, ""), kind)
+            widest[column] = common_type(widest.get(column, ""), kind)
     for source in sources:
         for column, kind in source.columns.items():
-            if column not in there:
-                source.columns[column] = wide[column] or "string"
+            if column not in existing:
+                source.columns[column] = widest[column] or "string"
                 continue
-            known = words[there[column]]
-            if wider(known, kind) != known:
+            stored = type_names[existing[column]]
+            if common_type(stored, kind) != stored:
                 raise UsageError(
-                    f"Column '{column}' of {source.name} holds {kind} values, and {known} values "
+                    f"Column '{column}' of {source.name} holds {kind} values, and {stored} values "
                     "in the gallery; rename it in the table, or name the columns to take with "
                     "--columns."
                 )
-            source.columns[column] = known
+            source.columns[column] = stored
 
 
-class Listings:
-    """Compares what tables say of files with what the gallery has, and writes what differs."""
+class ColumnUpdater:
+    """Compares the user's columns with those in the gallery, and writes the rows that differ.
+
+    Attributes:
+        changed: how many rows differed.
+    """
 
     def __init__(self, known: KnownListings, writer: Writer | None, several: bool):
         """Write nothing yet.
 
         Args:
-            known: what the gallery has.
-            writer: where to; ``None`` to count only.
+            known: the rows in the gallery.
+            writer: of the gallery; ``None`` to count only.
             several: whether more than one source of this run may list the same file.
         """
         self.changed = 0
         self._known = known
         self._writer = writer
-        self._overlay: dict[str, dict[str, Any]] | None = {} if several else None
-        self._rows: dict[str, dict[str, Any]] = {}
+        #: Rows written in this run by path, so that the next source compares with them.
+        self._written: dict[str, dict[str, Any]] | None = {} if several else None
+        self._pending: dict[str, dict[str, Any]] = {}
         self._types: dict[str, pa.DataType] = {}
 
-    def listed(self, source: Source, found: Sequence[Found], returned: Sequence[bool]) -> None:
-        """Take files that a source lists.
+    def update(self, source: Source, files: Sequence[SourceFile], returned: Sequence[bool]) -> None:
+        """Compare files that a source lists, and write their rows in batches.
 
         Args:
-            source: which.
-            found: the files, with values in the order of the source's columns.
-            returned: whether each was gone before.
+            source: the source.
+            files: its files, with values in the order of the source's columns.
+            returned: whether each file was gone before.
         """
         names = list(source.columns)
         self._types |= {name: TYPES[source.columns[name]] for name in names}
-        known = self._known.existing([one.path for one in found])
-        for one, old, back in zip(found, known, returned, strict=True):
-            if self._overlay:
-                old = self._overlay.get(one.path, old)
-            row = dict(old or {"path": one.path, "source": source.name})
+        known = self._known.existing([file.path for file in files])
+        for file, old, back in zip(files, known, returned, strict=True):
+            if self._written:
+                old = self._written.get(file.path, old)
+            row = dict(old or {"path": file.path, "source": source.name})
             if back:
                 row["source"] = source.name
-            row |= dict(zip(names, one.values or (), strict=True))
-            if row == old or (old and _equal(row, old)):
+            row |= dict(zip(names, file.values or (), strict=True))
+            if row == old or (old and _equal_rows(row, old)):
                 continue
             self.changed += 1
             if self._writer is None:
                 continue
-            self._rows[one.path] = row
-            if self._overlay is not None:
-                self._overlay[one.path] = row
-        if len(self._rows) >= _ROWS:
+            self._pending[file.path] = row
+            if self._written is not None:
+                self._written[file.path] = row
+        if len(self._pending) >= _ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is in hand."""
-        if not self._rows or self._writer is None:
+        """Write the rows that are pending."""
+        if not self._pending or self._writer is None:
             return
-        rows = list(self._rows.values())
+        rows = list(self._pending.values())
         names = {name for row in rows for name in row} - {"path", "source"}
         types = {name: self._types.get(name) or self._known.type_of(name) for name in names}
         fields = [("path", pa.string()), ("source", pa.string()), *sorted(types.items())]
         self._writer.put_listings(pa.Table.from_pylist(rows, schema=pa.schema(fields)))
-        self._rows.clear()
+        self._pending.clear()
 
 
-def _equal(row: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether two rows say the same; a column that one lacks is empty."""
-    return all(_same(row.get(name), old.get(name)) for name in row.keys() | old.keys())
+def _equal_rows(row: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether two rows have equal values; a missing column counts as empty."""
+    return all(_equal(row.get(name), old.get(name)) for name in row.keys() | old.keys())
 
 
-def _same(first: Any, second: Any) -> bool:
+def _equal(first: Any, second: Any) -> bool:
     if isinstance(first, float) and isinstance(second, float) and first != first:
         return second != second
     if isinstance(first, date) and isinstance(second, date):

@@ -1,7 +1,7 @@
-"""Decides what a run has to do: the one place that compares what is there with what is known.
+"""Plans an ingest: compares the files of the sources with those in the gallery.
 
-Both a run and ``cies ingest --plan`` go by it. It reads folders, tables and the gallery, never a
-picture, and writes nothing.
+Both an ingest and ``cies ingest --plan`` use this plan. Planning reads folders, tables and the
+gallery, and writes nothing. It reads no picture.
 """
 
 from __future__ import annotations
@@ -10,30 +10,33 @@ import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.store.records import FileRecord
-from ingest.scan.known_files import KnownFiles, Rows
-from ingest.sources.base import Found, Source
-from ingest.sources.factory import Opened, found_at
+from ingest.scan.known_files import KnownFiles, RowNumbers
+from ingest.sources.base import Source, SourceFile
+from ingest.sources.factory import SourceGroup, stored_file
 
 #: Files compared at once.
 _CHUNK = 8192
 
-#: Told of files that a user's table lists, as they are found, and whether each was gone before.
-Listed = Callable[[Source, Sequence[Found], Sequence[bool]], None]
+#: Called with files of a user's table, and whether each was gone before.
+OnListed = Callable[[Source, Sequence[SourceFile], Sequence[bool]], None]
+
+#: Returns the paths that a source named at an earlier scan.
+ListedBy = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
-class Unreachable:
-    """A source that gave nothing now and many files before; none of them is called gone.
+class UnreachableSource:
+    """A source that has files in the gallery and none now; none of them counts as gone.
 
     Attributes:
         name: of the source.
-        files: how many the gallery knows from it.
+        files: how many files the gallery has from it.
         reason: for people.
     """
 
@@ -43,28 +46,29 @@ class Unreachable:
 
 
 @dataclass
-class Plan:
-    """What there is to do.
+class IngestPlan:
+    """What an ingest has to do.
 
     Attributes:
-        found: files that the sources hold.
-        new: of these, not known yet.
-        changed: known under this path with other content, as size and time tell.
-        retried: could not be read before, and are tried again.
-        incomplete: pictures, of these sources or not, that lack a condition.
-        unchanged: need nothing.
-        returned: were gone and are back; they need nothing else.
-        todo: the files to be read, of the four kinds before ``unchanged``.
-        kept: paths of incomplete pictures with their keys: if one cannot be read now, what is
-            known of it stays.
-        settled: what to record without reading a file.
-        failed: files that cannot be had or could not be read before and have not changed.
-        failed_before: how many of these were known as such.
-        outdated: paths that could not be read before and are not there any more.
-        gone: rows of the pictures that were there at an earlier scan and are not now.
+        found: files in the sources.
+        new: of these, files that the gallery does not have.
+        changed: files whose size or time differs from the gallery's.
+        retried: files that could not be read before and are tried again.
+        incomplete: pictures that lack a condition, in these sources or in others.
+        unchanged: files that need nothing.
+        returned: files that were gone, exist again, and need nothing else.
+        todo: the files to read: those counted by ``new``, ``changed``, ``retried`` and
+            ``incomplete``.
+        kept: paths of incomplete pictures to their keys; if such a file cannot be read now, its
+            record in the gallery stays.
+        settled: records to store without reading a file.
+        failed: files that cannot be read, or could not be read before and have not changed.
+        failed_before: how many of ``failed`` the gallery has already recorded.
+        outdated: paths that could not be read before and do not exist any more.
+        gone: rows of pictures that existed at an earlier scan and do not exist now.
         gone_reasons: why, in the same order.
         out_of_reach: pictures that lack a condition and cannot be read now.
-        unreachable: sources of which nothing is left.
+        unreachable: sources that have no file any more.
     """
 
     found: int = 0
@@ -74,7 +78,7 @@ class Plan:
     incomplete: int = 0
     unchanged: int = 0
     returned: int = 0
-    todo: list[Found] = field(default_factory=list)
+    todo: list[SourceFile] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
     settled: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
@@ -83,11 +87,24 @@ class Plan:
     gone: list[int] = field(default_factory=list)
     gone_reasons: list[str] = field(default_factory=list)
     out_of_reach: int = 0
-    unreachable: list[Unreachable] = field(default_factory=list)
+    unreachable: list[UnreachableSource] = field(default_factory=list)
+
+
+@dataclass
+class _GroupScan:
+    """The scan of one source group: files that exist, and rows of named files that do not."""
+
+    group: SourceGroup
+    existing: int = 0
+    vanished: dict[int, str] = field(default_factory=dict)
 
 
 class Planner:
-    """Compares sources with a gallery."""
+    """Compares sources with a gallery.
+
+    Attributes:
+        plan: the plan as far as it is made.
+    """
 
     def __init__(
         self,
@@ -95,132 +112,169 @@ class Planner:
         needed: Callable[[str], object],
         root: Path,
         retry_failed: bool = False,
-        listed: Listed | None = None,
+        on_listed: OnListed | None = None,
     ):
-        """Look at nothing yet.
+        """Scan nothing yet.
 
         Args:
-            known: the files the gallery has seen.
-            needed: whether the picture of a content key lacks anything the gallery should have.
-            root: its root, for stored paths.
-            retry_failed: whether to read again what could not be read before.
-            listed: told of the files of user's tables.
+            known: the files in the gallery.
+            needed: whether the picture of a content key lacks a condition or its image record.
+            root: the gallery's root, for stored paths.
+            retry_failed: whether to read files again that could not be read before.
+            on_listed: called with the files of user's tables.
         """
-        self.plan = Plan()
+        self.plan = IngestPlan()
         self._known = known
         self._needed = needed
         self._root = root
         self._retry = retry_failed
-        self._listed = listed
+        self._on_listed = on_listed
         self._seen: NDArray[np.bool_] = np.zeros(len(known), dtype=bool)
         self._lost: NDArray[np.bool_] = np.zeros(len(known), dtype=bool)
-        self._fresh: set[str] = set()
+        self._new_paths: set[str] = set()
         self._still_failed: list[int] = []
 
-    def look(
-        self, opened: Sequence[Opened], listed_by: Callable[[str], list[str]] | None = None
-    ) -> Plan:
-        """Scan all sources, then tell what is gone and what lacks a condition.
+    def scan(self, groups: Sequence[SourceGroup], listed_by: ListedBy | None = None) -> IngestPlan:
+        """Scan all sources, then find files that are gone and pictures that lack a condition.
 
         Args:
-            opened: the sources.
-            listed_by: the paths that a source listed before.
+            groups: the sources.
+            listed_by: the paths that a source named before; ``None`` if no source is a table.
         """
-        scans = [self._scan(one.sources) for one in opened]
+        scans = [self._scan(group) for group in groups]
         self.plan.failed.extend(self._known.records(np.array(self._still_failed, np.int64)))
-        for one, (count, vanished) in zip(opened, scans, strict=True):
-            self._miss(one, count, vanished, listed_by)
-        self._fill()
+        for scan in scans:
+            self._find_gone(scan, listed_by)
+        self._find_incomplete()
         return self.plan
 
-    # -- what is there ---------------------------------------------------------------------
+    # -- files that exist ------------------------------------------------------------------
 
-    def _scan(self, sources: Iterable[Source]) -> tuple[int, dict[int, str]]:
-        """Compare all files; returns how many are there, and known ones that are named and not."""
-        count = 0
-        self._vanished: dict[int, str] = {}
-        for source in sources:
+    def _scan(self, group: SourceGroup) -> _GroupScan:
+        scan = _GroupScan(group)
+        for source in group.sources:
             for chunk in _chunks(source.scan()):
-                rows = self._known.rows([found.path for found in chunk])
-                if self._listed is not None and (source.columns or source.lists):
-                    self._tell(source, chunk, rows)
-                count += sum(not found.status for found in chunk)
-                self._compare(chunk, rows)
-        return count, self._vanished
+                rows = self._known.rows([file.path for file in chunk])
+                if self._on_listed is not None and (source.columns or source.owns_named_files):
+                    self._report_listed(self._on_listed, source, chunk, rows)
+                scan.existing += sum(not file.status for file in chunk)
+                self._compare(chunk, rows, scan.vanished)
+        return scan
 
-    def _tell(self, source: Source, chunk: Sequence[Found], rows: Rows) -> None:
-        assert self._listed is not None
-        usable = [number for number, found in enumerate(chunk) if found.values is not None]
+    def _report_listed(
+        self, on_listed: OnListed, source: Source, chunk: Sequence[SourceFile], rows: RowNumbers
+    ) -> None:
+        usable = [number for number, file in enumerate(chunk) if file.values is not None]
         gone = [bool(rows[n] >= 0 and self._known.gone[rows[n]]) for n in usable]
-        self._listed(source, [chunk[n] for n in usable], gone)
+        on_listed(source, [chunk[n] for n in usable], gone)
 
-    def _compare(self, chunk: Sequence[Found], rows: Rows) -> None:
-        at = np.maximum(rows, 0)
-        keys: list[str] = [""] * len(chunk)
-        if len(self._known):
-            keys = self._known.keys(at)
-        for found, row, key in zip(chunk, rows.tolist(), keys, strict=True):
+    def _compare(
+        self, chunk: Sequence[SourceFile], rows: RowNumbers, vanished: dict[int, str]
+    ) -> None:
+        """Plan some files; each path counts once.
+
+        Args:
+            chunk: the files.
+            rows: their rows among the known files, -1 if not known.
+            vanished: gets the rows and reasons of known files that are named and do not exist.
+        """
+        keys = self._known.keys(np.maximum(rows, 0)) if len(self._known) else [""] * len(chunk)
+        for file, row, key in zip(chunk, rows.tolist(), keys, strict=True):
             if row < 0:
-                if found.path in self._fresh:
+                if file.path in self._new_paths:
                     continue
-                self._fresh.add(found.path)
+                self._new_paths.add(file.path)
             elif self._seen[row]:
                 continue
             else:
                 self._seen[row] = True
             self.plan.found += 1
-            self._decide(found, row, key)
+            if file.status:
+                self._plan_unusable(file, row, vanished)
+            else:
+                self._plan_file(file, row, key)
 
-    def _decide(self, found: Found, row: int, key: str) -> None:
+    def _plan_file(self, file: SourceFile, row: int, key: str) -> None:
         plan, known = self.plan, self._known
-        if found.status:
-            self._not_had(found, row)
-        elif row < 0:
+        if row < 0:
             plan.new += 1
-            plan.todo.append(found)
-        elif not self._same(found, row):
+            plan.todo.append(file)
+        elif not self._is_unchanged(file, row):
             plan.changed += 1
-            plan.todo.append(found)
+            plan.todo.append(file)
         elif known.done[row] or (known.gone[row] and key):
             if self._needed(key):
-                self._complete(found, key)
+                self._complete(file, key)
             elif known.gone[row]:
                 plan.returned += 1
                 size, mtime_ns = int(known.sizes[row]), int(known.mtimes[row])
-                plan.settled.append(FileRecord(found.path, key, size, mtime_ns, "done"))
+                plan.settled.append(FileRecord(file.path, key, size, mtime_ns, "done"))
             else:
                 plan.unchanged += 1
         elif self._retry or known.gone[row]:
             plan.retried += 1
-            plan.todo.append(found)
+            plan.todo.append(file)
         else:
             plan.failed_before += 1
             self._still_failed.append(row)
 
-    def _same(self, found: Found, row: int) -> bool:
-        """Whether size and time say that the content is what it was."""
-        if not found.mtime_ns or found.mtime_ns != self._known.mtimes[row]:
+    def _is_unchanged(self, file: SourceFile, row: int) -> bool:
+        """Whether size and time are those of the known file."""
+        if not file.mtime_ns or file.mtime_ns != self._known.mtimes[row]:
             return False
-        return not found.size or found.size == self._known.sizes[row]
+        return not file.size or file.size == self._known.sizes[row]
 
-    def _not_had(self, found: Found, row: int) -> None:
+    def _plan_unusable(self, file: SourceFile, row: int, vanished: dict[int, str]) -> None:
         plan, known = self.plan, self._known
-        if found.status == "vanished" and row >= 0 and (known.done[row] or known.gone[row]):
+        if file.status == "vanished" and row >= 0 and (known.done[row] or known.gone[row]):
             plan.found -= 1
             self._seen[row] = False
             if known.done[row]:
-                self._vanished[row] = found.reason
+                vanished[row] = file.reason
             return
-        record = FileRecord(found.path, "", found.size, found.mtime_ns, found.status, found.reason)
+        record = FileRecord(file.path, "", file.size, file.mtime_ns, file.status, file.reason)
         plan.failed.append(record)
         if row >= 0 and known.records(np.array([row])) == [record]:
             plan.failed_before += 1
         else:
             plan.settled.append(record)
 
-    # -- what is not there -----------------------------------------------------------------
+    # -- files that are gone ---------------------------------------------------------------
 
-    def _lose(self, row: int, reason: str) -> None:
+    def _find_gone(self, scan: _GroupScan, listed_by: ListedBy | None) -> None:
+        """Mark known files of a source group that were not listed, if it has any file now."""
+        sources, known = scan.group.sources, self._known
+        lost = {row: reason for row, reason in scan.vanished.items() if not self._seen[row]}
+        covered = set(lost)
+
+        def lose(source: Source, row: int, path: str) -> None:
+            covered.add(row)
+            lost[row] = lost.get(row) or (source.reason_gone(path) if scan.existing else "")
+
+        unseen = np.flatnonzero(~self._seen & ~known.gone & ~self._lost)
+        for rows, paths in known.paths_in_chunks(unseen):
+            for row, path in zip(rows.tolist(), paths, strict=True):
+                covering = next((source for source in sources if source.covers(path)), None)
+                if covering is not None:
+                    lose(covering, row, path)
+        for source in sources:
+            if source.owns_named_files and listed_by is not None:
+                paths = listed_by(source.name)
+                for path, row in zip(paths, known.rows(paths).tolist(), strict=True):
+                    if row >= 0 and not self._seen[row] and not known.gone[row]:
+                        lose(source, row, path)
+        if scan.existing:
+            for row, reason in lost.items():
+                if reason:
+                    self._mark_lost(row, reason)
+            return
+        reason = next((source.reason for source in sources if source.reason), "")
+        if covered or reason:
+            self.plan.unreachable.append(
+                UnreachableSource(scan.group.name, len(covered), reason or "is empty")
+            )
+
+    def _mark_lost(self, row: int, reason: str) -> None:
         if self._lost[row]:
             return
         self._lost[row] = True
@@ -230,77 +284,38 @@ class Planner:
         else:
             self.plan.outdated.extend(self._known.paths(np.array([row])))
 
-    def _miss(
-        self,
-        one: Opened,
-        count: int,
-        vanished: dict[int, str],
-        listed_by: Callable[[str], list[str]] | None,
-    ) -> None:
-        """Mark what a source held before and does not hold now, if it holds anything at all."""
-        lost = {row: reason for row, reason in vanished.items() if not self._seen[row]}
-        covered = set(lost)
-        unseen = np.flatnonzero(~self._seen & ~self._known.gone & ~self._lost)
-        for rows, paths in self._known.paths_in_chunks(unseen):
-            for row, path in zip(rows.tolist(), paths, strict=True):
-                for source in one.sources:
-                    if source.covers(path):
-                        covered.add(row)
-                        lost[row] = lost.get(row) or (source.gone(path) if count else "")
-                        break
-        for source in one.sources:
-            if source.lists and listed_by is not None:
-                paths = listed_by(source.name)
-                rows = self._known.rows(paths)
-                for path, row in zip(paths, rows.tolist(), strict=True):
-                    if row >= 0 and not self._seen[row] and not self._known.gone[row]:
-                        covered.add(row)
-                        lost[row] = lost.get(row) or (source.gone(path) if count else "")
-        reason = next((source.reason for source in one.sources if source.reason), "")
-        if not count:
-            if covered or reason:
-                nothing = Unreachable(one.name, len(covered), reason or "is empty")
-                self.plan.unreachable.append(nothing)
-            return
-        for row, reason in lost.items():
-            if reason:
-                self._lose(row, reason)
-
     def gone_records(self) -> Iterator[list[FileRecord]]:
-        """The known files that are gone, as they are to be recorded, some at a time."""
+        """The new records of the known files that are gone, in chunks."""
         now = int(time.time())
         reasons = dict(zip(self.plan.gone, self.plan.gone_reasons, strict=True))
-        rows = np.array(sorted(reasons), dtype=np.int64)
-        for start in range(0, len(rows), _CHUNK):
-            some = rows[start : start + _CHUNK]
-            by_path = dict(zip(self._known.paths(some), some.tolist(), strict=True))
+        for rows, paths in self._known.paths_in_chunks(np.array(sorted(reasons), dtype=np.int64)):
+            by_path = dict(zip(paths, rows.tolist(), strict=True))
             yield [
                 replace(record, status="gone", reason=reasons[by_path[record.path]], gone_at=now)
-                for record in self._known.records(some)
+                for record in self._known.records(rows)
             ]
 
-    # -- what lacks a condition ------------------------------------------------------------
+    # -- pictures that lack a condition ----------------------------------------------------
 
-    def _fill(self) -> None:
-        """Pictures of other sources that lack a condition: it is filled for all the gallery."""
+    def _find_incomplete(self) -> None:
+        """Add pictures outside these sources: a condition is completed for the whole gallery."""
         rest = np.flatnonzero(self._known.done & ~self._seen & ~self._lost)
         for rows, paths in self._known.paths_in_chunks(rest):
-            keys = self._known.keys(rows)
-            for path, key in zip(paths, keys, strict=True):
+            for path, key in zip(paths, self._known.keys(rows), strict=True):
                 if not self._needed(key):
                     continue
-                found = found_at(path, self._root)
-                if found.status:
+                file = stored_file(path, self._root)
+                if file.status:
                     self.plan.out_of_reach += 1
                 else:
-                    self._complete(found, key)
+                    self._complete(file, key)
 
-    def _complete(self, found: Found, key: str) -> None:
+    def _complete(self, file: SourceFile, key: str) -> None:
         self.plan.incomplete += 1
-        self.plan.todo.append(found)
-        self.plan.kept[found.path] = key
+        self.plan.todo.append(file)
+        self.plan.kept[file.path] = key
 
 
-def _chunks(found: Iterator[Found]) -> Iterator[list[Found]]:
-    while chunk := list(islice(found, _CHUNK)):
+def _chunks(files: Iterator[SourceFile]) -> Iterator[list[SourceFile]]:
+    while chunk := list(islice(files, _CHUNK)):
         yield chunk

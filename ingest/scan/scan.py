@@ -1,4 +1,4 @@
-"""Opens sources and compares them with a gallery: what a run does first, and a plan does only."""
+"""Opens sources and compares them with a gallery: the first step of an ingest and of a plan."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, LISTINGS, is_address, unescaped
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownFiles, KnownListings
-from ingest.scan.metadata import Listings, agree_on_columns
-from ingest.scan.plan import Plan, Planner
+from ingest.scan.metadata import ColumnUpdater, unify_column_types
+from ingest.scan.plan import IngestPlan, Planner
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import Opened, open_sources
+from ingest.sources.factory import SourceGroup, open_sources
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What was found.
+class ScanResult:
+    """The result of a scan.
 
     Attributes:
-        plan: what is to be done.
-        planner: who says which records are gone.
-        known: the files the gallery had seen before.
-        relabelled: files of which the user's tables say something new.
+        plan: what the ingest has to do.
+        planner: returns the records of files that are gone.
+        known: the files in the gallery before the scan.
+        relabelled: files whose user's columns changed.
     """
 
-    plan: Plan
+    plan: IngestPlan
     planner: Planner
     known: KnownFiles
     relabelled: int
 
 
-def open_all(
+def open_all_sources(
     gallery: Gallery | None,
-    sources: Sequence[str | Path | Opened],
+    sources: Sequence[str | Path | SourceGroup],
     options: SourceOptions,
     root: Path | None = None,
     stdin: BinaryIO | None = None,
-) -> list[Opened]:
-    """Open sources by name, or all those a gallery remembers, each by its own options.
+) -> list[SourceGroup]:
+    """Open the named sources, or all sources a gallery remembers, each with its stored options.
 
     Args:
-        gallery: ``None`` if there is none yet.
-        sources: names, or what was opened before; none for those remembered.
+        gallery: ``None`` if it does not exist yet.
+        sources: names, or sources that are already open; none for all that are remembered.
         options: how to read them.
-        root: of a gallery that is not there yet.
-        stdin: where ``-`` is read from.
+        root: the root of a gallery that does not exist yet.
+        stdin: read for the name ``-``.
 
     Raises:
-        UsageError: if one is not there or cannot be used, or none is known.
+        UsageError: if a source does not exist or cannot be used, or none is named or remembered.
     """
     root = gallery.root if gallery is not None else root or Path.cwd()
     remembered = gallery.sources() if gallery is not None else {}
@@ -63,14 +63,14 @@ def open_all(
                 "`cies ingest photos`."
             )
         return [
-            one
+            group
             for name, entry in remembered.items()
-            for one in open_sources(
-                [_location(name, root)], _restored(entry, root), root, remembered
+            for group in open_sources(
+                [_location(name, root)], _stored_options(entry, root), root, remembered
             )
         ]
-    ready = [source for source in sources if isinstance(source, Opened)]
-    names = [str(source) for source in sources if not isinstance(source, Opened)]
+    ready = [source for source in sources if isinstance(source, SourceGroup)]
+    names = [str(source) for source in sources if not isinstance(source, SourceGroup)]
     if options.root is not None and not is_address(options.root):
         options = replace(options, root=str(Path(options.root).absolute()))
     return [*ready, *open_sources(names, options, root, remembered, stdin)]
@@ -80,60 +80,64 @@ def _location(name: str, root: Path) -> str:
     return name if is_address(name) else str(root / unescaped(name))
 
 
-def _restored(entry: dict[str, object], root: Path) -> SourceOptions:
+def _stored_options(entry: dict[str, object], root: Path) -> SourceOptions:
     options = SourceOptions.from_json(entry)
     if options.root is not None:
         options = replace(options, root=_location(options.root, root))
     return options
 
 
-def survey(
+def scan_sources(
     gallery: Gallery | None,
-    opened: Sequence[Opened],
+    groups: Sequence[SourceGroup],
     needed: Callable[[str], object],
     writer: Writer | None = None,
     retry_failed: bool = False,
-) -> Survey:
-    """Compare sources with a gallery, and remember them and what their tables say.
+) -> ScanResult:
+    """Compare sources with a gallery; with a writer, also store the sources and user's columns.
 
     Args:
-        gallery: ``None`` if there is none yet.
-        opened: the sources.
-        needed: whether the picture of a content key lacks anything the gallery should have.
-        writer: where to; ``None`` to write nothing.
-        retry_failed: whether to plan for what could not be read before.
+        gallery: ``None`` if it does not exist yet.
+        groups: the open sources.
+        needed: whether the picture of a content key lacks a condition or its image record.
+        writer: of the gallery; ``None`` to write nothing.
+        retry_failed: whether to plan for files that could not be read before.
 
     Raises:
-        UsageError: if nothing can be reached, or a column's type is not that of the gallery.
+        UsageError: if no source can be reached, or a column's type is not that of the gallery.
     """
-    sources = [source for one in opened for source in one.sources]
-    agree_on_columns(sources, user_columns(gallery) if gallery is not None else {})
-    listing = any(source.columns or source.lists for source in sources)
+    sources = [source for group in groups for source in group.sources]
+    unify_column_types(sources, user_columns(gallery) if gallery is not None else {})
+    has_rows = any(source.columns or source.owns_named_files for source in sources)
     files = gallery.read("files", FILES) if gallery is not None else FILES.empty_table()
     rows = LISTINGS.empty_table()
-    if gallery is not None and listing:
+    if gallery is not None and has_rows:
         rows = gallery.read("listings", LISTINGS)
     known, known_listings = KnownFiles(files), KnownListings(rows)
     root = gallery.root if gallery is not None else Path.cwd()
-    listings = Listings(known_listings, writer, several=len(sources) > 1)
-    planner = Planner(known, needed, root, retry_failed, listings.listed)
-    plan = planner.look(opened, known_listings.listed_by if listing else None)
-    if len(plan.unreachable) == len(opened) and not plan.todo:
-        one = plan.unreachable[0]
+    columns = ColumnUpdater(known_listings, writer, several=len(sources) > 1)
+    planner = Planner(known, needed, root, retry_failed, columns.update)
+    plan = planner.scan(groups, known_listings.listed_by if has_rows else None)
+    if len(plan.unreachable) == len(groups) and not plan.todo:
+        lost = plan.unreachable[0]
         raise UsageError(
-            f"{one.name} {one.reason}, and the gallery knows {one.files} files from it; if a "
-            "drive is not plugged in, plug it in and run this again; to forget them, "
-            f"`cies prune --source {one.name}`."
+            f"{lost.name} {lost.reason}, and the gallery has {lost.files} files from it; if a "
+            "drive is not plugged in, plug it in and run this again; to forget the files, run "
+            f"`cies prune --source {lost.name}`."
         )
-    listings.flush()
+    columns.flush()
     if writer is not None and gallery is not None:
-        _remember(gallery, writer, opened, plan)
-    return Survey(plan, planner, known, listings.changed)
+        _remember(gallery, writer, groups, plan)
+    return ScanResult(plan, planner, known, columns.changed)
 
 
-def _remember(gallery: Gallery, writer: Writer, opened: Sequence[Opened], plan: Plan) -> None:
-    there = gallery.sources()
-    lost = {one.name for one in plan.unreachable}
-    for one in opened:
-        if one.name and one.name not in lost and there.get(one.name) != one.options:
-            writer.put_source(one.name, one.options)
+def _remember(
+    gallery: Gallery, writer: Writer, groups: Sequence[SourceGroup], plan: IngestPlan
+) -> None:
+    """Store the names and options of the sources that could be reached."""
+    stored = gallery.sources()
+    unreachable = {source.name for source in plan.unreachable}
+    for group in groups:
+        name = group.name
+        if name and name not in unreachable and stored.get(name) != group.options:
+            writer.put_source(name, group.options)

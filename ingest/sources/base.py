@@ -1,4 +1,4 @@
-"""What every source of pictures is, and what it finds."""
+"""The interface of every source of pictures, and the files that a source lists."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any, Iterator, Mapping, Protocol
 
 from indexes.store.records import inside
 from ingest.read.images import SUFFIXES, UNSUPPORTED, FileBytes, UnreadableImage
-from ingest.sources.values import Value, converted
+from ingest.sources.values import Value, convert
 
 
-class Place(Protocol):
-    """Where the bytes of what was found lie; small, and can be sent to another process."""
+class FileReader(Protocol):
+    """Reads the bytes of files of one source; small, and can be pickled to another process."""
 
-    def read(self, found: Found) -> FileBytes:
-        """See :meth:`Found.read`."""
+    def read(self, file: SourceFile) -> FileBytes:
+        """See :meth:`SourceFile.read`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A picture file, or something that should be one and cannot be had.
+class SourceFile:
+    """A picture file that a source lists, or an entry that should be one and is unusable.
 
     Attributes:
-        path: as the gallery stores it; the same at every scan.
-        size: bytes, or 0 where that is not known before reading.
-        mtime_ns: time of last change, nanoseconds since 1970, or any number that changes with the
-            content; 0 where nothing of the kind is known.
-        status: empty if it can be read as far as one sees, else an outcome code.
-        reason: for people, with ``status``.
+        path: the path stored in the gallery; the same at every scan.
+        size: bytes; 0 if that is not known before reading.
+        mtime_ns: time of the last change, nanoseconds since 1970, or any number that changes with
+            the content; 0 if nothing of the kind is known.
+        status: empty if nothing speaks against reading it, else an outcome code.
+        reason: explains ``status`` to people.
         values: the user's columns, in the order of the source's ``columns``.
-        place: what reads it.
-        where: a number that helps ``place`` find it: an offset or a row.
+        reader: reads the bytes; ``None`` with a ``status``.
+        position: tells the reader where the bytes are: an offset or a row number.
     """
 
     path: str
@@ -40,34 +40,35 @@ class Found:
     status: str = ""
     reason: str = ""
     values: tuple[Value, ...] | None = None
-    place: Place | None = None
-    where: int = 0
+    reader: FileReader | None = None
+    position: int = 0
 
     def read(self) -> FileBytes:
-        """The bytes, read once, with their key and the size and time to remember.
+        """Read the bytes once; also returns their key, and the size and time to store.
 
         Works in any thread and, after pickling, in any process.
 
         Raises:
             UnreadableImage: with the outcome code and the reason.
         """
-        if self.status or self.place is None:
+        if self.status or self.reader is None:
             raise UnreadableImage(self.status or "unreadable", self.reason)
-        return self.place.read(self)
+        return self.reader.read(self)
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How sources are to be read.
+    """Options for reading sources.
 
     Attributes:
-        include: name patterns; if there are any, only files that match one are taken.
-        exclude: name patterns of files and folders that are passed over.
-        image_column: the column of tables that names or holds the picture; guessed if obvious.
-        root: the folder or address that a table's paths are relative to; the table's own by
-            default.
-        columns: the user's columns to take, each ``NAME`` or ``NAME:TYPE``; all by default.
-        null: whether the paths on stdin end in NUL and not in newline.
+        include: ``.gitignore`` patterns; if there are any, only files that match are taken.
+        exclude: ``.gitignore`` patterns of files and folders that are left out.
+        image_column: the column of a table that names or contains the picture; guessed if only
+            one column can be meant.
+        root: the folder or address that a table's paths are relative to; the table's own folder
+            by default.
+        columns: the user's columns to store, each ``NAME`` or ``NAME:TYPE``; all by default.
+        null: whether the paths on stdin end in NUL instead of a newline.
     """
 
     include: tuple[str, ...] = ()
@@ -78,114 +79,114 @@ class SourceOptions:
     null: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """What a gallery remembers: those that differ from the defaults."""
+        """The options that differ from the defaults, as a gallery stores them."""
         default = SourceOptions()
-        kept = {k: v for k, v in vars(self).items() if v != getattr(default, k)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
+        changed = {k: v for k, v in vars(self).items() if v != getattr(default, k)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> SourceOptions:
-        """The inverse of :meth:`to_json`."""
-        known: dict[str, Any] = {
+        """The inverse of :meth:`to_json`; unknown options are ignored."""
+        options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entry.items()
             if name in cls.__dataclass_fields__
         }
-        return cls(**known)
+        return cls(**options)
 
 
 class Source(ABC):
     """Something that lists pictures.
 
     Attributes:
-        name: as the gallery stores it and people read it.
-        columns: the user's columns it brings: the gallery's name to type, one of
+        name: as the gallery stores it and messages show it.
+        columns: the user's columns: the gallery's column name to the type, one of
             :data:`indexes.store.attributes.TYPES`. A type may be widened between two scans.
-        names: the user's names of these columns to the gallery's.
-        reason: why it cannot be reached, or empty.
-        complete: whether the last scan saw all there is; if not, nothing is called gone.
+        column_names: the user's column names to the gallery's.
+        reason: why the source cannot be reached, or empty.
+        complete: whether the last scan saw everything; if not, no file counts as gone.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.columns: dict[str, str] = {}
-        self.names: dict[str, str] = {}
+        self.column_names: dict[str, str] = {}
         self.complete = True
         self.reason = ""
 
     @abstractmethod
-    def scan(self) -> Iterator[Found]:
-        """Everything there is, in an order that is the same at every scan."""
+    def scan(self) -> Iterator[SourceFile]:
+        """All files of the source, in the same order at every scan."""
 
     def covers(self, path: str) -> bool:
-        """Whether a scan would list this stored path if it were there."""
+        """Whether a scan would list this stored path if the file existed."""
         return False
 
-    def gone(self, path: str) -> str:
-        """Why a path that is covered and was not listed is gone; empty if it is not gone."""
+    def reason_gone(self, path: str) -> str:
+        """Why a covered path that the scan did not list is gone; empty if it is not gone."""
         return "no longer in " + self.name
 
-    def own_values(self, values: Mapping[str, Any]) -> tuple[Value, ...]:
-        """One row's values of the user's columns.
+    def typed_values(self, values: Mapping[str, Any]) -> tuple[Value, ...]:
+        """The user's columns of one row, converted to the columns' types.
 
         Args:
-            values: by the user's names.
+            values: by the user's column names.
 
         Raises:
             ValueError: naming the column whose value is not of its type.
         """
-        own: list[Value] = []
-        for name, stored in self.names.items():
+        row: list[Value] = []
+        for name, stored in self.column_names.items():
             try:
-                own.append(converted(values.get(name), self.columns[stored]))
+                row.append(convert(values.get(name), self.columns[stored]))
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"column '{name}': {error}") from error
-        return tuple(own)
+        return tuple(row)
 
     @property
-    def lists(self) -> bool:
-        """Whether pictures belong to this source because it names them, wherever they lie."""
+    def owns_named_files(self) -> bool:
+        """Whether files belong to the source because a row names them, wherever they are."""
         return False
 
 
-class Missing(Source):
-    """A source that was ingested before and cannot be reached now; nothing in it is gone."""
+class MissingSource(Source):
+    """A source that was ingested before and cannot be reached now; none of its files is gone."""
 
     def __init__(self, name: str, reason: str = "is not there"):
         super().__init__(name)
         self.reason = reason
         self.complete = False
 
-    def scan(self) -> Iterator[Found]:
-        """Nothing."""
+    def scan(self) -> Iterator[SourceFile]:
+        """No files."""
         return iter(())
 
     def covers(self, path: str) -> bool:
-        """All that lies below or in it."""
+        """The source itself and every path below or inside it."""
         return path.startswith((self.name.rstrip("/") + "/", self.name + "!/")) or (
             path == self.name
         )
 
 
-def looks_like_picture(name: str) -> bool:
-    """Whether a file name is that of a picture, read or not."""
+def has_picture_suffix(name: str) -> bool:
+    """Whether a file name ends like a picture's, of a format that is read or not."""
     suffix = suffix_of(name)
     return suffix in SUFFIXES or suffix in UNSUPPORTED
 
 
 def suffix_of(name: str) -> str:
-    """The lower-case end of a name from its last dot on."""
+    """The suffix of a name in lower case, with its dot; empty if there is none."""
     stem, dot, end = name.rpartition(".")
     return dot + end.lower() if stem and "/" not in end else ""
 
 
-def unsupported(path: str, values: tuple[Value, ...] | None = None) -> Found | None:
-    """The outcome for a format that is known and not read, or ``None`` for any other."""
+def unsupported(path: str, values: tuple[Value, ...] | None = None) -> SourceFile | None:
+    """The outcome for a known format that is not read; ``None`` for any other format."""
     reason = UNSUPPORTED.get(suffix_of(path))
-    return Found(path, status="unsupported", reason=reason, values=values) if reason else None
+    return SourceFile(path, status="unsupported", reason=reason, values=values) if reason else None
 
 
 def container_of(path: str) -> str:
-    """The file on disk that a stored path leads to: itself, or the one that holds it."""
+    """The file on disk behind a stored path: the file itself, or the archive or table around it."""
     parts = inside(path)
     return parts[0] if parts else path

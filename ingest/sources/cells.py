@@ -1,13 +1,11 @@
-"""Tables in Arrow and Parquet whose cells hold the pictures or name them.
+"""Arrow and Parquet tables whose cells contain pictures or name picture files.
 
-Read with pyarrow alone: what the ``datasets`` library writes to disk is Arrow files, in which a
-picture is a struct of bytes and path. A picture in a cell is stored as
-``data.arrow!/COLUMN/ROW``.
+Read with pyarrow alone: the ``datasets`` library writes Arrow files to disk, in which a picture is
+a struct of bytes and path. The stored path of a picture in a cell is ``data.arrow!/COLUMN/ROW``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,41 +18,40 @@ import pyarrow.compute as pc
 
 from indexes.errors import UsageError
 from indexes.store.records import inside, is_address
-from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage, read_bytes
-from ingest.sources.base import Found, SourceOptions
-from ingest.sources.remote import open_binary, size_and_version
-from ingest.sources.tables import Listing, guess_image_column
-from ingest.sources.values import Value
+from ingest.read.images import FileBytes, UnreadableImage, error_text, file_bytes, read_bytes
+from ingest.sources.base import SourceFile, SourceOptions
+from ingest.sources.remote import first_line, open_binary, size_and_version
+from ingest.sources.tables import TableSource, guess_image_column
 
-#: Rows looked at at once while listing.
+#: Rows read at once while listing.
 _ROWS = 1000
 
-#: Parquet is decoded a row group at a time; the last few are kept. One lock, because several
-#: threads asking for neighbouring rows shall decode their row group once.
+#: Parquet is decoded one row group at a time and the last column of one is cached. One lock for
+#: all files, so that threads which read neighbouring rows decode their row group once.
 _LOCK = Lock()
 
 
-def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether cells of this type hold pictures: bytes, or a struct of bytes and path."""
+def contains_pictures(kind: pa.DataType) -> bool:
+    """Whether cells of this type contain pictures: bytes, or a struct of bytes and path."""
     if pa.types.is_struct(kind):
         names = {kind.field(number).name for number in range(kind.num_fields)}
-        return "bytes" in names and pa.types.is_binary(_plain(kind.field("bytes").type))
-    return bool(pa.types.is_binary(_plain(kind)))
+        return "bytes" in names and _is_binary(kind.field("bytes").type)
+    return _is_binary(kind)
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return pa.binary() if pa.types.is_large_binary(kind) else kind
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 class CellFile:
-    """One Arrow or Parquet file, open for reading by rows."""
+    """One Arrow or Parquet file, open for reading rows."""
 
     def __init__(self, location: str):
-        """Open it.
+        """Open the file.
 
         Raises:
-            OSError: if it cannot be had.
-            pa.ArrowInvalid: if it is damaged or of another kind.
+            OSError: if it cannot be opened.
+            pa.ArrowInvalid: if it is damaged or of another format.
         """
         self.location = location
         self._parquet: Any = None
@@ -76,19 +73,19 @@ class CellFile:
             self.rows = about.num_rows
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, some columns of them."""
+        """All rows in order, with some of their columns."""
         if self._table is not None:
             yield from self._table.select(columns).to_batches(max_chunksize=_ROWS)
         else:
             yield from self._parquet.iter_batches(batch_size=_ROWS, columns=columns)
 
     @property
-    def cheap(self) -> bool:
-        """Whether the lengths of the pictures can be had without decoding them."""
+    def has_cheap_sizes(self) -> bool:
+        """Whether the sizes of the pictures can be read without decoding the pictures."""
         return self._table is not None
 
     def cell(self, column: str, row: int) -> Any:
-        """One value.
+        """The value of one cell.
 
         Raises:
             IndexError: if there is no such row.
@@ -103,16 +100,16 @@ class CellFile:
             return self._group(group, column)[row - start].as_py()
 
     def _group(self, group: int, column: str) -> pa.ChunkedArray:
-        if (group, column) != getattr(self, "_kept", None):
+        if (group, column) != getattr(self, "_cached", None):
             read = self._parquet.read_row_group(group, columns=[column])
-            self._kept, self._column = (group, column), read.column(column)
+            self._cached, self._column = (group, column), read.column(column)
         return self._column
 
 
 def _arrow_table(location: str) -> pa.Table:
-    """Mapped into memory where it is local, so that cells are read from disk when asked for."""
-    opened = pa.PythonFile(open_binary(location)) if is_address(location) else None
-    source = opened or pa.memory_map(location)
+    """Open an Arrow file; a local one is memory-mapped, so cells are read from disk on demand."""
+    remote = is_address(location)
+    source = pa.PythonFile(open_binary(location)) if remote else pa.memory_map(location)
     try:
         return pa.ipc.open_stream(source).read_all()
     except pa.ArrowInvalid:
@@ -121,193 +118,191 @@ def _arrow_table(location: str) -> pa.Table:
 
 
 @lru_cache(maxsize=4)
-def opened(location: str, version: int) -> CellFile:
-    """A file kept open as long as it does not change."""
+def open_cells(location: str, version: int) -> CellFile:
+    """Open a file, or return the one that is already open if its version is the same."""
     return CellFile(location)
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The pictures in one column of one file; ``where`` of what is found is the row."""
+class CellReader:
+    """Reads the pictures in one column of one file; a file's ``position`` is the row."""
 
     location: str
     column: str
 
-    def read(self, found: Found) -> FileBytes:
-        """See :meth:`ingest.sources.base.Found.read`."""
+    def read(self, file: SourceFile) -> FileBytes:
+        """See :meth:`ingest.sources.base.SourceFile.read`."""
         try:
             _, version = size_and_version(self.location)
-            if version != found.mtime_ns:
+            if version != file.mtime_ns:
                 raise UnreadableImage("changed", "the file was changed while it was read")
-            value = opened(self.location, version).cell(self.column, found.where)
+            value = open_cells(self.location, version).cell(self.column, file.position)
         except FileNotFoundError:
             raise UnreadableImage("vanished", "there is no such file") from None
         except (OSError, pa.ArrowException, IndexError, KeyError) as error:
-            text = str(error).splitlines() or [type(error).__name__]
-            raise UnreadableImage("unreadable", text[0][:200]) from None
+            raise UnreadableImage("unreadable", first_line(error)) from None
         data = value.get("bytes") if isinstance(value, dict) else value
         if not data and isinstance(value, dict) and value.get("path"):
-            # Only named, not held: relative to the table, as everywhere.
-            return self._named(found, str(value["path"]))
+            return self._named_file(file, str(value["path"]))
         if not data:
             raise UnreadableImage("empty", "the cell is empty")
-        if len(data) > MAX_BYTES:
-            raise UnreadableImage("too_large", f"larger than {MAX_BYTES // 2**20} MB")
-        key = hashlib.sha256(data).hexdigest()
-        return FileBytes(data, key, len(data), found.mtime_ns)
+        return file_bytes(data, file.mtime_ns)
 
-    def _named(self, found: Found, path: str) -> FileBytes:
+    def _named_file(self, file: SourceFile, path: str) -> FileBytes:
+        """The file that a cell without bytes names, relative to the table."""
         if is_address(self.location) or is_address(path):
             raise UnreadableImage("unsupported", f"the cell holds no bytes, only the path {path}")
         content = read_bytes(Path(self.location).absolute().parent / path)
-        return FileBytes(content.data, content.key, content.size, found.mtime_ns)
+        return FileBytes(content.data, content.key, content.size, file.mtime_ns)
 
 
-def cell_at(path: str, location: str, values: tuple[Value, ...] | None = None) -> Found:
-    """A picture of an Arrow or Parquet file by its stored path.
+def table_cell(path: str, location: str) -> SourceFile:
+    """Look up a picture of an Arrow or Parquet file.
 
     Args:
-        path: the stored path.
+        path: its stored path.
         location: of the file.
-        values: the user's columns.
     """
     parts = inside(path)
     column, _, row = (parts[1] if parts else "").rpartition("/")
     try:
         _, version = size_and_version(location)
     except FileNotFoundError:
-        return Found(path, status="vanished", reason="there is no such file")
+        return SourceFile(path, status="vanished", reason="there is no such file")
     except OSError as error:
-        return Found(path, status="unreadable", reason=(error.strerror or str(error)).lower())
+        return SourceFile(path, status="unreadable", reason=error_text(error))
     if not (column and row.isdigit()):
-        return Found(path, status="vanished", reason="no such row")
-    return Found(path, 0, version, values=values, place=Cells(location, column), where=int(row))
+        return SourceFile(path, status="vanished", reason="no such row")
+    reader = CellReader(location, column)
+    return SourceFile(path, 0, version, reader=reader, position=int(row))
 
 
-class CellTable(Listing):
-    """A Parquet or Arrow file with a column of pictures, or of paths to them."""
+class CellTable(TableSource):
+    """A Parquet or Arrow file with a column of pictures, or of paths of picture files."""
 
     def __init__(self, location: str, root: Path, options: SourceOptions):
         super().__init__(location, root, options)
         try:
             _, self._version = size_and_version(location)
-            self._file = opened(location, self._version)
+            self._cells = open_cells(location, self._version)
         except (OSError, pa.ArrowException) as error:
-            text = (str(error).splitlines() or [""])[0]
             raise UsageError(
-                f"{location} cannot be read ({text}); it may be damaged or cut short, so make "
-                "it again."
+                f"{location} cannot be read ({first_line(error)}); it may be damaged or cut short, "
+                "so make it again."
             ) from error
-        schema = self._file.schema
+        schema = self._cells.schema
         self._column = self._image_column(schema)
-        self._cells = holds_bytes(schema.field(self._column).type)
-        self._labels = _class_names(schema)
+        self._has_pictures = contains_pictures(schema.field(self._column).type)
+        self._class_names = _class_names(schema)
         others = [
             field.name
             for field in schema
-            if field.name != self._column and not holds_bytes(field.type)
+            if field.name != self._column and not contains_pictures(field.type)
         ]
         for name in others:
-            kind = "string" if name in self._labels else _kind_of(schema.field(name).type)
-            self._known.see(name, kind)
-        self.columns, self.names = self._known.settle(others)
+            labels = name in self._class_names
+            self._types.observe(name, "string" if labels else _column_type(schema.field(name).type))
+        self.columns, self.column_names = self._types.resolve(others)
 
     def _image_column(self, schema: pa.Schema) -> str:
         names = list(schema.names)
-        holding = [field.name for field in schema if holds_bytes(field.type)]
-        structs = [name for name in holding if pa.types.is_struct(schema.field(name).type)]
+        pictures = [field.name for field in schema if contains_pictures(field.type)]
+        structs = [name for name in pictures if pa.types.is_struct(schema.field(name).type)]
         given = self._options.image_column
-        for likely in (structs, holding):
+        for likely in (structs, pictures):
             if given is None and len(likely) == 1:
                 return str(likely[0])
         return guess_image_column(names, given, self._location)
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
         number = 0
-        for batch in self._file.batches([self._column, *self.names]):
+        for batch in self._cells.batches([self._column, *self.column_names]):
             for values in batch.to_pylist():
-                yield f"row {number}", self._labelled(values)
+                yield f"row {number}", self._with_class_names(values)
                 number += 1
 
-    def _labelled(self, values: dict[str, Any]) -> dict[str, Any]:
-        for name, words in self._labels.items():
+    def _with_class_names(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Replace label numbers by class names, in place."""
+        for name, classes in self._class_names.items():
             number = values.get(name)
             if isinstance(number, int):
-                # -1 is how datasets writes that a label is not known.
-                values[name] = words[number] if 0 <= number < len(words) else None
+                # The datasets library stores an unknown label as -1.
+                values[name] = classes[number] if 0 <= number < len(classes) else None
         return values
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[SourceFile]:
         """The pictures, in the order of the rows."""
         try:
-            if self._cells:
-                yield from self._scan_cells()
-            else:
-                yield from super().scan()
+            yield from self._scan_cells() if self._has_pictures else super().scan()
         except (OSError, pa.ArrowException) as error:
             self.complete = False
-            text = (str(error).splitlines() or [""])[0]
-            yield Found(self.name, status="damaged", reason=f"the table cannot be read on: {text}")
+            reason = f"the rest of the table cannot be read: {first_line(error)}"
+            yield SourceFile(self.name, status="damaged", reason=reason)
 
-    def _scan_cells(self) -> Iterator[Found]:
+    def _scan_cells(self) -> Iterator[SourceFile]:
         self.complete = True
-        place = Cells(self._location, self._column)
+        reader = CellReader(self._location, self._column)
         number = 0
-        # The pictures themselves are left alone where their lengths cannot be had cheaply.
-        wanted = [self._column] if self._file.cheap else []
-        for batch in self._rows_of(wanted):
-            sizes = self._sizes(batch)
-            rows = batch.select(list(self.names)).to_pylist() if self.names else None
-            for offset in range(batch.num_rows):
+        # The column of pictures is read only if their sizes need no decoding.
+        pictures = [self._column] if self._cells.has_cheap_sizes else []
+        for batch in self._batches([*pictures, *self.column_names]):
+            sizes = self._sizes(batch) if pictures else [None] * batch.num_rows
+            names = list(self.column_names)
+            rows = batch.select(names).to_pylist() if names else [None] * batch.num_rows
+            for size, row in zip(sizes, rows, strict=True):
                 path = f"{self.name}!/{self._column}/{number}"
-                size = (sizes[offset] or 0) if sizes is not None else 0
                 try:
-                    values = self.own_values(self._labelled(rows[offset])) if rows else None
+                    values = self.typed_values(self._with_class_names(row)) if row else None
                 except ValueError as error:
-                    yield Found(path, status="bad_value", reason=str(error))
+                    yield SourceFile(path, status="bad_value", reason=str(error))
                 else:
-                    yield Found(path, size, self._version, values=values, place=place, where=number)
+                    yield SourceFile(
+                        path,
+                        size or 0,
+                        self._version,
+                        values=values,
+                        reader=reader,
+                        position=number,
+                    )
                 number += 1
 
-    def _rows_of(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        chosen = [*columns, *self.names]
-        if chosen:
-            yield from self._file.batches(chosen)
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows; batches of empty rows if there is no column."""
+        if columns:
+            yield from self._cells.batches(columns)
             return
-        for start in range(0, self._file.rows, _ROWS):
-            count = min(_ROWS, self._file.rows - start)
+        for start in range(0, self._cells.rows, _ROWS):
+            count = min(_ROWS, self._cells.rows - start)
             yield pa.record_batch([pa.nulls(count)], names=["none"])
 
-    def _sizes(self, batch: pa.RecordBatch) -> list[int | None] | None:
-        """Lengths of the pictures, where they can be had without reading them."""
-        if not self._file.cheap:
-            return None
+    def _sizes(self, batch: pa.RecordBatch) -> list[int | None]:
+        """Bytes of each picture; ``None`` for an empty cell."""
         column = batch.column(self._column)
-        held = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-        lengths: list[int | None] = pc.binary_length(held).to_pylist()
-        return lengths
+        data = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+        sizes: list[int | None] = pc.binary_length(data).to_pylist()
+        return sizes
 
     @property
-    def lists(self) -> bool:
-        """Rows that name files own them; cells are the file's own."""
-        return not self._cells
+    def owns_named_files(self) -> bool:
+        """Whether the rows name files; pictures in cells are part of the table anyway."""
+        return not self._has_pictures
 
     def covers(self, path: str) -> bool:
-        """The cells of this file, and itself."""
+        """The cells of this file, and the file itself."""
         return path == self.name or super().covers(path)
 
-    def gone(self, path: str) -> str:
-        """What a whole table does not hold is gone."""
-        return super().gone(path) if self.complete else ""
+    def reason_gone(self, path: str) -> str:
+        """A picture is gone if a complete table does not contain it."""
+        return super().reason_gone(path) if self.complete else ""
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The words behind numbers, as the ``datasets`` library writes them into the schema."""
+    """Class names by column and label number, which ``datasets`` stores in the schema."""
     try:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = about["info"]["features"]
         return {
-            name: [str(word) for word in feature["names"]]
+            name: [str(label) for label in feature["names"]]
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
@@ -315,11 +310,12 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}
 
 
-def _kind_of(kind: pa.DataType) -> str:
+def _column_type(kind: pa.DataType) -> str:
+    """The type of a user's column, one of :data:`indexes.store.attributes.TYPES`."""
     types = pa.types
     if types.is_dictionary(kind):
-        return _kind_of(kind.value_type)
-    for test, word in (
+        return _column_type(kind.value_type)
+    for test, name in (
         (types.is_boolean, "bool"),
         (types.is_integer, "int"),
         (types.is_floating, "float"),
@@ -328,5 +324,5 @@ def _kind_of(kind: pa.DataType) -> str:
         (types.is_timestamp, "time"),
     ):
         if test(kind):
-            return word
+            return name
     return "string"

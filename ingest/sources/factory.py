@@ -1,4 +1,7 @@
-"""From what the user typed to sources, and from a stored path back to the picture."""
+"""Opens sources by what the user typed, and finds pictures again by their stored paths.
+
+Every kind of source is one entry of :data:`SOURCE_KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,85 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Callable, Mapping, Sequence
 
 from indexes.errors import UsageError
 from indexes.store.records import inside, is_address, stored_path, unescaped
-from ingest.sources.base import Found, Missing, Source, SourceOptions, looks_like_picture, suffix_of
-from ingest.sources.cells import CellTable, cell_at
+from ingest.sources.base import (
+    MissingSource,
+    Source,
+    SourceFile,
+    SourceOptions,
+    has_picture_suffix,
+    suffix_of,
+)
+from ingest.sources.cells import CellTable, table_cell
 from ingest.sources.datasets import is_dataset, open_dataset
-from ingest.sources.folders import Files, Folder, local_file
-from ingest.sources.patterns import expand_braces, fixed_part, has_pattern
-from ingest.sources.remote import RemoteFolder, file_system, kind_of, remote_file
-from ingest.sources.shards import TarShard, member_at
+from ingest.sources.folders import FileList, Folder, local_file
+from ingest.sources.patterns import expand_braces, fixed_part, has_wildcard
+from ingest.sources.remote import (
+    RemoteFileList,
+    RemoteFolder,
+    entry_type,
+    matching_addresses,
+    remote_file,
+)
+from ingest.sources.shards import TarShard, shard_member
 from ingest.sources.tables import CsvTable, JsonLines
 
+#: The argument that stands for a list of paths on stdin.
 STDIN = "-"
 
-_TABLES: dict[str, Callable[[str, Path, SourceOptions], Source]] = {
-    ".csv": CsvTable,
-    ".tsv": CsvTable,
-    ".jsonl": JsonLines,
-    ".ndjson": JsonLines,
-    ".parquet": CellTable,
-    ".arrow": CellTable,
-    ".tar": TarShard,
-}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz", ".csv.gz", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What one word of the command line stands for.
+class SourceKind:
+    """A kind of source, as the registry holds it.
 
     Attributes:
-        name: as the gallery remembers it; empty if it is not worth remembering.
+        name: for people.
+        open: makes the sources of a location; arguments are the location (a path or an address),
+            the gallery's root for stored paths, and the options.
+        suffixes: file names that this kind reads; empty for a kind of folder.
+        accepts_folder: whether a folder is of this kind.
+        picture: looks up a picture inside a file of this kind, by its stored path and the file's
+            location; ``None`` if files of this kind contain no pictures.
+    """
+
+    name: str
+    open: Callable[[str, Path, SourceOptions], Sequence[Source]]
+    suffixes: tuple[str, ...] = ()
+    accepts_folder: Callable[[str], bool] = lambda location: False
+    picture: Callable[[str, str], SourceFile] | None = None
+
+
+def _single(
+    make: Callable[[str, Path, SourceOptions], Source],
+) -> Callable[[str, Path, SourceOptions], Sequence[Source]]:
+    return lambda location, root, options: [make(location, root, options)]
+
+
+#: All kinds of sources; the first that accepts a location opens it.
+SOURCE_KINDS = (
+    SourceKind("tar shard", _single(TarShard), (".tar",), picture=shard_member),
+    SourceKind(
+        "Parquet or Arrow table", _single(CellTable), (".parquet", ".arrow"), picture=table_cell
+    ),
+    SourceKind("CSV or TSV table", _single(CsvTable), (".csv", ".tsv")),
+    SourceKind("JSON Lines table", _single(JsonLines), (".jsonl", ".ndjson")),
+    SourceKind("datasets folder", open_dataset, accepts_folder=is_dataset),
+    SourceKind("remote folder", _single(RemoteFolder), accepts_folder=is_address),
+    SourceKind("folder", _single(Folder), accepts_folder=lambda location: True),
+)
+
+
+@dataclass(frozen=True)
+class SourceGroup:
+    """The sources that one argument of the command line opens.
+
+    Attributes:
+        name: as the gallery remembers it; empty if it is not remembered.
         sources: in order.
         options: how they are read, as the gallery remembers it.
     """
@@ -55,53 +104,55 @@ def open_sources(
     root: Path,
     remembered: Collection[str] = (),
     stdin: BinaryIO | None = None,
-) -> list[Opened]:
-    """Open everything the user named, before anything is done.
+) -> list[SourceGroup]:
+    """Open all sources that the user named, before anything is ingested.
 
     Args:
         texts: folders, files, patterns, lists in braces, tables, shards, addresses, and ``-``.
         options: how to read them.
-        root: the gallery's, for stored paths.
-        remembered: names of sources ingested before; if one of these is not there now, that is
-            no slip of the finger.
-        stdin: where ``-`` is read from.
+        root: the gallery's root, for stored paths.
+        remembered: names of sources that were ingested before; if one of these does not exist
+            now, a :class:`MissingSource` is opened instead of raising an error.
+        stdin: read for the argument ``-``.
 
     Raises:
-        UsageError: naming the first that is not there or cannot be used.
+        UsageError: naming the first that does not exist or cannot be used.
     """
     pictures: list[str] = []
-    opened: list[Opened] = []
-    remembered_as = options.to_json()
+    groups: list[SourceGroup] = []
+    stored_options = options.to_json()
     if options.root is not None and not is_address(options.root):
-        remembered_as["root"] = stored_path(options.root, root)
+        stored_options["root"] = stored_path(options.root, root)
     for text in texts:
         if text == STDIN:
-            opened.append(Opened("", _listed(stdin, options, root)))
+            groups.append(SourceGroup("", _listed_on_stdin(stdin, options, root)))
             continue
-        text = _local(text)
+        text = _without_scheme_and_tilde(text)
         name = _name(text, root)
         try:
-            sources = _open(text, options, root)
-        except _NotThereError as error:
+            sources = _open(text, root, options)
+        except _NotFoundError as error:
             if name not in remembered:
                 raise
-            sources = (Missing(name, error.short),)
-        if sources is None:
-            pictures.append(text)
+            sources = [MissingSource(name, error.reason)]
+        if sources is not None:
+            groups.append(SourceGroup(name, tuple(sources), stored_options))
+        elif is_address(text):
+            groups.append(SourceGroup(name, (RemoteFileList(text, [text]),), stored_options))
         else:
-            opened.append(Opened(name, sources, remembered_as))
+            pictures.append(text)
     if pictures:
-        opened.append(Opened("", (Files("the files named", pictures, root),)))
-    return opened
+        groups.append(SourceGroup("", (FileList("the files named", pictures, root),)))
+    return groups
 
 
-class _NotThereError(UsageError):
-    def __init__(self, text: str, short: str):
+class _NotFoundError(UsageError):
+    def __init__(self, text: str, reason: str):
         super().__init__(text)
-        self.short = short
+        self.reason = reason
 
 
-def _local(text: str) -> str:
+def _without_scheme_and_tilde(text: str) -> str:
     if text.startswith("file://"):
         return text.removeprefix("file://")
     if text.startswith("~") and not os.path.lexists(text):
@@ -113,97 +164,73 @@ def _name(text: str, root: Path) -> str:
     return text.rstrip("/") if is_address(text) else stored_path(os.path.abspath(text), root)
 
 
-def _open(text: str, options: SourceOptions, root: Path) -> tuple[Source, ...] | None:
-    """The sources of one word, or ``None`` for a single picture file."""
+def _open(text: str, root: Path, options: SourceOptions) -> list[Source] | None:
+    """The sources of one argument; ``None`` for a single picture file."""
     if not text:
         raise UsageError("An empty source was named; give a folder or a file.")
-    if is_address(text):
-        return _open_address(text, options, root)
-    if os.path.isdir(text) and not os.path.islink(text):
-        if is_dataset(text):
-            return tuple(open_dataset(text, root, options))
-        return (Folder(text, root, options),)
-    if os.path.lexists(text):
-        if text.lower().endswith(_COMPRESSED):
-            raise UsageError(f"{text} is compressed; unpack it first.")
-        kind = _TABLES.get(suffix_of(text))
-        if kind is not None:
-            return (kind(text, root, options),)
-        return (Folder(text, root, options),) if os.path.isdir(text) else None
+    remote = is_address(text)
+    # Local names may contain such characters themselves, so they are looked up first.
+    if not remote and (kind := _local_entry_type(text)):
+        return _open_entry(text, kind, root, options)
     names = expand_braces(text)
-    if names != [text]:
-        return _open_all(names, text, options, root)
-    if has_pattern(text):
-        found = sorted(glob.glob(text, recursive=True))
-        if not found:
-            raise _NotThereError(f"Nothing matches {text}; check the pattern.", "matches nothing")
-        return _open_all(found, text, options, root)
-    raise _NotThereError(f"There is no file or folder {text}; check the path.", "is not there")
+    if names == [text]:
+        if not has_wildcard(text):
+            if remote and (kind := entry_type(text)):
+                return _open_entry(text, kind, root, options)
+            missing = f"There is no file or folder {text}; check the path."
+            if remote:
+                missing = f"There is nothing at {text}; check the address."
+            raise _NotFoundError(missing, "is not there")
+        names = matching_addresses(text) if remote else sorted(glob.glob(text, recursive=True))
+        if not names:
+            raise _NotFoundError(f"Nothing matches {text}; check the pattern.", "matches nothing")
+    return _open_several(names, text, root, options)
 
 
-def _open_all(
-    names: Sequence[str], text: str, options: SourceOptions, root: Path
-) -> tuple[Source, ...]:
-    """The sources that a pattern or a list in braces stands for."""
+def _local_entry_type(path: str) -> str:
+    """``folder`` or ``file``, or empty if there is nothing; as :func:`remote.entry_type`."""
+    if os.path.isdir(path):
+        return "folder"
+    return "file" if os.path.lexists(path) else ""
+
+
+def _open_entry(
+    location: str, entry_type: str, root: Path, options: SourceOptions
+) -> list[Source] | None:
+    """The sources of an existing folder or file; ``None`` for a file that is no table or shard."""
+    suffix = suffix_of(location)
+    for kind in SOURCE_KINDS:
+        folder = entry_type == "folder"
+        if kind.accepts_folder(location) if folder else suffix in kind.suffixes:
+            return list(kind.open(location, root, options))
+    if location.lower().endswith(_COMPRESSED):
+        raise UsageError(f"{location} is compressed; unpack it first.")
+    return None
+
+
+def _open_several(
+    names: Sequence[str], text: str, root: Path, options: SourceOptions
+) -> list[Source]:
+    """The sources of all names that a pattern or a list in braces expands to."""
     sources: list[Source] = []
     pictures: list[str] = []
     for name in names:
-        some = _open(name, options, root)
-        if some is not None:
-            sources.extend(some)
-        elif looks_like_picture(name):
+        opened = _open(name, root, options)
+        if opened is not None:
+            sources.extend(opened)
+        elif has_picture_suffix(name):
             pictures.append(name)
-    if pictures:
-        folder = fixed_part(os.path.abspath(expand_braces(text)[0]))
-        below = Folder(folder or "/", root, options)
-        sources.append(Files(_name(text, root), pictures, root, below.covers))
-    return tuple(sources)
+    if pictures and is_address(text):
+        sources.append(RemoteFileList(text, pictures))
+    elif pictures:
+        folder = Folder(fixed_part(os.path.abspath(expand_braces(text)[0])) or "/", root, options)
+        sources.append(FileList(_name(text, root), pictures, root, folder.covers))
+    return sources
 
 
-def _open_address(text: str, options: SourceOptions, root: Path) -> tuple[Source, ...] | None:
-    names = expand_braces(text)
-    if names != [text]:
-        found = [_open_address(name, options, root) for name in names]
-        return tuple(source for some in found for source in some or ())
-    if has_pattern(text):
-        scheme = text.partition("://")[0]
-        matched = sorted(file_system(text).glob(text))
-        if not matched:
-            raise _NotThereError(f"Nothing matches {text}; check the pattern.", "matches nothing")
-        sources: list[Source] = []
-        pictures = []
-        for name in matched:
-            address = f"{scheme}://{str(name).lstrip('/')}"
-            some = _open_address(address, options, root)
-            if some is None:
-                pictures.append(address)
-            else:
-                sources.extend(some)
-        return (*sources, RemoteList(text, pictures)) if pictures else tuple(sources)
-    kind = kind_of(text)
-    if kind == "directory":
-        return (RemoteFolder(text, options),)
-    if not kind:
-        raise _NotThereError(f"There is nothing at {text}; check the address.", "is not there")
-    table = _TABLES.get(suffix_of(text))
-    if table is not None:
-        return (table(text, root, options),)
-    return (RemoteList(text, [text]),)
-
-
-class RemoteList(Source):
-    """Pictures on other systems, named one by one."""
-
-    def __init__(self, name: str, addresses: Sequence[str]):
-        super().__init__(name)
-        self._addresses = addresses
-
-    def scan(self) -> Iterator[Found]:
-        """The pictures in order."""
-        return (remote_file(address) for address in self._addresses)
-
-
-def _listed(stdin: BinaryIO | None, options: SourceOptions, root: Path) -> tuple[Source, ...]:
+def _listed_on_stdin(
+    stdin: BinaryIO | None, options: SourceOptions, root: Path
+) -> tuple[Source, ...]:
     data = stdin.read() if stdin is not None else b""
     if not options.null and b"\0" in data:
         raise UsageError("The paths on stdin end in NUL; add -0.")
@@ -213,41 +240,40 @@ def _listed(stdin: BinaryIO | None, options: SourceOptions, root: Path) -> tuple
     paths = [text for text in texts if not is_address(text)]
     sources: list[Source] = []
     if paths or not addresses:
-        sources.append(Files("the paths on stdin", paths, root))
+        sources.append(FileList("the paths on stdin", paths, root))
     if addresses:
-        sources.append(RemoteList("the paths on stdin", addresses))
+        sources.append(RemoteFileList("the paths on stdin", addresses))
     return tuple(sources)
 
 
-def located(location: str) -> Found:
-    """A picture by what :meth:`indexes.store.gallery.Gallery.location` gives, as it is now.
+def file_at(location: str) -> SourceFile:
+    """Look up a picture by a location that :meth:`indexes.store.gallery.Gallery.location` returns.
 
     Raises:
-        UsageError: if it lies at an address that cannot be read here.
+        UsageError: if it is an address that cannot be read on this machine.
     """
     if is_address(location):
-        return found_at(location, Path())
+        return stored_file(location, Path())
     folder = Path(location).absolute().anchor
-    return found_at(stored_path(location, Path(folder)), Path(folder))
+    return stored_file(stored_path(location, Path(folder)), Path(folder))
 
 
-def found_at(path: str, root: Path) -> Found:
-    """A picture by its stored path, as it is now.
+def stored_file(path: str, root: Path) -> SourceFile:
+    """Look up a picture by its stored path.
 
     Args:
         path: as a gallery stores it.
-        root: the gallery's.
+        root: the gallery's root.
 
     Raises:
-        UsageError: if it lies at an address that cannot be read here.
+        UsageError: if it is an address that cannot be read on this machine.
     """
     parts = inside(path)
     if parts is None:
-        return (
-            remote_file(path)
-            if is_address(path)
-            else local_file(os.path.join(root, unescaped(path)), root)
-        )
+        if is_address(path):
+            return remote_file(path)
+        return local_file(os.path.join(root, unescaped(path)), root)
     container = parts[0] if is_address(parts[0]) else os.path.join(root, unescaped(parts[0]))
-    at = member_at if container.lower().endswith(".tar") else cell_at
-    return at(path, container)
+    suffix = suffix_of(container)
+    kinds = (kind.picture for kind in SOURCE_KINDS if kind.picture and suffix in kind.suffixes)
+    return next(kinds, table_cell)(path, container)

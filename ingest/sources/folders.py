@@ -11,124 +11,137 @@ from typing import Callable, Iterable, Iterator
 from indexes.store.records import escaped, is_address, stored_path, unescaped
 from ingest.read.images import FileBytes, read_bytes
 from ingest.sources.base import (
-    Found,
     Source,
+    SourceFile,
     SourceOptions,
     container_of,
-    looks_like_picture,
+    has_picture_suffix,
     unsupported,
 )
-from ingest.sources.patterns import matches
+from ingest.sources.patterns import NameFilter
 from ingest.sources.values import Value
 
-#: Folders that systems make for themselves.
-_JUNK = frozenset({"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+#: Folders that operating systems and devices create for themselves.
+_SYSTEM_FOLDERS = frozenset(
+    {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFiles:
-    """The files of this machine, whose stored paths are relative to ``root``."""
+class LocalReader:
+    """Reads files of this machine; their stored paths are relative to ``root``."""
 
     root: str
 
-    def read(self, found: Found) -> FileBytes:
-        """See :meth:`ingest.sources.base.Found.read`."""
-        return read_bytes(Path(os.path.join(self.root, unescaped(found.path))))
+    def read(self, file: SourceFile) -> FileBytes:
+        """See :meth:`ingest.sources.base.SourceFile.read`."""
+        return read_bytes(Path(os.path.join(self.root, unescaped(file.path))))
 
 
-def local_file(location: str | Path, root: Path, values: tuple[Value, ...] | None = None) -> Found:
-    """One file of this machine, as it is now.
+def local_file(
+    location: str | Path, root: Path, values: tuple[Value, ...] | None = None
+) -> SourceFile:
+    """Look up one file of this machine.
 
     Args:
-        location: where it lies.
-        root: the gallery's, for the stored path.
+        location: the file's path.
+        root: the gallery's root, for the stored path.
         values: the user's columns.
     """
     path = stored_path(location, root)
-    known = unsupported(path, values)
-    if known:
-        return known
+    refused = unsupported(path, values)
+    if refused:
+        return refused
     try:
         about = os.lstat(location)
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", "") or str(error)).lower()
-        status = "vanished" if _absent(error) else "unreadable"
-        return Found(path, status=status, reason=reason, values=values)
-    return Found(
+        return _failed(path, error, values)
+    return SourceFile(
         path,
         about.st_size,
         about.st_mtime_ns,
         values=values,
-        place=LocalFiles(str(root)),
+        reader=LocalReader(str(root)),
     )
 
 
-def _absent(error: Exception) -> bool:
+def _failed(
+    path: str, error: OSError | ValueError, values: tuple[Value, ...] | None = None
+) -> SourceFile:
+    reason = (getattr(error, "strerror", "") or str(error)).lower()
+    status = "vanished" if _means_absent(error) else "unreadable"
+    return SourceFile(path, status=status, reason=reason, values=values)
+
+
+def _means_absent(error: Exception) -> bool:
     return isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
 def is_absent(path: str, root: Path) -> bool:
-    """Whether the local file of a stored path, or the one that holds it, is surely not there."""
+    """Whether the local file behind a stored path certainly does not exist."""
     try:
         os.lstat(os.path.join(root, unescaped(container_of(path))))
     except (OSError, ValueError) as error:
-        return _absent(error)
+        return _means_absent(error)
     return False
 
 
 class Folder(Source):
-    """A folder and all below it.
+    """A local folder with all its subfolders.
 
-    Hidden and system files are passed over, links are not followed, and files whose name is not
-    that of a picture are left out.
+    Hidden and system files are skipped, links are not followed, and files whose name is not that
+    of a picture are left out.
     """
 
     def __init__(self, location: str | Path, root: Path, options: SourceOptions):
         self._location = str(location)
         super().__init__(stored_path(os.path.abspath(location), root))
         self._root = root
-        self._options = options
-        self._files = LocalFiles(str(root))
+        self._filter = NameFilter(options.include, options.exclude)
+        self._reader = LocalReader(str(root))
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[SourceFile]:
         """Walk the folder in name order."""
         self.complete = True
         prefix = "" if self.name == "." else self.name.rstrip("/") + "/"
         yield from self._walk(self._location, prefix, "")
 
-    def _walk(self, location: str, prefix: str, below: str) -> Iterator[Found]:
+    def _walk(self, location: str, prefix: str, below: str) -> Iterator[SourceFile]:
+        """List one folder.
+
+        Args:
+            location: of the folder.
+            prefix: its stored path with ``/``; empty for the root.
+            below: its path relative to the source with ``/``; empty for the source itself.
+        """
         try:
             with os.scandir(location) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             self.complete = False
             reason = (error.strerror or str(error)).lower()
-            yield Found(prefix.rstrip("/") or ".", status="unreadable", reason=reason)
+            yield SourceFile(prefix.rstrip("/") or ".", status="unreadable", reason=reason)
             return
-        include, exclude = self._options.include, self._options.exclude
         for entry in ordered:
             name = entry.name
-            if name.startswith(".") or name in _JUNK:
+            if name.startswith(".") or name in _SYSTEM_FOLDERS:
                 continue
-            inner = below + name
-            if exclude and matches(inner, exclude):
-                continue
-            path = prefix + escaped(name)
+            relative, path = below + name, prefix + escaped(name)
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(entry.path, path + "/", inner + "/")
-            elif looks_like_picture(name) and (not include or matches(inner, include)):
-                yield self._look(entry, path)
+                if not self._filter.excludes(relative + "/"):
+                    yield from self._walk(entry.path, path + "/", relative + "/")
+            elif has_picture_suffix(name) and self._filter.accepts(relative):
+                yield self._file(entry, path)
 
-    def _look(self, entry: os.DirEntry[str], path: str) -> Found:
-        known = unsupported(path)
-        if known:
-            return known
+    def _file(self, entry: os.DirEntry[str], path: str) -> SourceFile:
+        refused = unsupported(path)
+        if refused:
+            return refused
         try:
             about = entry.stat(follow_symlinks=False)
         except OSError as error:
-            status = "vanished" if _absent(error) else "unreadable"
-            return Found(path, status=status, reason=(error.strerror or str(error)).lower())
-        return Found(path, about.st_size, about.st_mtime_ns, place=self._files)
+            return _failed(path, error)
+        return SourceFile(path, about.st_size, about.st_mtime_ns, reader=self._reader)
 
     def covers(self, path: str) -> bool:
         """The folder and everything below it."""
@@ -136,41 +149,41 @@ class Folder(Source):
             return not path.startswith("/") and not is_address(path)
         return path == self.name or path.startswith(self.name.rstrip("/") + "/")
 
-    def gone(self, path: str) -> str:
-        """A file that was passed over this time, by a pattern say, is not gone."""
+    def reason_gone(self, path: str) -> str:
+        """A file that this scan left out, for instance by a pattern, is not gone."""
         if is_absent(path, self._root):
             return "there is no such file"
-        # A folder is known only if it could not be looked into, which it can be now.
+        # A folder is stored only if it could not be listed, which succeeded this time.
         folder = os.path.isdir(os.path.join(self._root, unescaped(path)))
         return "a folder" if folder and self.complete else ""
 
 
-class Files(Source):
-    """Local files named one by one, on the command line, by a pattern or on stdin."""
+class FileList(Source):
+    """Local files named one by one: on the command line, by a wildcard, or on stdin."""
 
     def __init__(
         self,
         name: str,
         locations: Iterable[str],
         root: Path,
-        covered: Callable[[str], bool] | None = None,
+        covers: Callable[[str], bool] = lambda path: False,
     ):
-        """Look at nothing yet.
+        """Look up nothing yet.
 
         Args:
             name: as the gallery stores it.
-            locations: the files.
-            root: the gallery's.
-            covered: which stored paths the list would hold if they were there; only those
-                listed by default.
+            locations: of the files.
+            root: the gallery's root.
+            covers: which stored paths the list would contain if the files existed; none by
+                default.
         """
         super().__init__(name)
         self._locations = locations
         self._root = root
-        self._covered = covered
+        self._covers = covers
 
-    def scan(self) -> Iterator[Found]:
-        """The files, in the order in which they were named; folders are searched through."""
+    def scan(self) -> Iterator[SourceFile]:
+        """The files in the order in which they were named; folders are searched."""
         for location in self._locations:
             try:
                 folder = stat.S_ISDIR(os.lstat(location).st_mode)
@@ -182,9 +195,9 @@ class Files(Source):
                 yield local_file(location, self._root)
 
     def covers(self, path: str) -> bool:
-        """As told at the start."""
-        return self._covered is not None and self._covered(path)
+        """See the argument ``covers``."""
+        return self._covers(path)
 
-    def gone(self, path: str) -> str:
-        """See :meth:`Folder.gone`."""
+    def reason_gone(self, path: str) -> str:
+        """See :meth:`Folder.reason_gone`."""
         return "there is no such file" if is_absent(path, self._root) else ""

@@ -1,4 +1,4 @@
-"""Tables that name pictures: CSV, TSV and JSONL, with columns of the user's own."""
+"""Tables that name picture files, with the user's columns: CSV, TSV and JSONL."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from indexes.errors import UsageError
 from indexes.store.records import inside, is_address, stored_path
-from ingest.sources.base import Found, Source, SourceOptions
+from ingest.read.images import error_text
+from ingest.sources.base import Source, SourceFile, SourceOptions
 from ingest.sources.folders import is_absent, local_file
 from ingest.sources.remote import open_binary, remote_file
-from ingest.sources.values import Columns, type_of_json, type_of_text
+from ingest.sources.values import ColumnTypes, json_type, text_type
 
-#: Columns that surely name the picture, if there is just one of them.
+#: Columns that are taken to name the picture, if a table has exactly one of them.
 IMAGE_COLUMNS = frozenset(
     "file path image img picture photo image_path file_path filename file_name image_file "
     "filepath image_filename".split()
@@ -25,47 +26,47 @@ IMAGE_COLUMNS = frozenset(
 
 
 def guess_image_column(columns: Iterable[str], given: str | None, name: str) -> str:
-    """The column that names or holds the picture.
+    """The column that names or contains the picture.
 
     Args:
-        columns: those there are.
-        given: what the user said.
+        columns: the table's columns.
+        given: the column named by the user, or ``None``.
         name: of the table, for messages.
 
     Raises:
-        UsageError: if it is not there, or not obvious.
+        UsageError: if that column does not exist, or none was named and the choice is unclear.
     """
-    there = list(columns)
-    listed = ", ".join(there) or "none"
+    existing = list(columns)
+    listed = ", ".join(existing) or "none"
     if given is not None:
-        if given in there:
+        if given in existing:
             return given
         raise UsageError(
             f"{name} has no column '{given}' (it has: {listed}); correct --image-column."
         )
-    likely = [c for c in there if c.strip().casefold().replace(" ", "_") in IMAGE_COLUMNS]
+    likely = [c for c in existing if c.strip().casefold().replace(" ", "_") in IMAGE_COLUMNS]
     if len(likely) != 1:
         why = f"both {' and '.join(likely)} could" if likely else "none clearly does"
         raise UsageError(
-            f"Which column of {name} names the picture? Of {listed}, {why}; say it with "
+            f"Which column of {name} names the picture? Of {listed}, {why}; name it with "
             "--image-column."
         )
     return likely[0]
 
 
 def row_name(table: str, row: str) -> str:
-    """What stands for a row that names no file in the list of failures."""
+    """The path under which a row that names no file is reported as a failure."""
     return f"{table}!/{row}"
 
 
-class Listing(Source):
-    """Rows that name picture files, wherever those lie.
+class TableSource(Source):
+    """A table whose rows name picture files in any place.
 
-    A row that cannot be used is an outcome of its own, named after the table and the row.
+    A row that cannot be used is reported as a failure named after the table and the row.
     """
 
     def __init__(self, location: str, root: Path, options: SourceOptions):
-        """Look through the table once, for its columns and their types.
+        """Read through the table once to find its columns and their types.
 
         Raises:
             UsageError: if the table cannot be read or has no column with pictures.
@@ -77,69 +78,69 @@ class Listing(Source):
         base = options.root or _folder_of(location)
         self._base = base if is_address(base) else os.path.abspath(base)
         self._column = ""
-        self._known = Columns(location, options.columns)
+        self._types = ColumnTypes(location, options.columns)
 
     @abstractmethod
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-        """The row's name and its values, or why it has none."""
+        """The name of every row with its values by column, or with the reason if it has none."""
 
     @property
-    def lists(self) -> bool:
-        """A table owns what it names."""
+    def owns_named_files(self) -> bool:
+        """True: files belong to the table that names them."""
         return True
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[SourceFile]:
         """The files that the rows name, in the order of the rows."""
         self.complete = True
         seen: dict[str, int] = {}
         for row, values in self._rows():
             if isinstance(values, str):
-                yield Found(row_name(self.name, row), status="bad_row", reason=values)
+                yield SourceFile(row_name(self.name, row), status="bad_row", reason=values)
                 continue
-            found = self._found(row, values)
-            mark = hash(found.values)
-            if seen.setdefault(found.path, mark) != mark:
-                yield Found(
+            file = self._file(row, values)
+            row_hash = hash(file.values)
+            if seen.setdefault(file.path, row_hash) != row_hash:
+                yield SourceFile(
                     row_name(self.name, row),
                     status="repeated",
-                    reason=f"names {found.path} again, with other values; the first row counts",
+                    reason=f"names {file.path} again, with other values; the first row counts",
                 )
             else:
-                yield found
+                yield file
 
-    def _found(self, row: str, values: Mapping[str, Any]) -> Found:
-        place = row_name(self.name, row)
+    def _file(self, row: str, values: Mapping[str, Any]) -> SourceFile:
+        failure = row_name(self.name, row)
         given = values.get(self._column)
         text = given.strip() if isinstance(given, str) else given
         if not text:
-            return Found(place, status="no_path", reason=f"'{self._column}' is empty")
+            return SourceFile(failure, status="no_path", reason=f"'{self._column}' is empty")
         if not isinstance(text, str):
-            return Found(place, status="no_path", reason=f"'{self._column}' holds no path")
+            return SourceFile(failure, status="no_path", reason=f"'{self._column}' holds no path")
         if "\0" in text:
-            return Found(place, status="no_path", reason="the path holds a NUL character")
+            return SourceFile(failure, status="no_path", reason="the path contains a NUL character")
         try:
-            own = self.own_values(values)
+            typed = self.typed_values(values)
         except ValueError as error:
-            return Found(place, status="bad_value", reason=str(error))
+            return SourceFile(failure, status="bad_value", reason=str(error))
         location = text if is_address(text) else _joined(self._base, text)
         if location.startswith(("http://", "https://")) or text.startswith("data:"):
             reason = "a web address; download the pictures and name their files"
-            return Found(place, status="unsupported", reason=reason)
+            return SourceFile(failure, status="unsupported", reason=reason)
         if location.startswith("file://"):
             location = location.removeprefix("file://")
         if is_address(location):
-            return remote_file(location, own)
-        return local_file(location, self._root, own)
+            return remote_file(location, typed)
+        return local_file(location, self._root, typed)
 
     def covers(self, path: str) -> bool:
-        """The rows that could not be used before."""
+        """The rows that could not be used at an earlier scan."""
         return path.startswith(self.name + "!/")
 
-    def gone(self, path: str) -> str:
-        """A picture leaves the gallery's answers with its row."""
+    def reason_gone(self, path: str) -> str:
+        """A picture is gone when its row or its file is gone."""
         if inside(path) is None and not is_address(path) and is_absent(path, self._root):
             return "there is no such file"
-        return super().gone(path)
+        return super().reason_gone(path)
 
 
 def _folder_of(location: str) -> str:
@@ -155,19 +156,17 @@ def _joined(base: str, path: str) -> str:
 
 
 def open_text(location: str) -> io.TextIOWrapper:
-    """Open a text table in UTF-8 or, where its first bytes say so, UTF-16.
+    """Open a text table in UTF-8 or, if it starts with a byte order mark of it, UTF-16.
 
     Raises:
-        UsageError: if it cannot be had.
+        UsageError: if it cannot be opened.
     """
     try:
         stream = open_binary(location)
         start = stream.read(2)
         stream.seek(0)
     except OSError as error:
-        raise UsageError(
-            f"Cannot read {location}: {(error.strerror or str(error)).lower()}; check the path."
-        ) from error
+        raise UsageError(f"Cannot read {location}: {error_text(error)}; check the path.") from error
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     return io.TextIOWrapper(stream, encoding=encoding, newline="")
 
@@ -179,8 +178,8 @@ def _not_utf8(location: str, line: int, error: UnicodeError) -> UsageError:
     )
 
 
-class CsvTable(Listing):
-    """A CSV or TSV file whose first line names the columns; comma, semicolon or tab."""
+class CsvTable(TableSource):
+    """A CSV or TSV file whose first line names the columns; separated by ``,``, ``;`` or tab."""
 
     def __init__(self, location: str, root: Path, options: SourceOptions):
         super().__init__(location, root, options)
@@ -188,41 +187,39 @@ class CsvTable(Listing):
         for row in self._lines():
             if not header:
                 header = row
-                self._check(header)
+                self._check_header(header)
                 self._header = header
                 self._column = guess_image_column(header, options.image_column, location)
             elif len(row) == len(header):
                 for name, text in zip(header, row, strict=True):
                     if name != self._column:
-                        self._known.see(name, type_of_text(text.strip()))
+                        self._types.observe(name, text_type(text.strip()))
         if not header:
             raise UsageError(f"{location} is empty; its first line must name the columns.")
         for name in header:
             if name != self._column:
-                self._known.see(name, "")
-        self.columns, self.names = self._known.settle(
+                self._types.observe(name, "")
+        self.columns, self.column_names = self._types.resolve(
             [name for name in header if name != self._column]
         )
 
-    def _check(self, header: list[str]) -> None:
-        twice = [name for name in header if header.count(name) > 1]
-        if twice:
+    def _check_header(self, header: list[str]) -> None:
+        repeated = [name for name in header if header.count(name) > 1]
+        if repeated:
             raise UsageError(
-                f"{self._location} names the column '{twice[0]}' twice; rename one of them."
+                f"{self._location} names the column '{repeated[0]}' twice; rename one of them."
             )
 
     def _lines(self) -> Iterator[list[str]]:
-        """All rows with something in them; the first is the header."""
+        """All rows that are not empty; the first is the header."""
         line = 0
         with open_text(self._location) as file:
             try:
                 first = file.readline()
                 file.seek(0)
-                if self._location.lower().endswith(".tsv"):
-                    mark = "\t"
-                else:
-                    mark = max(",;\t", key=first.count)
-                reader = csv.reader(file, delimiter=mark)
+                tabs = self._location.lower().endswith(".tsv")
+                delimiter = "\t" if tabs else max(",;\t", key=first.count)
+                reader = csv.reader(file, delimiter=delimiter)
                 for row in reader:
                     line = self._line = reader.line_num
                     if row and any(row):
@@ -231,7 +228,8 @@ class CsvTable(Listing):
                 raise _not_utf8(self._location, line, error) from error
             except csv.Error as error:
                 raise UsageError(
-                    f"{self._location} is no CSV file (after line {line}: {error}); correct it."
+                    f"{self._location} is not a valid CSV file (after line {line}: {error}); "
+                    "correct it."
                 ) from error
 
     _line = 0
@@ -247,8 +245,8 @@ class CsvTable(Listing):
                 yield name, dict(zip(self._header, (text.strip() for text in row), strict=True))
 
 
-class JsonLines(Listing):
-    """A file with one JSON object a line."""
+class JsonLines(TableSource):
+    """A file with one JSON object on each line."""
 
     def __init__(self, location: str, root: Path, options: SourceOptions):
         super().__init__(location, root, options)
@@ -257,14 +255,14 @@ class JsonLines(Listing):
             if isinstance(values, dict):
                 names.update(dict.fromkeys(values))
         if not names:
-            raise UsageError(f"{location} holds no JSON object; one is expected on every line.")
+            raise UsageError(f"{location} contains no JSON object; write one on every line.")
         self._column = guess_image_column(names, options.image_column, location)
         names.pop(self._column)
         for _, values in self._rows():
             if isinstance(values, dict):
                 for name in names:
-                    self._known.see(name, type_of_json(values.get(name)))
-        self.columns, self.names = self._known.settle(names)
+                    self._types.observe(name, json_type(values.get(name)))
+        self.columns, self.column_names = self._types.resolve(names)
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
         number = 0

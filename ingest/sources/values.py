@@ -1,4 +1,4 @@
-"""What type a user's column has, and its values in that type."""
+"""Types of the user's columns, and conversion of values to them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, Iterable
 from indexes.errors import UsageError
 from indexes.store.attributes import TYPES, column_name
 
-#: What a user's column can hold.
+#: A value in a user's column.
 Value = str | int | float | bool | date | datetime | None
 
-# A number with a leading zero, such as 00123, is a name and keeps its zeros.
+# A number with a leading zero, such as 00123, is an identifier and keeps its zeros.
 _INT = re.compile(r"-?(0|[1-9]\d{0,17})")
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)?(\.\d+|\.)?([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -26,7 +26,7 @@ _LARGEST = 2**63
 
 
 def type_of(value: Any) -> str:
-    """The narrowest type a value fits, or empty for no value."""
+    """The narrowest type that holds a value; empty for no value."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -42,8 +42,8 @@ def type_of(value: Any) -> str:
     return "string"
 
 
-def type_of_text(text: str) -> str:
-    """The narrowest type that what is written in a text table fits, or empty for no value."""
+def text_type(text: str) -> str:
+    """The narrowest type that holds a value written as text; empty for no value."""
     if not text:
         return ""
     if _INT.fullmatch(text):
@@ -65,15 +65,15 @@ def type_of_text(text: str) -> str:
     return "string"
 
 
-def type_of_json(value: Any) -> str:
-    """As :func:`type_of`; a date in JSON can only be a text."""
+def json_type(value: Any) -> str:
+    """As :func:`type_of` for a JSON value, in which dates and times are strings."""
     if isinstance(value, str):
-        return kind if (kind := type_of_text(value)) in ("date", "time", "") else "string"
+        return kind if (kind := text_type(value)) in ("date", "time", "") else "string"
     return type_of(value)
 
 
-def wider(first: str, second: str) -> str:
-    """The type that holds the values of both."""
+def common_type(first: str, second: str) -> str:
+    """The narrowest type that holds the values of both types."""
     if not first or not second or first == second:
         return first or second
     pair = {first, second}
@@ -84,11 +84,15 @@ def wider(first: str, second: str) -> str:
     return "string"
 
 
-def converted(value: Any, kind: str) -> Value:
-    """A value in a column's type.
+def convert(value: Any, kind: str) -> Value:
+    """A value in a column's type; ``None`` for no value.
+
+    Args:
+        value: as the source contains it.
+        kind: one of :data:`indexes.store.attributes.TYPES`.
 
     Raises:
-        ValueError: if it cannot be had in that type.
+        ValueError: if the value cannot be expressed in that type.
     """
     if type_of(value) == "":
         return None
@@ -101,52 +105,38 @@ def converted(value: Any, kind: str) -> Value:
             return "true" if value else "false"
         return str(value)
     if kind == "bool":
+        value = _BOOLS.get(value, value) if isinstance(value, str) else value
+        if isinstance(value, bool):
+            return value
+    elif kind in ("int", "float"):
+        if not isinstance(value, bool):
+            if kind == "int" and isinstance(value, (float, Decimal)) and value != int(value):
+                raise ValueError(f"{value} is no int")
+            return float(value) if kind == "float" else int(value)
+    else:
         if isinstance(value, str):
-            return _BOOLS[value] if value in _BOOLS else _refuse(value, kind)
-        return value if isinstance(value, bool) else _refuse(value, kind)
-    if kind in ("int", "float"):
-        if isinstance(value, bool) or (kind == "int" and isinstance(value, (float, Decimal))):
-            return _refuse(value, kind) if isinstance(value, bool) else _whole(value)
-        return float(value) if kind == "float" else int(value)
-    if isinstance(value, str):
-        value = date.fromisoformat(value) if _DATE.fullmatch(value) else _moment(value)
-    if kind == "date":
+            parse = date if _DATE.fullmatch(value) else datetime
+            value = parse.fromisoformat(value)
         if isinstance(value, datetime):
-            return _refuse(value, kind)
-        return value if isinstance(value, date) else _refuse(value, kind)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
-    return _refuse(value, kind)
-
-
-def _whole(value: float | Decimal) -> int:
-    if value != int(value):
-        raise ValueError(f"{value} is no int")
-    return int(value)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _refuse(value: Any, kind: str) -> Value:
+            if kind == "time":
+                return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        elif isinstance(value, date):
+            return value if kind == "date" else datetime(value.year, value.month, value.day)
     raise ValueError(f"{value!r} is no {kind}")
 
 
-class Columns:
-    """The user's columns of one source: which are taken, as what, and under which names."""
+class ColumnTypes:
+    """The user's columns of one source: which are stored, with which types and names."""
 
     def __init__(self, name: str, given: tuple[str, ...] | None):
-        """Take what ``--columns`` says.
+        """Parse the value of ``--columns``.
 
         Args:
             name: of the source, for messages.
-            given: each ``NAME`` or ``NAME:TYPE``; ``None`` for all there are.
+            given: each ``NAME`` or ``NAME:TYPE``; ``None`` for all columns.
 
         Raises:
-            UsageError: if a type is not known.
+            UsageError: if a type does not exist.
         """
         self._name = name
         self._wanted: dict[str, str] | None = None
@@ -162,28 +152,30 @@ class Columns:
                         f"{', '.join(TYPES)}."
                     )
                 self._wanted[column] = kind
-        self._seen: dict[str, str] = {}
+        self._types: dict[str, str] = {}
 
     @property
-    def seen(self) -> list[str]:
-        """The columns that were seen and are taken."""
-        return list(self._seen)
+    def observed(self) -> list[str]:
+        """The stored columns for which :meth:`observe` was called."""
+        return list(self._types)
 
-    def see(self, column: str, kind: str) -> None:
-        """Widen a column's type by one more value's, empty for no value."""
+    def observe(self, column: str, kind: str) -> None:
+        """Widen a column's type to hold one more value's type; empty for no value."""
         if self._wanted is None or column in self._wanted:
-            self._seen[column] = wider(self._seen.get(column, ""), kind)
+            self._types[column] = common_type(self._types.get(column, ""), kind)
 
-    def settle(self, available: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """The columns taken: the gallery's name to type, and the user's name to the gallery's.
-
-        The type is empty for a column that holds no value at all.
+    def resolve(self, available: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Choose the stored columns, after all values were observed.
 
         Args:
-            available: the columns there are, for the message.
+            available: all columns of the source.
+
+        Returns:
+            The gallery's column name to type (empty if the column has no value at all), and the
+            user's column name to the gallery's.
 
         Raises:
-            UsageError: if a wanted column is not there, or two would get one name.
+            UsageError: if a wanted column does not exist, or two would get the same name.
         """
         for column in self._wanted or ():
             if column not in available:
@@ -193,8 +185,8 @@ class Columns:
                 )
         kinds: dict[str, str] = {}
         names: dict[str, str] = {}
-        for column, kind in self._seen.items():
-            asked = (self._wanted or {}).get(column, "")
+        for column, kind in self._types.items():
+            given = (self._wanted or {}).get(column, "")
             stored = column_name(column)
             if stored in kinds:
                 twin = next(old for old, new in names.items() if new == stored)
@@ -202,5 +194,5 @@ class Columns:
                     f"The columns '{twin}' and '{column}' of {self._name} would both be called "
                     f"{stored} in the gallery; leave one out with --columns."
                 )
-            kinds[stored], names[column] = asked or kind, stored
+            kinds[stored], names[column] = given or kind, stored
         return kinds, names

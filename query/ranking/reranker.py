@@ -10,14 +10,18 @@ import numpy as np
 
 from indexes.errors import GalleryError, GalleryLocked, ModelError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors
 from indexes.store.records import VectorColumn, VectorTable
+from indexes.vectors import Vectors
 from ingest.conditions import Condition, same_name
 from ingest.encoders.base import EncoderSpec
 from ingest.encoders.models.find import find_model, stored_name
 from ingest.fill.pipeline import Progress
-from ingest.fill.subset import SubsetEmbedder, embed_subset, mark_for_filling
-from ingest.fill.unkept import embed_unkept
+from ingest.fill.subset import (
+    SubsetEmbedder,
+    embed_in_memory,
+    embed_subset,
+    mark_for_filling,
+)
 from ingest.fill.vector_sources import vector_sources
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition
@@ -247,7 +251,7 @@ class Reranker:
         self._embedder.embed(keys, progress)
         if self._opened.tables.geometry != "raw":
             # Other geometries depend on all vectors of the table.
-            self._embedder.settle()
+            self._embedder.store()
             return self._open_stored()
         table = self.resolved.table
         column = _merged(self._before, self._embedder.column(), table.dimension)
@@ -263,7 +267,7 @@ class Reranker:
         missing = [key for key in keys if key not in stored_keys]
         if missing:
             encoder = opened.encoders.of(self._spec)
-            new = embed_unkept(opened.gallery, encoder, table, missing, opened.paths, progress)
+            new = embed_in_memory(opened.gallery, encoder, table, missing, opened.paths, progress)
             self._unstored = _merged(self._unstored, new, table.dimension)
         column = self._unstored
         if column is not None:

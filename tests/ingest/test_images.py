@@ -13,7 +13,7 @@ from support.encoded import encoded, png_header, ramp
 
 from indexes.store.records import unescaped
 from ingest.read.images import UnreadableImage, decode, load, read_bytes
-from ingest.sources.base import Found, SourceOptions
+from ingest.sources.base import SourceFile, SourceOptions
 from ingest.sources.folders import Folder
 
 
@@ -107,7 +107,7 @@ def test_special_files_never_block(tmp_path: Path) -> None:
     }
 
 
-def scan(folder: Path) -> list[Found]:
+def scan(folder: Path) -> list[SourceFile]:
     return list(Folder(folder, folder.absolute(), SourceOptions()).scan())
 
 

@@ -19,7 +19,7 @@ from cies.reports.maintenance import run_prune
 from indexes.errors import GalleryLocked, UsageError
 from indexes.store.attributes import attributes
 from indexes.store.gallery import Gallery
-from ingest.fill.prune import find_gone, forget
+from ingest.fill.prune import delete_gone, find_gone
 from ingest.scan.known_files import KnownKeys, PathIndex
 from ingest.scan.plan import Planner
 
@@ -259,7 +259,7 @@ def test_a_deleted_source_is_forgotten_by_name(gallery: Gallery, folder: Path) -
     assert (len(what.paths), len(what.keys), what.source) == (20, 20, "p")
     assert what.share == pytest.approx(20 / 21)
     with gallery.writer() as writer:
-        forget(gallery, writer, what)
+        delete_gone(gallery, writer, what)
     assert list(gallery.sources()) == ["other"]
     assert [record.path for record in gallery.files()] == ["other/x.png"]
     assert fill(gallery)[0].unchanged == 1
@@ -284,10 +284,10 @@ def test_prune_interrupted_is_finished_by_the_next(
 
             monkeypatch.setattr(writer, "_delete", failing)
             with pytest.raises(RuntimeError):
-                forget(gallery, writer, what)
+                delete_gone(gallery, writer, what)
         assert find_gone(gallery).paths == ["p/00.png"]
     with gallery.writer() as writer:
-        forget(gallery, writer, find_gone(gallery))
+        delete_gone(gallery, writer, find_gone(gallery))
     assert len(gallery.files()) == len(gallery.images()) == 19
 
 
@@ -352,7 +352,7 @@ def test_any_order_of_changes_gives_what_a_dictionary_would(
         told = {path: key for key, paths in gallery.paths().items() for path in paths}
         assert told == expected
     with gallery.writer() as writer:
-        forget(gallery, writer, find_gone(gallery))
+        delete_gone(gallery, writer, find_gone(gallery))
     assert gallery.keys(gallery.conditions()[0]) == set(expected.values())
     assert {record.path for record in gallery.files()} == set(expected)
 

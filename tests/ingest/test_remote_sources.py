@@ -82,7 +82,7 @@ def test_tables_and_shards_in_an_object_store(
     [
         ("nope://x", "cannot be read"),
         ("s3://", "names no bucket"),
-        ("s3://user:secret@host/x", "holds a password"),
+        ("s3://user:secret@host/x", "contains a password"),
         ("zip://a.zip::memory://b", "Chained"),
         ("memory://nothing/here", "There is nothing at"),
     ],

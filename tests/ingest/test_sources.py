@@ -31,55 +31,8 @@ from indexes.store.records import stored_path, unescaped
 from ingest.read.images import UnreadableImage
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
-from ingest.sources.patterns import expand_braces, matches
 
 # -- folders, files, patterns, stdin -----------------------------------------------------------
-
-
-def test_include_and_exclude(gallery: Gallery, tmp_path: Path) -> None:
-    names = ["a.png", "b.jpg", "raw/c.png", "raw/d.png", "sub/raw/e.png", "sub/f.png", ".x/g.png"]
-    for number, name in enumerate(names):
-        put(tmp_path / "p" / name, png(number))
-    fill(gallery, tmp_path / "p", include=("*.png",), exclude=("raw",))
-    assert set(rows(gallery)) == {"p/a.png", "p/sub/f.png"}
-    # What the patterns leave out this time is there all the same.
-    report, passes = fill(gallery, tmp_path / "p", include=("a.*",))
-    assert (report.found, report.gone, passes) == (1, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "pattern", "fits"),
-    [
-        ("a.jpg", "*.jpg", True),
-        ("x/a.jpg", "*.jpg", True),
-        ("x/a.jpg", "x/*.jpg", True),
-        ("x/y/a.jpg", "x/*.jpg", False),
-        ("x/y/a.jpg", "x/**/*.jpg", True),
-        ("x/a.jpg", "x/**/*.jpg", True),
-        ("x/y/a.jpg", "**", True),
-        ("a/b.jpg", "a*.jpg", False),
-        ("a1.jpg", "a[0-4].jpg", True),
-        ("a9.jpg", "a[!0-4].jpg", True),
-        ("a.jpg", "A.jpg", False),
-        ("x/ajpg", "x/a.jpg", False),
-    ],
-)
-def test_patterns(name: str, pattern: str, fits: bool) -> None:
-    assert matches(name, (pattern,)) is fits
-
-
-def test_braces() -> None:
-    assert expand_braces("s-{008..011}.tar") == [f"s-{n:03}.tar" for n in range(8, 12)]
-    assert expand_braces("{train,val}/{0..1}.tar") == [
-        "train/0.tar",
-        "train/1.tar",
-        "val/0.tar",
-        "val/1.tar",
-    ]
-    assert expand_braces("odd{name}.jpg") == ["odd{name}.jpg"]
-    for bad in ("{9..1}", "{0..9999999}"):
-        with pytest.raises(UsageError):
-            expand_braces(bad)
 
 
 def test_patterns_and_names_that_look_like_them(gallery: Gallery, tmp_path: Path) -> None:

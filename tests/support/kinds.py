@@ -9,6 +9,7 @@ import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.fill.pipeline import IngestReport, ingest
 from ingest.sources.base import SourceOptions
-from ingest.sources.factory import found_at, located
+from ingest.sources.factory import file_at, stored_file
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -42,7 +43,7 @@ def put(path: Path, data: bytes | str) -> Path:
 
 
 def fill(
-    gallery: Gallery, *sources: object, names: str = "color", **more: object
+    gallery: Gallery, *sources: object, names: str = "color", **more: Any
 ) -> tuple[IngestReport, int]:
     """Ingest with a stand-in; the report, and how many pictures were embedded for it."""
     encoder = StandIn()
@@ -51,7 +52,7 @@ def fill(
     texts = [str(source) for source in sources]
     retry = bool(more.get("retry_failed"))
     report = ingest(
-        gallery, texts, conditions, lambda spec: encoder, options=options, retry_failed=retry
+        gallery, texts, conditions, lambda spec: encoder, source_options=options, retry_failed=retry
     )
     return report, encoder.pictures
 
@@ -118,6 +119,6 @@ def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> N
     assert set(keys) == set(expected)
     for path, data in expected.items():
         assert keys[path] == hashlib.sha256(data).hexdigest()
-        assert located(gallery.location(path)).read().data == data
-        again = pickle.loads(pickle.dumps(found_at(path, gallery.root))).read()
+        assert file_at(gallery.location(path)).read().data == data
+        again = pickle.loads(pickle.dumps(stored_file(path, gallery.root))).read()
         assert (again.data, again.key) == (data, keys[path])
