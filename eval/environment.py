@@ -1,4 +1,4 @@
-"""What else decides the numbers: versions of the libraries, and the machine."""
+"""The environment of a measurement: versions of the libraries, and the machine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LIBRARIES = (
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Libraries that are installed to their versions, without importing them."""
+def versions(libraries: tuple[str, ...] = _LIBRARIES) -> dict[str, str]:
+    """Installed libraries to their versions, without importing them."""
     found = {}
-    for name in _LIBRARIES:
+    for name in libraries:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -35,10 +35,22 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """What a run is made on, for its document."""
+    """The machine of a run, for its document."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+    }
+
+
+def environment(*libraries: str) -> dict[str, str]:
+    """Versions of some libraries and the machine, for the document of a benchmark of speed."""
+    about = machine()
+    return {
+        "python": about["python"],
+        **versions(libraries),
+        "cores": about["cores"],
+        "OMP_NUM_THREADS": about["OMP_NUM_THREADS"],
+        "machine": about["system"],
     }

@@ -85,6 +85,11 @@ class Triplet:
     positive: str
     negative: str
 
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """The query, the positive and the negative."""
+        return self.query, self.positive, self.negative
+
 
 def read_triplets(path: Path) -> list[Triplet]:
     """Read a triplet file: columns pair, condition, query, positive, negative.

@@ -1,76 +1,39 @@
-"""Judges every condition by every label: a search by color finds color, and not shape."""
+"""Judges a gallery: every condition by every label, and by triplets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eval.judge import LabelJudge, LabelMatrix, VectorsOf, judge_conditions, judge_triplets
 from eval.labels import Labels, Triplet, match_files
-from eval.metrics.blocks import by_value, itself, itself_and_alike, judge_all
-from eval.metrics.definitions import (
-    Measure as Measure,  # its home until lately; others import it here
-)
-from eval.metrics.definitions import balanced_mean, triplet_accuracy
-from eval.metrics.names import metric
 from indexes.errors import UsageError
-from indexes.search.vectors import Vectors
-from indexes.store.records import VectorColumn
+from indexes.vectors import Vectors
 from ingest.conditions import same_name
-from query.engine import Engine
+
+if TYPE_CHECKING:
+    from query.engine import Engine
 
 SCHEMA_VERSION = 1
 
-#: What is measured, in this order.
-METRICS = ("P@1", "recall@10", "MAP@R", "balanced MAP@R")
-
-_MEASURED = {"P@1": "P@1", "recall@10": "recall@10 (hit)", "MAP@R": "MAP@R"}
-
 
 @dataclass(frozen=True)
-class Cell:
-    """One condition judged by one label.
+class GalleryMatrix(LabelMatrix):
+    """The matrix of a gallery, with what it was measured on.
 
     Attributes:
-        condition: searched under.
-        label: judged by.
-        own: whether the label is what the condition asks for.
-        queries: pictures whose label is known and shared by another.
-        metrics: one of each of :data:`METRICS`.
-    """
-
-    condition: str
-    label: str
-    own: bool
-    queries: int
-    metrics: Mapping[str, Measure]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """All cells, with what they were measured on.
-
-    Attributes:
-        conditions: rows.
-        labels: columns.
-        cells: row by row.
         pictures: pictures of the gallery that the label file names.
         unmatched: files of the label file that are not in the gallery.
         left_out: the column whose equal values were left out of each query's ranking, if any.
     """
 
-    conditions: tuple[str, ...]
-    labels: tuple[str, ...]
-    cells: tuple[Cell, ...]
     pictures: int
     unmatched: int
     left_out: str | None
-
-    def cell(self, condition: str, label: str) -> Cell:
-        """One cell by names."""
-        return next(c for c in self.cells if (c.condition, c.label) == (condition, label))
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``cies eval --json`` prints."""
@@ -82,10 +45,12 @@ class Matrix:
                 "left_out": self.left_out,
                 "unknown_label": "left out as query and as candidate",
                 "P@1": "share of queries whose nearest picture has their label",
+                "precision@10": "share of the first 10 that have the query's label",
                 "recall@10": "share of queries with their label among the first 10 (hit rate)",
                 "MAP@R": "mean over queries of (1/R) sum of P(i) rel(i) for i up to R",
                 "mean": "over queries; balanced: over the label's values",
                 "chance": "expectation under a random ranking",
+                "interval": "95 % percentile bootstrap over queries, 1000 resamples",
                 "ties": "in expectation over all orders of equal scores",
             },
             "pictures": self.pictures,
@@ -103,125 +68,87 @@ class Matrix:
         }
 
 
-def judge(
-    vectors: Vectors,
-    labels: Mapping[str, NDArray[np.int64]],
-    classes: NDArray[np.int64] | None = None,
-) -> dict[str, tuple[int, dict[str, Measure]]]:
-    """Measure one condition's vectors by some labels, ties in expectation.
-
-    Args:
-        vectors: float32 [n, dim], unit rows.
-        labels: name to int64 [n], the label's value of each picture, all known.
-        classes: int64 [n]; others with the query's class are left out of its ranking, unless
-            it is -1.
-
-    Returns:
-        For each label the number of queries that had something to find, and the measures.
-    """
-    right = {name: by_value(values) for name, values in labels.items()}
-    left_out = itself if classes is None else itself_and_alike(classes)
-    measured = [metric(name) for name in _MEASURED.values()]
-    judged = {}
-    for name, found in judge_all(vectors, vectors, right, measured, left_out).items():
-        if len(found.queries):
-            value, chance = found.values, found.chance
-            measures = {
-                shown: Measure(float(value[one].mean()), float(chance[one].mean()))
-                for shown, one in _MEASURED.items()
-            }
-            # A mean over the label's values, each of equal weight however common.
-            of = labels[name][found.queries]
-            measures["balanced MAP@R"] = Measure(
-                balanced_mean(value["MAP@R"], of), balanced_mean(chance["MAP@R"], of)
-            )
-            judged[name] = (len(found.queries), measures)
-    return judged
-
-
-def _select(column: VectorColumn, keys: Sequence[str]) -> Vectors:
-    rows = {key: row for row, key in enumerate(column.keys)}
-    missing = [key for key in keys if key not in rows]
-    if missing:
-        raise UsageError(
-            f"{len(missing)} labelled pictures are not embedded under every condition; run "
-            "`cies ingest` on their folder again."
-        )
-    chosen: Vectors = column.vectors[[rows[key] for key in keys]]
-    return chosen
-
-
-def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Matrix:
+def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> GalleryMatrix:
     """Judge every condition of a gallery by every label.
 
     Args:
         engine: over the gallery.
         labels: of its pictures.
         left_out: a column; pictures with the query's value of it are not ranked, because they
-            are views of one thing (the same product again).
+            show the same thing (the same product again).
 
     Raises:
         UsageError: if the label file does not fit the gallery.
     """
-    keys_of = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
+    keys_of = _keys_of(engine)
     matched = match_files(labels.values, keys_of, labels.path)
     if left_out is not None and left_out not in labels.columns:
         raise UsageError(
             f"{labels.path} has no column '{left_out}' to leave out; it has "
             f"{', '.join(labels.columns)}."
         )
-    conditions = engine.names()
-    names = [name for name in labels.columns if name != left_out]
-    known = {name: [f for f in matched if labels.values[f][name]] for name in names}
-    cells = []
-    for condition in conditions:
-        column = engine.vectors(condition)
-        judged: dict[str, tuple[int, dict[str, Measure]]] = {}
-        # Labels known for the same pictures share their rankings.
-        for files in {tuple(files) for files in known.values() if files}:
-            vectors = _select(column, [keys_of[matched[file]] for file in files])
-            values = {
-                name: _numbers([labels.values[file][name] for file in files])
-                for name in names
-                if tuple(known[name]) == files
-            }
-            classes = None
-            if left_out is not None:
-                classes = _numbers([labels.values[file][left_out] for file in files])
-            judged.update(judge(vectors, values, classes))
-        for name in names:
-            if name in judged:
-                own = same_name(condition, name)
-                cells.append(Cell(condition, name, own, *judged[name]))
-    present = {cell.label for cell in cells}
-    return Matrix(
-        tuple(conditions),
-        tuple(name for name in names if name in present),
-        tuple(cells),
-        len(matched),
-        len(labels.values) - len(matched),
-        left_out,
+    groups = {}
+    if left_out is not None:
+        groups = {f: labels.values[f][left_out] for f in matched if labels.values[f][left_out]}
+    judge = LabelJudge(
+        list(matched),
+        {
+            name: {f: (labels.values[f][name],) for f in matched if labels.values[f][name]}
+            for name in labels.columns
+            if name != left_out
+        },
+        groups=groups,
     )
+    key_of = {file: keys_of[path] for file, path in matched.items()}
+    conditions = ((name, _vectors_of(engine, name, key_of)) for name in engine.names())
+    found = judge_conditions(judge, conditions)
+    return GalleryMatrix(found.cells, len(matched), len(labels.values) - len(matched), left_out)
 
 
-def _numbers(values: Sequence[str]) -> NDArray[np.int64]:
-    """Values as numbers; an empty value, unknown, is -1."""
-    known = {value: number for number, value in enumerate(sorted(set(values) - {""}))}
-    return np.array([known.get(value, -1) for value in values], dtype=np.int64)
+def _keys_of(engine: Engine) -> dict[str, str]:
+    """A gallery's paths to the content keys of their pictures."""
+    return {path: key for key, paths in engine.gallery.paths().items() for path in paths}
+
+
+def _vectors_of(engine: Engine, condition: str, key_of: dict[str, str]) -> VectorsOf:
+    """What gives the vectors of files under a condition."""
+    column = engine.vectors(condition)
+    rows = {key: row for row, key in enumerate(column.keys)}
+
+    def vectors(files: Sequence[str]) -> Vectors:
+        missing = [file for file in files if key_of[file] not in rows]
+        if missing:
+            raise UsageError(
+                f"{len(missing)} labelled pictures are not embedded under every condition; run "
+                "`cies ingest` on their folder again."
+            )
+        chosen: Vectors = column.vectors[[rows[key_of[file]] for file in files]]
+        return chosen
+
+    return vectors
 
 
 @dataclass(frozen=True)
 class TripletScore:
-    """Share of one pair's triplets that a condition gets right; 0.5 ignores the condition."""
+    """Share of one pair's triplets that a condition gets right; 0.5 ignores the condition.
+
+    Attributes:
+        pair: of conditions.
+        condition: one of them, under which the triplets are compared.
+        triplets: how many.
+        accuracy: 0 to 1, ties one half.
+        interval: 95 % bootstrap interval of it, over triplets.
+    """
 
     pair: str
     condition: str
     triplets: int
     accuracy: float
+    interval: tuple[float, float]
 
 
 def evaluate_triplets(
-    engine: Engine, triplets: Sequence[Triplet], source: Any
+    engine: Engine, triplets: Sequence[Triplet], source: Path
 ) -> list[TripletScore]:
     """Triplet accuracy of each pair and condition that the gallery has.
 
@@ -233,24 +160,24 @@ def evaluate_triplets(
     Raises:
         UsageError: if the file does not fit the gallery.
     """
-    keys_of = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
-    names = {name for t in triplets for name in (t.query, t.positive, t.negative)}
+    keys_of = _keys_of(engine)
+    names = {name for triplet in triplets for name in triplet.files}
     matched = match_files(sorted(names), keys_of, source)
-    conditions = engine.names()
+    key_of = {file: keys_of[path] for file, path in matched.items()}
     scores = []
-    for pair, asked in sorted({(t.pair, t.condition) for t in triplets}):
-        own = next((c for c in conditions if same_name(c, asked)), None)
-        if own is None:
+    for pair, condition in sorted({(t.pair, t.condition) for t in triplets}):
+        stored = next((c for c in engine.names() if same_name(c, condition)), None)
+        chosen = [
+            t.files
+            for t in triplets
+            if (t.pair, t.condition) == (pair, condition) and matched.keys() >= set(t.files)
+        ]
+        if stored is None or not chosen:
             continue
-        column = engine.vectors(own)
-        chosen = [t for t in triplets if (t.pair, t.condition) == (pair, asked)]
-        chosen = [t for t in chosen if {t.query, t.positive, t.negative} <= matched.keys()]
-
-        query, positive, negative = (
-            _select(column, [keys_of[matched[getattr(t, side)]] for t in chosen])
-            for side in ("query", "positive", "negative")
-        )
-        near = np.einsum("nd,nd->n", query, positive)
-        far = np.einsum("nd,nd->n", query, negative)
-        scores.append(TripletScore(pair, asked, len(chosen), triplet_accuracy(near, far)))
+        files = sorted({file for each in chosen for file in each})
+        row = {file: number for number, file in enumerate(files)}
+        rows = np.array([[row[file] for file in each] for each in chosen], dtype=np.int64)
+        found = judge_triplets(_vectors_of(engine, stored, key_of)(files), rows)
+        interval = (found.low, found.high)
+        scores.append(TripletScore(pair, condition, len(chosen), found.value, interval))
     return scores

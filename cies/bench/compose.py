@@ -1,13 +1,20 @@
-"""Prints what every composer finds on the rendered world. See :mod:`eval.bench.compose`."""
+"""``cies bench compose`` and ``inversion``: print how well composers find changed pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from cies.console import print_json, print_table, say
-from eval.bench.compose import CUTS, PAIRS, Comparison, as_markdown, compare
+from eval.bench import inversion
+from eval.bench.compose import CUTS, PAIRS, ComposerComparison, as_markdown, compare
+from eval.environment import environment
 from indexes.errors import UsageError
+from query.composers.factory import INVERSION
 from query.hits import SCHEMA_VERSION
+
+#: Libraries whose versions are printed.
+_LIBRARIES = ("numpy", "faiss-cpu", "faiss-gpu", "lancedb", "pyarrow", "torch", "transformers")
 
 
 def run_bench_compose(
@@ -21,7 +28,7 @@ def run_bench_compose(
     as_json: bool,
     composers: Sequence[str] = (),
 ) -> None:
-    """Measure and print.
+    """Measure all composers and print the table.
 
     Raises:
         UsageError: if there are too few pictures for the questions, or there is no such composer.
@@ -41,7 +48,9 @@ def run_bench_compose(
         _print(found, seed)
 
 
-def document(found: Comparison, lvlm: str, clip: str, seed: int, busy: bool) -> dict[str, object]:
+def document(
+    found: ComposerComparison, lvlm: str, clip: str, seed: int, busy: bool
+) -> dict[str, object]:
     """What ``cies bench compose --json`` prints."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -58,7 +67,7 @@ def document(found: Comparison, lvlm: str, clip: str, seed: int, busy: bool) -> 
     }
 
 
-def _print(found: Comparison, seed: int) -> None:
+def _print(found: ComposerComparison, seed: int) -> None:
     names = [f"mAP@{k}" for k in CUTS] + [f"recall@{k}" for k in CUTS]
     columns = ["composer", *names, "mAP@10 between", "ms"]
     lines = []
@@ -81,3 +90,52 @@ def _print(found: Comparison, seed: int) -> None:
             f"{one['better']} over {one['worse']}, mAP@10: {one['difference']:+.3f} "
             f"(95 % between {low:+.3f} and {high:+.3f}, p {one['p_value']:.4f})"
         )
+
+
+def run_bench_inversion(
+    clip: str,
+    pictures: int,
+    seed: int,
+    rounds: int,
+    composers: list[str],
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Measure composers by textual inversion and print the table.
+
+    Raises:
+        UsageError: if there is no such composer.
+        ModelError: if the model or a network cannot be had.
+    """
+    if markdown and as_json:
+        raise UsageError("--markdown and --json exclude one another; give one of them.")
+    known = [made.name for made in INVERSION]
+    for name in composers:
+        if name not in known:
+            raise UsageError(
+                f"'{name}' is no composer by textual inversion; choose among {', '.join(known)}."
+            )
+    found = inversion.measure(clip, pictures, seed, rounds, composers or known, say)
+    about = environment(*_LIBRARIES)
+    asked = {"clip": clip, "pictures": pictures, "seed": seed, "rounds": rounds}
+    if as_json:
+        document = {
+            "environment": about,
+            "asked": asked,
+            "composers": [asdict(one) for one in found],
+        }
+        print_json({"schema_version": SCHEMA_VERSION, **document})
+        return
+    if markdown:
+        print(inversion.as_markdown(found))
+    else:
+        head, *rows = inversion.table(found)
+        print_table(head, rows, f"{pictures} rendered pictures of seed {seed}, {clip}", head[1:])
+    say(f"'itself first': a sentence with only the picture's word finds it among {pictures}.")
+    say(f"'length': of the word's vector; words of the model have {found[0].own_length:.2f}.")
+    say(
+        f"'query': '{inversion.CHANGE}' with the word of a picture whose base vector is stored, "
+        f"ranked among {pictures}; 'text': the same sentence with a word of the model; medians of "
+        f"{rounds} queries in turn. The word of searle-oti is computed once and kept."
+    )
+    say("; ".join(f"{name} {value}" for name, value in about.items()))

@@ -1,4 +1,4 @@
-"""``cies bench methods``: what each method is worth and costs, side by side."""
+"""``cies bench methods``: the quality and the cost of every method."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any
 
 from cies.console import print_json, print_table, say
 from cies.measured import remember_costs
-from eval.bench.methods import MEASURED, Comparison, check_methods, compare_methods
-from eval.bench.methods_page import cost_rows, page, quality_rows, set_rows, written_by_hand
+from eval.bench.methods import MEASURED, MethodComparison, check_methods, compare_methods
+from eval.bench.methods_page import (
+    cost_rows,
+    interval_width,
+    page,
+    quality_rows,
+    set_rows,
+    text_rows,
+    written_by_hand,
+)
 from eval.bench.methods_sets import SetScores, score_sets
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
@@ -30,25 +38,25 @@ def run_bench_methods(
     """Measure every method, print the tables and remember the costs.
 
     Args:
-        lvlm: as ``--model``.
-        clip: as ``--clip``.
-        pictures: rendered, or 0 for none.
-        seed: of them.
-        triplets: files of sets of the user's own.
-        renamed: ``CONDITION=ASKED`` for those.
-        methods: which to measure; none for all.
-        write: a page to write.
-        as_json: print one document.
+        lvlm: an LVLM's name, as ``--model`` takes it.
+        clip: a dual encoder's name.
+        pictures: number of rendered pictures, or 0 for none.
+        seed: of these pictures.
+        triplets: triplet files of the user's own pictures.
+        renamed: ``CONDITION=ASKED``, conditions of these files that are asked for by another name.
+        methods: which to measure; all if empty.
+        write: the page to write.
+        as_json: whether to print a JSON document.
 
     Raises:
         UsageError: if there is nothing to measure, or a file cannot be read or written.
         ModelError: if a model cannot be had.
     """
     if not pictures and not triplets:
-        raise UsageError("There is nothing to measure: give -n or --triplets.")
+        raise UsageError("There is nothing to measure; give -n or --triplets.")
     if 0 < pictures < 100:
         raise UsageError(
-            f"{pictures} pictures say nothing of the rarer values; -n takes at least 100, or 0."
+            f"{pictures} pictures are too few for the rarer values; -n takes at least 100, or 0."
         )
     if write is not None and not write.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {write.absolute().parent} for --write; make it.")
@@ -59,7 +67,7 @@ def run_bench_methods(
     def tell(line: str) -> None:
         say(f"  {line}")
 
-    found = Comparison(0, seed)
+    found = MethodComparison(0, seed)
     if pictures:
         found = compare_methods(lvlm, clip, pictures, seed, methods=methods, progress=tell)
         remember_costs(found.costs)
@@ -74,7 +82,7 @@ def run_bench_methods(
             raise UsageError(f"Cannot write {write}: {reason}; name another --write.") from error
         say(f"Written to {write}.")
         if by_hand:
-            say("What was written there by hand was kept; see whether it still follows.")
+            say("The part written by hand was kept; check that it still fits the figures.")
     if as_json:
         print_json(_document(found, sets, lvlm, clip))
         return
@@ -90,14 +98,21 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), asked.strip()
 
 
-def _print(found: Comparison, sets: Sequence[SetScores]) -> None:
+def _print(found: MethodComparison, sets: Sequence[SetScores]) -> None:
     if found.judged:
         columns, rows = quality_rows(found)
         title = f"MAP@R under the own label, {found.pictures} rendered pictures"
         print_table(columns, rows, title=title, numbers=columns[2:])
+        say(f"95 % intervals are at most ±{interval_width(found):.3f}; --json has each of them.")
+        say("Leakage: mean MAP@R over chance under the other labels.")
+        columns, rows = text_rows(found)
+        if rows:
+            print()
+            title = 'Texts such as "red heart", judged by one of the two factors'
+            print_table(columns, rows, title=title, numbers=columns[2:])
         print()
         columns, rows = cost_rows(found)
-        print_table(columns, rows, title="What they cost here", numbers=columns[2:])
+        print_table(columns, rows, title="Cost on this machine", numbers=columns[2:])
     for one in sets:
         print()
         columns, rows = set_rows(one)
@@ -105,7 +120,9 @@ def _print(found: Comparison, sets: Sequence[SetScores]) -> None:
         print_table(columns, rows, title=title, numbers=columns[3:])
 
 
-def _document(found: Comparison, sets: Sequence[SetScores], lvlm: str, clip: str) -> dict[str, Any]:
+def _document(
+    found: MethodComparison, sets: Sequence[SetScores], lvlm: str, clip: str
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "lvlm": lvlm,
@@ -116,12 +133,17 @@ def _document(found: Comparison, sets: Sequence[SetScores], lvlm: str, clip: str
             {
                 "method": one.method,
                 "words": one.words,
-                "own": one.own,
-                "leakage": one.leakage,
+                "own": one.matrix.own,
+                "leakage": one.matrix.leakage,
                 "map_at_r": {
-                    condition: {label: measure.to_json() for label, measure in row.items()}
-                    for condition, row in one.cells.items()
+                    condition: {
+                        cell.label: cell.metrics["MAP@R"].to_json()
+                        for cell in one.matrix.cells
+                        if cell.condition == condition
+                    }
+                    for condition in one.matrix.conditions
                 },
+                "texts": {factor: mean.to_json() for factor, mean in one.texts.items()},
             }
             for one in found.judged
         ],
@@ -130,7 +152,14 @@ def _document(found: Comparison, sets: Sequence[SetScores], lvlm: str, clip: str
             {
                 "name": one.name,
                 "pictures": one.pictures,
-                "triplets": [{**asdict(row), "methods": dict(row.methods)} for row in one.rows],
+                "triplets": [
+                    {
+                        **asdict(row),
+                        "methods": {name: mean.value for name, mean in row.methods.items()},
+                        "intervals": {n: [mean.low, mean.high] for n, mean in row.methods.items()},
+                    }
+                    for row in one.rows
+                ],
             }
             for one in sets
         ],

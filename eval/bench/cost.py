@@ -1,4 +1,4 @@
-"""What a method takes on a machine. Light to import: what is kept of it is read without models."""
+"""What a method costs on a machine. Imports nothing: `cies methods` reads it without models."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a method takes on this machine.
+class MethodCost:
+    """What a method costs on this machine.
 
     Attributes:
         method: its name.
-        model: its model's.
+        model: name of its model.
         device: such as ``cpu``.
         dtype: such as ``float32``.
         threads: of the processor.
-        pictures: it was measured on.
-        conditions: asked at once in ``all_rate``.
+        pictures: number of pictures it was measured on.
+        conditions: number of conditions asked at once in ``all_rate``.
         one_rate: pictures a second under one condition.
         all_rate: pictures a second under all conditions at once.
-        condition_seconds: for one more condition over all pictures: a pass, or a fit of a view
-            and moving the vectors; 0 where the condition makes no difference.
-        query_ms: for one picture to be embedded and all others to be ranked, everything loaded.
+        condition_seconds: for one more condition over all pictures: a pass, or the fit of a
+            projection and its application; 0 where the condition makes no difference.
+        query_ms: to embed one picture and rank all others, everything loaded.
         dimension: numbers in a vector.
     """
 

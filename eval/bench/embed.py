@@ -1,10 +1,10 @@
-"""Speed of conditional embedding: one pass a pair, the cached way, and ours, side by side.
+"""Speed of conditional embedding: one pass per pair, a key-value cache, and one packed pass.
 
-*Reference* is what the published code does: for every picture and condition one forward pass of
-its own, all hidden states kept. *Cached* is its key-value mode: the first condition in full, every
-other on a copy of the cache cut to the shared prefix, one by one. Both are given the picture's
-tensors and the model's own positions for free; preparing pictures is left out of all three, which
-favours the first two.
+*Reference* is what the published code does: one forward pass for every picture and condition, with
+all hidden states kept. *Cached* is its key-value mode: the first condition in full, each other
+condition on a copy of the cache cut to the shared prefix. *Ours* packs all conditions into one
+pass. The time to prepare pictures and positions is left out of all three, which favours the first
+two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.packing import shared_prefix
 from ingest.encoders.vlm.processors import Prepared, PromptWriter
 
-#: Sixteen conditions of unlike length, as a user might type them.
+#: Sixteen conditions of different lengths, as a user might type them.
 CONDITIONS = (
     "color",
     "shape",
@@ -47,12 +47,12 @@ CONDITIONS = (
     "camera angle",
 )
 
-Way = Callable[["_Job"], torch.Tensor]
+EmbeddingWay = Callable[["_EmbeddingJob"], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class _Job:
-    """Pictures of one layout, and their prompts."""
+class _EmbeddingJob:
+    """Prepared pictures of one size, with their prompts."""
 
     encoder: DiorEncoder
     pictures: Sequence[Prepared]
@@ -62,18 +62,18 @@ class _Job:
         return self.encoder.lvlm.model
 
     def inputs(self, picture: Prepared, prompt: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A plain forward's arguments, positions left to the model."""
+        """Arguments of a plain forward pass; the model computes the positions."""
         ids = torch.tensor([list(prompt)], device=self.model.device)
         features = self.features([picture])
         return {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            **self.encoder.lvlm.hints.of_tokens(ids, features),
+            **self.encoder.lvlm.inputs.for_prompts(ids, features),
             **features,
         }
 
     def features(self, pictures: Sequence[Prepared]) -> dict[str, torch.Tensor]:
-        """The pictures' tensors, joined, where the model is."""
+        """The pictures' tensors, joined, on the model's device."""
         joined = {
             name: torch.cat([picture.features[name] for picture in pictures])
             for name in pictures[0].features
@@ -86,8 +86,8 @@ class _Job:
         }
 
 
-def reference(job: _Job) -> torch.Tensor:
-    """One forward pass for each pair: float32 [pictures, conditions, dim]."""
+def reference(job: _EmbeddingJob) -> torch.Tensor:
+    """Make one forward pass for each pair: float32 [pictures, conditions, dim]."""
     rows = []
     for picture in job.pictures:
         row = []
@@ -98,8 +98,8 @@ def reference(job: _Job) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def cached(job: _Job) -> torch.Tensor:
-    """The first condition in full, the others on the cut cache: float32 as above."""
+def cached(job: _EmbeddingJob) -> torch.Tensor:
+    """Run the first condition in full, the others on the cut cache: float32 as above."""
     from transformers import DynamicCache
 
     rows = []
@@ -118,7 +118,7 @@ def cached(job: _Job) -> torch.Tensor:
                 for number, layer in enumerate(whole.layers):
                     keys, values = layer.keys[:, :, :prefix], layer.values[:, :, :prefix]
                     cut.update(keys.clone(), values.clone(), number)
-                positions = job.encoder.lvlm.hints.positions(prompt, features)[..., prefix:]
+                positions = job.encoder.lvlm.inputs.positions(prompt, features)[..., prefix:]
                 tail = torch.tensor([list(prompt[prefix:])], device=job.model.device)
                 output = job.model(
                     input_ids=tail,
@@ -133,33 +133,33 @@ def cached(job: _Job) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def ours(job: _Job) -> torch.Tensor:
-    """All pictures and conditions in one packed pass: float32 as above."""
+def ours(job: _EmbeddingJob) -> torch.Tensor:
+    """Run all pictures and conditions in one packed pass: float32 as above."""
     return job.encoder.lvlm.last_states(
         job.features(job.pictures), job.pictures[0].prompts, len(job.pictures), words=False
     ).states
 
 
-WAYS: Mapping[str, Way] = {"reference": reference, "cached": cached, "ours": ours}
+WAYS: Mapping[str, EmbeddingWay] = {"reference": reference, "cached": cached, "ours": ours}
 
 
 @dataclass(frozen=True)
-class Line:
+class EmbeddingSpeed:
     """One way at one number of conditions.
 
     Attributes:
         way: ``reference``, ``cached`` or ``ours``.
         conditions: how many.
         images_per_second: pictures under all conditions, from the median of the rounds.
-        over_reference: how many times as fast as the reference, in the same rounds.
-        over_cached: how many times as fast as the cached way.
-        gigaflops: counted, for one picture under all conditions.
-        flop_ratio: the reference's count over this one's.
-        share_of_ceiling: least work there is (see :func:`least_flops`) over the counted.
-        vision_passes: pictures the vision tower saw, for each picture.
-        worst_cosine: of this way's vectors with the reference's.
+        over_reference: speed relative to the reference in the same rounds.
+        over_cached: speed relative to the cached way.
+        gigaflops: counted work for one picture under all conditions.
+        flop_ratio: the reference's counted work over this way's.
+        share_of_ceiling: the least possible work (:func:`least_flops`) over the counted work.
+        vision_passes: runs of the vision tower for each picture.
+        worst_cosine: lowest cosine of this way's vectors with the reference's.
         teraflops_per_second: counted work over measured time.
-        share_of_peak: of what plain matrix products of this dtype reach on the device.
+        share_of_peak: of the speed of plain matrix products of this dtype on the device.
     """
 
     way: str
@@ -182,22 +182,22 @@ def bench_embed(
     counts: Sequence[int],
     rounds: int,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Line]:
-    """Measure all ways at several numbers of conditions, taking turns so that noise is shared.
+) -> list[EmbeddingSpeed]:
+    """Measure all ways in turn at several numbers of conditions, so that all see the same noise.
 
     Args:
-        encoder: over a model of a packed family.
+        encoder: with a model of a family that can be packed.
         images: RGB, all of one size.
         counts: numbers of conditions, each up to 16.
-        rounds: how often each way runs; medians are reported.
-        progress: told what is being measured.
+        rounds: runs of each way; medians are reported.
+        progress: called with the name of each step.
     """
     lines = []
     progress("matrix products alone")
     peak = matmul_peak(encoder.lvlm.model)
     for count in counts:
         chosen = [Condition.parse(name) for name in CONDITIONS[:count]]
-        job = _Job(encoder, [_prepare(encoder, image, chosen) for image in images])
+        job = _EmbeddingJob(encoder, [_prepare(encoder, image, chosen) for image in images])
         with torch.inference_mode():
             lines += _measure(job, count, rounds, peak, progress)
     return lines
@@ -209,9 +209,9 @@ def _prepare(encoder: DiorEncoder, image: Image.Image, chosen: Sequence[Conditio
 
 
 def _measure(
-    job: _Job, count: int, rounds: int, peak: float, progress: Callable[[str], None]
-) -> list[Line]:
-    one = _Job(job.encoder, job.pictures[:1])
+    job: _EmbeddingJob, count: int, rounds: int, peak: float, progress: Callable[[str], None]
+) -> list[EmbeddingSpeed]:
+    one = _EmbeddingJob(job.encoder, job.pictures[:1])
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     flops, vision, vectors = {}, {}, {}
     for name, way in WAYS.items():
@@ -232,7 +232,7 @@ def _measure(
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     reached = {name: flops[name] * len(job.pictures) / medians[name] / 1e12 for name in WAYS}
     return [
-        Line(
+        EmbeddingSpeed(
             way=name,
             conditions=count,
             images_per_second=len(job.pictures) / medians[name],
@@ -274,8 +274,8 @@ def _worst_cosine(first: np.ndarray, second: np.ndarray) -> float:
     return float(((first * second).sum(-1) / norms).min())
 
 
-def _vision_passes(job: _Job, way: Way) -> float:
-    """Pictures the vision tower sees for one picture embedded."""
+def _vision_passes(job: _EmbeddingJob, way: EmbeddingWay) -> float:
+    """Pictures that the vision tower processes to embed one picture."""
     seen = 0
     real = job.model.model.get_image_features
 
@@ -292,17 +292,17 @@ def _vision_passes(job: _Job, way: Way) -> float:
     return float(seen)
 
 
-def least_flops(job: _Job, reference_flops: float) -> float:
-    """The least a picture under these conditions can cost in this model.
+def least_flops(job: _EmbeddingJob, reference_flops: float) -> float:
+    """The least work to embed a picture under these conditions with this model.
 
-    The vision tower once; every layer but the last over all tokens, the prefix once; of the last
-    layer keys and values for all tokens and the rest for the last token of each prompt only;
-    attention over the pairs that see each other; no logits. Everything outside the text model is
-    taken from the reference's count, by taking from it what its text model and logits cost.
+    It counts the vision tower once; every layer but the last over all tokens, with the prefix once;
+    of the last layer keys and values for all tokens, and the rest only for the last token of each
+    prompt; attention over the pairs of tokens that attend to each other; no logits. The work
+    outside the text model is the reference's count less the work of its text model and logits.
 
     Args:
-        job: one picture.
-        reference_flops: counted for it.
+        job: of one picture.
+        reference_flops: counted for the reference on this picture.
     """
     prompts = job.pictures[0].prompts
     text = job.model.config.get_text_config()
@@ -316,7 +316,7 @@ def least_flops(job: _Job, reference_flops: float) -> float:
     prefix = shared_prefix(prompts)
     tails = [len(prompt) - prefix for prompt in prompts]
 
-    # The reference: all tokens of all prompts, attention counted over whole squares.
+    # The reference runs all tokens of all prompts, and attention is counted over whole squares.
     per_token = key_value + rest
     whole = sum(
         layers * (per_token * len(prompt) + pair * len(prompt) ** 2)
@@ -333,7 +333,7 @@ def least_flops(job: _Job, reference_flops: float) -> float:
 
 
 def environment(encoder: DiorEncoder) -> dict[str, Any]:
-    """What was measured on."""
+    """The model, the device and the versions that were measured."""
     import transformers
 
     model = encoder.lvlm.model

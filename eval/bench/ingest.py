@@ -1,80 +1,78 @@
-"""Measures the pipeline: what share of the time it keeps a device of a given speed busy.
+"""Measures the ingest pipeline: the share of the time that it keeps an encoder busy.
 
-The encoder is a stand-in that sleeps, as the processor does while a GPU computes. Everything else
-is the real thing: files, decoders, tables on the disk.
+The encoder is a stand-in that sleeps, as the processor waits while a GPU computes. Files, decoders
+and tables on the disk are real.
 """
 
 from __future__ import annotations
 
 import io
-import sys
 import threading
 import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from eval.world.factors import sample_scenes
 from eval.world.render import render
-from indexes.search.vectors import unit
 from indexes.store.gallery import Gallery
+from indexes.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.base import Encoder, EncoderSpec, Reading
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 from ingest.fill.pipeline import ingest
 
-#: The conditions the stand-in is asked about.
+#: Conditions of the ingest.
 CONDITIONS = ("color", "shape", "style")
 
-#: Different pictures; the other files are these with another comment, which is another key.
+#: Number of different pictures; the other files have another comment and so another key.
 _MOTIFS = 4
 
-#: Of light falling on a sensor, in grey levels; without it a picture decodes too fast.
+#: Sensor noise in grey levels; without it a picture decodes too fast.
 _NOISE = 3.0
 
 
-class SleepingEncoder(Encoder):
-    """Takes a given time for each picture and keeps the processor free meanwhile."""
+class SleepingEncoder(BaseEncoder):
+    """Takes a given time for each picture and leaves the processor free."""
 
     def __init__(self, seconds: float, dimension: int = 512):
-        """Be of a given speed.
+        """Set the speed.
 
         Args:
-            seconds: a picture takes.
+            seconds: per picture.
             dimension: of the vectors.
         """
         self._seconds = seconds
         self._dimension = dimension
-        #: Beginning and end of every call, by :func:`time.monotonic`, and its pictures.
+        #: Start and end of every call, by :func:`time.monotonic`, and its number of pictures.
         self.calls: list[tuple[float, float, int]] = []
 
     @property
     def spec(self) -> EncoderSpec:
-        """See :class:`Encoder`; pictures are reduced as for the default options."""
+        """See :class:`BaseEncoder`; pictures are reduced as for the default options."""
         return EncoderSpec("dior", "stand-in", "1", {"prompt": "describe", "max_side": 700})
 
     @property
     def dimension(self) -> int:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return self._dimension
 
     @property
     def description(self) -> str:
-        """See :class:`Encoder`."""
+        """See :class:`BaseEncoder`."""
         return f"a stand-in of {1000 * self._seconds:g} ms a picture"
 
     def check(self, conditions: Sequence[Condition]) -> None:
-        """Every condition will do."""
+        """Accepts every condition."""
 
-    def read(
+    def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
-    ) -> Reading:
-        """See :class:`Encoder`; vectors are drawn from a checksum of the middle of each picture."""
+    ) -> Embeddings:
+        """See :class:`BaseEncoder`; vectors are drawn from a checksum of each picture."""
         begun = time.monotonic()
         shape = (len(conditions), self._dimension)
         vectors = np.empty((len(images), *shape), dtype=np.float32)
@@ -85,10 +83,10 @@ class SleepingEncoder(Encoder):
         rest = begun + self._seconds * len(images) - time.monotonic()
         time.sleep(max(0.0, rest))
         self.calls.append((begun, time.monotonic(), len(images)))
-        return Reading(vectors, said, np.ones(vectors.shape[:2], dtype=np.float32))
+        return Embeddings(vectors, said, np.ones(vectors.shape[:2], dtype=np.float32))
 
     def busy(self) -> float:
-        """Share of the time from the first call's beginning to the last one's end."""
+        """Share of the time between the start of the first call and the end of the last."""
         if not self.calls:
             return 0.0
         spent = sum(end - begun for begun, end, _ in self.calls)
@@ -97,15 +95,15 @@ class SleepingEncoder(Encoder):
 
 @dataclass(frozen=True)
 class IngestFigures:
-    """What was measured.
+    """The figures of one ingest.
 
     Attributes:
-        pictures: embedded.
-        seconds: wall clock of the ingest, start to report.
-        busy: share of the time the encoder was at work, from its first batch to its last.
+        pictures: that were embedded.
+        seconds: wall time of the ingest.
+        busy: share of the time that the encoder was busy, from its first batch to its last.
         pictures_per_second: from the encoder's first batch to its last.
-        peak_bytes: most resident memory, of this process and its decoders together.
-        file_bytes: of one picture's file, on average.
+        peak_bytes: peak resident memory of this process and its decoders together.
+        file_bytes: mean size of a picture file.
     """
 
     pictures: int
@@ -122,13 +120,16 @@ def write_pictures(
     megapixels: float,
     progress: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Fill a folder with JPEG files of 4:3, no two with the same bytes; returns their bytes.
+    """Write JPEG files of 4:3, no two with the same bytes.
 
     Args:
-        folder: made if it is not there.
-        count: how many.
-        megapixels: of each.
-        progress: told now and then.
+        folder: made if it does not exist.
+        count: number of files.
+        megapixels: of each file.
+        progress: called after every 1,000 files.
+
+    Returns:
+        Their size together, in bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     height = max(1, round((megapixels * 1e6 * 3 / 4) ** 0.5))
@@ -137,7 +138,7 @@ def write_pictures(
     total = 0
     for number in range(count):
         data = motifs[number % len(motifs)]
-        # A comment right after the beginning makes it another file with the same picture.
+        # A comment after the JPEG header makes another file of the same picture.
         text = f"picture {number}".encode()
         comment = b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
         (folder / f"{number:06d}.jpg").write_bytes(data[:2] + comment + data[2:])
@@ -161,10 +162,10 @@ def bench_ingest(folder: Path, gallery: Path, cost_ms: float, file_bytes: int) -
     """Ingest a folder with a stand-in encoder and measure.
 
     Args:
-        folder: of pictures.
-        gallery: a new one.
-        cost_ms: milliseconds the stand-in takes for a picture.
-        file_bytes: of all files together.
+        folder: of the pictures.
+        gallery: folder of a new gallery.
+        cost_ms: milliseconds that the stand-in takes per picture.
+        file_bytes: size of all files together.
     """
     encoder = SleepingEncoder(cost_ms / 1000)
     conditions = [Condition.parse(name) for name in CONDITIONS]
@@ -182,7 +183,7 @@ def bench_ingest(folder: Path, gallery: Path, cost_ms: float, file_bytes: int) -
 
 
 class _PeakMemory:
-    """Looks at the resident memory of this process and its children while it is entered."""
+    """Polls the resident memory of this process and its children in a ``with`` block."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -196,7 +197,7 @@ class _PeakMemory:
         while not self._done.wait(0.2):
             total = 0
             for process in (own, *own.children()):
-                # A decoder may end between being listed and being looked at.
+                # A decoder may end after it was listed.
                 with suppress(psutil.Error):
                     total += process.memory_info().rss
             self.peak = max(self.peak, total)
@@ -208,9 +209,3 @@ class _PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-
-
-def versions() -> Mapping[str, Any]:
-    """Of what the pipeline stands on."""
-    names = ("lancedb", "pyarrow", "pillow", "numpy")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}

@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.world.factors import sample_scenes
 from eval.world.render import render
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
 from ingest.encoders.inversion.networks import NETWORKS
@@ -28,7 +28,7 @@ _WORD = "heart"
 
 
 @dataclass(frozen=True)
-class Found:
+class InversionQuality:
     """What was found of one composer.
 
     Attributes:
@@ -65,7 +65,7 @@ def measure(
     rounds: int,
     composers: Sequence[str] = (),
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Found]:
+) -> list[InversionQuality]:
     """Measure on rendered pictures that no network was trained on.
 
     Args:
@@ -85,7 +85,7 @@ def measure(
     progress(f"rendering {pictures} pictures")
     drawn = [render(scene, SIZE) for scene in sample_scenes(pictures, seed)]
     base = dual.encode_images(drawn)
-    own = float(inversion.words.embeddings(inversion.phrases.concepts).norm(dim=-1).mean())
+    own = float(inversion.words.word_embeddings(inversion.phrases.concepts).norm(dim=-1).mean())
     found = []
     for name in names:
         progress(f"measuring {name}")
@@ -95,12 +95,12 @@ def measure(
             tokens, losses = made.tokens, made.losses
         else:
             tokens = inversion.tokens(name, base)
-        cosines = inversion.read(inversion.alone(name), tokens) @ base.T
+        cosines = inversion.encode(inversion.image_text(name), tokens) @ base.T
         better = (cosines > np.diag(cosines)[:, None]).sum(1)
         # The word of searle-oti is kept once it was found, as a picture's vector is.
         query, text = _timed(inversion, dual, base, name, tokens, rounds)
         found.append(
-            Found(
+            InversionQuality(
                 name,
                 float(np.mean(better == 0)),
                 float(np.mean(better < 10)),
@@ -126,14 +126,14 @@ def _timed(
     rounds: int,
 ) -> tuple[list[float], list[float]]:
     """Seconds of questions and of plain text queries, in turn, after a few of each unmeasured."""
-    sentence = inversion.text(name, CHANGE)
+    sentence = inversion.query_text(name, CHANGE)
     plain = sentence.replace(PLACE, _WORD)
 
     def ask(number: int) -> None:
         seen = base[number % len(base)][None]
         kept = tokens[number % len(base)][None]
         token = kept if name == OPTIMISED else inversion.tokens(name, seen)
-        (base @ inversion.read(sentence, token)[0]).argmax()
+        (base @ inversion.encode(sentence, token)[0]).argmax()
 
     def read(number: int) -> None:
         (base @ dual.encode_texts([plain])[0]).argmax()
@@ -151,7 +151,7 @@ def _timed(
 
 
 #: Columns of the table: a heading and how a figure is written.
-_COLUMNS: tuple[tuple[str, Callable[[Found], str]], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[InversionQuality], str]], ...] = (
     ("composer", lambda one: one.composer),
     ("itself first", lambda one: f"{one.first:.3f}"),
     ("in ten", lambda one: f"{one.ten:.3f}"),
@@ -165,13 +165,13 @@ _COLUMNS: tuple[tuple[str, Callable[[Found], str]], ...] = (
 )
 
 
-def table(found: Sequence[Found]) -> list[list[str]]:
+def table(found: Sequence[InversionQuality]) -> list[list[str]]:
     """Headings, and a row for each composer."""
     head = [heading for heading, _ in _COLUMNS]
     return [head, *([write(one) for _, write in _COLUMNS] for one in found)]
 
 
-def as_markdown(found: Sequence[Found]) -> str:
+def as_markdown(found: Sequence[InversionQuality]) -> str:
     """The table of docs/compose.md."""
     head, *rows = table(found)
     lines = [head, ["---"] * len(head), *rows]

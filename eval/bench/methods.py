@@ -1,8 +1,8 @@
 """Every method under every condition: how well it ranks, and what it costs on this machine.
 
-On the rendered world all there is to know is known: each condition is judged by its own factor,
-and by the others, of which it should tell nothing. Views are worked out from words, once from the
-lists that come with CIES, as a stranger would have them, and once from the world's own values.
+On the rendered world every right answer is known: each condition is judged by its own factor and
+by the other factors, of which it should say nothing. Projections are made from words twice: from
+the word lists that come with CIES, and from the world's own values.
 """
 
 from __future__ import annotations
@@ -10,31 +10,40 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from eval.bench.cost import Cost
-from eval.bench.quality import factor_values
-from eval.matrix import Measure
-from eval.metrics.definitions import chance_map_at_r, map_at_r
+from eval.bench.cost import MethodCost
+from eval.judge import LabelJudge, LabelMatrix, MetricMean, VectorsOf, judge_conditions, mean_of
+from eval.metrics.figures import QueryScores
+from eval.metrics.names import metric
+from eval.metrics.ranked import rank
 from eval.world.captions import value_texts
-from eval.world.factors import FACTORS, sample_scenes
+from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.render import render
 from indexes.errors import UsageError
-from indexes.search.parts import best_of_parts, split
-from indexes.search.vectors import Vectors
+from indexes.search.multi_vector import similarities
+from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import METHODS, make_encoder
-from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_view
+from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_projection
 from ingest.fill.vector_sources import CAPTIONS
 from ingest.vocabularies import vocabulary_of
 
-#: Where the words of a view come from: the lists of configs, or the world itself.
+#: Where the words of a projection come from: the lists of configs, or the world itself.
 SHIPPED, OWN = "shipped words", "the world's own values"
+
+#: The methods that are measured. Captions do not depend on a condition.
+MEASURED = tuple(method for method in METHODS if method != CAPTIONS)
+
+#: Factors that the text queries name together, such as "red heart".
+TEXT_FACTORS = ("color", "shape")
+
+#: Metrics of the matrices; P@1 and the others of `cies eval` are not printed.
+_METRICS = ("MAP@R",)
 
 #: Pictures embedded at once, and those that are timed.
 _CHUNK, _TIMED = 128, 128
@@ -47,71 +56,58 @@ _ROUNDS = 9
 
 _WHOLE = Condition.parse(UNCONDITIONAL)
 
-#: What is measured. Captions are no answer to a condition.
-MEASURED = tuple(method for method in METHODS if method != CAPTIONS)
-
 Progress = Callable[[str], None]
-Values = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMethod:
     """How well a method ranks.
 
     Attributes:
         method: its name.
-        words: where a view's words come from, or empty.
-        cells: condition, then factor, to MAP@R with its chance.
+        words: where a projection's words come from, or empty.
+        matrix: MAP@R of every condition under every factor.
+        texts: factor to precision@10 of texts such as "red heart" under it; empty where the method
+            embeds no text.
     """
 
     method: str
     words: str
-    cells: Mapping[str, Mapping[str, Measure]]
-
-    @property
-    def own(self) -> float:
-        """Mean MAP@R of the conditions under their own factors."""
-        return float(np.mean([row[name].value for name, row in self.cells.items()]))
-
-    @property
-    def leakage(self) -> float:
-        """Mean MAP@R over chance of the conditions under all other factors."""
-        others = [
-            measure.corrected
-            for name, row in self.cells.items()
-            for label, measure in row.items()
-            if label != name
-        ]
-        return float(np.mean(others))
+    matrix: LabelMatrix
+    texts: Mapping[str, MetricMean] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Every method on the same rendered pictures.
 
     Attributes:
         pictures: how many.
-        seed: of them.
-        judged: one a method; views twice, by both kinds of words.
-        costs: one a method.
+        seed: of the pictures.
+        judged: one entry a method; projections twice, by both kinds of words.
+        costs: one entry a method.
     """
 
     pictures: int
     seed: int
-    judged: list[Judged] = field(default_factory=list)
-    costs: list[Cost] = field(default_factory=list)
+    judged: list[JudgedMethod] = field(default_factory=list)
+    costs: list[MethodCost] = field(default_factory=list)
 
 
-class Way:
-    """One method at work: turns pictures into rows under conditions, and compares rows."""
+class MethodEncoder:
+    """The encoder of one stored method, with how its vectors are compared."""
 
     def __init__(self, method: str, encoder: BaseEncoder):
         self.method = method
         self.encoder = encoder
         self.parts = int(encoder.spec.settings.get("parts", 1))
 
+    def asked(self, conditions: Sequence[Condition]) -> Sequence[Condition]:
+        """The conditions; the unconditional one alone if the method knows no conditions."""
+        return conditions if self.encoder.conditional else [_WHOLE]
+
     def embed(self, pictures: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
-        """Float32 [pictures, conditions, dim]."""
+        """Embed pictures under conditions: float32 [pictures, conditions, dim]."""
         # Every part is a prompt of its own, and very many in one pass take longer than in two.
         step = max(1, _PROMPTS // self.parts)
         rows = [
@@ -129,29 +125,34 @@ class Way:
         return np.concatenate(rows)
 
     def rate(self, pictures: Sequence[Image.Image], conditions: Sequence[Condition]) -> float:
-        """Pictures a second, words said as an ingest has them said."""
-        some = pictures[:_TIMED]
+        """Pictures a second, with words, as an ingest embeds them."""
+        timed = pictures[:_TIMED]
         started = time.perf_counter()
-        self.encoder.embed(some, conditions)
-        return len(some) / (time.perf_counter() - started)
-
-    def scores(self, queries: Vectors, rows: Vectors) -> NDArray[np.float32]:
-        """How alike: float32 [queries, rows]. Of several parts, the best one counts."""
-        if self.parts > 1:
-            return best_of_parts(split(queries, self.parts)[:, 0], rows, self.parts)
-        found: NDArray[np.float32] = queries @ rows.T
-        return found
+        self.encoder.embed(timed, conditions)
+        return len(timed) / (time.perf_counter() - started)
 
 
-def ways(lvlm: str, clip: str) -> Iterator[tuple[str, str]]:
-    """Stored methods, with the model each is given: those of DIOR's kind the LVLM."""
+def load_methods(lvlm: str, clip: str, methods: Sequence[str]) -> Iterator[MethodEncoder]:
+    """Load the encoders of some methods; a projection needs that of ``clip``.
+
+    Args:
+        lvlm: an LVLM's name, as ``--model`` takes it.
+        clip: a dual encoder's name.
+        methods: of :data:`MEASURED`.
+
+    Raises:
+        UsageError: if there is no such method.
+        ModelError: if a model cannot be had.
+    """
+    needed = check_methods(methods)
     for method in MEASURED:
-        if METHODS[method].kind == "stored":
-            yield method, clip if method == "clip" else lvlm
+        if method in needed:
+            model = clip if method == "clip" else lvlm
+            yield MethodEncoder(method, make_encoder(method, model, force=True))
 
 
 def check_methods(methods: Sequence[str]) -> set[str]:
-    """The stored methods that are needed for some.
+    """The stored methods that are needed for some methods.
 
     Raises:
         UsageError: if there is no such method.
@@ -164,6 +165,26 @@ def check_methods(methods: Sequence[str]) -> set[str]:
     return {method if METHODS[method].kind == "stored" else "clip" for method in methods}
 
 
+def world_judge(scenes: Sequence[Scene]) -> LabelJudge:
+    """A judge of rendered pictures, whose ids are their numbers, by the factors of the world."""
+    return LabelJudge(
+        [str(number) for number in range(len(scenes))],
+        {
+            factor: {
+                str(number): (scene.labels[factor],)
+                for number, scene in enumerate(scenes)
+                if scene.labels[factor]
+            }
+            for factor in FACTORS
+        },
+    )
+
+
+def rows_of(vectors: Vectors) -> VectorsOf:
+    """What gives rows [dim] of an array [pictures, dim] by pictures' numbers, as text."""
+    return lambda numbers: vectors[[int(number) for number in numbers]]
+
+
 def compare_methods(
     lvlm: str,
     clip: str,
@@ -173,112 +194,120 @@ def compare_methods(
     names: Sequence[str] = tuple(FACTORS),
     methods: Sequence[str] = MEASURED,
     progress: Progress = lambda line: None,
-) -> Comparison:
+) -> MethodComparison:
     """Measure every method under the world's conditions.
 
     Args:
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
-        count: pictures.
-        seed: of the pictures; not that of a school.
-        size: their side in pixels.
+        count: number of pictures.
+        seed: of the pictures; a seed that the models were not trained on.
+        size: side of a picture in pixels.
         names: conditions, of the world's factors.
-        methods: which of them; a view brings ``clip`` with it.
-        progress: told what comes next.
+        methods: which of them; a projection brings ``clip`` with it.
+        progress: called with the name of each step.
 
     Raises:
         UsageError: if there is no such method.
         ModelError: if a model cannot be had.
     """
-    stored = check_methods(methods)
-    # All of them first: a wrong name is not to be learned of after minutes of rendering.
-    loaded = [
-        Way(method, make_encoder(method, model, force=True))
-        for method, model in ways(lvlm, clip)
-        if method in stored
-    ]
+    # Models are loaded first, so that a wrong name fails before minutes of rendering.
+    encoders = list(load_methods(lvlm, clip, methods))
     progress(f"rendering {count} pictures")
     scenes = sample_scenes(count, seed)
     pictures = [render(scene, size) for scene in scenes]
-    values = factor_values(scenes)
-    found = Comparison(count, seed)
+    judge = world_judge(scenes)
+    found = MethodComparison(count, seed)
     conditions = [Condition.parse(name) for name in names]
-    for way in loaded:
-        progress(f"embedding by {way.method}")
-        asked = conditions if way.encoder.conditional else [_WHOLE]
-        rows = way.embed(pictures, asked)
-        found.costs.append(_cost(way, rows, pictures, asked))
-        cells = {
-            name: judge_scores(way, rows[:, min(at, len(asked) - 1)], values)
+    for one in encoders:
+        progress(f"embedding by {one.method}")
+        asked = one.asked(conditions)
+        rows = one.embed(pictures, asked)
+        found.costs.append(_cost(one, rows, pictures, asked))
+        columns = (
+            (name, rows_of(rows[:, min(at, len(asked) - 1)])) for at, name in enumerate(names)
+        )
+        matrix = judge_conditions(judge, columns, _METRICS, one.parts)
+        texts = {
+            name: mean
             for at, name in enumerate(names)
+            if name in TEXT_FACTORS
+            and (mean := _text_precision(one, rows[:, min(at, len(asked) - 1)], name, scenes))
         }
-        found.judged.append(Judged(way.method, "", cells))
-        if way.method == "clip":
-            views = [view for view in PROJECTIONS if view in methods]
-            _compare_views(found, way, rows[:, 0], views, names, values, pictures[0], progress)
+        found.judged.append(JudgedMethod(one.method, "", matrix, texts))
+        if one.method == "clip":
+            chosen = [method for method in PROJECTIONS if method in methods]
+            _compare_projections(
+                found, one, rows[:, 0], chosen, names, judge, pictures[0], progress
+            )
     order = list(MEASURED)
     found.judged.sort(key=lambda one: order.index(one.method))
     found.costs.sort(key=lambda one: order.index(one.method))
     return found
 
 
-def _compare_views(
-    found: Comparison,
-    base: Way,
+def _compare_projections(
+    found: MethodComparison,
+    base: MethodEncoder,
     rows: Vectors,
-    views: Sequence[str],
+    methods: Sequence[str],
     names: Sequence[str],
-    values: Values,
+    judge: LabelJudge,
     picture: Image.Image,
     progress: Progress,
 ) -> None:
-    """Judge and time every view of the base vectors."""
-    of_base = found.costs[-1]
-    for method in views:
-        progress(f"working out views by {method}")
+    """Judge and time every projection of the base vectors."""
+    for method in methods:
+        progress(f"fitting projections by {method}")
         for words in (SHIPPED, OWN):
-            cells, seconds, view = {}, [], None
-            for name in names:
-                started = time.perf_counter()
-                view = fitted(base.encoder, method, name, rows, words)
-                moved = view.images(rows)
-                seconds.append(time.perf_counter() - started)
-                cells[name] = judge_scores(base, moved, values)
-            found.judged.append(Judged(method, words, cells))
-            if words == SHIPPED and view is not None:
-                last = view
+            seconds: list[float] = []
+            projections: list[Projection] = []
 
-                def ask(view: Projection = last, moved: Vectors = moved) -> None:
-                    seen = view.images(base.encoder.encode([picture], [_WHOLE])[:, 0])
-                    _nearest(base.scores(seen, moved))
+            def projected(
+                method: str = method,
+                words: str = words,
+                seconds: list[float] = seconds,
+                projections: list[Projection] = projections,
+            ) -> Iterator[tuple[str, VectorsOf]]:
+                for name in names:
+                    started = time.perf_counter()
+                    projections.append(fitted(base.encoder, method, name, rows, words))
+                    moved = projections[-1].images(rows)
+                    seconds.append(time.perf_counter() - started)
+                    yield name, rows_of(moved)
 
-                cost = Cost(
-                    method,
-                    of_base.model,
-                    of_base.device,
-                    of_base.dtype,
-                    of_base.threads,
-                    of_base.pictures,
-                    len(names),
-                    of_base.one_rate,
-                    of_base.all_rate,
-                    statistics.median(seconds),
-                    _median_ms(ask),
-                    view.dimension,
+            matrix = judge_conditions(judge, projected(), _METRICS)
+            found.judged.append(JudgedMethod(method, words, matrix))
+            if words == SHIPPED and projections:
+                last = projections[-1]
+                moved = last.images(rows)
+
+                def ask(last: Projection = last, moved: Vectors = moved) -> None:
+                    query = last.images(base.encoder.encode([picture], [_WHOLE])[:, 0])
+                    _nearest(similarities(query, moved))
+
+                found.costs.append(
+                    replace(
+                        next(cost for cost in found.costs if cost.method == base.method),
+                        method=method,
+                        conditions=len(names),
+                        condition_seconds=statistics.median(seconds),
+                        query_ms=_median_ms(ask),
+                        dimension=last.dimension,
+                    )
                 )
-                found.costs.append(cost)
 
 
 def fitted(
     base: BaseEncoder, method: str, name: str, rows: Vectors, words: str = SHIPPED
 ) -> Projection:
-    """A view of base vectors under a condition.
+    """Fit a projection of base vectors for a condition.
 
     Args:
         base: made the rows.
         method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
-        name: the condition's.
-        rows: float32 [n, dim], of the pictures, of which the mean counts.
+        name: of the condition.
+        rows: float32 [n, dim], of the pictures, whose mean is used.
         words: :data:`SHIPPED`, or :data:`OWN` for a factor of the world.
 
     Raises:
@@ -291,71 +320,66 @@ def fitted(
         vocabulary = vocabulary_of(name)
         texts, values = vocabulary.texts, list(vocabulary.words)
     vectors = base.encode_text(texts, [_WHOLE])[:, 0]
-    return fit_view(method, values, vectors, rows.mean(axis=0))
+    return fit_projection(method, values, vectors, rows.mean(axis=0))
 
 
-def judge_scores(way: Way, rows: Vectors, values: Values) -> dict[str, Measure]:
-    """MAP@R by every factor, each beside its chance; a picture never finds itself.
+def _text_precision(
+    one: MethodEncoder, rows: Vectors, factor: str, scenes: Sequence[Scene]
+) -> MetricMean | None:
+    """Precision@10 of texts that name two factors, judged by one of them.
 
-    Args:
-        way: compares rows.
-        rows: [n, dim], of all pictures under one condition.
-        values: factor to int64 [n]; pictures where it is -1 are left out altogether.
+    ``None`` where the method embeds no text.
     """
-    scores = way.scores(rows, rows)
-    np.fill_diagonal(scores, -np.inf)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    judged = {}
-    for name, each in values.items():
-        known = each >= 0
-        ranked = order[known]
-        if not known.all():
-            ranked = ranked[known[ranked]].reshape(len(ranked), -1)
-        hits = each[ranked] == each[known][:, None]
-        relevant = hits.sum(axis=1)
-        asked = relevant > 0
-        if not asked.any():
-            continue
-        others = np.full(int(asked.sum()), hits.shape[1], dtype=np.int64)
-        value = map_at_r(hits[asked], relevant[asked]).mean()
-        chance = chance_map_at_r(relevant[asked], others).mean()
-        judged[name] = Measure(float(value), float(chance))
-    return judged
+    pairs = [(color, shape) for color in FACTORS["color"] for shape in FACTORS["shape"]]
+    try:
+        queries = one.encoder.encode_text(
+            [" ".join(pair) for pair in pairs], one.asked([Condition.parse(factor)])
+        )
+    except UsageError:
+        return None
+    values = np.array([scene.labels[factor] for scene in scenes])
+    right = [values == pair[TEXT_FACTORS.index(factor)] for pair in pairs]
+    scores = similarities(queries[:, 0], rows, one.parts)
+    asked = [number for number, hits in enumerate(right) if hits.any()]
+    ranked = rank(list(scores[asked]), [right[number] for number in asked])
+    precision = metric("precision@10")
+    numbers, classes = np.array(asked), np.empty(0, dtype=np.str_)
+    return mean_of(QueryScores(numbers, precision(ranked), precision.chance(ranked), classes))
 
 
 def _cost(
-    way: Way,
+    one: MethodEncoder,
     rows: Vectors,
     pictures: Sequence[Image.Image],
     conditions: Sequence[Condition],
-) -> Cost:
-    encoder = way.encoder
-    one_rate = way.rate(pictures, conditions[:1])
-    all_rate = way.rate(pictures, conditions) if len(conditions) > 1 else one_rate
+) -> MethodCost:
+    encoder = one.encoder
+    one_rate = one.rate(pictures, conditions[:1])
+    all_rate = one.rate(pictures, conditions) if len(conditions) > 1 else one_rate
 
     def ask() -> None:
-        seen = encoder.encode(pictures[:1], conditions[:1])[:, 0]
-        _nearest(way.scores(seen, rows[:, 0]))
+        query = encoder.encode(pictures[:1], conditions[:1])[:, 0]
+        _nearest(similarities(query, rows[:, 0], one.parts))
 
-    return Cost(
-        way.method,
-        encoder.spec.model,
-        encoder.device,
-        str(encoder.spec.settings.get("dtype", "")),
-        encoder.threads,
-        len(pictures),
-        len(conditions),
-        one_rate,
-        all_rate,
-        len(pictures) / one_rate if encoder.conditional else 0.0,
-        _median_ms(ask),
-        encoder.dimension,
+    return MethodCost(
+        method=one.method,
+        model=encoder.spec.model,
+        device=encoder.device,
+        dtype=str(encoder.spec.settings.get("dtype", "")),
+        threads=encoder.threads,
+        pictures=len(pictures),
+        conditions=len(conditions),
+        one_rate=one_rate,
+        all_rate=all_rate,
+        condition_seconds=len(pictures) / one_rate if encoder.conditional else 0.0,
+        query_ms=_median_ms(ask),
+        dimension=encoder.dimension,
     )
 
 
-def _nearest(scores: NDArray[np.float32], count: int = 10) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = np.argpartition(-scores[0], min(count, scores.shape[1] - 1))[:count]
-    return found
+def _nearest(scores: Vectors, count: int = 10) -> None:
+    """Find the best rows of one query, as a search does; only its time counts."""
+    np.argpartition(-scores[0], min(count, scores.shape[1] - 1))[:count]
 
 
 def _median_ms(work: Callable[[], None]) -> float:

@@ -27,7 +27,7 @@ HITS = 10
 
 
 @dataclass(frozen=True)
-class Found:
+class RerankingQuality:
     """Under one condition.
 
     Attributes:
@@ -59,7 +59,7 @@ class Found:
     right_by_table: float | None = None
 
 
-class Pretended(Reranker):
+class TableReranker(Reranker):
     """Takes from a full table what it would embed."""
 
     def __init__(self, kept: set[str], *args: Any):
@@ -100,7 +100,7 @@ def bench_reranking(
     labels: Labels | None = None,
     earlier: int = 0,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Found]:
+) -> list[RerankingQuality]:
     """Ask by a view what the gallery has a full table for, and compare.
 
     Args:
@@ -158,11 +158,11 @@ def _measured(
     full: str,
     values: Mapping[str, str],
     earlier: int,
-) -> Found:
+) -> RerankingQuality:
     keys = engine.opened(condition, full).keys
     drawn = [keys[row] for row in np.random.default_rng(0).permutation(len(keys))[:queries]]
     kept: set[str] = set()
-    engine.make_reranker = lambda *args: Pretended(kept, *args)
+    engine.make_reranker = lambda *args: TableReranker(kept, *args)
 
     def reranked(key: str) -> tuple[Hits, int]:
         before = {*kept, key}
@@ -189,7 +189,9 @@ def _measured(
     later = np.mean(after, axis=0).tolist() if after else [None, None]
     correct = np.nanmean(right, axis=0).tolist() if right else [None] * 3
     chance = min(1.0, count / max(1, len(keys) - 1))
-    return Found(condition, len(drawn), by_view, by_reranking, passed, chance, *later, *correct)
+    return RerankingQuality(
+        condition, len(drawn), by_view, by_reranking, passed, chance, *later, *correct
+    )
 
 
 def _share(want: Hits, got: Hits) -> float:

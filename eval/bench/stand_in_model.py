@@ -1,8 +1,9 @@
-"""Random-weight LVLMs of honest size, so that speed can be measured with no network.
+"""LVLMs of real size with random weights, so that speed can be measured without a download.
 
-The shape of Qwen2.5-VL, in small for a CPU (136 million parameters) or as published: a windowed
-vision tower, M-RoPE, grouped keys; a picture of 448 pixels is 256 tokens of it. Weights are drawn
-wide enough that attention matters, so agreement between ways of computing is a real test.
+They have the architecture of Qwen2.5-VL, small for a CPU (136 million parameters) or as published:
+a windowed vision tower, M-RoPE, grouped keys. A picture of 448 pixels has 256 tokens. The weights
+are drawn wide enough that attention matters, so that the agreement of two implementations is a
+real test.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from transformers import (
 
 from ingest.conditions import Condition, prompt_templates
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.models.find import LoadedModel, ModelSource
-from ingest.encoders.vlm.composed import ComposedProcessor
+from ingest.encoders.models.find import ModelSource
+from ingest.encoders.models.loading import LoadedModel
+from ingest.encoders.vlm.assembled_processor import AssembledProcessor
 
 VOCABULARY = 12_000
-#: Side of the pictures measured, in pixels, and the tokens one of them is.
+#: Side of a measured picture in pixels, and its number of tokens.
 PICTURE_SIDE, PICTURE_TOKENS = 448, 256
 
 _SPECIAL = (
@@ -49,7 +51,7 @@ _TEMPLATE = (
 
 
 def _tokenizer(conditions: Sequence[Condition]) -> PreTrainedTokenizerFast:
-    """A token a word, for just the words that are asked."""
+    """A tokenizer with one token a word, for the words of the prompts."""
     splitter = pre_tokenizers.BertPreTokenizer()
     text = " ".join(
         [
@@ -73,7 +75,7 @@ def _tokenizer(conditions: Sequence[Condition]) -> PreTrainedTokenizerFast:
 
 
 @dataclass(frozen=True)
-class Shape:
+class LvlmShape:
     """Sizes of a Qwen2.5-VL: of its text model, then of its vision tower."""
 
     width: int
@@ -91,21 +93,21 @@ class Shape:
     vision_whole: tuple[int, ...]
 
 
-#: By name: one of our own for CPUs, and those of the published 3B and 7B (their config.json).
+#: By name: a small one for CPUs, and the published 3B and 7B (from their config.json).
 SHAPES = {
-    "136m": Shape(768, 3072, 12, 12, 2, VOCABULARY, (8, 12, 12), True, 6, 512, 1376, 8, (2, 5)),
-    "3b": Shape(
+    "136m": LvlmShape(768, 3072, 12, 12, 2, VOCABULARY, (8, 12, 12), True, 6, 512, 1376, 8, (2, 5)),
+    "3b": LvlmShape(
         2048, 11008, 36, 16, 2, 151_936, (16, 24, 24), True, 32, 1280, 3420, 16, (7, 15, 23, 31)
     ),
-    "7b": Shape(
+    "7b": LvlmShape(
         3584, 18944, 28, 28, 4, 152_064, (16, 24, 24), False, 32, 1280, 3420, 16, (7, 15, 23, 31)
     ),
 }
 
 
-def make_config(number: Callable[[str], int], shape: Shape) -> Qwen2_5_VLConfig:
-    """The configuration of a shape, its special tokens where the tokenizer has them."""
-    # Larger models are drawn narrower, as states would grow beyond what bfloat16 holds well.
+def make_config(number: Callable[[str], int], shape: LvlmShape) -> Qwen2_5_VLConfig:
+    """The configuration of a shape, with the special tokens of the tokenizer."""
+    # Larger models get smaller weights, since their states would overflow bfloat16's precision.
     spread = 0.06 * (768 / shape.width) ** 0.5
     return Qwen2_5_VLConfig(
         text_config={
@@ -151,14 +153,14 @@ def make_stand_in(
     conditions: Sequence[Condition],
     dtype: str = "float32",
     device: str = "cpu",
-    shape: Shape = SHAPES["136m"],
+    shape: LvlmShape = SHAPES["136m"],
 ) -> DiorEncoder:
-    """Make the model in memory, on its device from the first number on.
+    """Make the model in memory, directly on its device.
 
     Args:
-        conditions: those that will be asked, for the tokenizer's words.
+        conditions: that will be asked, for the tokenizer's words.
         dtype: ``float32`` or ``bfloat16``.
-        device: where it runs.
+        device: to run on.
         shape: its sizes.
     """
     torch.manual_seed(0)
@@ -175,7 +177,7 @@ def make_stand_in(
         torch.set_default_dtype(usual)
     model.generation_config.eos_token_id = number("<|im_end|>")
     model.generation_config.pad_token_id = number("<|endoftext|>")
-    processor = ComposedProcessor(config, Qwen2VLImageProcessorPil(), tokenizer)
+    processor = AssembledProcessor(config, Qwen2VLImageProcessorPil(), tokenizer)
     millions = round(sum(part.numel() for part in model.parameters()) / 1e6)
     name = f"stand-in-{millions}m"
     source = ModelSource(name, name, None, local=False)

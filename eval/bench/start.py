@@ -36,7 +36,7 @@ _TELL = (
 
 
 @dataclass(frozen=True)
-class Start:
+class ColdStart:
     """One command's cold start.
 
     Attributes:
@@ -65,7 +65,7 @@ def measure_starts(
     new: Path,
     rounds: int,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Start]:
+) -> list[ColdStart]:
     """Measure ``cies --help`` and ``cies search`` in processes of their own.
 
     Args:
@@ -98,7 +98,7 @@ def measure_starts(
         progress(f"round {number} of {rounds} done" if number else "everything is in memory now")
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     return [
-        Start(
+        ColdStart(
             name,
             median[name],
             f'python -c "{_IMPORTS[beside]}"',

@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from eval.bench.search.vectors import write_generated
-from indexes.search.geometry import Statistics
-from indexes.search.vectors import unit
 from indexes.store.records import VectorTable
+from indexes.vectors import unit
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 from ingest.encoders.projections.base import PROJECTIONS
@@ -30,7 +29,7 @@ _TOKENS, _VOCABULARY, _WIDTH, _LAYERS, _HEADS = 77, 49_408, 512, 12, 8
 
 
 @dataclass(frozen=True)
-class Taken:
+class ProjectionSpeed:
     """How long one method takes, in milliseconds: medians over conditions, and the worst.
 
     Attributes:
@@ -56,7 +55,7 @@ class Taken:
     opened_worst_ms: float
 
 
-class RandomText(BaseEncoder):
+class RandomTextEncoder(BaseEncoder):
     """The text side of CLIP ViT-B/32, with weights drawn at random and no picture side.
 
     It costs what the real one costs; what it says of a text means nothing.
@@ -136,15 +135,15 @@ class RandomText(BaseEncoder):
         return Embeddings(repeated, [[""] * shape[1]] * shape[0], np.zeros(shape, dtype=np.float32))
 
 
-def bench_views(
+def bench_projections(
     size: int,
     dimension: int,
     seed: int,
     folder: Path,
-    methods: Sequence[str] = PROJECTIONS,
+    methods: Sequence[str] = tuple(PROJECTIONS),
     conditions: Sequence[str] = CONDITIONS,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Taken]:
+) -> list[ProjectionSpeed]:
     """Measure every view on a gallery of generated base vectors.
 
     The engine is open, has answered by the base vectors themselves, and the text side is loaded
@@ -162,14 +161,13 @@ def bench_views(
     Raises:
         GalleryError: if the disk is full.
     """
-    encoder = RandomText(dimension)
+    encoder = RandomTextEncoder(dimension)
     plain = Condition.parse(UNCONDITIONAL)
     table = VectorTable(UNCONDITIONAL, dimension, encoder.spec.made_by(plain))
     progress(f"Writing a gallery of {size} vectors of {dimension}")
     gallery = write_generated(folder, size, dimension, seed, table)
     with gallery.writer() as writer:
-        parts = gallery.vector_parts(table)
-        writer.put_statistics(table, Statistics.of_parts(parts, dimension))
+        writer.put_statistics({table.table: gallery.computed_statistics(table)})
     engine = Engine(gallery, lambda spec: encoder)
     keys = engine.opened(UNCONDITIONAL).keys
     random = np.random.default_rng(seed)
@@ -198,7 +196,7 @@ def bench_views(
             opened.append(asked(fresh, condition, method))
         median = statistics.median
         found.append(
-            Taken(
+            ProjectionSpeed(
                 method,
                 median(words),
                 median(first),

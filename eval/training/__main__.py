@@ -1,4 +1,4 @@
-"""``python -m eval.training FOLDER``: train the built-in models from nothing, and measure them."""
+"""``python -m eval.training FOLDER``: train and measure the built-in models."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from pathlib import Path
 
 import torch
 
-from eval.bench.quality import as_markdown, compare
-from eval.training.checkpoints import OtherTrainingError
-from eval.training.plan import Plan
+from eval.bench.methods import OWN, compare_methods
+from eval.bench.methods_page import markdown, quality_rows, text_rows
+from eval.training.checkpoints import OtherTrainingError, TrainingConfig
 from eval.training.train import TrainingRun
+from indexes.errors import ModelError
 
-#: What the models are measured on at the end: as many pictures of a seed no school begins with.
+#: Pictures that the models are measured on at the end, and their seed, which no training uses.
 _PICTURES, _UNSEEN = 2_000, 4711
+
+#: Methods that the models are measured by.
+_METHODS = ("dior", "generative", "clip", "indirect")
 
 
 def main() -> None:
-    """Train, going on where an earlier run stopped; write the models and measure them."""
-    defaults = Plan()
+    """Train, resuming an earlier run; write the models and measure them."""
+    defaults = TrainingConfig()
     parser = argparse.ArgumentParser(prog="python -m eval.training", description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoints go here, the models into models/")
+    parser.add_argument("folder", type=Path, help="gets the checkpoints, and the models in models/")
     parser.add_argument("--pictures", type=int, default=defaults.pictures)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--vision-steps", type=int, default=defaults.vision_steps)
@@ -35,7 +39,7 @@ def main() -> None:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU; leave it out to train on the CPU")
-    plan = Plan(
+    config = TrainingConfig(
         pictures=given.pictures,
         seed=given.seed,
         vision_steps=given.vision_steps,
@@ -49,15 +53,16 @@ def main() -> None:
     def report(line: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
 
-    school = TrainingRun(plan, given.folder, report)
+    training = TrainingRun(config, given.folder, report)
     try:
-        school.run()
-    except OtherTrainingError as error:
+        training.run()
+    except (OtherTrainingError, ModelError) as error:
         parser.error(str(error))
-    models = school.graduate()
+    models = training.save_models()
     report(f"the models are in {models}")
     lvlm, clip = str(models / "tiny-lvlm"), str(models / "tiny-clip")
-    print(as_markdown(compare(lvlm, clip, _PICTURES, _UNSEEN, progress=report)))
+    found = compare_methods(lvlm, clip, _PICTURES, _UNSEEN, methods=_METHODS, progress=report)
+    print(markdown(quality_rows(found, OWN), 2), markdown(text_rows(found), 2), sep="\n\n")
 
 
 if __name__ == "__main__":

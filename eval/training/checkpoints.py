@@ -1,78 +1,110 @@
-"""Where a school was when it stopped, and whether a folder is that school's."""
+"""Checkpoints of a training run, and the configuration that they belong to."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from eval.training.optimizer import Optimizer, decay_start
-from eval.training.plan import Plan
+from indexes.files import replacing
+
+#: Settings that may differ between a run and the checkpoints it resumes.
+_FREE = ("vision_steps", "joint_steps", "workers", "device")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the built-in models are trained.
+
+    Attributes:
+        pictures: number of pictures, rendered once and shown again and again.
+        seed: of the pictures, the weights and the order.
+        vision_steps: steps of the first stage, 96 pictures each.
+        joint_steps: steps of the second stage, 48 pictures each.
+        matrix_rate: learning rate of Muon, for the weight matrices.
+        other_rate: learning rate of AdamW, for all other parameters.
+        workers: processes that render.
+        device: where to train, ``cpu`` or ``cuda``.
+    """
+
+    pictures: int = 80_000
+    seed: int = 1
+    vision_steps: int = 15_000
+    joint_steps: int = 5_200
+    matrix_rate: float = 4e-3
+    other_rate: float = 1e-3
+    workers: int = 2
+    device: str = "cpu"
+
+    def without_length(self) -> dict[str, Any]:
+        """The settings that must be equal to resume this configuration's checkpoints."""
+        return {name: value for name, value in asdict(self).items() if name not in _FREE}
 
 
 class OtherTrainingError(ValueError):
-    """A folder holds the checkpoint of another plan, or of other pictures."""
+    """A folder has checkpoints of another configuration or of other pictures."""
 
 
 class Checkpoints:
-    """The states of both terms in a folder: the newest, and that where the rate begins to fall.
+    """The states of both stages in a folder: the newest, and that before the rate decays."""
 
-    Args:
-        folder: where they are.
-        plan: whose they are.
-        digest: of the pictures, as :func:`eval.training.pictures.digest_of` makes it.
+    def __init__(self, folder: Path, config: TrainingConfig, digest: str):
+        """Open a folder and check that its checkpoints belong to this run.
 
-    Raises:
-        OtherSchoolError: if one in the folder is of another plan or of other pictures.
-    """
+        Args:
+            folder: of the checkpoints; made when the first one is saved.
+            config: of the run.
+            digest: of the pictures, from :func:`eval.training.pictures.digest_of`.
 
-    def __init__(self, folder: Path, plan: Plan, digest: str):
+        Raises:
+            OtherTrainingError: if a checkpoint is of another configuration or of other pictures.
+        """
         self._folder = folder
-        self._plan = plan
+        self._config = config
         self._digest = digest
-        for path in sorted(folder.glob("*.level")) + sorted(folder.glob("*.checkpoint")):
+        for path in sorted(folder.glob("[!.]*.level")) + sorted(folder.glob("[!.]*.checkpoint")):
             state = torch.load(path, weights_only=True, map_location="cpu")
-            plans = Plan(**state["plan"]).apart_from_length(), plan.apart_from_length()
-            if plans[0] != plans[1] or state.get("pictures") != digest:
+            saved = TrainingConfig(**state["plan"]).without_length()
+            if saved != config.without_length() or state.get("pictures") != digest:
                 raise OtherTrainingError(
-                    f"{path} belongs to another plan or to other pictures; "
+                    f"{path} belongs to another configuration or to other pictures; "
                     "name another folder or remove the checkpoint"
                 )
 
-    def begun(self, term: str) -> bool:
-        """Whether a term has been remembered."""
-        return (self._folder / f"{term}.checkpoint").exists()
+    def has(self, stage: str) -> bool:
+        """Whether a state of a stage was saved."""
+        return (self._folder / f"{stage}.checkpoint").exists()
 
-    def remember(
-        self, term: str, module: nn.Module, optimizer: Optimizer, step: int, kind: str
+    def save(
+        self, stage: str, module: nn.Module, optimizer: Optimizer, step: int, kind: str
     ) -> None:
-        """Keep a state in place of an earlier one of its kind, ``checkpoint`` or ``level``."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Save a state, replacing the earlier one of its kind, ``checkpoint`` or ``level``."""
         state = {
-            "plan": asdict(self._plan),
+            "plan": asdict(self._config),
             "pictures": self._digest,
             "step": step,
             "weights": module.state_dict(),
             "optimizer": optimizer.state(),
         }
-        partial = self._folder / f"{term}.partial"
-        torch.save(state, partial)
-        partial.replace(self._folder / f"{term}.{kind}")
+        with replacing(self._folder / f"{stage}.{kind}") as partial:
+            torch.save(state, partial)
 
-    def resume(self, term: str, module: nn.Module, optimizer: Optimizer, steps: int) -> int:
-        """Take up the newest state that a term of this length would have passed through.
+    def resume(self, stage: str, module: nn.Module, optimizer: Optimizer, steps: int) -> int:
+        """Load the newest state that a stage of this length would have passed through.
 
         Returns:
-            The step to go on at; 0 if there is no such state.
+            The step to continue at; 0 if there is no such state.
         """
         for kind in ("checkpoint", "level"):
-            path = self._folder / f"{term}.{kind}"
+            path = self._folder / f"{stage}.{kind}"
             if not path.exists():
                 continue
-            state = torch.load(path, weights_only=True, map_location=self._plan.device)
-            planned = state["plan"][f"{term}_steps"]
+            state = torch.load(path, weights_only=True, map_location=self._config.device)
+            planned = state["plan"][f"{stage}_steps"]
             if planned == steps or state["step"] <= decay_start(min(steps, planned)):
                 module.load_state_dict(state["weights"])
                 optimizer.load(state["optimizer"])

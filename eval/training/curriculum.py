@@ -1,4 +1,4 @@
-"""What the built-in models are taught: the ways to ask, and the words they must know."""
+"""Questions and words that the built-in models are trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eval.world import captions
 from eval.world.factors import FACTORS
 from ingest.conditions import UNCONDITIONAL, prompt_templates
 
-#: Condition to the wordings it is taught in; the first one is its name.
+#: Condition to its wordings in the training questions; the first one is its name.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "color": (
         "color",
@@ -46,16 +46,16 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "frame": ("frame", "border", "frame around the object"),
 }
 
-#: Asked without a condition, the model names the shape: what a person would say in one word.
+#: Without a condition, the answer is the shape, as a person would answer in one word.
 UNCONDITIONAL_FACTOR = "shape"
 
-#: What is asked for a whole description, and for that of the picture after a change.
+#: Questions for a description, and for a description of the picture after a change.
 DESCRIBE = "Describe this image in one sentence."
 DESCRIBE_CHANGED = "Describe this image in one sentence after this change: {change}."
 
 
 def vocabulary() -> list[str]:
-    """Every word the tokenizer must hold whole: questions of all templates, wordings, answers."""
+    """Every word that must be one token: questions of all templates, wordings, answers."""
     text: list[str] = [DESCRIBE, DESCRIBE_CHANGED.format(change=" "), *captions.vocabulary()]
     for template in prompt_templates().values():
         text += [template.conditional.replace("{condition}", " "), template.unconditional]

@@ -1,7 +1,7 @@
-"""``python -m eval.training.inversion``: make the built-in CLIP's networks of textual inversion anew.
+"""``python -m eval.training.inversion``: train the built-in CLIP's networks of textual inversion.
 
-They hang on the CLIP: whoever trains that again gives this command afterwards. It renders pictures
-of the world, trains one network a composer, writes them into the package and measures them.
+The networks depend on the CLIP and must be trained again after it. The command renders pictures of
+the world, trains one network a composer and writes them into the package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval.training.pictures import school_scenes
+from eval.training.pictures import training_scenes
 from eval.world.captions import caption
 from eval.world.factors import Scene, sample_scenes
 from eval.world.render import render
@@ -25,28 +25,28 @@ from ingest.encoders.inversion.networks import NETWORKS, shipped_folder
 from ingest.encoders.inversion.pseudo_words import PseudoWords
 from ingest.encoders.inversion.training import Trainer, TrainingPlan
 
-#: Of pictures and captions; not that of any benchmark.
+#: Of pictures and captions; no benchmark uses this seed.
 SEED = 31
 
-#: What the networks are trained on.
+#: Numbers of training pictures and captions.
 PICTURES, CAPTIONS = 3_000, 20_000
 
-#: Pictures of these for which searle's words are found by optimisation.
+#: Pictures of these whose searle words are found by optimisation.
 OPTIMISED = 768
 
-#: Of palavra's network, whose layers have twice the weights.
+#: Hidden size of palavra's network, whose layers have twice the weights.
 _HIDDEN_OF_SETS = 128
 
-#: As the CLIP's own pictures are prepared.
+#: Side of the pictures in pixels, the CLIP's input size.
 _SIDE = 128
 
-#: Small networks, since the pictures of the world differ in ten respects, and short courses.
+#: Small networks and few steps, since the pictures of the world differ in only ten factors.
 PLAN = TrainingPlan(hidden=256, oti_steps=200, seed=SEED)
 STEPS = {"searle": 1500, "pic2word": 1000, "lincir": 1000, "palavra": 1000}
 
 
 def captions(count: int, seed: int = SEED) -> list[str]:
-    """Captions of scenes of the rendered world, each in a phrasing drawn for it."""
+    """Captions of scenes of the rendered world, in random phrasings."""
     random = np.random.default_rng([seed, 5])
     return [caption(scene.labels, random).text for scene in sample_scenes(count, seed)]
 
@@ -56,7 +56,7 @@ def _draw(scene: Scene) -> Image.Image:
 
 
 def main() -> None:
-    """Train the networks of all composers, going on where an earlier run stopped."""
+    """Train the networks of all composers, resuming an earlier run."""
     parser = argparse.ArgumentParser(prog="python -m eval.training.inversion", description=__doc__)
     parser.add_argument("folder", type=Path, help="checkpoints go here")
     parser.add_argument("--only", choices=tuple(NETWORKS), action="append")
@@ -67,7 +67,7 @@ def main() -> None:
     def report(line: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
 
-    def told(stage: str, done: int, total: int, loss: float) -> None:
+    def step_done(stage: str, done: int, total: int, loss: float) -> None:
         if done == total or time.monotonic() - last[0] > 20:
             last[0] = time.monotonic()
             report(f"{stage} {done}/{total} loss {loss:.3f}")
@@ -77,7 +77,7 @@ def main() -> None:
     place = given.folder / f"pictures-{words.revision}-{PICTURES}.npy"
     if not place.exists():
         with ProcessPoolExecutor() as pool:
-            drawn = list(pool.map(_draw, school_scenes(PICTURES, SEED), chunksize=50))
+            drawn = list(pool.map(_draw, training_scenes(PICTURES, SEED), chunksize=50))
         report(f"rendered {PICTURES} pictures")
         np.save(place, words.dual.encode_images(drawn))
     vectors = np.load(place)
@@ -85,14 +85,14 @@ def main() -> None:
         began = time.monotonic()
         hidden = _HIDDEN_OF_SETS if composer == "palavra" else PLAN.hidden
         plan = replace(PLAN, steps=STEPS[composer], hidden=hidden)
-        trainer = Trainer(composer, words, plan, given.folder, told)
+        trainer = Trainer(composer, words, plan, given.folder, step_done)
         if composer == "lincir":
             made, _ = trainer.train(captions(CAPTIONS), {"texts": CAPTIONS}, given.into)
         else:
             count = OPTIMISED if composer == "searle" else PICTURES
             made, _ = trainer.train(vectors[:count], {"pictures": count}, given.into)
         for old in made.parent.iterdir():
-            if old.stem != made.stem:  # of a CLIP that was replaced
+            if old.stem != made.stem:  # belongs to an earlier CLIP
                 old.unlink()
         report(f"{composer}: {made}, {time.monotonic() - began:.0f} s")
 

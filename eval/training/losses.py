@@ -1,4 +1,4 @@
-"""What the school marks: words, likeness, and the agreement of pictures with captions."""
+"""The losses: classification of factors, contrastive losses, and CLIP's loss."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from eval.training.pictures import UNKNOWN
 
-#: Temperature of the likeness of two states of equal and of unequal answers.
+#: Temperature of the contrastive losses.
 _TEMPERATURE = 0.1
 
 
-class Heads(nn.Module):
-    """One classifier a question over the mean and the maximum of the patch tokens."""
+class FactorClassifiers(nn.Module):
+    """One classifier per factor, over the mean and the maximum of the patch tokens."""
 
     def __init__(self, width: int, sizes: Sequence[int]):
         super().__init__()
@@ -24,11 +24,11 @@ class Heads(nn.Module):
         )
 
     def loss(self, tokens: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy over questions.
+        """Mean cross-entropy over factors.
 
         Args:
             tokens: [batch, patches, width].
-            answers: int64 [batch, questions], ``UNKNOWN`` where there is none.
+            answers: int64 [batch, factors], ``UNKNOWN`` where there is none.
         """
         wide = tokens.float()
         pooled = torch.cat([wide.mean(1), wide.amax(1)], dim=1)
@@ -40,10 +40,10 @@ class Heads(nn.Module):
 
 
 class Proxies(nn.Module):
-    """A direction for every answer to every question, which the states of that answer gather at.
+    """A learned direction for every answer, which the states of that answer are pulled towards.
 
-    A batch holds hardly two pictures of one shape, so that comparing its pictures alone teaches
-    little about shapes; a direction that is learned stands for all that were seen.
+    A batch has hardly two pictures of one shape, so that a contrastive loss within the batch says
+    little about shapes. The learned direction represents all pictures of that answer.
     """
 
     def __init__(self, width: int, sizes: Sequence[int]):
@@ -53,55 +53,57 @@ class Proxies(nn.Module):
     def loss(
         self, states: torch.Tensor, answers: torch.Tensor, columns: Sequence[int]
     ) -> torch.Tensor:
-        """Normalised softmax (Zhai and Wu, BMVC 2019, equation 3), a mean over questions.
+        """Normalised softmax loss (Zhai and Wu, BMVC 2019, equation 3), a mean over questions.
 
         Args:
             states: [batch, questions, width].
             answers: int64 [batch, questions], ``UNKNOWN`` where there is none.
-            columns: which of the sizes each question answers to.
+            columns: the factor of each question.
         """
         unit = functional.normalize(states.float(), dim=-1)
         losses = []
         for place, column in enumerate(columns):
             known = answers[:, place] != UNKNOWN
             if known.any():
-                near = unit[known, place] @ functional.normalize(self.heads[column], dim=-1).T
-                losses.append(functional.cross_entropy(near / _TEMPERATURE, answers[known, place]))
+                logits = unit[known, place] @ functional.normalize(self.heads[column], dim=-1).T
+                losses.append(
+                    functional.cross_entropy(logits / _TEMPERATURE, answers[known, place])
+                )
         return torch.stack(losses).mean()
 
 
-def likeness(states: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+def contrastive_loss(states: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020, equation 2), a mean over questions.
 
-    The states under a question are to be nearer to one another where the answer is the same than
-    where it is not, whatever else the pictures share.
+    Under each question it pulls states of equal answers together and pushes others apart,
+    whatever else the pictures share.
 
     Args:
         states: [batch, questions, dim].
         answers: int64 [batch, questions], ``UNKNOWN`` where there is none.
     """
     unit = functional.normalize(states.float(), dim=-1).transpose(0, 1)
-    near = unit @ unit.transpose(1, 2) / _TEMPERATURE
+    logits = unit @ unit.transpose(1, 2) / _TEMPERATURE
     known = (answers != UNKNOWN).T
     itself = torch.eye(len(states), dtype=torch.bool, device=states.device)
-    seen = known[:, None, :] & known[:, :, None] & ~itself
-    alike = (answers.T[:, :, None] == answers.T[:, None, :]) & seen
-    chances = near - near.masked_fill(~seen, -1e9).logsumexp(-1, keepdim=True)
+    compared = known[:, None, :] & known[:, :, None] & ~itself
+    alike = (answers.T[:, :, None] == answers.T[:, None, :]) & compared
+    log_shares = logits - logits.masked_fill(~compared, -1e9).logsumexp(-1, keepdim=True)
     count = alike.sum(-1)
-    marks = -(chances * alike).sum(-1) / count.clamp(min=1)
-    return marks[count > 0].mean()
+    losses = -(log_shares * alike).sum(-1) / count.clamp(min=1)
+    return losses[count > 0].mean()
 
 
-def agreement(
+def clip_loss(
     pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, true: torch.Tensor
 ) -> torch.Tensor:
-    """CLIP's loss, where a caption is true of as many pictures of the batch as it happens to be.
+    """CLIP's loss, with every picture of the batch that a caption is true of as a positive.
 
     Args:
         pictures: [batch, dim], unit rows.
         texts: [batch, dim], unit rows.
         scale: the learned inverse temperature, a scalar.
-        true: bool [texts, pictures], which caption is true of which picture.
+        true: bool [texts, pictures], from :func:`true_captions`.
     """
     logits = scale * texts @ pictures.T
     wanted = true.float()
@@ -110,12 +112,12 @@ def agreement(
     return (by_text + by_picture) / 2
 
 
-def truths(answers: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+def true_captions(answers: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
     """Which caption is true of which picture: bool [captions, pictures].
 
     Args:
         answers: int64 [batch, factors]; caption ``i`` was written for picture ``i``.
-        named: bool [batch, factors], the factors each caption tells of.
+        named: bool [batch, factors], the factors whose values each caption names.
     """
     equal = answers[:, None, :] == answers[None, :, :]
     return (equal | ~named[:, None, :]).all(-1)

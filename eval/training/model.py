@@ -1,4 +1,4 @@
-"""The built-in models before their first lesson: a CLIP, and a LLaVA behind its tower."""
+"""The built-in models before training: a CLIP, and a LLaVA with the same vision tower."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ WIDTH = 192
 #: Length of a CLIP embedding.
 PROJECTION = 256
 
-#: Longest text the CLIP reads, in tokens.
+#: Longest text of the CLIP, in tokens.
 TEXT_LENGTH = 48
 
-#: The end of a text must not be number 2, which transformers takes for an old CLIP's mistake.
+#: `<eos>` must not be token 2, which transformers treats as a mistake of old CLIP configurations.
 SPECIAL = ("<pad>", "<bos>", "<unk>", "<eos>", "<image>", "<user>", "<assistant>")
 
 CHAT_TEMPLATE = (
@@ -45,10 +45,10 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer(closed: bool = False) -> PreTrainedTokenizerFast:
-    """Whole words for all the school teaches, single letters for everything else.
+    """Whole words for the training vocabulary, single letters for everything else.
 
     Args:
-        closed: whether a text is set between its begin and its end, as CLIP reads it.
+        closed: whether a text gets begin and end tokens, as CLIP needs.
     """
     marks = list(string.ascii_lowercase + string.digits + string.punctuation)
     pieces = [*SPECIAL, *vocabulary(), *marks, *(f"##{mark}" for mark in marks)]
@@ -80,7 +80,7 @@ def make_tokenizer(closed: bool = False) -> PreTrainedTokenizerFast:
 
 
 def _image_processor() -> LlavaImageProcessorPil:
-    """Pictures are padded to a square and reduced; nothing is cropped away."""
+    """Pads pictures to a square and resizes them; nothing is cropped."""
     return LlavaImageProcessorPil(
         do_pad=True,
         do_resize=True,
@@ -91,7 +91,7 @@ def _image_processor() -> LlavaImageProcessorPil:
 
 
 def make_processor() -> LlavaProcessor:
-    """What turns pictures and questions into the LVLM's inputs."""
+    """The processor that turns pictures and questions into the LVLM's inputs."""
     return LlavaProcessor(
         image_processor=_image_processor(),
         tokenizer=make_tokenizer(),
@@ -104,7 +104,7 @@ def make_processor() -> LlavaProcessor:
 
 
 def make_clip_processor() -> CLIPProcessor:
-    """What turns pictures and texts into the CLIP's inputs."""
+    """The processor that turns pictures and texts into the CLIP's inputs."""
     return CLIPProcessor(image_processor=_image_processor(), tokenizer=make_tokenizer(closed=True))
 
 
@@ -125,8 +125,8 @@ def make_clip(tokenizer: PreTrainedTokenizerFast, attention: str = "eager") -> A
     """A CLIP of about 4 million parameters with random weights.
 
     Args:
-        tokenizer: decides the vocabulary.
-        attention: eager trains twice as fast as sdpa on a CPU, whose fused backward is slow.
+        tokenizer: gives the vocabulary.
+        attention: eager trains twice as fast as sdpa on a CPU, where the fused backward is slow.
     """
     text = {
         "vocab_size": len(tokenizer),
@@ -154,8 +154,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast, attention: str = "eager") -> 
     """A LLaVA of about 4 million parameters with random weights.
 
     Args:
-        tokenizer: decides the vocabulary.
-        attention: eager trains twice as fast as sdpa on a CPU, whose fused backward is slow.
+        tokenizer: gives the vocabulary.
+        attention: eager trains twice as fast as sdpa on a CPU, where the fused backward is slow.
     """
     vision = CLIPVisionConfig(**_vision_config())
     text = Qwen2Config(

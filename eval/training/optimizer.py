@@ -1,4 +1,4 @@
-"""How the weights move: Muon for matrices, AdamW for the rest, one course of the learning rate."""
+"""The optimizer: Muon for matrices, AdamW for other parameters, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -7,90 +7,37 @@ from typing import Any
 import torch
 from torch import nn
 
-#: Steps over which the learning rate rises, and the share of a term over which it falls.
+from indexes.errors import ModelError
+
+#: Steps of warm-up, and the share of a stage over which the learning rate decays.
 WARM_UP, DECAY = 100, 0.3
 
-#: Share of the learning rates for what was schooled in an earlier term.
-SCHOOLED = 0.25
+#: Share of the learning rates for parameters that were trained in an earlier stage.
+PRETRAINED_SHARE = 0.25
 
 
 def decay_start(steps: int) -> int:
-    """The step at which the learning rate begins to fall."""
+    """The step at which the learning rate begins to decay."""
     return steps - int(steps * DECAY)
 
 
 def rate_at(number: int, steps: int) -> float:
-    """Share of the full learning rate at a step: a rise, a long level, a straight fall to 0.02.
+    """Share of the full learning rate at a step: warm-up, a constant part, linear decay to 0.02.
 
-    Up to the fall the course does not depend on ``steps``, so a longer term can go on from where
-    a shorter one began to fall, as if it had been planned so.
+    Before the decay the rate does not depend on ``steps``. A longer stage can therefore resume
+    where a shorter one began to decay, and gives the same weights as if it had been planned so.
     """
     start = decay_start(steps)
     fall = max(0.0, (number - start + 1) / (steps - start)) if steps > start else 0.0
     return min(1.0, (number + 1) / WARM_UP) * (1 - 0.98 * fall)
 
 
-class StackedMuon(torch.optim.Muon):
-    """Muon (Jordan et al., 2024) that moves all matrices of one shape together.
-
-    It does what :class:`torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"`` does, and their
-    states are interchangeable. Matrices as small as the school's, one by one, keep a CPU busier
-    with calls than with multiplying.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Move every matrix that has a gradient, and return what the closure, if any, returns."""
-        with torch.enable_grad():
-            loss = None if closure is None else closure()
-        for group in self.param_groups:
-            stacks: dict[torch.Size, list[torch.Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    stacks.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in stacks.items():
-                ways = _orthogonal(self._momenta(parameters, group), group)
-                rate = group["lr"] * 0.2 * max(shape) ** 0.5  # Liu et al., 2025, equation 4
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, list(ways.to(parameters[0].dtype)), alpha=-rate)
-        return loss
-
-    def _momenta(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> torch.Tensor:
-        """Nesterov's momenta, float32 [matrices, rows, columns], of matrices of one shape."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        held = [
-            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-            for parameter in parameters
-        ]
-        torch._foreach_lerp_(held, gradients, 1 - group["momentum"])
-        return torch.stack(torch._foreach_lerp(gradients, held, group["momentum"]))
-
-
-def _orthogonal(stack: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-    """Newton-Schulz steps towards the orthogonal matrix nearest to each (Jordan et al., 2024).
-
-    Args:
-        stack: float32 [matrices, rows, columns].
-        group: of a Muon: the coefficients and number of steps, and the least norm.
-
-    Returns:
-        bfloat16 of the same shape.
-    """
-    first, second, third = group["ns_coefficients"]
-    tall = stack.shape[1] > stack.shape[2]
-    ways = stack.bfloat16()
-    ways = ways.mT if tall else ways
-    ways = ways / ways.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
-    for _ in range(group["ns_steps"]):
-        gram = ways @ ways.mT
-        ways = torch.baddbmm(
-            ways, torch.baddbmm(gram, gram, gram, beta=second, alpha=third), ways, beta=first
-        )
-    return ways.mT if tall else ways
-
-
 class Optimizer:
-    """Muon for weight matrices inside the networks, AdamW for all other parameters."""
+    """Muon (Jordan et al., 2024) for weight matrices, AdamW for all other parameters.
+
+    Muon's updates are scaled to the size of AdamW's (Liu et al., 2025, equation 4), so that both
+    take learning rates of the same order. Embeddings and classifiers are left to AdamW.
+    """
 
     def __init__(
         self,
@@ -98,25 +45,38 @@ class Optimizer:
         steps: int,
         matrix_rate: float,
         other_rate: float,
-        schooled: str = "",
+        pretrained: str = "",
     ):
         """Take the parameters of a module.
 
         Args:
-            module: what is trained.
-            steps: of the whole term.
+            module: to train.
+            steps: of the whole stage.
             matrix_rate: full learning rate of Muon.
             other_rate: full learning rate of AdamW.
-            schooled: parameters with this in their name were schooled before, and move at
-                :data:`SCHOOLED` of these rates, since at the full one they would forget.
+            pretrained: parameters with this text in their name were trained before; they get
+                :data:`PRETRAINED_SHARE` of these rates, so that they are not overwritten.
+
+        Raises:
+            ModelError: if the installed torch has no Muon.
         """
+        if not hasattr(torch.optim, "Muon"):
+            raise ModelError(
+                f"Training needs torch 2.9 or later for torch.optim.Muon, and {torch.__version__} "
+                "is installed; run `pip install --upgrade torch`."
+            )
         matrices: dict[float, list[nn.Parameter]] = {}
         others: dict[float, list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             inner = parameter.ndim == 2 and "embed" not in name and "heads" not in name
-            share = SCHOOLED if schooled and schooled in name else 1.0
+            share = PRETRAINED_SHARE if pretrained and pretrained in name else 1.0
             (matrices if inner else others).setdefault(share, []).append(parameter)
-        muon = StackedMuon(_groups(matrices), lr=matrix_rate, weight_decay=0.05)
+        muon = torch.optim.Muon(
+            _groups(matrices),
+            lr=matrix_rate,
+            weight_decay=0.05,
+            adjust_lr_fn="match_rms_adamw",
+        )
         adam = torch.optim.AdamW(
             _groups(others), lr=other_rate, weight_decay=0.05, betas=(0.9, 0.98)
         )
@@ -128,7 +88,7 @@ class Optimizer:
         self._steps = steps
 
     def step(self, loss: torch.Tensor, number: int) -> None:
-        """One step down ``loss``; ``number`` counts from 0."""
+        """Make one step; ``number`` counts from 0."""
         scale = rate_at(number, self._steps)
         for part, rate in self._parts:
             for group in part.param_groups:
@@ -140,11 +100,11 @@ class Optimizer:
             part.step()
 
     def state(self) -> list[dict[str, Any]]:
-        """What must be kept to go on later."""
+        """The state to save in a checkpoint."""
         return [part.state_dict() for part, _ in self._parts]
 
     def load(self, states: list[dict[str, Any]]) -> None:
-        """Take up what :meth:`state` kept."""
+        """Restore what :meth:`state` returned."""
         for (part, _), state in zip(self._parts, states, strict=True):
             part.load_state_dict(state)
 

@@ -1,4 +1,4 @@
-"""The pictures of a school year: rendered once, kept in a file, shown again and again."""
+"""The training pictures: rendered once, stored in a file, shown again and again."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from eval.world.render import render
 from eval.world.shapes import FORMS
 from eval.world.things import THINGS
 
-#: Where a factor does not apply to a picture, or has no word there.
+#: The answer where a factor does not apply to a picture, or its value has no word.
 UNKNOWN = -1
 
-#: Of every eight pictures these show a nameless form, a nameless thing, a nameless manner of
-#: depiction; the last only where things are filled, since a line shows little of a manner.
+#: Of every eight pictures, those that show an unnamed form, an unnamed object and an unnamed style.
+#: The last only where objects are filled, since lines show little of a style.
 _OF, _FORM, _THING, _MANNER = 8, (0,), (1, 2), (2, 4, 6)
 
-#: Every so many pictures is rendered larger and reduced, as pictures from elsewhere will be.
+#: One of so many pictures is rendered larger and reduced, as other pictures will be.
 _REDUCED = 5
 
-#: How many values of each factor can be seen: those that have a word first, then the nameless.
-SEEN: Mapping[str, int] = MappingProxyType(
+#: Number of values of each factor that pictures show: those with a word first, then the unnamed.
+VISIBLE_VALUES: Mapping[str, int] = MappingProxyType(
     {
         **{name: len(values) for name, values in FACTORS.items()},
         "shape": len(FACTORS["shape"]) + FORMS + THINGS,
@@ -41,22 +41,22 @@ SEEN: Mapping[str, int] = MappingProxyType(
     }
 )
 
-#: Pixels by which a picture may be moved each time it is shown.
+#: Pixels by which a picture may be shifted each time it is shown.
 _SHIFT = 6
 
 
 @dataclass(frozen=True)
-class Pictures:
+class TrainingPictures:
     """Rendered pictures with their answers.
 
     Attributes:
         pixels: uint8 [n, size, size, 3].
         answers: int64 [n, factors], index of each factor's value in ``FACTORS``, or
-            :data:`UNKNOWN`, for the nameless too.
-        seen: int64 [n, factors], the same with the nameless numbered after the named, below
-            :data:`SEEN`.
-        scenes: what was rendered.
-        digest: sha256 of the scenes and of how the first of them are drawn, in hexadecimal.
+            :data:`UNKNOWN`, also for unnamed values.
+        seen: int64 [n, factors], the same with the unnamed values numbered after the named ones,
+            below :data:`VISIBLE_VALUES`.
+        scenes: that were rendered.
+        digest: from :func:`digest_of`.
     """
 
     pixels: NDArray[np.uint8]
@@ -78,27 +78,27 @@ class _Draw:
         return np.asarray(picture)
 
 
-def school_scenes(count: int, seed: int) -> list[Scene]:
-    """The scenes of a school year: those of a world, and among them the nameless."""
+def training_scenes(count: int, seed: int) -> list[Scene]:
+    """The training scenes: those of a world, some of them with unnamed values."""
     scenes = sample_scenes(count, seed)
     for number, scene in enumerate(scenes):
         place = number % _OF
-        labels, own = dict(scene.labels), scene.seed // 7
-        form = hand = 0
+        labels, draw = dict(scene.labels), scene.seed // 7
+        form = style = 0
         if place in _FORM:
-            form = 1 + own % FORMS
+            form = 1 + draw % FORMS
         elif place in _THING:
-            form = 1 + FORMS + own % THINGS
+            form = 1 + FORMS + draw % THINGS
         if place in _MANNER and labels["stroke"] == FILLED:
-            hand = 1 + own // THINGS % MANNERS
+            style = 1 + draw // THINGS % MANNERS
         if form:
             labels["shape"] = ""
-        if hand:
+        if style:
             labels["style"] = ""
-            if manner(hand).gloss:
-                # Shiny or not, it would look so.
+            if manner(style).gloss:
+                # It looks shiny, whatever its material.
                 labels["material"] = ""
-        scenes[number] = replace(scene, labels=labels, form=form, manner=hand)
+        scenes[number] = replace(scene, labels=labels, form=form, manner=style)
     return scenes
 
 
@@ -109,22 +109,22 @@ def draw_pictures(
     workers: int,
     folder: Path,
     progress: Callable[[int], None],
-) -> Pictures:
-    """Render the pictures of a school year, or open those an earlier run rendered.
+) -> TrainingPictures:
+    """Render the training pictures, or open those that an earlier run rendered.
 
     Args:
         count: how many.
         seed: equal seeds give equal pictures.
-        size: side in pixels, the model's input.
-        workers: processes to draw with.
+        size: side in pixels, as of the model's input.
+        workers: processes that render.
         folder: gets ``pictures.npy``.
         progress: called with the number drawn so far.
     """
-    scenes = school_scenes(count, seed)
+    scenes = training_scenes(count, seed)
     path, about = folder / "pictures.npy", folder / "pictures.json"
     digest = digest_of(scenes, size)
-    made_from = {"count": count, "seed": seed, "size": size, "digest": digest}
-    if not about.exists() or json.loads(about.read_text(encoding="utf-8")) != made_from:
+    rendered = {"count": count, "seed": seed, "size": size, "digest": digest}
+    if not about.exists() or json.loads(about.read_text(encoding="utf-8")) != rendered:
         folder.mkdir(parents=True, exist_ok=True)
         about.unlink(missing_ok=True)
         pixels = np.lib.format.open_memmap(
@@ -136,7 +136,7 @@ def draw_pictures(
                 if (number + 1) % 5000 == 0:
                     progress(number + 1)
         pixels.flush()
-        about.write_text(json.dumps(made_from), encoding="utf-8")
+        about.write_text(json.dumps(rendered), encoding="utf-8")
     answers = np.array(
         [
             [
@@ -157,25 +157,25 @@ def draw_pictures(
         seen[:, column] = np.where(
             numbers > 0, len(FACTORS[name]) + numbers - 1, answers[:, column]
         )
-    return Pictures(np.load(path), answers, seen, scenes, digest)
+    return TrainingPictures(np.load(path), answers, seen, scenes, digest)
 
 
 def digest_of(scenes: list[Scene], size: int) -> str:
-    """Sha256 of the scenes and of how the first of them are drawn at a size, in hexadecimal."""
-    told = hashlib.sha256()
+    """SHA-256 of the scenes and of the pixels of the first 40 at a size, in hexadecimal."""
+    digest = hashlib.sha256()
     for scene in scenes:
-        told.update(repr((dict(scene.labels), scene.seed, scene.form, scene.manner)).encode())
+        digest.update(repr((dict(scene.labels), scene.seed, scene.form, scene.manner)).encode())
     for scene in scenes[:40]:
-        told.update(_Draw(size)(scene).tobytes())
-    return told.hexdigest()
+        digest.update(_Draw(size)(scene).tobytes())
+    return digest.hexdigest()
 
 
 def shifted(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Every picture moved a few pixels, its edge carried on, so that patches cut none alike.
+    """Pictures shifted by a few pixels, their edges repeated, so that patches differ each time.
 
     Args:
         pixels: uint8 [n, side, side, 3].
-        random: decides how far.
+        random: draws the shifts.
 
     Returns:
         uint8 of the same shape.
@@ -187,16 +187,16 @@ def shifted(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[n
     return np.stack(moved)
 
 
-def barred(pixels: torch.Tensor, share: float, upright: bool) -> torch.Tensor:
-    """Pictures of another format, padded to a square as the processor pads them.
+def with_bars(pixels: torch.Tensor, share: float, upright: bool) -> torch.Tensor:
+    """Pictures of another aspect ratio, padded to a square as the processor pads them.
 
-    A photograph is seldom square, and what the model gets of it has bars of the mean color at two
-    of its sides. Half of what is missing is cropped, the other half squeezed.
+    A photograph is seldom square, and the processor adds bars of the mean color at two sides. Half
+    of the difference is cropped, the other half squeezed.
 
     Args:
         pixels: float32 [n, 3, side, side], normalised, so that the mean color is 0.
-        share: short side of the format by its long one, above 0 and at most 1.
-        upright: whether the bars are left and right, else above and below.
+        share: short side over long side, above 0 and at most 1.
+        upright: whether the bars are at the left and right, else at the top and bottom.
 
     Returns:
         float32 of the same shape.

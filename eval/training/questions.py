@@ -1,4 +1,4 @@
-"""All that is asked about one picture or text, as one packed sequence with room for answers."""
+"""All questions about one picture or text, packed into one sequence with room for answers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from eval.training.curriculum import WORDINGS
 from ingest.conditions import Condition, PromptTemplate
 from ingest.encoders.vlm.packing import pack, packed_positions
 
-#: Words of a whole description, its end included.
+#: Tokens of a description, with its end.
 SENTENCE = 11
 
 
 @dataclass(frozen=True)
-class Questions:
-    """A packed sequence.
+class PackedQuestions:
+    """Packed questions and the positions of their answers.
 
     Attributes:
-        ids: int64 [length]; the answers' places hold padding.
-        mask: float [1, 1, length, length], 0 where a token sees another, else very negative.
+        ids: int64 [length]; padding at the answers' positions.
+        mask: float [1, 1, length, length], 0 where a token attends to another, else -1e9.
         positions: int64 [1, length].
         asked: int64 [questions], the last prompt token of each one-word question.
-        said: int64 [questions], where its answer stands.
-        sentence: int64 [SENTENCE + 1], the last prompt token of the description and its words;
-            empty if none is asked for.
+        said: int64 [questions], the position of its answer.
+        sentence: int64 [SENTENCE + 1], the last prompt token of the description and the positions
+            of its words; empty without a description.
     """
 
     ids: torch.Tensor
@@ -37,9 +37,9 @@ class Questions:
     said: torch.Tensor
     sentence: torch.Tensor
 
-    def to(self, device: torch.device) -> Questions:
-        """The same on another device."""
-        return Questions(
+    def to(self, device: torch.device) -> PackedQuestions:
+        """Copies on another device."""
+        return PackedQuestions(
             self.ids.to(device),
             self.mask.to(device),
             self.positions.to(device),
@@ -49,8 +49,8 @@ class Questions:
         )
 
 
-class Examiner:
-    """Puts questions in the words of the templates, through the model's own chat template."""
+class QuestionPacker:
+    """Writes questions by the prompt templates and the model's chat template, and packs them."""
 
     def __init__(self, processor: Any, patches: int):
         self._processor = processor
@@ -62,14 +62,14 @@ class Examiner:
         template: PromptTemplate,
         random: np.random.Generator,
         sentence: str = "",
-    ) -> Questions:
-        """Ask about a picture.
+    ) -> PackedQuestions:
+        """Questions about a picture.
 
         Args:
-            names: conditions of ``WORDINGS``, or empty for none.
-            template: how one-word questions are put.
+            names: conditions of ``WORDINGS``; an empty name asks without a condition.
+            template: of the one-word questions.
             random: chooses wordings.
-            sentence: a question answered by a whole description, or empty.
+            sentence: a question that is answered by a description, or empty.
         """
         prompts = [self._asked(template, name, random, [{"type": "image"}]) for name in names]
         if sentence:
@@ -82,17 +82,17 @@ class Examiner:
         names: Sequence[str],
         template: PromptTemplate,
         random: np.random.Generator,
-    ) -> tuple[Questions, torch.Tensor]:
-        """Ask about a text that stands where a picture would.
+    ) -> tuple[PackedQuestions, torch.Tensor]:
+        """Questions about a text in the place of a picture.
 
         Args:
-            words: its length in tokens.
+            words: length of the text in tokens.
             names: conditions of ``WORDINGS``.
-            template: how questions are put.
+            template: of the questions.
             random: chooses wordings.
 
         Returns:
-            The questions, and int64 [words] where the text's tokens go.
+            The questions, and int64 [words], the positions of the text's tokens.
         """
         filler = " ".join(["thing"] * words)
         content = [{"type": "text", "text": filler + "\n"}]
@@ -109,7 +109,7 @@ class Examiner:
         content: list[dict[str, str]],
     ) -> list[int]:
         wordings = WORDINGS.get(name, ("",))
-        # The plain name is what most people type, so it is half of what is asked.
+        # Most people type the plain name, so half of the questions use it.
         plain = random.random() < 0.5
         wording = wordings[0 if plain else int(random.integers(len(wordings)))]
         text = template.text(Condition(wording, wording))
@@ -121,7 +121,7 @@ class Examiner:
         shown = shown.replace("<image>", "<image>" * self._patches)
         return list(self._processor.tokenizer(shown, add_special_tokens=False)["input_ids"])
 
-    def _packed(self, prompts: list[list[int]], sentence: bool) -> Questions:
+    def _packed(self, prompts: list[list[int]], sentence: bool) -> PackedQuestions:
         room = [1] * len(prompts)
         if sentence:
             room[-1] = SENTENCE
@@ -133,7 +133,7 @@ class Examiner:
         end = int(packed.last[-1])
         places = torch.arange(end - SENTENCE, end + 1) if sentence else torch.arange(0)
         blocked = torch.zeros(packed.mask.shape).masked_fill(~packed.mask, -1e9)
-        return Questions(
+        return PackedQuestions(
             ids=packed.ids,
             mask=blocked[None, None],
             positions=positions[None],

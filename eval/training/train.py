@@ -1,10 +1,10 @@
-"""Trains the built-in models from random weights, on pictures rendered for the purpose.
+"""Trains the built-in models from random weights on rendered pictures.
 
-Two terms. In the first the CLIP learns which caption belongs to which picture, and its vision
-tower, from plain classifiers over the patch tokens, to see every factor: that costs a third of a
-full step, and form takes many pictures to be learned. In the second the LLaVA, which sees through
-a copy of that tower, learns to answer all questions about a picture in one packed pass, to tell
-texts likewise, and to keep together what is alike under a condition.
+There are two stages. In the first, the CLIP is trained to match captions with pictures, and
+classifiers over its vision tower's patch tokens train the tower to recognise every factor: a step
+costs a third of a step of the second stage, and shapes need many pictures. In the second, the LLaVA
+starts with a copy of that tower and is trained to answer all questions about a picture in one
+packed pass, to answer them about texts, and to give similar states to pictures with equal answers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eval.training.checkpoints import Checkpoints
+from eval.training.checkpoints import Checkpoints, TrainingConfig
 from eval.training.curriculum import (
     DESCRIBE,
     DESCRIBE_CHANGED,
     UNCONDITIONAL_FACTOR,
     WORDINGS,
 )
-from eval.training.losses import Heads, Proxies, agreement, likeness, truths
+from eval.training.losses import (
+    FactorClassifiers,
+    Proxies,
+    clip_loss,
+    contrastive_loss,
+    true_captions,
+)
 from eval.training.model import (
     IMAGE_SIZE,
     PATCH_SIZE,
@@ -40,16 +46,15 @@ from eval.training.model import (
 )
 from eval.training.optimizer import Optimizer, decay_start
 from eval.training.pictures import (
-    SEEN,
     UNKNOWN,
-    barred,
+    VISIBLE_VALUES,
     digest_of,
     draw_pictures,
-    school_scenes,
     shifted,
+    training_scenes,
+    with_bars,
 )
-from eval.training.plan import Plan
-from eval.training.questions import SENTENCE, Examiner, Questions
+from eval.training.questions import SENTENCE, PackedQuestions, QuestionPacker
 from eval.world.captions import caption, change, describe, short_texts
 from eval.world.factors import FACTORS
 from ingest.conditions import prompt_templates
@@ -58,29 +63,36 @@ Report = Callable[[str], None]
 
 _NAMES = list(FACTORS)
 
-#: Share of the batches whose pictures are of another format than the square.
-_BARRED = 0.25
+#: Share of the batches whose pictures are padded to a square.
+_PADDED = 0.25
 
 
 class TrainingRun:
-    """Trains the models, remembering after every few hundred steps where it was."""
+    """One training of the built-in models, with a checkpoint every :data:`CHECKPOINT_STEPS`."""
 
     CHECKPOINT_STEPS = 250
 
-    def __init__(self, plan: Plan, folder: Path, report: Report):
-        torch.manual_seed(plan.seed)
-        self.plan = plan
+    def __init__(self, config: TrainingConfig, folder: Path, report: Report):
+        """Draw random weights.
+
+        Args:
+            config: of the run.
+            folder: gets pictures, checkpoints and models.
+            report: called with lines about the progress.
+        """
+        torch.manual_seed(config.seed)
+        self.config = config
         self.folder = folder
         self.report = report
-        self.device = torch.device(plan.device)
+        self.device = torch.device(config.device)
         self.processor, self.clip_processor = make_processor(), make_clip_processor()
         self.tokenizer = self.processor.tokenizer
-        self.examiner = Examiner(self.processor, (IMAGE_SIZE // PATCH_SIZE) ** 2)
+        self.packer = QuestionPacker(self.processor, (IMAGE_SIZE // PATCH_SIZE) ** 2)
         self.clip = make_clip(self.clip_processor.tokenizer).to(self.device)
         self.model = make_model(self.tokenizer).to(self.device)
-        sizes = [SEEN[name] for name in _NAMES]
-        self.vision_heads = Heads(WIDTH, sizes).to(self.device)
-        self.joint_heads = Heads(WIDTH, sizes).to(self.device)
+        sizes = [VISIBLE_VALUES[name] for name in _NAMES]
+        self.vision_heads = FactorClassifiers(WIDTH, sizes).to(self.device)
+        self.joint_heads = FactorClassifiers(WIDTH, sizes).to(self.device)
         self.proxies = Proxies(WIDTH, sizes).to(self.device)
         images = self.processor.image_processor
         mean = torch.tensor(images.image_mean, device=self.device).view(3, 1, 1)
@@ -94,36 +106,38 @@ class TrainingRun:
     # -- running ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Both terms; goes on where an earlier run of the same plan stopped.
+        """Run both stages, resuming an earlier run of the same configuration.
 
         Raises:
-            OtherSchoolError: if the folder's checkpoints are of another plan or other pictures.
+            OtherTrainingError: if the folder's checkpoints are of another configuration or of
+                other pictures.
+            ModelError: if the installed torch has no Muon.
         """
-        plan = self.plan
-        scenes = school_scenes(plan.pictures, plan.seed)
-        # Before anything in the folder is written over.
-        checkpoints = Checkpoints(self.folder, plan, digest_of(scenes, IMAGE_SIZE))
+        config = self.config
+        scenes = training_scenes(config.pictures, config.seed)
+        # Checked before anything in the folder is overwritten.
+        checkpoints = Checkpoints(self.folder, config, digest_of(scenes, IMAGE_SIZE))
         started = time.monotonic()
         self.pictures = draw_pictures(
-            plan.pictures,
-            plan.seed,
+            config.pictures,
+            config.seed,
             IMAGE_SIZE,
-            plan.workers,
+            config.workers,
             self.folder,
-            lambda done: self.report(f"rendered {done} of {plan.pictures}"),
+            lambda done: self.report(f"rendered {done} of {config.pictures}"),
         )
         self.report(f"the pictures took {time.monotonic() - started:.0f} s")
         vision = nn.ModuleDict({"clip": self.clip, "h": self.vision_heads})
-        self._term(checkpoints, "vision", vision, plan.vision_steps, 96, self._vision_loss)
+        self._stage(checkpoints, "vision", vision, config.vision_steps, 96, self._vision_loss)
         joint = nn.ModuleDict({"model": self.model, "h": self.joint_heads, "p": self.proxies})
-        if not checkpoints.begun("joint"):
+        if not checkpoints.has("joint"):
             self.model.model.vision_tower.load_state_dict(self.clip.vision_model.state_dict())
             self.joint_heads.load_state_dict(self.vision_heads.state_dict())
-        self._term(
-            checkpoints, "joint", joint, plan.joint_steps, 48, self._joint_loss, "vision_tower"
+        self._stage(
+            checkpoints, "joint", joint, config.joint_steps, 48, self._joint_loss, "vision_tower"
         )
 
-    def _term(
+    def _stage(
         self,
         checkpoints: Checkpoints,
         name: str,
@@ -131,21 +145,21 @@ class TrainingRun:
         steps: int,
         batch: int,
         loss_of: Callable[[Any, torch.Tensor, np.random.Generator], torch.Tensor],
-        schooled: str = "",
+        pretrained: str = "",
     ) -> None:
         module.train()
-        rates = self.plan.matrix_rate, self.plan.other_rate
-        optimizer = Optimizer(module, steps, *rates, schooled)
+        config = self.config
+        optimizer = Optimizer(module, steps, config.matrix_rate, config.other_rate, pretrained)
         first = checkpoints.resume(name, module, optimizer, steps)
         if first:
-            self.report(f"{name} goes on at step {first}")
+            self.report(f"{name} resumes at step {first}")
         recent: list[float] = []
         started = time.monotonic()
         for number in range(first, steps):
-            random = np.random.default_rng([self.plan.seed, len(name), number])
+            random = np.random.default_rng([config.seed, len(name), number])
             chosen = random.integers(0, len(self.pictures.pixels), batch)
             if number == decay_start(steps):
-                checkpoints.remember(name, module, optimizer, number, "level")
+                checkpoints.save(name, module, optimizer, number, "level")
             loss = loss_of(chosen, self._pixels(chosen, random), random)
             optimizer.step(loss, number)
             recent.append(loss.item())
@@ -154,27 +168,27 @@ class TrainingRun:
                 mean = np.mean(recent[-100:])
                 self.report(f"{name} {number + 1}/{steps} loss {mean:.3f}, {rate:.0f} pictures/s")
             if (number + 1) % self.CHECKPOINT_STEPS == 0 or number + 1 == steps:
-                checkpoints.remember(name, module, optimizer, number + 1, "checkpoint")
+                checkpoints.save(name, module, optimizer, number + 1, "checkpoint")
 
     def _pixels(self, chosen: Any, random: np.random.Generator) -> torch.Tensor:
         pixels = shifted(self.pictures.pixels[chosen], random)
         if random.random() < 0.5:
             pixels = pixels[:, :, ::-1]
         given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        # In place: fresh memory for each step of the sum would take as long as the sum.
+        # In place: allocating memory for each operation would take as long as the operation.
         scaled = given.permute(0, 3, 1, 2).contiguous().float().mul_(self._scale).sub_(self._offset)
-        if random.random() < _BARRED:
-            scaled = barred(scaled, random.uniform(0.55, 0.95), bool(random.random() < 0.5))
+        if random.random() < _PADDED:
+            scaled = with_bars(scaled, random.uniform(0.55, 0.95), bool(random.random() < 0.5))
         return scaled
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _seen(self, chosen: Any) -> torch.Tensor:
-        """What is seen of each factor, with a word or without: int64 [batch, factors]."""
+        """The visible value of each factor, named or not: int64 [batch, factors]."""
         return torch.from_numpy(self.pictures.seen[chosen]).to(self.device)
 
-    # -- first term ------------------------------------------------------------------------
+    # -- first stage -----------------------------------------------------------------------
 
     def _vision_loss(
         self, chosen: Any, pixels: torch.Tensor, random: np.random.Generator
@@ -194,16 +208,16 @@ class TrainingRun:
             images = self.clip.visual_projection(seen.pooler_output)
             written = self.clip.text_projection(read.pooler_output)
         answers = torch.from_numpy(self.pictures.answers[chosen])
-        agreed = agreement(
+        agreed = clip_loss(
             functional.normalize(images.float(), dim=-1),
             functional.normalize(written.float(), dim=-1),
             self.clip.logit_scale.clamp(max=4.6).exp(),
-            truths(answers, named).to(self.device),
+            true_captions(answers, named).to(self.device),
         )
         tokens = seen.last_hidden_state[:, 1:]
         return self.vision_heads.loss(tokens, self._seen(chosen)) + 0.25 * agreed
 
-    # -- second term -----------------------------------------------------------------------
+    # -- second stage ----------------------------------------------------------------------
 
     def _joint_loss(
         self, chosen: Any, pixels: torch.Tensor, random: np.random.Generator
@@ -220,7 +234,7 @@ class TrainingRun:
             wanted = change(factor, str(random.choice(FACTORS[factor])), random)
             sentence = DESCRIBE_CHANGED.format(change=wanted.text)
             labels = [wanted.applied(each) for each in labels]
-        asked = self.examiner.about_picture([*_NAMES, ""], template, random, sentence)
+        asked = self.packer.about_picture([*_NAMES, ""], template, random, sentence)
         asked = asked.to(self.device)
         columns = [*range(len(_NAMES)), _NAMES.index(UNCONDITIONAL_FACTOR)]
         words = self._answers(chosen, columns)
@@ -239,19 +253,21 @@ class TrainingRun:
             logits = self.model.lm_head(states[:, ends]).float()
         count = len(columns)
         answers = self._seen(chosen)[:, columns]
-        held = states[:, asked.asked]
+        compared = states[:, asked.asked]
         text_loss = torch.zeros((), device=self.device)
         if random.random() < 0.34:
-            text_loss, held, answers = self._text_loss(chosen, template, random, held, answers)
-        word_loss = _said(logits[:, :count], words)
+            text_loss, compared, answers = self._text_loss(
+                chosen, template, random, compared, answers
+            )
+        answer_loss = _word_loss(logits[:, :count], words)
         stop = torch.full_like(words, self.tokenizer.eos_token_id)
         return (
-            word_loss
-            + 0.25 * likeness(held, answers)
-            + 0.5 * self.proxies.loss(held, answers, columns)
+            answer_loss
+            + 0.25 * contrastive_loss(compared, answers)
+            + 0.5 * self.proxies.loss(compared, answers, columns)
             + 0.3 * self.joint_heads.loss(tokens, self._seen(chosen))
-            + 0.3 * _said(logits[:, 2 * count :], sentences)
-            + 0.05 * _said(logits[:, count : 2 * count], stop)
+            + 0.3 * _word_loss(logits[:, 2 * count :], sentences)
+            + 0.05 * _word_loss(logits[:, count : 2 * count], stop)
             + 0.5 * text_loss
         )
 
@@ -260,18 +276,26 @@ class TrainingRun:
         chosen: Any,
         template: Any,
         random: np.random.Generator,
-        held: torch.Tensor,
+        states: torch.Tensor,
         answers: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ask a text what a picture is asked: the words it gives, and states beside a picture's.
+        """Ask texts the questions that pictures are asked.
+
+        Args:
+            chosen: numbers of the pictures whose labels the texts name.
+            template: of the questions.
+            random: chooses texts and wordings.
+            states: of the pictures, [batch, questions, width].
+            answers: of the pictures, int64 [batch, questions].
 
         Returns:
-            The loss of the words, and the states and answers of pictures and texts together.
+            The loss of the answered words, and the states and answers of pictures and texts,
+            joined along the batch.
         """
         labels = [self.pictures.scenes[i].labels for i in chosen]
         texts, names = short_texts(labels, random)
         ids = self.tokenizer(texts, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        asked, places = self.examiner.about_text(ids.shape[1], names, template, random)
+        asked, places = self.packer.about_text(ids.shape[1], names, template, random)
         asked = asked.to(self.device)
         columns = [_NAMES.index(name) for name in names]
         words = self._answers(chosen, columns)
@@ -279,16 +303,17 @@ class TrainingRun:
         filled[:, places.to(self.device)] = ids.to(self.device)
         filled[:, asked.said] = words.clamp(min=0)
         with self._autocast():
-            states = self._read(self.model.get_input_embeddings()(filled), asked)
-            logits = self.model.lm_head(states[:, asked.asked]).float()
-        # What a text does not tell is unknown of it; a nameless form is not told apart by text.
+            of_texts = self._read(self.model.get_input_embeddings()(filled), asked)[:, asked.asked]
+            logits = self.model.lm_head(of_texts).float()
+        # A factor that the text does not name is unknown, and so is a value without a word.
         known = torch.full_like(answers, UNKNOWN)
         known[:, columns] = torch.where(words >= 0, answers[:, columns], UNKNOWN)
-        whole = torch.zeros_like(held)
-        whole[:, columns] = states[:, asked.asked].to(held.dtype)
-        return _said(logits, words), torch.cat([held, whole]), torch.cat([answers, known])
+        whole = torch.zeros_like(states)
+        whole[:, columns] = of_texts.to(states.dtype)
+        loss = _word_loss(logits, words)
+        return loss, torch.cat([states, whole]), torch.cat([answers, known])
 
-    def _read(self, embedded: torch.Tensor, asked: Questions) -> torch.Tensor:
+    def _read(self, embedded: torch.Tensor, asked: PackedQuestions) -> torch.Tensor:
         states: torch.Tensor = self.model.model.language_model(
             inputs_embeds=embedded,
             attention_mask=asked.mask,
@@ -309,16 +334,16 @@ class TrainingRun:
             raise ValueError(f"descriptions must have {SENTENCE} tokens with their end")
         return torch.tensor(ends).to(self.device)
 
-    # -- leaving ---------------------------------------------------------------------------
+    # -- saving ----------------------------------------------------------------------------
 
-    def graduate(self) -> Path:
-        """Write the models in fp16, their processors, and what they were schooled in.
+    def save_models(self) -> Path:
+        """Write the models in fp16, their processors, and the conditions they were trained on.
 
         Returns:
-            The folder, with ``tiny-lvlm`` and ``tiny-clip`` in it, which ``from_pretrained`` of
-            plain transformers loads.
+            The folder, which has ``tiny-lvlm`` and ``tiny-clip``; transformers' ``from_pretrained``
+            loads them.
         """
-        # New processors: a used tokenizer would write down how it was last used.
+        # New processors: a used tokenizer would save the settings of its last use.
         for name, model, processor in (
             ("tiny-lvlm", self.model, make_processor()),
             ("tiny-clip", self.clip, make_clip_processor()),
@@ -330,14 +355,14 @@ class TrainingRun:
             processor.save_pretrained(folder)
         about = {
             "conditions": {name: list(wordings) for name, wordings in WORDINGS.items()},
-            "texts": True,  # it read texts in the place of pictures too
-            "plan": asdict(self.plan),
+            "texts": True,  # trained on texts in the place of pictures too
+            "plan": asdict(self.config),
         }
         text = json.dumps(about, indent=2) + "\n"
         (self.folder / "models" / "tiny-lvlm" / "cies.json").write_text(text, encoding="utf-8")
         return self.folder / "models"
 
 
-def _said(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of answers, ``UNKNOWN`` left out; logits [batch, places, vocabulary]."""
+def _word_loss(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of answers, without ``UNKNOWN``; logits [batch, places, vocabulary]."""
     return functional.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=UNKNOWN)

@@ -10,9 +10,9 @@ import pytest
 from support.json_docs import documented, leaves, printed, wrong
 
 import cies
-from eval.bench.start import Start
+from eval.bench.start import ColdStart
 from ingest.encoders.methods.dior import DiorEncoder
-from query.hits import Hit, ConditionScore, Query
+from query.hits import ConditionScore, Hit, Query
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_the_page_has_every_field_of_the_values_behind_it() -> None:
         for name in names:
             assert any(path.startswith(f"{prefix}.{name}") for path in search), name
     starts = documented("cies bench start --json")
-    for field in fields(Start):
+    for field in fields(ColdStart):
         assert any(path.startswith(f"starts[].{field.name}") for path in starts)
 
 

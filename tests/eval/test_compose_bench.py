@@ -9,7 +9,7 @@ import pytest
 from support.json_docs import documented, leaves, wrong
 
 from cies.bench.compose import document
-from eval.bench.compose import CUTS, Comparison, Row, as_markdown
+from eval.bench.compose import CUTS, ComposerComparison, ComposerScores, as_markdown
 from eval.world.edits import FIXED, VARIED, make_edits, picture_id
 from eval.world.factors import FACTORS
 
@@ -47,7 +47,7 @@ def test_the_document_is_as_the_page_says() -> None:
     random = np.random.default_rng(0)
     names = ("chance", "image", "text", "sum", "pdv", "weimo", "cirevl", "cotmr", "dior")
     rows = tuple(
-        Row(
+        ComposerScores(
             name,
             {k: random.random(8) for k in CUTS},
             {k: random.random(8) for k in CUTS},
@@ -55,7 +55,7 @@ def test_the_document_is_as_the_page_says() -> None:
         )
         for name in (*names, "dior-split", "dior -c", "dior-split -c", "text -c")
     )
-    found = Comparison(rows, tuple(VARIED) * 2, 100, 3.5, 1.0)
+    found = ComposerComparison(rows, tuple(VARIED) * 2, 100, 3.5, 1.0)
     table = documented("cies bench compose --json")
     kept = json.loads(json.dumps(document(found, "a", "b", 1, False)))
     assert wrong(kept, table) == []

@@ -33,7 +33,7 @@ from eval.judge import LabelCell, LabelMatrix, MetricMean, judge_triplets
 from eval.metrics.definitions import triplet_accuracy
 from eval.world.factors import FACTORS, sample_scenes
 from indexes.errors import UsageError
-from indexes.search.parts import joined
+from indexes.search.multi_vector import joined
 from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.factory import METHODS
@@ -142,7 +142,7 @@ def test_a_set_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no triplet"):
         score_sets([write_triplets(tmp_path / "a", [])], "tiny-lvlm", "tiny-clip", {})
     rows = [("a~b", "color", "1.png", "2.png", "3.png")]
-    with pytest.raises(UsageError, match=r"names 1\.png, which is not there"):
+    with pytest.raises(UsageError, match=r"names 1\.png, which does not exist"):
         score_sets([write_triplets(tmp_path / "b", rows)], "tiny-lvlm", "tiny-clip", {})
     for name in ("1.png", "2.png", "3.png"):
         (tmp_path / "b" / name).write_text("no picture")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.judged import judge
 
-from eval.matrix import judge
 from eval.metrics.definitions import (
     chance_hit_rate_at,
     chance_map_at_r,
@@ -78,11 +78,11 @@ def test_published_chance_levels() -> None:
 
 def test_triplet_accuracy_counts_ties_one_half() -> None:
     near, far = np.array([0.9, 0.1, 0.5, 0.7]), np.array([0.2, 0.3, 0.5, 0.1])
-    assert triplet_accuracy(near, far) == pytest.approx(2.5 / 4)
+    assert triplet_accuracy(near, far).tolist() == [1, 0, 0.5, 1]
 
 
 def slow_judge(vectors, values, classes):
-    """P@1, recall@10 and MAP@R, one query at a time."""
+    """P@1, precision@10, recall@10 and MAP@R, one query at a time."""
     rows = []
     for query in range(len(vectors)):
         others = [
@@ -93,10 +93,12 @@ def slow_judge(vectors, values, classes):
         others.sort(key=lambda i: -float(vectors[query] @ vectors[i]))
         hits = [bool(values[i] == values[query]) for i in others]
         if any(hits):
-            rows.append([hits[0], any(hits[:10]), slow_map_at_r(hits, sum(hits)), values[query]])
-    by_value = {row[3]: [r[2] for r in rows if r[3] == row[3]] for row in rows}
+            precision = sum(hits[:10]) / 10
+            whole = slow_map_at_r(hits, sum(hits))
+            rows.append([hits[0], precision, any(hits[:10]), whole, values[query]])
+    by_value = {row[4]: [r[3] for r in rows if r[4] == row[4]] for row in rows}
     balanced = np.mean([np.mean(scores) for scores in by_value.values()])
-    return len(rows), [*np.mean(rows, axis=0)[:3], balanced]
+    return len(rows), [*np.mean(rows, axis=0)[:4], balanced]
 
 
 @pytest.mark.parametrize("with_classes", [False, True])
@@ -106,18 +108,20 @@ def test_judge_equals_the_slow_way(with_classes: bool, random: np.random.Generat
     values = random.integers(0, 6, 60)
     values[0] = 99  # nothing to find
     classes = random.integers(-1, 12, 60) if with_classes else None
-    queries, measures = judge(vectors, {"a": values}, classes)["a"]
+    cell = judge(vectors, {"a": values}, classes)["a"]
     count, slow = slow_judge(vectors, values, classes)
-    assert queries == count
-    assert np.allclose([m.value for m in measures.values()], slow, atol=1e-9)
+    assert cell.queries == count
+    assert np.allclose([mean.value for mean in cell.metrics.values()], slow, atol=1e-9)
+    assert all(mean.low <= mean.value <= mean.high for mean in cell.metrics.values())
 
 
 def test_perfect_and_random_vectors(random: np.random.Generator) -> None:
     values = np.repeat(np.arange(6), 50)
     perfect = np.eye(6, dtype=np.float32)[values]
-    measures = judge(perfect, {"a": values})["a"][1]
-    assert [m.value for m in measures.values()] == [1, 1, 1, 1]
+    measures = judge(perfect, {"a": values})["a"].metrics
+    assert [m.value for m in measures.values()] == [1] * 5
+    assert all(m.low == m.high == pytest.approx(1) for m in measures.values())
     noise = random.normal(size=(300, 16)).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    measures = judge(noise, {"a": values})["a"][1]
+    measures = judge(noise, {"a": values})["a"].metrics
     assert abs(measures["MAP@R"].corrected) < 0.02

@@ -1,8 +1,7 @@
-"""The school of the built-in models: what it says, what it marks, and how it goes on."""
+"""Training of the built-in models: its questions, its losses, and how it resumes."""
 
 from __future__ import annotations
 
-import copy
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -12,16 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.training.losses import Proxies, agreement, likeness, truths
+from eval.training.checkpoints import TrainingConfig
+from eval.training.losses import Proxies, clip_loss, contrastive_loss, true_captions
 from eval.training.model import make_clip_processor, make_tokenizer
-from eval.training.optimizer import SCHOOLED, Optimizer, StackedMuon, decay_start, rate_at
-from eval.training.pictures import UNKNOWN, barred, draw_pictures, school_scenes
-from eval.training.plan import Plan
-from eval.training.questions import SENTENCE, Examiner
+from eval.training.optimizer import PRETRAINED_SHARE, Optimizer, decay_start, rate_at
+from eval.training.pictures import UNKNOWN, draw_pictures, training_scenes, with_bars
+from eval.training.questions import SENTENCE, QuestionPacker
 from eval.training.train import TrainingRun
 from eval.world.captions import caption, change, describe
 from eval.world.factors import FACTORS, sample_scenes
 from eval.world.render import RADIUS
+from indexes.errors import ModelError
 from ingest.conditions import prompt_templates
 
 
@@ -40,7 +40,7 @@ def test_captions_tell_the_truth() -> None:
 def test_descriptions_are_of_one_length_and_of_known_words() -> None:
     tokenizer = make_tokenizer()
     random = np.random.default_rng(1)
-    for scene in school_scenes(200, 9):
+    for scene in training_scenes(200, 9):
         tokens = tokenizer(describe(scene.labels), add_special_tokens=False)["input_ids"]
         assert len(tokens) + 1 == SENTENCE and tokenizer.unk_token_id not in tokens
         text = caption(scene.labels, random).text
@@ -62,10 +62,10 @@ def test_a_caption_is_true_of_all_pictures_it_fits() -> None:
     answers = torch.tensor([[0, 1], [0, 2], [3, 1]])
     named = torch.tensor([[True, False], [True, True], [False, True]])
     expected = [[True, True, False], [False, True, False], [True, False, True]]
-    assert truths(answers, named).tolist() == expected
+    assert true_captions(answers, named).tolist() == expected
 
 
-def test_likeness_against_its_formula() -> None:
+def test_contrastive_loss_against_its_formula() -> None:
     torch.manual_seed(0)
     states = torch.randn(6, 2, 5)
     answers = torch.tensor([[0, 1], [0, 2], [1, 1], [1, UNKNOWN], [2, 1], [0, 2]])
@@ -81,7 +81,9 @@ def test_likeness_against_its_formula() -> None:
             total = sum(math.exp(float(unit[i] @ unit[j]) / 0.1) for j in others)
             chances = [math.exp(float(unit[i] @ unit[j]) / 0.1) / total for j in alike]
             marks.append(-sum(math.log(chance) for chance in chances) / len(alike))
-    assert float(likeness(states, answers)) == pytest.approx(sum(marks) / len(marks), rel=1e-5)
+    assert float(contrastive_loss(states, answers)) == pytest.approx(
+        sum(marks) / len(marks), rel=1e-5
+    )
 
 
 def test_proxies_against_their_formula() -> None:
@@ -103,7 +105,7 @@ def test_proxies_against_their_formula() -> None:
     assert found == pytest.approx(sum(means) / 3, rel=1e-5)
 
 
-def test_what_was_schooled_before_moves_less() -> None:
+def test_pretrained_parameters_move_less() -> None:
     torch.manual_seed(0)
     module = torch.nn.ModuleDict({"old": torch.nn.Linear(4, 4), "new": torch.nn.Linear(4, 4)})
     module["new"].load_state_dict(module["old"].state_dict())
@@ -113,38 +115,26 @@ def test_what_was_schooled_before_moves_less() -> None:
     optimizer.step((module["old"](given) ** 2).sum() + (module["new"](given) ** 2).sum(), 0)
     moved = {name: float((part - before[name]).norm()) for name, part in module.named_parameters()}
     for part in ("weight", "bias"):
-        assert moved[f"old.{part}"] == pytest.approx(SCHOOLED * moved[f"new.{part}"], rel=0.02)
+        assert moved[f"old.{part}"] == pytest.approx(
+            PRETRAINED_SHARE * moved[f"new.{part}"], rel=0.02
+        )
 
 
-def test_stacks_of_matrices_move_as_single_ones() -> None:
-    torch.manual_seed(0)
-    shapes = [(24, 24), (24, 24), (72, 24), (72, 24), (24, 72), (8, 24)]
-    alone = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
-    stacked = [torch.nn.Parameter(part.detach().clone()) for part in alone]
-    single = torch.optim.Muon(alone, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    ours = StackedMuon(stacked, lr=0.01, weight_decay=0.1)
-    for step in range(6):
-        for one, other in zip(alone[step % 2 :], stacked[step % 2 :], strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        single.step()
-        ours.step()
-        if step == 3:
-            groups = ours.state_dict()["param_groups"]
-            ours.load_state_dict(copy.deepcopy(single.state_dict() | {"param_groups": groups}))
-    for one, other in zip(alone, stacked, strict=True):
-        torch.testing.assert_close(other, one)
+def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ModelError, match=r"needs torch 2\.9 or later .* pip install --upgrade"):
+        Optimizer(torch.nn.Linear(2, 2), 10, 0.01, 0.01)
 
 
-def test_agreement_is_least_when_captions_match() -> None:
+def test_clip_loss_is_least_when_captions_match() -> None:
     eye = torch.eye(4)
     scale = torch.tensor(50.0)
-    right = agreement(eye, eye, scale, torch.eye(4, dtype=torch.bool))
-    wrong = agreement(eye, eye.roll(1, 0), scale, torch.eye(4, dtype=torch.bool))
+    right = clip_loss(eye, eye, scale, torch.eye(4, dtype=torch.bool))
+    wrong = clip_loss(eye, eye.roll(1, 0), scale, torch.eye(4, dtype=torch.bool))
     assert float(right) < 1e-6 < 10 < float(wrong)
 
 
-def test_a_longer_term_goes_on_as_if_planned() -> None:
+def test_a_longer_stage_resumes_as_if_planned() -> None:
     short, long = 1000, 3000
     level = decay_start(short)
     assert [rate_at(n, short) for n in range(level)] == [rate_at(n, long) for n in range(level)]
@@ -168,7 +158,9 @@ def test_pictures_are_rendered_once(tmp_path: Path) -> None:
 
 def test_pictures_of_other_formats_are_padded_as_the_processor_pads() -> None:
     random = np.random.default_rng(3)
-    processor = TrainingRun(Plan(pictures=1), Path("nowhere"), print).processor.image_processor
+    processor = TrainingRun(
+        TrainingConfig(pictures=1), Path("nowhere"), print
+    ).processor.image_processor
     photo = Image.fromarray(random.integers(0, 255, (6, 6, 3), dtype=np.uint8))
     photo = photo.resize((128, 128), Image.Resampling.BICUBIC)
     square = processor(photo, return_tensors="pt")["pixel_values"]
@@ -179,56 +171,60 @@ def test_pictures_of_other_formats_are_padded_as_the_processor_pads() -> None:
         given = processor(
             photo.crop(box).resize(size, Image.Resampling.BILINEAR), return_tensors="pt"
         )["pixel_values"]
-        made = barred(square, 0.5, upright)
+        made = with_bars(square, 0.5, upright)
         assert made.shape == given.shape
-        # Apart from how they were reduced, and from a mean color that is rounded to whole numbers.
+        # They differ in how they were reduced, and in the mean color rounded to whole numbers.
         assert (made - given).abs().mean() < 0.03
         assert (made - square).abs().mean() > 0.3
 
 
 def test_packed_questions_are_what_one_would_ask() -> None:
-    processor = TrainingRun(Plan(pictures=1), Path("nowhere"), print).processor
-    examiner = Examiner(processor, 64)
+    processor = TrainingRun(TrainingConfig(pictures=1), Path("nowhere"), print).processor
+    packer = QuestionPacker(processor, 64)
     template = prompt_templates()["describe"]
-    asked = examiner.about_picture(["color", ""], template, np.random.default_rng(0), "Say it.")
+    asked = packer.about_picture(["color", ""], template, np.random.default_rng(0), "Say it.")
     tokens = processor.tokenizer.convert_ids_to_tokens(asked.ids)
     assert tokens.count("<image>") == 64 and len(asked.asked) == 2
     assert len(asked.sentence) == SENTENCE + 1
-    # Each question ends where the model is to begin.
+    # Each question ends where the answer begins.
     assert {tokens[i] for i in asked.asked} == {"<assistant>"}
     blind = asked.mask[0, 0] < 0
     assert not blind[asked.asked[0], : tokens.index("<image>")].any()
     assert blind[asked.asked[1], asked.asked[0]]
 
 
-def test_a_short_school_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole of it in small: both terms, a stop in between, and models that load."""
+def test_a_short_training_can_stop_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short training: both stages, a stop in between, and models that load."""
     from transformers import AutoModel, AutoModelForImageTextToText
 
-    plan = Plan(pictures=60, vision_steps=2, joint_steps=1, workers=1)
+    config = TrainingConfig(pictures=60, vision_steps=2, joint_steps=1, workers=1)
     said: list[str] = []
-    TrainingRun(plan, tmp_path, said.append).run()
+    TrainingRun(config, tmp_path, said.append).run()
     longer = TrainingRun(
-        Plan(pictures=60, vision_steps=2, joint_steps=2, workers=1), tmp_path, said.append
+        TrainingConfig(pictures=60, vision_steps=2, joint_steps=2, workers=1), tmp_path, said.append
     )
     longer.run()
-    assert "vision goes on at step 2" in said
-    again = TrainingRun(longer.plan, tmp_path / "again", said.append)
+    assert "vision resumes at step 2" in said
+    again = TrainingRun(longer.config, tmp_path / "again", said.append)
     again.run()
     for part, other in ((longer.clip, again.clip), (longer.model, again.model)):
         states = zip(part.state_dict().items(), other.state_dict().values(), strict=True)
-        # A second run from nothing on one machine gives the same models, to the bit.
+        # A second run on one machine gives the same models, to the bit.
         assert not [name for (name, one), two in states if not torch.equal(one, two)]
-    folder = longer.graduate()
+    folder = longer.save_models()
     lvlm = AutoModelForImageTextToText.from_pretrained(folder / "tiny-lvlm")
     clip = AutoModel.from_pretrained(folder / "tiny-clip")
     assert lvlm.config.model_type == "llava" and clip.config.model_type == "clip"
     texts = make_clip_processor()(text=["red heart"], return_tensors="pt")
     assert clip.get_text_features(**texts).pooler_output.shape == (1, 256)
-    with pytest.raises(ValueError, match="another plan"):
-        TrainingRun(Plan(pictures=61, vision_steps=2, workers=1), tmp_path, said.append).run()
-    assert len(np.load(tmp_path / "pictures.npy")) == 60  # the other's are not written over
-    # As many pictures of as many values, but the world is drawn in another way.
+    with pytest.raises(ValueError, match="another configuration"):
+        TrainingRun(
+            TrainingConfig(pictures=61, vision_steps=2, workers=1), tmp_path, said.append
+        ).run()
+    assert len(np.load(tmp_path / "pictures.npy")) == 60  # these are not overwritten
+    # The same scenes, rendered in another way.
     monkeypatch.setattr("eval.world.render.RADIUS", {**RADIUS, "large": (0.2, 0.3)})
     with pytest.raises(ValueError, match="other pictures"):
-        TrainingRun(plan, tmp_path / "again", said.append).run()
+        TrainingRun(config, tmp_path / "again", said.append).run()

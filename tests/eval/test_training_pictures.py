@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from eval.training.pictures import SEEN, UNKNOWN, draw_pictures, school_scenes
+from eval.training.pictures import UNKNOWN, VISIBLE_VALUES, draw_pictures, training_scenes
 from eval.world.captions import caption
 from eval.world.factors import FACTORS, FILLED, TONES, Scene
 from eval.world.manners import MANNERS, manner
@@ -108,7 +108,7 @@ def test_a_manner_leaves_colors_true() -> None:
 
 
 def test_a_school_shows_the_nameless_and_never_names_them() -> None:
-    scenes = school_scenes(1600, 9)
+    scenes = training_scenes(1600, 9)
     random = np.random.default_rng(0)
     formed = [each for each in scenes if each.form]
     assert len(formed) == 600 and sum(each.form > FORMS for each in formed) == 400
@@ -129,7 +129,7 @@ def test_what_is_seen_has_a_number_with_a_word_or_without(tmp_path: Path) -> Non
     for column, name in enumerate(FACTORS):
         answers, seen = pictures.answers[:, column], pictures.seen[:, column]
         named = answers != UNKNOWN
-        assert np.array_equal(answers[named], seen[named]) and seen.max() < SEEN[name]
+        assert np.array_equal(answers[named], seen[named]) and seen.max() < VISIBLE_VALUES[name]
         nameless = seen[~named & (seen != UNKNOWN)]
         assert (nameless >= len(FACTORS[name])).all()
         assert len(nameless) == {

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support.stand_in import StandIn
 
-from cies.bench.trec import run_bench_trec
+from cies.bench.benchmarks import run_bench_trec
 from eval.adapters.trec import read_qrels, read_run
 from eval.adapters.trec_runs import export_run
 from eval.runs.abstention import AUROC
@@ -19,7 +19,7 @@ from eval.runs.measuring import measure
 from eval.runs.run import Run
 from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.tasks import BenchmarkSource, LabelTask, QueryTask, TaskPart, TaskQuery
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings
 

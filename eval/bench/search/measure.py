@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from indexes.errors import CiesError, UsageError
 from indexes.search.base import ExactIndex
 from indexes.search.open_table import OpenTable
 from indexes.search.table_loader import TableLoader
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from query.engine import Engine
 
 #: The kinds measured, each beside the others in one run.
@@ -54,7 +53,7 @@ _TIE = 1e-5
 
 
 @dataclass(frozen=True)
-class Line:
+class SearchSpeed:
     """What was measured of one way to search.
 
     Attributes:
@@ -80,7 +79,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Filtered:
+class FilteredSpeed:
     """A search among a share of the gallery, exact.
 
     Attributes:
@@ -95,7 +94,7 @@ class Filtered:
 
 
 @dataclass(frozen=True)
-class Figures:
+class SearchFigures:
     """All of a run.
 
     Attributes:
@@ -111,8 +110,8 @@ class Figures:
     dimension: int
     rows_seconds: float
     rows_megabytes: float
-    lines: list[Line]
-    filtered: list[Filtered]
+    lines: list[SearchSpeed]
+    filtered: list[FilteredSpeed]
 
 
 def bench_search(
@@ -121,7 +120,7 @@ def bench_search(
     seed: int | None,
     progress: Callable[[str], None] = lambda line: None,
     kinds: Sequence[str] = (),
-) -> Figures:
+) -> SearchFigures:
     """Measure indexes over one condition of a gallery.
 
     The gallery's choice of an index is as before afterwards, and indexes that were not there are
@@ -133,7 +132,7 @@ def bench_search(
         seed: of the generated vectors that it holds; ``None`` for a gallery of pictures, whose
             questions are its own vectors with noise added.
         progress: told what is being done.
-        kinds: of indexes, any of :data:`indexes.search.factory.KINDS` or FAISS factory strings; those
+        kinds: of indexes, of :data:`indexes.search.factory.KINDS` or FAISS factory strings; those
             of :data:`KINDS` by default.
 
     Raises:
@@ -163,7 +162,7 @@ def bench_search(
         lines += _theirs(vectors, queries, least, progress)
         rows_megabytes = table_loader.rows_bytes() / 1e6
         count, dimension = vectors.shape
-        return Figures(count, dimension, rows_seconds, rows_megabytes, lines, filtered)
+        return SearchFigures(count, dimension, rows_seconds, rows_megabytes, lines, filtered)
     finally:
         table_loader.choose(before)
         table_loader.forget({built.kind for built in table_loader.known()} - had)
@@ -195,7 +194,7 @@ def _ours(
     kind: str,
     queries: Vectors,
     least: Vectors,
-) -> Line | None:
+) -> SearchSpeed | None:
     try:
         built = table_loader.build(kind)
     except UsageError:
@@ -207,7 +206,7 @@ def _ours(
     p50, p95, batches, recall = _asked(lambda asked: table.search(asked, K), queries, least)
     key = table.keys[len(table) // 2]
     cold = _cold("cies", str(engine.gallery.path), condition, kind, key)
-    return Line(
+    return SearchSpeed(
         way=kind,
         made_as=(built.factory or built.library) if built is not None else "numpy fp32",
         build_seconds=built.build_seconds if built is not None else 0.0,
@@ -222,7 +221,7 @@ def _ours(
 
 def _theirs(
     vectors: Vectors, queries: Vectors, least: Vectors, progress: Callable[[str], None]
-) -> list[Line]:
+) -> list[SearchSpeed]:
     """The same with the libraries as anyone would use them first."""
     lines = []
     with TemporaryDirectory(prefix="cies-bench-") as made:
@@ -241,7 +240,9 @@ def _theirs(
             p50, p95, batches, recall = _asked(ask, queries, least, vectors)
             size = sum(p.stat().st_size for p in [file, *file.rglob("*")] if p.is_file())
             cold = _cold(way, str(file), str(asked))
-            lines.append(Line(way, version, seconds, size / 1e6, recall, p50, p95, batches, cold))
+            lines.append(
+                SearchSpeed(way, version, seconds, size / 1e6, recall, p50, p95, batches, cold)
+            )
             del ask
     return lines
 
@@ -294,7 +295,7 @@ def _timed(work: Callable[[int], object], most: int) -> list[float]:
     return times
 
 
-def _filtered(table: OpenTable, queries: Vectors) -> list[Filtered]:
+def _filtered(table: OpenTable, queries: Vectors) -> list[FilteredSpeed]:
     random = np.random.default_rng(5)
     table.search(queries[:1], K)
     base = statistics.median(
@@ -308,7 +309,7 @@ def _filtered(table: OpenTable, queries: Vectors) -> list[Filtered]:
             return table.search(queries[n % len(queries)][None], K, allowed)
 
         median = statistics.median(_timed(ask, 100))
-        found.append(Filtered(share, 1000 * median, median / base))
+        found.append(FilteredSpeed(share, 1000 * median, median / base))
         _check_filtered(table, queries[:3], allowed)
     return found
 
@@ -337,19 +338,3 @@ def _cold(*words: str) -> float:
             raise CiesError(f"A new process could not search: {done.stderr.strip()[-300:]}")
         times.append(1000 * (float(done.stdout) - started))
     return statistics.median(times)
-
-
-def environment() -> dict[str, str]:
-    """Versions and the machine."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("numpy", "faiss-cpu", "faiss-gpu", "lancedb", "pyarrow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    found["cores"] = str(os.cpu_count())
-    found["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "not set")
-    found["machine"] = f"{platform.system()} {platform.machine()}"
-    return found

@@ -1,12 +1,14 @@
-"""``cies bench list``, ``submit`` and ``check``: benchmarks, and files for their servers."""
+"""``cies bench list``, ``submit``, ``trec`` and ``check``: benchmarks and their files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from cies.console import print_json, print_table, say
+from eval.adapters.trec_runs import export_run, rankings
 from eval.protocols.registry import all_benchmarks, find_benchmark, listing
 from eval.protocols.submission import check_submission
+from eval.runs.run import Run
 from eval.tasks import QueryTask
 
 
@@ -85,3 +87,17 @@ def run_bench_submit(run: str, output: Path) -> None:
     side = RunSelection.of(run)
     for path in write_run_submission(side.run, side.chosen, output):
         print(path)
+
+
+def run_bench_trec(path: Path, output: Path, depth: int) -> None:
+    """Write a run as TREC run and qrels files, and print their names.
+
+    Raises:
+        CiesError: if the run is damaged.
+        UsageError: if there is no such run, or a file cannot be written.
+    """
+    run = Run.open(path)
+    for name in run.tasks.keys() - set(rankings(run)):
+        say(f"{name} is not a ranking and is left out.")
+    for written in export_run(run, output, depth):
+        print(written)
