@@ -80,7 +80,7 @@ def bench_embed(
 
     Example: cies bench embed --shape 3b --device cuda --dtype bfloat16 --images 32
     """
-    from cies.bench.embed import run_bench_embed
+    from cies.bench.speed import run_bench_embed
 
     run_bench_embed(model, shape, counts, images, size, rounds, dtype, device, as_json)
 
@@ -103,7 +103,7 @@ def bench_ingest(
 
     Example: cies bench ingest --cost-ms 20 --pictures 1000 --megapixels 12
     """
-    from cies.bench.ingest import run_bench_ingest
+    from cies.bench.speed import run_bench_ingest
 
     run_bench_ingest(cost_ms, pictures, megapixels, folder, as_json)
 
@@ -120,7 +120,7 @@ def bench_metrics(
 
     Example: cies bench metrics --vectors 60000 --dim 512
     """
-    from cies.bench.metrics import run_bench_metrics
+    from cies.bench.speed import run_bench_metrics
 
     run_bench_metrics(vectors, dimension, labels, seed, as_json)
 
@@ -178,7 +178,7 @@ def bench_start(
 
     Example: cies bench start --rounds 9
     """
-    from cies.bench.start import run_bench_start
+    from cies.bench.speed import run_bench_start
 
     run_bench_start(rounds, as_json)
 
@@ -233,7 +233,7 @@ def bench_view(
 
     Example: cies bench view --vectors 100000 --dim 512
     """
-    from cies.bench.view import run_bench_view
+    from cies.bench.search import run_bench_view
 
     run_bench_view(vectors, dimension, seed, folder, method or [], as_json)
 
@@ -264,7 +264,7 @@ def bench_rerank(
 
     Example: cies bench rerank -g photos.cies --rerank 200
     """
-    from cies.bench.rerank import run_bench_rerank
+    from cies.bench.search import run_bench_rerank
     from cies.cli.settings import find_gallery
 
     asked = condition or [], method, rerank, queries, labels, earlier
@@ -321,6 +321,6 @@ def bench_inversion(
 
     Example: cies bench inversion --composer searle
     """
-    from cies.bench.inversion import run_bench_inversion
+    from cies.bench.compose import run_bench_inversion
 
     run_bench_inversion(clip, pictures, seed, rounds, composer or [], markdown, as_json)

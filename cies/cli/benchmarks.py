@@ -177,7 +177,7 @@ def bench_list(
 
     Example: cies bench list cub200
     """
-    from cies.bench.list import run_bench_list
+    from cies.bench.benchmarks import run_bench_list
 
     run_bench_list(name, as_json)
 
@@ -192,7 +192,7 @@ def bench_check(
 
     Example: cies bench check circo-test.json --data ~/CIRCO
     """
-    from cies.bench.list import run_bench_check
+    from cies.bench.benchmarks import run_bench_check
 
     run_bench_check(file, data)
 
@@ -205,7 +205,7 @@ def bench_submit(
 
     Example: cies bench submit runs/circo:"clip sum" -o submission
     """
-    from cies.bench.list import run_bench_submit
+    from cies.bench.benchmarks import run_bench_submit
 
     run_bench_submit(run, output)
 
@@ -219,6 +219,6 @@ def bench_trec(
 
     Example: cies bench trec runs/world -o trec
     """
-    from cies.bench.trec import run_bench_trec
+    from cies.bench.benchmarks import run_bench_trec
 
     run_bench_trec(run, output, depth)
