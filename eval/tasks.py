@@ -1,9 +1,9 @@
-"""What a benchmark asks: pictures, questions, and which answers are right.
+"""Tasks of benchmarks: pictures, queries and right answers.
 
-Two kinds. In a :class:`LabelTask` every picture is asked with and all others are to be ranked;
-what has the same label is right (LanZ-DML, UnED, Clevr4, any labelled folder). In a
-:class:`QueryTask` each question is spelled out, with a change or a condition in words, perhaps
-with a small gallery of its own (GeneCIS, CIRCO, CIRR, FashionIQ, INQUIRE, SORCE).
+There are two kinds. In a :class:`LabelTask` every picture is a query and all others are ranked;
+pictures with the same label are right (LanZ-DML, UnED, Clevr4, any labelled folder). In a
+:class:`QueryTask` each query is listed, with a change or a condition in words and possibly a small
+gallery of its own (GeneCIS, CIRCO, CIRR, FashionIQ, INQUIRE, SORCE).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class BenchmarkSource:
-    """Where a benchmark comes from.
+    """The origin of a benchmark.
 
     Attributes:
         title: of the publication or the data set.
-        link: where to get it.
+        link: where to get the data.
         licence: as its owners state it, or ``not stated``.
         note: what a user must know, such as a form to fill in.
     """
@@ -32,24 +32,24 @@ class BenchmarkSource:
 
 @dataclass(frozen=True)
 class LabelTask:
-    """Rank all others for every picture; right is what shares its label.
+    """Every picture is a query and all others are ranked; those that share its label are right.
 
     Attributes:
         name: of the protocol, such as ``cub200`` or ``cub200-indirect``.
-        source: where it comes from.
+        source: origin of the data.
         images: picture's id to its file. Ids are paths below the data's folder, never bare stems.
-        labels: condition (as a user would type it) to picture's id to its labels; one, or several
-            where a picture has several, and a picture without an entry is not judged.
-        queries: ids that are asked with; ``None`` for all.
+        labels: condition (as a user would type it) to picture's id to its labels, one or several.
+            A picture without an entry is neither query nor candidate.
+        queries: ids that are queries; ``None`` for all.
         gallery: ids that are ranked; ``None`` for all. A picture is never ranked for itself.
-        headline: the metric the protocol is known by, such as ``MAP@R``.
-        metrics: what else the protocol publishes, such as ``P@1``.
-        views: picture's id to the thing it shows, where several pictures show one thing; other
-            views of the query's thing are not ranked. Empty where the protocol leaves out none.
-        notes: what a reader of results must know, a sentence each.
+        headline: main metric of the protocol, such as ``MAP@R``.
+        metrics: other published metrics, such as ``P@1``.
+        views: picture's id to the object it shows, if several pictures show one object; other
+            views of the query's object are not ranked. Empty if the protocol leaves out none.
+        notes: sentences for readers of results.
         files: annotation files that were read, below the data's folder, to their SHA-256.
-        crossed: whether every condition is judged by every label, and not by its own alone, as
-            where conditions are other words for one another.
+        crossed: whether every condition is judged by every label. If not, each is judged by its
+            own only, as for conditions that are wordings of one another.
     """
 
     name: str
@@ -68,18 +68,18 @@ class LabelTask:
 
 @dataclass(frozen=True)
 class TaskQuery:
-    """One question of a :class:`QueryTask`.
+    """One query of a :class:`QueryTask`.
 
     Attributes:
         id: as the data set numbers it, unique within its part.
-        image: id of the reference picture; empty for a question in words alone.
-        text: the change, the condition, or what is looked for.
-        relevant: id to gain, above 0, of right answers; empty where the answers are held back
-            (a test split).
-        gallery: ids of this question's own gallery, in the data's order; ``None`` for its part's.
-        exclude: ids that are not ranked, such as the reference itself where a protocol says so.
-        group: what the question belongs to for a second figure, such as CIRR's six pictures: ids.
-        rewordings: the same in other words; what is made of each wording is averaged.
+        image: id of the reference picture; empty for a text query.
+        text: the change, the condition, or a description.
+        relevant: id to gain, above 0, of right answers; empty if the answers are held back (a
+            test split).
+        gallery: ids of this query's own gallery, in the data's order; ``None`` for its part's.
+        exclude: ids that are not ranked, such as the reference in some protocols.
+        group: ids of a subset of the gallery with metrics of its own, such as CIRR's six pictures.
+        rewordings: other wordings of the text; the vectors of all wordings are averaged.
     """
 
     id: str
@@ -94,12 +94,12 @@ class TaskQuery:
 
 @dataclass(frozen=True)
 class TaskPart:
-    """Questions that make one figure, such as FashionIQ's dresses.
+    """Queries with figures of their own, such as FashionIQ's dresses.
 
     Attributes:
-        name: of the part; empty where a task has only one.
+        name: of the part; empty if a task has only one.
         queries: in the data's order.
-        gallery: ids that are ranked for questions without a gallery of their own.
+        gallery: ids that are ranked for queries without a gallery of their own.
     """
 
     name: str
@@ -109,11 +109,11 @@ class TaskPart:
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of a picture that a benchmark means, padded to a square if it says so.
+    """The part of a file that is a benchmark's picture.
 
     Attributes:
         box: left, upper, right, lower in pixels of the whole picture.
-        square: whether black is added to make a square.
+        square: whether the part is padded with black to a square.
     """
 
     box: tuple[int, int, int, int]
@@ -122,21 +122,21 @@ class Crop:
 
 @dataclass(frozen=True)
 class QueryTask:
-    """Questions one by one, each with its right answers.
+    """Listed queries, each with its right answers.
 
     Attributes:
         name: of the protocol with its split, such as ``circo-val``.
-        source: where it comes from.
+        source: origin of the data.
         images: picture's id to its file; several ids may be parts of one file.
-        crops: id to the part of the file that is meant, where it is not all of it.
+        crops: id to the part of the file that is the picture, if not the whole file.
         parts: each gives a figure; the headline is their plain mean.
-        metrics: names of what is measured, the headline first, such as ``mAP@5``.
-        ties: how equal scores count; ``expected`` unless a protocol says otherwise.
-        submission: name of the form that a held-back split is handed in by, or empty.
-        notes: what a reader of results must know, a sentence each.
+        metrics: names of the metrics, the headline first, such as ``mAP@5``.
+        ties: how equal scores count: ``expected`` (in expectation) or ``position``.
+        submission: the server's file format for a held-back split, or empty.
+        notes: sentences for readers of results.
         files: annotation files that were read, below the data's folder, to their SHA-256.
-        conditions: whether the texts are conditions, under which reference and candidates are to
-            be alike, and not changes or descriptions.
+        conditions: whether the texts are conditions, under which right answers are similar to the
+            reference, and not changes or descriptions.
     """
 
     name: str

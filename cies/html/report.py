@@ -11,13 +11,13 @@ from eval.reports.markdown import (
     PUBLISHED_HEADS,
     encoder_rows,
     headline_rows,
-    matrix_columns,
     other_rows,
     published_rows,
     run_lines,
+    systems_with_other_labels,
     wording_rows,
 )
-from eval.reports.report import Report, SystemResults, TaskReport, definition
+from eval.reports.report import Report, ReportSection, SystemResults, definition
 from eval.reports.worst_queries import WorstQuery
 from eval.runs.abstention import SHARED_NEIGHBOURS
 from eval.runs.pictures import loader
@@ -42,11 +42,11 @@ def report_page(report: Report, title: str) -> str:
     )
 
 
-def _section(section: TaskReport) -> dict[str, Any]:
+def _section(section: ReportSection) -> dict[str, Any]:
     """The values of one task, under the names that the template uses."""
     task = section.task
     head, others = other_rows(section)
-    systems = [column for column in section.columns if column.own(section.headline)]
+    systems = [results for results in section.systems if results.own_figures(section.headline)]
     return {
         "name": task.name,
         "source": task.source.title,
@@ -56,7 +56,7 @@ def _section(section: TaskReport) -> dict[str, Any]:
         "headline": section.headline,
         "definition": definition(section.headline),
         "rows": section.rows,
-        "systems": [column.name for column in systems],
+        "systems": [results.name for results in systems],
         "bars": _bars(section, systems),
         "table": headline_rows(section, section.headline),
         "others": {
@@ -65,20 +65,20 @@ def _section(section: TaskReport) -> dict[str, Any]:
             "rows": others,
         },
         "wordings": {"definition": definition(SHARED_NEIGHBOURS), "rows": wording_rows(section)},
-        "matrices": [_matrix(section, column) for column in matrix_columns(section)],
+        "matrices": [_matrix(section, results) for results in systems_with_other_labels(section)],
         "recall": _recall(section),
         "published": {"head": PUBLISHED_HEADS, "rows": published_rows(section)},
         "worst": _worst(section),
     }
 
 
-def _bars(section: TaskReport, systems: list[SystemResults]) -> list[dict[str, Any]]:
+def _bars(section: ReportSection, systems: list[SystemResults]) -> list[dict[str, Any]]:
     """For each row its name, and the headline's figure of each system that has one."""
     rows = []
     for row in section.rows:
         bars = []
-        for number, column in enumerate(systems):
-            figures = {figure.row: figure for figure in column.own(section.headline)}
+        for number, results in enumerate(systems):
+            figures = {figure.row: figure for figure in results.own_figures(section.headline)}
             if (figure := figures.get(row)) is not None:
                 bars.append(
                     {
@@ -93,21 +93,21 @@ def _bars(section: TaskReport, systems: list[SystemResults]) -> list[dict[str, A
     return rows
 
 
-def _matrix(section: TaskReport, column: SystemResults) -> dict[str, Any]:
+def _matrix(section: ReportSection, results: SystemResults) -> dict[str, Any]:
     def corrected(row: str, judge: str) -> float | None:
-        cell = column.cell(row, judge, "MAP@R")
+        cell = results.cell(row, judge, "MAP@R")
         return None if cell is None else cell.corrected
 
     return {
-        "system": column.name,
+        "system": results.name,
         "cells": [[corrected(row, judge) for judge in section.rows] for row in section.rows],
-        "leakage": section.leakage(column) or 0,
+        "leakage": section.leakage(results) or 0,
     }
 
 
-def _recall(section: TaskReport) -> dict[str, Any] | None:
+def _recall(section: ReportSection) -> dict[str, Any] | None:
     """Curves of the systems that have several points, with places on a logarithmic axis."""
-    curves = {column.name: section.curve(column) for column in section.columns}
+    curves = {results.name: section.curve(results) for results in section.systems}
     curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
     if not curves:
         return None
@@ -121,7 +121,7 @@ def _recall(section: TaskReport) -> dict[str, Any] | None:
     }
 
 
-def _worst(section: TaskReport) -> dict[str, Any]:
+def _worst(section: ReportSection) -> dict[str, Any]:
     picture = _pictures(section.task)
 
     def values(query: WorstQuery) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Our encoders as models of mteb, the embedding benchmark: ``pip install 'cies[mteb]'``.
 
-An mteb model has no notion of a condition, so that an encoder serves there under one: the
-condition it is given, or that of the task (:mod:`eval.adapters.mteb_tasks` puts it into the
-task's prompt, where mteb keeps instructions).
+An mteb model has no conditions, so an encoder embeds under one condition there: the one it is
+given, or that of the task (:mod:`eval.adapters.mteb_tasks` puts it into the task's prompt, where
+mteb has instructions).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from indexes.errors import UsageError
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.read.images import flattened
 
 
 class MtebModel:
-    """An encoder in the form that ``mteb.evaluate`` takes (``mteb.models.EncoderProtocol``).
+    """An encoder with the interface that ``mteb.evaluate`` needs (``mteb.models.EncoderProtocol``).
 
-    Pictures and texts are embedded under the condition. What has both, as a composed query, gets
-    the sum of the two unit vectors, normalised again, which is the field's plainest baseline.
+    Pictures and texts are embedded under the condition. A composed query, which has both, is
+    embedded as the normalized sum of the two unit vectors, the simplest baseline.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class MtebModel:
         device: str | None = None,
         condition: Condition | None = None,
     ) -> None:
-        """Wrap an encoder; the arguments' names are mteb's.
+        """Wrap an encoder; the names of the arguments are mteb's.
 
         Args:
             model_name: the encoder itself.
-            revision: not used, the encoder knows its own.
-            device: not used, the encoder is on one.
-            condition: it serves under; ``None`` for the one that each task names.
+            revision: ignored, the encoder has its own.
+            device: ignored, the encoder has its own.
+            condition: to embed under; ``None`` for the condition of each task.
         """
         self.encoder = model_name
         self.condition = condition
@@ -55,21 +55,21 @@ class MtebModel:
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> Vectors:
-        """Embed what mteb's loader yields: float32 [inputs, dim], unit rows.
+        """Embed the batches of mteb's loader: float32 [inputs, dim], unit rows.
 
         Args:
             inputs: batches with a list of PIL pictures as ``image``, of strings as ``text``, or
                 both.
-            task_metadata: of the task; its prompt names the condition if none is given.
-            hf_split: not used.
-            hf_subset: not used.
-            prompt_type: not used; queries and documents are embedded alike.
-            kwargs: not used.
+            task_metadata: of the task; its prompt is the condition if none is set.
+            hf_split: ignored.
+            hf_subset: ignored.
+            prompt_type: ignored; queries and documents are embedded in the same way.
+            kwargs: ignored.
 
         Raises:
-            UsageError: if no condition is known, a batch has neither pictures nor texts, or the
-                encoder has no text side and needs one.
-            ModelError: if the encoder cannot serve the condition.
+            UsageError: if there is no condition, a batch has neither pictures nor texts, or the
+                encoder cannot embed texts and has to.
+            ModelError: if the encoder does not support the condition.
         """
         condition = self._condition(task_metadata)
         self.encoder.check([condition])
@@ -77,20 +77,20 @@ class MtebModel:
         return np.concatenate(parts) if parts else np.empty((0, self.encoder.dimension), np.float32)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Vectors:
-        """Cosine of all pairs: float32 [first, second]."""
+        """Return the cosines of all pairs: float32 [first, second]."""
         first, second = np.atleast_2d(embeddings1), np.atleast_2d(embeddings2)
         product: Vectors = first @ second.T
         return product
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Vectors:
-        """Cosine of each pair: float32 [pairs]."""
+        """Return the cosine of each pair: float32 [pairs]."""
         first, second = np.asarray(embeddings1), np.asarray(embeddings2)
         product: Vectors = np.einsum("nd,nd->n", first, second)
         return product
 
     @property
     def mteb_model_meta(self) -> Any:
-        """What mteb writes into its results: ``mteb.models.ModelMeta``."""
+        """The description for mteb's results: ``mteb.models.ModelMeta``."""
         from mteb.models.model_meta import ModelMeta
 
         spec = self.encoder.spec
@@ -125,7 +125,7 @@ class MtebModel:
         prompt = task_metadata.prompt
         if not isinstance(prompt, str):
             raise UsageError(
-                f"The task {task_metadata.name} names no condition; give the model one, such as "
+                f"The task {task_metadata.name} has no condition; give the model one, such as "
                 "MtebModel(encoder, condition=Condition.parse('color'))."
             )
         return Condition.parse(prompt)
@@ -139,7 +139,7 @@ class MtebModel:
             sides.append(self.encoder.encode_text(list(batch["text"]), [condition])[:, 0])
         if not sides:
             raise UsageError(
-                f"A batch of {', '.join(batch)} has neither pictures nor texts, which is all that "
-                "is embedded here."
+                f"A batch of {', '.join(batch)} has neither pictures nor texts; only these can be "
+                "embedded."
             )
         return sides[0] if len(sides) == 1 else unit(np.sum(sides, axis=0))

@@ -1,6 +1,6 @@
-"""Our tasks as tasks of mteb, for any model of it, with results in its format.
+"""Our tasks as tasks of mteb, for any mteb model, with results in mteb's format.
 
-Beside mteb's own scores, which break ties by order, each result holds our metrics under our
+In addition to mteb's scores, which break ties by order, each result has our metrics under our
 names, with ties in expectation.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from eval.metrics.names import metric
 from eval.metrics.ranked import by_position, rank
 from eval.runs.abstention import AUROC, SHARED_NEIGHBOURS
 from eval.runs.pictures import loader
+from eval.runs.task_files import task_to_json
 from eval.tasks import LabelTask, QueryTask, Task, TaskQuery
 from indexes.errors import UsageError
 
@@ -27,22 +29,23 @@ _LABEL_METRICS = ("MAP@R", "P@1", "R-precision")
 
 
 def mteb_tasks(task: Task) -> list[Any]:
-    """Tasks that ``mteb.evaluate`` takes: ``mteb.abstasks.AbsTaskRetrieval``.
+    """Return tasks that ``mteb.evaluate`` takes: ``mteb.abstasks.AbsTaskRetrieval``.
 
-    A :class:`LabelTask` makes one for each condition, picture to picture, with the condition as
-    the task's prompt. A :class:`QueryTask` makes one, picture and text to picture, with its parts
-    as subsets. What a question does not rank is kept by mteb's lists of candidates. Parts of
-    pictures are kept in memory as PNG.
+    A :class:`LabelTask` gives one task for each condition, picture to picture, with the condition
+    as the prompt. A :class:`QueryTask` gives one task, picture and text to picture, with its parts
+    as subsets. mteb's candidate lists leave out what a query does not rank. Crops are held in
+    memory as PNG.
 
-    A question whose text is a condition is a composed one there, because mteb embeds a candidate
-    once, and not anew under each question's condition.
+    A query whose text is a condition becomes a composed query, because mteb embeds a candidate
+    once and not under each query's condition.
 
     Args:
         task: with its answers.
 
     Raises:
-        UsageError: if mteb is missing, answers are held back, or mteb's form cannot hold the task.
-        CiesError: if a picture that is to be cut cannot be read.
+        UsageError: if mteb is missing, answers are held back, or mteb's format cannot hold the
+            task.
+        CiesError: if a picture that has to be cropped cannot be read.
     """
     if isinstance(task, LabelTask):
         return [_label_task(task, condition) for condition in task.labels]
@@ -50,12 +53,12 @@ def mteb_tasks(task: Task) -> list[Any]:
 
 
 def run_mteb(model: Any, tasks: Sequence[Any], folder: Path, batch_size: int = 32) -> Any:
-    """Evaluate, with results in mteb's format below a folder, which it reuses where they are there.
+    """Evaluate a model; existing results in the folder are reused.
 
     Args:
         model: such as :class:`eval.adapters.mteb_models.MtebModel`.
         tasks: from :func:`mteb_tasks`, or mteb's own.
-        folder: for the results.
+        folder: of the results, in mteb's format.
         batch_size: pictures or texts in a batch.
 
     Returns:
@@ -85,11 +88,11 @@ def _mteb() -> Any:
 
 @cache
 def _task_class() -> Any:
-    """The class of our tasks there, made once mteb is there to derive from."""
+    """Return the class of our tasks; it derives from mteb's, so mteb is imported first."""
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     class CiesTask(AbsTaskRetrieval):  # type: ignore[misc]
-        """A retrieval task whose data are at hand."""
+        """A retrieval task over data on this machine."""
 
         k_values = (1, 2, 3, 5, 10, 50, 100)
         _support_cross_encoder = False
@@ -98,17 +101,17 @@ def _task_class() -> Any:
         def __init__(
             self,
             data: Callable[[], Any],
-            own: Sequence[str],
+            metrics: Sequence[str],
             top: int,
-            itself: bool = False,
+            leave_out_query: bool = False,
             first_wins: bool = False,
         ) -> None:
             super().__init__()
-            self._data, self._own, self._top_k = data, own, top
-            self.ignore_identical_ids, self._first_wins = itself, first_wins
+            self._data, self._metrics, self._top_k = data, metrics, top
+            self.ignore_identical_ids, self._first_wins = leave_out_query, first_wins
 
         def load_data(self, *args: Any, **kwargs: Any) -> None:
-            """Read what the task is made of, unless it is there."""
+            """Make the data sets, if they are not made yet."""
             self.dataset = self.dataset or self._data()
             self.data_loaded = True
 
@@ -120,58 +123,58 @@ def _task_class() -> Any:
             hf_split: str,
             hf_subset: str,
         ) -> dict[str, float]:
-            """Our metrics, of the same answers."""
+            """Return our metrics of the same answers."""
             split = self.dataset[hf_subset][hf_split]
             gallery, candidates = list(split["corpus"]["id"]), split["top_ranked"]
-            place = _places(gallery)
+            position = _positions(gallery)
             rows, gains, all_gains, others = [], [], [], []
             for query, right in qrels.items():
                 found = dict(results[query])
                 if self.ignore_identical_ids:
                     found.pop(query, None)
                 if self._first_wins:
-                    own = place if candidates is None else _places(candidates[query])
-                    names = sorted(found, key=own.__getitem__)
+                    order = position if candidates is None else _positions(candidates[query])
+                    names = sorted(found, key=order.__getitem__)
                     found = dict(zip(names, by_position([found[n] for n in names]), strict=True))
                 rows.append(list(found.values()))
                 gains.append([right.get(name, 0) for name in found])
                 all_gains.append([gain for gain in right.values() if gain > 0])
                 ranked = len(gallery) if candidates is None else len(candidates[query])
-                others.append(ranked - (self.ignore_identical_ids and query in place))
+                others.append(ranked - (self.ignore_identical_ids and query in position))
             answers = rank(rows, gains, all_gains, others)
-            return {name: float(metric(name)(answers).mean()) for name in self._own}
+            return {name: float(metric(name)(answers).mean()) for name in self._metrics}
 
     return CiesTask
 
 
-def _places(names: Sequence[str]) -> dict[str, int]:
+def _positions(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
 def _label_task(task: LabelTask, condition: str) -> Any:
     if task.headline == AUROC:
-        raise UsageError(f"{task.name} is no ranking, which is all that mteb's form can hold.")
-    labels = {name: set(own) for name, own in task.labels[condition].items()}
+        raise UsageError(f"{task.name} is not a ranking, which mteb's format cannot hold.")
+    labels = {name: set(values) for name, values in task.labels[condition].items()}
     queries = [name for name in task.queries or task.images if name in labels]
     gallery = [name for name in task.gallery or task.images if name in labels]
-    bearers: dict[str, list[str]] = {}
+    labelled: dict[str, list[str]] = {}
     for name in gallery:
         for label in labels[name]:
-            bearers.setdefault(label, []).append(name)
+            labelled.setdefault(label, []).append(name)
     views = task.views
 
-    def ranked(query: str, name: str) -> bool:
+    def is_ranked(query: str, name: str) -> bool:
         return name != query and (query not in views or views.get(name) != views[query])
 
     right = {}
     for query in queries:
-        alike = {name for label in labels[query] for name in bearers.get(label, ())}
-        if found := {name: 1 for name in sorted(alike) if ranked(query, name)}:
+        same = {name for label in labels[query] for name in labelled.get(label, ())}
+        if found := {name: 1 for name in sorted(same) if is_ranked(query, name)}:
             right[query] = found
-    _some(task.name, right)
+    _check_answers(task.name, right)
     candidates = None
     if views:
-        candidates = {q: [name for name in gallery if ranked(q, name)] for q in right}
+        candidates = {q: [name for name in gallery if is_ranked(q, name)] for q in right}
 
     def data() -> Any:
         split = {
@@ -185,42 +188,48 @@ def _label_task(task: LabelTask, condition: str) -> Any:
     # Enough places for MAP@R, and one more for the query itself.
     top = min(len(gallery), max(1000, *map(len, right.values())) + 1)
     published = [name for name in (task.headline, *task.metrics) if name != SHARED_NEIGHBOURS]
-    own = [*dict.fromkeys([*published, *_LABEL_METRICS])]
-    about = f"Pictures alike in {condition}, {task.source.title}."
-    name = f"{task.name}-{condition}".replace(" ", "_").replace("/", "_")
-    made = _metadata(task, name, about, "i2i", condition, ["eng-Latn"], own[0], repr(right))
-    return _made(made, data, own, top, itself=not views)
+    metrics = [*dict.fromkeys([*published, *_LABEL_METRICS])]
+    metadata = _metadata(
+        task,
+        name=f"{task.name}-{condition}".replace(" ", "_").replace("/", "_"),
+        about=f"Pictures similar in {condition}, {task.source.title}.",
+        category="i2i",
+        prompt=condition,
+        languages=["eng-Latn"],
+        headline=metrics[0],
+        content=repr(right),
+    )
+    return _make_task(metadata, data, metrics, top, leave_out_query=not views)
 
 
 def _query_task(task: QueryTask) -> Any:
     queries = [query for part in task.parts for query in part.queries]
-    _some(task.name, [query for query in queries if query.relevant])
+    _check_answers(task.name, [query for query in queries if query.relevant])
     texts, pictures = any(q.text for q in queries), any(q.image for q in queries)
     if texts and pictures and not all(q.text and q.image for q in queries):
-        raise UsageError(f"{task.name} mixes kinds of questions, which mteb cannot say.")
+        raise UsageError(f"{task.name} mixes kinds of queries, which mteb's format cannot hold.")
     if any(q.rewordings for q in queries):
         raise UsageError(
-            f"{task.name} asks each question in several wordings, which mteb cannot say; load it "
-            "with another joining."
+            f"{task.name} has several wordings of a query, which mteb's format cannot hold; load "
+            "it with other captions."
         )
     category = ("it" if pictures else "t") if texts else "i"
 
     def split(part_queries: Sequence[TaskQuery], gallery: Sequence[str]) -> Any:
-        asked = [query for query in part_queries if query.relevant]
-        apart = any(query.gallery is not None or query.exclude for query in asked)
-        candidates = {query.id: _candidates(query, gallery) for query in asked} if apart else None
-        corpus = gallery
-        if candidates is not None:
-            corpus = list(dict.fromkeys(name for own in candidates.values() for name in own))
+        answered = [query for query in part_queries if query.relevant]
+        candidates, corpus = None, gallery
+        if any(query.gallery is not None or query.exclude for query in answered):
+            candidates = {query.id: _candidates(query, gallery) for query in answered}
+            corpus = list(dict.fromkeys(name for ids in candidates.values() for name in ids))
         return {
             "corpus": _dataset(task, corpus, None),
             "queries": _dataset(
                 task,
-                [query.image for query in asked] if pictures else None,
-                [query.text for query in asked] if texts else None,
-                [query.id for query in asked],
+                [query.image for query in answered] if pictures else None,
+                [query.text for query in answered] if texts else None,
+                [query.id for query in answered],
             ),
-            "relevant_docs": {query.id: _whole(task, query) for query in asked},
+            "relevant_docs": {query.id: _whole_gains(task, query) for query in answered},
             "top_ranked": candidates,
         }
 
@@ -234,16 +243,23 @@ def _query_task(task: QueryTask) -> Any:
     languages: Any = ["eng-Latn"]
     if len(task.parts) > 1 or task.parts[0].name:
         languages = {name: ["eng-Latn"] for name in names.values()}
-    about = f"Composed questions, {task.source.title}."
-    made = _metadata(
-        task, task.name, about, f"{category}2i", None, languages, task.metrics[0], repr(task.parts)
+    metadata = _metadata(
+        task,
+        name=task.name,
+        about=f"Composed queries, {task.source.title}.",
+        category=f"{category}2i",
+        prompt=None,
+        languages=languages,
+        headline=task.metrics[0],
+        content=json.dumps(task_to_json(task)["parts"], sort_keys=True),
     )
-    # Subset figures need galleries that mteb's form has no place for.
-    own = [name for name in task.metrics if not name.startswith("subset ")]
-    return _made(made, data, own, len(_all_of(task)), first_wins=task.ties == "position")
+    # Subset metrics need galleries that mteb's format cannot hold.
+    metrics = [name for name in task.metrics if not name.startswith("subset ")]
+    first_wins = task.ties == "position"
+    return _make_task(metadata, data, metrics, len(_gallery_of(task)), first_wins=first_wins)
 
 
-def _all_of(task: QueryTask) -> set[str]:
+def _gallery_of(task: QueryTask) -> set[str]:
     pictures = {name for part in task.parts for name in part.gallery}
     return pictures.union(*(q.gallery or () for part in task.parts for q in part.queries))
 
@@ -253,21 +269,23 @@ def _candidates(query: TaskQuery, gallery: Sequence[str]) -> list[str]:
     return [name for name in query.gallery or gallery if name not in out]
 
 
-def _whole(task: QueryTask, query: TaskQuery) -> dict[str, int]:
+def _whole_gains(task: QueryTask, query: TaskQuery) -> dict[str, int]:
     if any(gain != int(gain) for gain in query.relevant.values()):
         raise UsageError(f"{task.name}: query {query.id} has gains that mteb cannot hold.")
     return {name: int(gain) for name, gain in query.relevant.items()}
 
 
-def _some(name: str, right: Sequence[Any] | Mapping[str, Any]) -> None:
+def _check_answers(name: str, right: Sequence[Any] | Mapping[str, Any]) -> None:
     if not right:
         raise UsageError(f"{name} has no right answers here to measure by.")
 
 
-def _made(metadata: Any, data: Any, own: Sequence[str], top: int, **more: bool) -> Any:
-    # mteb looks for the metadata on the class.
+def _make_task(
+    metadata: Any, data: Callable[[], Any], metrics: Sequence[str], top: int, **options: bool
+) -> Any:
+    # mteb reads the metadata from the class.
     made = type("CiesTask", (_task_class(),), {"metadata": metadata})
-    return made(data, own, top, **more)
+    return made(data, metrics, top, **options)
 
 
 def _metadata(
@@ -307,7 +325,7 @@ def _dataset(
     texts: Sequence[str] | None,
     ids: Sequence[str] | None = None,
 ) -> Any:
-    """A ``datasets.Dataset`` of ids with pictures, texts, or both."""
+    """Return a ``datasets.Dataset`` of ids with pictures, texts, or both."""
     import datasets
 
     crops = task.crops if isinstance(task, QueryTask) else {}

@@ -1,11 +1,11 @@
-"""Rankings as TREC run files and right answers as qrels, as trec_eval and its kin read them.
+"""Reads and writes TREC run files and qrels, as trec_eval and similar tools use them.
 
 A run has a line ``QUERY Q0 PICTURE PLACE SCORE TAG`` for each answer, a qrels file a line
-``QUERY 0 PICTURE GAIN`` for each right one. Fields are parted by spaces; a space in a name is
-written ``%20``, and so on for all white space, control characters and ``%`` itself.
+``QUERY 0 PICTURE GAIN`` for each right one. Fields are separated by spaces; a space in a name is
+written ``%20``, and all white space, control characters and ``%`` itself accordingly.
 
-trec_eval sorts a run by score, whatever the places say, and equal scores by falling name, where
-our metrics take the expectation over their orders.
+trec_eval sorts a run by score and ignores the places. It sorts equal scores by falling name,
+whereas our metrics take the expectation over their orders.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from indexes.errors import UsageError
+from indexes.files import replacing
 
 #: Answers to a query, nearest first, each with its score.
-Answers = Sequence[tuple[str, float]]
+Ranking = Sequence[tuple[str, float]]
 
-#: Names of files may be bytes that are no UTF-8.
+#: File names may be bytes that are not UTF-8.
 _ERRORS = "surrogateescape"
 
-_APART = re.compile(r"[\s%\x00-\x1f\x7f]")
+_ESCAPED = re.compile(r"[\s%\x00-\x1f\x7f]")
 
 
 def write_run(
-    path: Path, run: Mapping[str, Answers] | Iterable[tuple[str, Answers]], tag: str
+    path: Path, run: Mapping[str, Ranking] | Iterable[tuple[str, Ranking]], tag: str
 ) -> None:
-    """Write rankings; an existing file is replaced at once or not at all.
+    """Write rankings; an existing file is replaced atomically.
 
     Args:
         path: of the file.
-        run: query to its ranking, scores falling, as a mapping or in pairs made one by one; a
-            score keeps every digit.
+        run: query to its ranking with falling scores, as a mapping or as pairs, which may be
+            generated; scores keep all digits.
         tag: name of the run.
 
     Raises:
@@ -50,22 +51,22 @@ def write_qrels(
     path: Path,
     qrels: Mapping[str, Mapping[str, float]] | Iterable[tuple[str, Mapping[str, float]]],
 ) -> None:
-    """Write right answers; an existing file is replaced at once or not at all.
+    """Write right answers; an existing file is replaced atomically.
 
     Args:
         path: of the file.
-        qrels: query to picture to gain, as a mapping or in pairs made one by one.
+        qrels: query to picture to gain, as a mapping or as pairs, which may be generated.
 
     Raises:
-        UsageError: if a name is empty, or a gain is no whole number of at least 0, which is all
-            that the form can hold.
+        UsageError: if a name is empty, or a gain is not a whole number of at least 0, which is all
+            that the format can hold.
     """
     pairs = qrels.items() if isinstance(qrels, Mapping) else qrels
     _write(path, _qrels_lines(path, pairs))
 
 
 def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
-    """Read rankings: query to its answers by falling score, ties as they stand in the file.
+    """Read rankings: query to its answers by falling score, ties in the order of the file.
 
     Raises:
         UsageError: if the file cannot be read, a line is malformed, or a query names a picture
@@ -75,7 +76,7 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
     for number, (query, _, name, _, score, _) in _fields(path, 6):
         answers = run.setdefault(unquote(query), {})
         if unquote(name) in answers:
-            raise UsageError(f"{path}, line {number}: {name} stands twice for query {query}.")
+            raise UsageError(f"{path}, line {number}: {name} is repeated for query {query}.")
         answers[unquote(name)] = _number(path, number, score)
     return {
         query: sorted(answers.items(), key=lambda answer: -answer[1])
@@ -84,7 +85,7 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read right answers: query to picture to gain, those of gain 0 included.
+    """Read right answers: query to picture to gain, including gains of 0.
 
     Raises:
         UsageError: if the file cannot be read, or a line is malformed.
@@ -93,12 +94,12 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     for number, (query, _, name, gain) in _fields(path, 4):
         value = _number(path, number, gain)
         if value != int(value):
-            raise UsageError(f"{path}, line {number}: the gain {gain} is no whole number.")
+            raise UsageError(f"{path}, line {number}: the gain {gain} is not a whole number.")
         qrels.setdefault(unquote(query), {})[unquote(name)] = int(value)
     return qrels
 
 
-def _run_lines(path: Path, run: Iterable[tuple[str, Answers]], tag: str) -> Iterator[str]:
+def _run_lines(path: Path, run: Iterable[tuple[str, Ranking]], tag: str) -> Iterator[str]:
     for query, answers in run:
         last, names = math.inf, set()
         for place, (name, score) in enumerate(answers, 1):
@@ -122,8 +123,8 @@ def _qrels_lines(path: Path, qrels: Iterable[tuple[str, Mapping[str, float]]]) -
         for name, gain in answers.items():
             if gain != int(gain) or gain < 0:
                 raise UsageError(
-                    f"{path}: query '{query}' has a gain of {gain}; TREC's form holds whole "
-                    "numbers of at least 0 only."
+                    f"{path}: query '{query}' has a gain of {gain}; the TREC format holds only "
+                    "whole numbers of at least 0."
                 )
             yield f"{_field(path, query)} 0 {_field(path, name)} {int(gain)}"
 
@@ -131,19 +132,21 @@ def _qrels_lines(path: Path, qrels: Iterable[tuple[str, Mapping[str, float]]]) -
 def _field(path: Path, name: str) -> str:
     if not name:
         raise UsageError(f"{path}: an empty name cannot be written; name every query and picture.")
-    return _APART.sub(lambda found: quote(found[0], safe=""), name)
+    return _ESCAPED.sub(lambda found: quote(found[0], safe=""), name)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    unfinished = path.with_name(path.name + ".part")
     try:
-        with open(unfinished, "w", encoding="utf-8", errors=_ERRORS, newline="\n") as file:
+        path.parent.stat()  # a missing folder is an error, so that no mistyped one is created
+        with (
+            replacing(path, durable=False) as temporary,
+            temporary.open("w", encoding="utf-8", errors=_ERRORS, newline="\n") as file,
+        ):
             file.writelines(line + "\n" for line in lines)
-        unfinished.replace(path)
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror}; choose another place.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise UsageError(
+            f"Cannot write {path}: {error.strerror}; choose another folder."
+        ) from error
 
 
 def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
@@ -151,7 +154,7 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
         text = path.read_text(encoding="utf-8", errors=_ERRORS)
     except OSError as error:
         raise UsageError(
-            f"Cannot read {path}: {error.strerror}; name a file in TREC's form."
+            f"Cannot read {path}: {error.strerror}; name a file in the TREC format."
         ) from error
     for number, line in enumerate(text.split("\n"), 1):
         fields = line.split()
@@ -169,5 +172,5 @@ def _number(path: Path, number: int, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{path}, line {number}: '{text}' is no number.")
+        raise UsageError(f"{path}, line {number}: '{text}' is not a number.")
     return value

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eval.metrics.definitions import Scores
 from eval.metrics.names import Metric
 from eval.metrics.ranked import Counts, Ranked, join, tie_groups
-from indexes.search.parts import likenesses
+from indexes.search.multi_vector import similarities
 from indexes.vectors import Vectors
 
 #: Number of a query to rows of the gallery: its right answers, or those not ranked for it.
@@ -71,7 +71,7 @@ def judge_all(
         left_out: rows that are not ranked for a query, such as itself.
         threads: blocks worked on at once, each with about 150 MB; by default as many as cores,
             at most 4.
-        parts: vectors in each row, of which the best counts, as :mod:`indexes.search.parts` has it.
+        parts: vectors in each row, of which the best counts, as :mod:`indexes.search.multi_vector` has it.
 
     Returns:
         For each judge what was measured, over the queries that have a right answer.
@@ -87,7 +87,7 @@ def judge_all(
 
     def judged_block(start: int) -> dict[str, JudgedQueries]:
         block = range(start, min(start + step, len(queries)))
-        scores = likenesses(queries[block.start : block.stop], distinct, parts)
+        scores = similarities(queries[block.start : block.stop], distinct, parts)
         if copies is not None:
             scores = scores[:, copies]
         return _judge_block(scores, block, right, metrics, left_out)

@@ -1,4 +1,4 @@
-"""What differs between two runs: in how they were made, and in what came out."""
+"""Compares two runs: their settings, and their figures with paired tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.definitions import balanced_mean
-from eval.metrics.figures import QueryScores
+from eval.metrics.figures import FigureKey, QueryScores
 from eval.metrics.statistics import holm, paired_test
 from eval.runs.measuring import CLUSTER_METRICS, measure, query_scores
 from eval.runs.run import Run, System
@@ -29,12 +29,12 @@ class Difference:
         judge: label, or empty.
         metric: name.
         first: mean of the first system.
-        second: mean of the second.
+        second: mean of the second system.
         low: lower end of the 95 % interval of second - first.
-        high: its upper end.
+        high: upper end of it.
         p: of a two-sided paired permutation test (:func:`eval.metrics.statistics.paired_test`).
-        p_adjusted: the same after Holm, for all figures that are compared.
-        queries: that both answered.
+        p_adjusted: ``p`` after Holm's correction for all compared figures.
+        queries: number of queries that both answered.
     """
 
     task: str
@@ -57,12 +57,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two sides, side by side.
+    """The comparison of two runs, or of two systems.
 
     Attributes:
-        names: of both sides.
-        settings: what is not the same: its name and both values.
-        pairs: task, first system's name, second's.
+        names: of both, as the user gave them.
+        settings: name and both values of every setting that differs.
+        pairs: task, first system's name, second system's name.
         differences: in the order of the first run.
     """
 
@@ -72,7 +72,7 @@ class RunComparison:
     differences: list[Difference]
 
     def to_json(self) -> dict[str, Any]:
-        """The document that ``cies bench compare --json`` prints."""
+        """Return the document that ``cies bench compare --json`` prints."""
         return {
             "schema_version": SCHEMA_VERSION,
             "runs": list(self.names),
@@ -87,9 +87,9 @@ class RunSelection:
     """A run, or one encoder or system of it.
 
     Attributes:
-        run: opened.
+        run: the opened run.
         name: as the user gave it.
-        chosen: an encoder's or a system's name; empty for the run's own.
+        chosen: name of an encoder or a system; empty for the run's only encoder.
     """
 
     run: Run
@@ -98,7 +98,7 @@ class RunSelection:
 
     @classmethod
     def of(cls, text: str) -> RunSelection:
-        """From ``RUN`` or ``RUN:NAME``.
+        """Open ``RUN`` or ``RUN:NAME``.
 
         Raises:
             UsageError: if there is no such run, encoder or system.
@@ -118,7 +118,7 @@ class RunSelection:
         return side
 
     def systems(self) -> dict[tuple[str, str | None], System]:
-        """Task and composer, or ``None`` for the one system chosen by its name, to a system.
+        """Return task and composer (``None`` for a system chosen by its name) to a system.
 
         Raises:
             UsageError: if the run has several encoders and none is chosen.
@@ -127,25 +127,14 @@ class RunSelection:
         encoders = list(self.run.document["encoders"])
         if self.chosen and self.chosen not in encoders:
             return {(task, None): s for task, s in every if s.name == self.chosen}
-        mine = [
-            name
-            for name in encoders
-            if name == self.chosen or (not self.chosen and self._to_compare(name))
-        ]
-        if len(mine) != 1:
+        with_methods = {s.encoder for _, s in every if not s.baseline}
+        names = [self.chosen] if self.chosen else [n for n in encoders if n in with_methods]
+        if len(names) != 1:
             raise UsageError(
-                f"{self.run.path} has {len(mine)} methods to compare; name one as RUN:NAME, of "
+                f"{self.run.path} has {len(names)} methods to compare; name one as RUN:NAME, of "
                 f"{', '.join(encoders)}."
             )
-        return {(task, s.composer): s for task, s in every if s.encoder == mine[0]}
-
-    def _to_compare(self, encoder: str) -> bool:
-        """Whether an encoder is no trivial baseline."""
-        return any(
-            s.encoder == encoder and not s.baseline
-            for task in self.run.tasks
-            for s in self.run.systems(task)
-        )
+        return {(task, s.composer): s for task, s in every if s.encoder == names[0]}
 
 
 def compare(first: RunSelection, second: RunSelection) -> RunComparison:
@@ -162,30 +151,33 @@ def compare(first: RunSelection, second: RunSelection) -> RunComparison:
     ]
     if not same:
         raise UsageError(
-            f"{first.run.path} and {second.run.path} have no task in common: they ask "
-            f"{', '.join(first.run.tasks)} and {', '.join(second.run.tasks)}, or other data; "
-            "compare runs of one benchmark on the same data."
+            f"{first.run.path} and {second.run.path} have no task in common: their tasks are "
+            f"{', '.join(first.run.tasks)} and {', '.join(second.run.tasks)}, or their data "
+            "differ; compare runs of one benchmark on the same data."
         )
-    one, other = first.systems(), second.systems()
+    others = second.systems()
     pairs = []
-    for task, key in one:
-        there = [b for (t, k), b in other.items() if t == task and (k == key or None in (k, key))]
-        if task in same and len(there) == 1:
-            pairs.append((task, one[task, key], there[0]))
+    for (task, composer), system in first.systems().items():
+        partners = [
+            partner
+            for (name, key), partner in others.items()
+            if name == task and (key == composer or None in (key, composer))
+        ]
+        if task in same and len(partners) == 1:
+            pairs.append((task, system, partners[0]))
     if not pairs or (first.run.path == second.run.path and all(a == b for _, a, b in pairs)):
         raise UsageError(
-            f"{first.name} and {second.name} have nothing different to compare; name systems as "
-            "RUN:NAME."
+            f"{first.name} and {second.name} have nothing different to compare; name two systems "
+            "as RUN:NAME."
         )
     differences = []
-    figures = measure(first.run)
-    measure(second.run)
+    figures, others_figures = measure(first.run), measure(second.run)
     for task, a, b in pairs:
-        theirs = _cells(second.run, task, b)
+        keys = {f.key for f in others_figures if (f.task, f.system) == (task, b.name)}
         for figure in figures:
             if figure.metric in CLUSTER_METRICS:
                 continue
-            if (figure.task, figure.system) == (task, a.name) and figure.key in theirs:
+            if (figure.task, figure.system) == (task, a.name) and figure.key in keys:
                 differences.append(
                     _difference(
                         task,
@@ -202,40 +194,35 @@ def compare(first: RunSelection, second: RunSelection) -> RunComparison:
     return RunComparison((first.name, second.name), settings, named, differences)
 
 
-def _cells(run: Run, task: str, system: System) -> set[tuple[str, str, str]]:
-    from eval.runs.measuring import load_figures
-
-    return {f.key for f in load_figures(run) if (f.task, f.system) == (task, system.name)}
-
-
-def _difference(
-    task: str, cell: tuple[str, str, str], a: QueryScores, b: QueryScores, seed: int
-) -> Difference:
+def _difference(task: str, key: FigureKey, a: QueryScores, b: QueryScores, seed: int) -> Difference:
     common, at_a, at_b = np.intersect1d(a.numbers, b.numbers, return_indices=True)
     one, other = a.values[at_a], b.values[at_b]
-    classes = a.classes[at_a] if cell[2].startswith("balanced ") else None
+    row, judge, metric = key
+    classes = a.classes[at_a] if metric.startswith("balanced ") else None
     test = paired_test(other, one, classes, seed=seed)
     means = [
         float(v.mean()) if classes is None else balanced_mean(v, classes) for v in (one, other)
     ]
     return Difference(
-        task,
-        *cell,
-        means[0],
-        means[1],
-        test.interval.low,
-        test.interval.high,
-        test.p_value,
-        len(common),
+        task=task,
+        row=row,
+        judge=judge,
+        metric=metric,
+        first=means[0],
+        second=means[1],
+        low=test.interval.low,
+        high=test.interval.high,
+        p=test.p_value,
+        queries=len(common),
     )
 
 
 def _settings(
     first: RunSelection, second: RunSelection, pairs: list[tuple[str, System, System]]
 ) -> list[tuple[str, str, str]]:
-    """Everything that was not the same."""
+    """Return the settings that differ: name and both values."""
     a, b = pairs[0][1], pairs[0][2]
-    one, other = _flat(_about(first.run, a)), _flat(_about(second.run, b))
+    one, other = _flat(_run_settings(first.run, a)), _flat(_run_settings(second.run, b))
     return [
         (name, one.get(name, ""), other.get(name, ""))
         for name in dict.fromkeys([*one, *other])
@@ -243,16 +230,17 @@ def _settings(
     ]
 
 
-def _about(run: Run, system: System) -> dict[str, Any]:
+def _run_settings(run: Run, system: System) -> dict[str, Any]:
     document = run.document
     entry = document["encoders"].get(system.encoder, {})
+    identity = entry.get("made_by", {})
     return {
         "system": system.name,
         "composer": system.composer,
-        "method": entry.get("made_by", {}).get("method", ""),
-        "model": entry.get("made_by", {}).get("model", ""),
-        "revision": entry.get("made_by", {}).get("revision", ""),
-        "settings": entry.get("made_by", {}).get("settings", {}),
+        "method": identity.get("method", ""),
+        "model": identity.get("model", ""),
+        "revision": identity.get("revision", ""),
+        "settings": identity.get("settings", {}),
         "device": entry.get("device", ""),
         "options": document["options"],
         "seed": document["seed"],
@@ -261,10 +249,11 @@ def _about(run: Run, system: System) -> dict[str, Any]:
     }
 
 
-def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested values as one level, with names joined by dots."""
     found: dict[str, str] = {}
     for name, inner in value.items():
-        path = f"{above}.{name}" if above else name
+        path = f"{prefix}.{name}" if prefix else name
         if isinstance(inner, Mapping):
             found |= _flat(inner, path)
         else:

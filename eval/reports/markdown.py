@@ -1,15 +1,15 @@
-"""A report as Markdown."""
+"""Reports as Markdown, and the table rows that Markdown and HTML share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.reports.report import MeanFigure, Report, SystemResults, TaskReport, definition
+from eval.reports.report import MeanFigure, Report, ReportSection, SystemResults, definition
 from eval.reports.verification import comparable_figure, status
 from eval.runs.abstention import SHARED_NEIGHBOURS
 from eval.tasks import LabelTask
 
-#: Of :func:`published_rows`.
+#: Head of the table of :func:`published_rows`.
 PUBLISHED_HEADS = (
     "system",
     "part",
@@ -23,19 +23,19 @@ PUBLISHED_HEADS = (
 
 
 def number(value: float) -> str:
-    """Three places, as every table has it."""
+    """Format a figure with three places."""
     return f"{value:.3f}"
 
 
-def around(mean: MeanFigure) -> str:
-    """A mean with its interval."""
+def with_interval(mean: MeanFigure) -> str:
+    """Format a mean with its interval."""
     if mean.low is None or mean.high is None:
         return number(mean.value)
     return f"{number(mean.value)} [{number(mean.low)}, {number(mean.high)}]"
 
 
 def as_markdown(report: Report, title: str) -> str:
-    """The document ``report.md``."""
+    """Return the document ``report.md``."""
     lines = [f"# {title}", "", *_about(report)]
     for section in report.sections:
         lines += ["", *_section(section)]
@@ -43,24 +43,24 @@ def as_markdown(report: Report, title: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table, its cells escaped."""
+    """Return the lines of a table, with escaped cells."""
     every = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in every]
 
 
 def encoder_rows(report: Report) -> list[list[str]]:
-    """What was asked: name, model, revision, settings, device, seconds, of all runs."""
+    """Return name, model, revision, settings, device and seconds of all encoders of all runs."""
     rows = []
     for run in report.runs:
         for name, entry in run.document["encoders"].items():
-            made = entry["made_by"]
-            settings = ", ".join(f"{k} {v}" for k, v in made["settings"].items() if v is not None)
+            identity = entry["made_by"]
+            settings = [f"{k} {v}" for k, v in identity["settings"].items() if v is not None]
             rows.append(
                 [
                     name,
-                    str(made["model"]),
-                    str(made["revision"])[:12],
-                    settings,
+                    str(identity["model"]),
+                    str(identity["revision"])[:12],
+                    ", ".join(settings),
                     entry["device"] or "cpu",
                     f"{entry.get('seconds', 0):.0f}",
                 ]
@@ -69,7 +69,7 @@ def encoder_rows(report: Report) -> list[list[str]]:
 
 
 def run_lines(report: Report) -> list[str]:
-    """A sentence on each run, and what could not be asked."""
+    """Return sentences about each run, and about what was left out."""
     lines = []
     for run in report.runs:
         about = run.document
@@ -86,7 +86,7 @@ def run_lines(report: Report) -> list[str]:
             total = sum(about["seconds"].values())
             lines.append(f"{run.path.name} took {total:,.0f} seconds: {spent}.")
         for entry in about["encoders"].values():
-            lines += [f"{note}" for note in entry["notes"]]
+            lines += entry["notes"]
         for name, entry in about.get("composers", {}).items():
             if entry["writer"]:
                 lines.append(f"{name}: captions by {entry['writer']}.")
@@ -94,26 +94,26 @@ def run_lines(report: Report) -> list[str]:
     return lines
 
 
-def headline_rows(section: TaskReport, name: str) -> tuple[list[str], list[list[str]]]:
-    """Systems by conditions or parts, with the mean, and chance below."""
+def headline_rows(section: ReportSection, name: str) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the main table: systems by conditions or parts, and chance."""
     head = ["system", *(row or "all" for row in section.rows), "mean [95 %]"]
-    leaks = any(section.leakage(column) is not None for column in section.columns)
+    leaks = any(section.leakage(results) is not None for results in section.systems)
     if leaks:
         head.append("leakage")
     rows = []
     chance: list[str] = []
-    for column in section.columns:
-        figures = {f.row: f for f in column.own(name)}
-        mean = section.mean(column, name)
+    for results in section.systems:
+        figures = {f.row: f for f in results.own_figures(name)}
+        mean = section.mean(results, name)
         if mean is None:
             continue
         cells = [number(figures[r].value) if r in figures else "" for r in section.rows]
-        leak = section.leakage(column)
+        leak = section.leakage(results)
         rows.append(
             [
-                column.name,
+                results.name,
                 *cells,
-                around(mean),
+                with_interval(mean),
                 *([number(leak) if leak is not None else ""] * leaks),
             ]
         )
@@ -123,28 +123,28 @@ def headline_rows(section: TaskReport, name: str) -> tuple[list[str], list[list[
     return head, [*rows, *([chance] if chance else [])]
 
 
-def other_rows(section: TaskReport) -> tuple[list[str], list[list[str]]]:
-    """Means of the other metrics."""
+def other_rows(section: ReportSection) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the means of the other metrics."""
     names = [name for name in section.metrics[1:] if name != SHARED_NEIGHBOURS]
     rows = []
-    for column in section.columns:
-        means = [section.mean(column, name) for name in names]
+    for results in section.systems:
+        means = [section.mean(results, name) for name in names]
         if any(means):
-            rows.append([column.name, *(around(mean) if mean else "" for mean in means)])
+            rows.append([results.name, *(with_interval(mean) if mean else "" for mean in means)])
     return ["system", *names], rows if names else []
 
 
-def wording_rows(section: TaskReport) -> list[list[str]]:
-    """What wordings of one condition share: system, wording, first wording, value, chance."""
+def wording_rows(section: ReportSection) -> list[list[str]]:
+    """Return system, wording, first wording, shared neighbours and chance."""
     return [
-        [column.name, f.row, f.judge, number(f.value), number(f.chance)]
-        for column in section.columns
-        for f in column.own(SHARED_NEIGHBOURS)
+        [results.name, f.row, f.judge, number(f.value), number(f.chance)]
+        for results in section.systems
+        for f in results.own_figures(SHARED_NEIGHBOURS)
     ]
 
 
-def published_rows(section: TaskReport) -> list[list[str]]:
-    """Published figures beside the same method of ours, with how protocols differ."""
+def published_rows(section: ReportSection) -> list[list[str]]:
+    """Return published figures with those of the runs, and how the protocols differ."""
     rows = []
     for one in section.published:
         ours = comparable_figure(section, one)
@@ -169,7 +169,7 @@ def _about(report: Report) -> list[str]:
     return [*lines, *table(head, encoder_rows(report))]
 
 
-def _section(section: TaskReport) -> list[str]:
+def _section(section: ReportSection) -> list[str]:
     task = section.task
     lines = [
         f"## {task.name}",
@@ -190,30 +190,30 @@ def _section(section: TaskReport) -> list[str]:
         lines += table(["system", "wording", "first wording", "shared", "chance"], shared)
     lines += _matrices(section)
     if section.published:
-        lines += ["", "Published, beside the same method of ours, or else our best:", ""]
+        lines += ["", "Published figures, with the same method of ours, or else our best:", ""]
         lines += table(PUBLISHED_HEADS, published_rows(section))
     return lines
 
 
-def matrix_columns(section: TaskReport) -> list[SystemResults]:
-    """Systems that have figures under labels they were not asked for."""
+def systems_with_other_labels(section: ReportSection) -> list[SystemResults]:
+    """Return systems that were judged by labels other than the condition's own."""
     if not isinstance(section.task, LabelTask):
         return []
-    return [c for c in section.columns if any(not f.own for f in c.figures)]
+    return [c for c in section.systems if any(not f.own for f in c.figures)]
 
 
-def _matrices(section: TaskReport) -> list[str]:
+def _matrices(section: ReportSection) -> list[str]:
     lines: list[str] = []
-    for column in matrix_columns(section):
+    for results in systems_with_other_labels(section):
         lines += [
             "",
-            f"{column.name}: MAP@R over chance, (value - chance) / (1 - chance), of the condition "
+            f"{results.name}: MAP@R over chance, (value - chance) / (1 - chance), of the condition "
             "searched under (rows) judged by each label (columns):",
             "",
         ]
         rows = []
         for row in section.rows:
-            cells = [column.cell(row, judge, "MAP@R") for judge in section.rows]
+            cells = [results.cell(row, judge, "MAP@R") for judge in section.rows]
             rows.append(
                 [
                     row,

@@ -1,4 +1,4 @@
-"""Figures that were published, to stand beside ours."""
+"""Published figures, for comparison with those of runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class PublishedFigure:
     """One published figure.
 
     Attributes:
-        task: the beginning of the name of our task.
+        task: prefix of the name of our task.
         part: part or condition; empty for the mean over parts.
-        metric: as we name it.
+        metric: by our name.
         system: method and model.
         value: 0 to 1.
         source: the publication.
         seen: ``repository`` if read in its owners' repository, ``secondary`` if quoted.
-        protocol: how it was measured, as far as that is known.
+        protocol: how it was measured, as far as known.
     """
 
     task: str
@@ -35,7 +35,7 @@ class PublishedFigure:
 
     @property
     def method(self) -> str:
-        """The same method's name here, such as ``pdv``, or what stands there if we have none."""
+        """Our name of the method, such as ``pdv``; the published name if we do not have it."""
         first, _, rest = self.system.lower().partition(",")
         if first.startswith("clip"):
             baselines = {"image only": "image", "text only": "text", "sum": "sum"}
@@ -45,7 +45,7 @@ class PublishedFigure:
         return "pdv" if "+ pdv" in first else first
 
     def names(self, model: str) -> bool:
-        """Whether a model of ours, such as ``openai/clip-vit-base-patch32``, is the one named."""
+        """Return whether a model, such as ``openai/clip-vit-base-patch32``, is this one's."""
         found = re.search(r"vit-([a-z])/(\d+)", self.system.lower())
         if found is None:
             return False
@@ -54,8 +54,9 @@ class PublishedFigure:
         return f"vit-{size}-patch{found[2]}" in plain or f"vit-{found[1]}-{found[2]}" in plain
 
     def differs(self, task: str) -> str:
-        """How the protocol of a task of ours is another one, or an empty text."""
+        """Return how the protocol of our task differs, or an empty text."""
         rest = task.removeprefix(self.task).strip("-")
+        options = rest.split("-")
         marks = []
         if "partial" in rest:
             marks.append("ours is a part of the data")
@@ -67,16 +68,16 @@ class PublishedFigure:
             marks.append("ours is the validation split")
         if "split not stated" in self.protocol:
             marks.append("their split was not seen")
-        told = "shared concept is told" in self.protocol
-        if task.startswith("circo-") and told != ("concept" in rest.split("-")):
-            marks.append(f"{'theirs' if told else 'ours'} tells the shared concept")
+        with_concept = "shared concept is told" in self.protocol
+        if task.startswith("circo-") and with_concept != ("concept" in options):
+            marks.append(f"{'theirs' if with_concept else 'ours'} tells the shared concept")
         if task.startswith("fashioniq-val-union"):
             marks.append("ours ranks the smaller gallery")
-        both = "both orders" in self.protocol
-        if task.startswith("fashioniq-") and both != ("both" in rest.split("-")):
+        both_orders = "both orders" in self.protocol
+        if task.startswith("fashioniq-") and both_orders != ("both" in options):
             marks.append(
                 "ours joins the sentences in one order"
-                if both
+                if both_orders
                 else "ours averages both orders of the sentences"
             )
         if "joining of the sentences not stated" in self.protocol:
@@ -88,7 +89,7 @@ class PublishedFigure:
 
 @cache
 def every() -> tuple[PublishedFigure, ...]:
-    """All of ``configs/published.toml``."""
+    """Return all figures of ``configs/published.toml``."""
     text = resources.files("configs").joinpath("published.toml").read_text(encoding="utf-8")
     return tuple(
         PublishedFigure(
@@ -107,12 +108,12 @@ def every() -> tuple[PublishedFigure, ...]:
 
 
 def published_for(task: str) -> list[PublishedFigure]:
-    """Figures of a task's protocol, or of the same benchmark's other split where ours has none."""
-    asked = task.replace("circo-val", "circo-test").replace("cirr-val", "cirr-test1")
+    """Return figures of a task's protocol; for validation splits those of the test split."""
+    split = task.replace("circo-val", "circo-test").replace("cirr-val", "cirr-test1")
     return [
         one
         for one in every()
-        if asked == one.task or asked.startswith(one.task + "-")
-        # The two CUB protocols are over different pictures.
-        if not (one.task == "cub200" and asked.startswith("cub200-indirect"))
+        if split == one.task or split.startswith(one.task + "-")
+        # The two CUB protocols use different pictures.
+        if not (one.task == "cub200" and split.startswith("cub200-indirect"))
     ]

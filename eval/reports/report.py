@@ -1,4 +1,4 @@
-"""What a report says of some runs, as values: for Markdown, JSON and pages alike."""
+"""Gathers the figures of runs into a report, for Markdown, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class SystemResults:
 
     Attributes:
         name: unique in the section.
-        run: that it is of.
+        run: the system's run.
         system: the system.
-        figures: in the order they were made.
+        figures: in the order they were measured.
     """
 
     name: str
@@ -39,24 +39,24 @@ class SystemResults:
     system: System
     figures: tuple[Figure, ...]
 
-    def own(self, name: str) -> list[Figure]:
-        """Figures of a metric under what was asked for, in order."""
+    def own_figures(self, name: str) -> list[Figure]:
+        """Return a metric's figures of conditions under their own labels, in order."""
         return [f for f in self.figures if f.own and f.metric == name]
 
     def cell(self, row: str, judge: str, name: str) -> Figure | None:
-        """One figure, if there is one."""
+        """Return one figure, if the system has it."""
         return next((f for f in self.figures if f.key == (row, judge, name)), None)
 
 
 @dataclass(frozen=True)
 class MeanFigure:
-    """The plain mean over conditions or parts.
+    """A plain mean over conditions or parts.
 
     Attributes:
         value: 0 to 1.
-        low: lower end of the 95 % interval, queries drawn within each condition or part; ``None``
-            for means over classes and of clusters.
-        high: its upper end.
+        low: lower end of the 95 % interval, with queries drawn within each condition or part;
+            ``None`` for balanced metrics and cluster metrics.
+        high: upper end of it.
         chance: mean of the chance levels.
     """
 
@@ -67,32 +67,32 @@ class MeanFigure:
 
 
 @dataclass(frozen=True)
-class TaskReport:
-    """One task and all that answered it.
+class ReportSection:
+    """One task with the results of all systems.
 
     Attributes:
-        task: what was asked.
-        headline: its metric.
-        metrics: what is told of it, the headline first.
+        task: the task.
+        headline: its main metric.
+        metrics: the reported metrics, the headline first.
         rows: conditions or parts.
-        columns: systems.
-        published: figures of others.
-        worst: queries that the best method of our own answers worst.
-        worst_of: that method.
+        systems: results of each system.
+        published: published figures of the task.
+        worst: queries with the worst answers of the best system that is not a baseline.
+        worst_of: name of that system.
     """
 
     task: Task
     headline: str
     metrics: tuple[str, ...]
     rows: tuple[str, ...]
-    columns: tuple[SystemResults, ...]
+    systems: tuple[SystemResults, ...]
     published: tuple[PublishedFigure, ...]
     worst: tuple[WorstQuery, ...]
     worst_of: str
 
-    def mean(self, column: SystemResults, name: str) -> MeanFigure | None:
-        """A metric's mean over the rows, if the system has it under each of them."""
-        figures = [f for f in column.own(name) if name != SHARED_NEIGHBOURS]
+    def mean(self, results: SystemResults, name: str) -> MeanFigure | None:
+        """Return a metric's mean over the rows, if the system has figures of it."""
+        figures = [f for f in results.own_figures(name) if name != SHARED_NEIGHBOURS]
         if not figures:
             return None
         value, chance = (
@@ -100,26 +100,26 @@ class TaskReport:
         )
         if name.startswith("balanced ") or name in CLUSTER_METRICS:
             return MeanFigure(value, None, None, chance)
-        seed = int(column.run.document["seed"])
+        seed = int(results.run.document["seed"])
         means = [
             means_of_resamples(
-                query_scores(column.run, self.task.name, column.system, f.key).values, seed + row
+                query_scores(results.run, self.task.name, results.system, f.key).values, seed + row
             )
             for row, f in enumerate(figures)
         ]
         low, high = middle_95(np.mean(means, axis=0))
         return MeanFigure(value, low, high, chance)
 
-    def leakage(self, column: SystemResults) -> float | None:
-        """Mean over chance of MAP@R under all labels that were not asked for."""
-        leaked = [f.corrected for f in column.figures if not f.own and f.metric == "MAP@R"]
+    def leakage(self, results: SystemResults) -> float | None:
+        """Return the mean of MAP@R over chance, of conditions under all labels but their own."""
+        leaked = [f.corrected for f in results.figures if not f.own and f.metric == "MAP@R"]
         return float(np.mean(leaked)) if leaked else None
 
-    def curve(self, column: SystemResults) -> list[tuple[int, float, float]]:
-        """Places, hit rate within them, and its chance level, means over rows."""
+    def curve(self, results: SystemResults) -> list[tuple[int, float, float]]:
+        """Return places, hit rate and chance level at them, as means over rows."""
         found = []
         for k in CURVE_PLACES:
-            figures = column.own(f"recall@{k} (hit)") or column.own(f"R@{k}")
+            figures = results.own_figures(f"recall@{k} (hit)") or results.own_figures(f"R@{k}")
             if figures:
                 value = float(np.mean([f.value for f in figures]))
                 found.append((k, value, float(np.mean([f.chance for f in figures]))))
@@ -128,13 +128,13 @@ class TaskReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is told of some runs."""
+    """A report on some runs, with a section for each task."""
 
     runs: tuple[Run, ...]
-    sections: tuple[TaskReport, ...]
+    sections: tuple[ReportSection, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The document ``report.json``."""
+        """Return the document ``report.json``."""
         return {
             "schema_version": SCHEMA_VERSION,
             "runs": [
@@ -145,7 +145,7 @@ class Report:
         }
 
 
-def _section_json(section: TaskReport) -> dict[str, Any]:
+def _section_json(section: ReportSection) -> dict[str, Any]:
     task = section.task
     return {
         "name": task.name,
@@ -157,26 +157,26 @@ def _section_json(section: TaskReport) -> dict[str, Any]:
         "metrics": {name: definition(name) for name in section.metrics},
         "systems": [
             {
-                "name": column.name,
-                "run": str(column.run.path),
-                "encoder": column.system.encoder,
-                "composer": column.system.composer,
-                "baseline": column.system.baseline,
+                "name": results.name,
+                "run": str(results.run.path),
+                "encoder": results.system.encoder,
+                "composer": results.system.composer,
+                "baseline": results.system.baseline,
                 "means": {
                     name: asdict(mean)
                     for name in section.metrics
-                    if (mean := section.mean(column, name))
+                    if (mean := section.mean(results, name))
                 },
-                "leakage": section.leakage(column),
+                "leakage": section.leakage(results),
                 "figures": [
                     {
                         **{k: v for k, v in asdict(f).items() if k not in ("task", "system")},
                         "corrected": f.corrected,
                     }
-                    for f in column.figures
+                    for f in results.figures
                 ],
             }
-            for column in section.columns
+            for results in section.systems
         ],
         "published": [
             {**asdict(one), "differs": one.differs(task.name)} for one in section.published
@@ -185,7 +185,7 @@ def _section_json(section: TaskReport) -> dict[str, Any]:
 
 
 def definition(name: str) -> str:
-    """A metric in words."""
+    """Return the definition of a metric in words."""
     if name in CLUSTER_METRICS:
         kind = "Normalised" if name == "NMI" else "Adjusted"
         return (
@@ -200,18 +200,18 @@ def definition(name: str) -> str:
     if name.startswith(AUROC):
         return (
             "Share of pairs, one picture that the condition applies to and one that it does not, "
-            "in which the method is surer of the first; sure by the probability of its word, or "
-            "by the cosine with the nearest other picture."
+            "in which the method has the higher confidence for the first; confidence is the "
+            "probability of its word, or the cosine with the nearest other picture."
         )
     return metric(name).definition
 
 
 def report(runs: Sequence[Run], sheets: bool = True) -> Report:
-    """Measure what is not measured yet, and gather it task by task.
+    """Measure what is not measured yet, and make a report with a section for each task.
 
     Args:
-        runs: at least one; those of one task on the same data stand side by side.
-        sheets: whether to look for the worst queries.
+        runs: at least one; those of one task on the same data share a section.
+        sheets: whether to find the worst queries.
 
     Raises:
         UsageError: if there is no run.
@@ -227,32 +227,32 @@ def report(runs: Sequence[Run], sheets: bool = True) -> Report:
             key = (name, run.document["tasks"][name])
             tasks[key] = task
             for system in run.systems(name):
-                mine = tuple(f for f in figures if (f.task, f.system) == (name, system.name))
-                if mine:
-                    found.setdefault(key, []).append(SystemResults(system.name, run, system, mine))
+                own = tuple(f for f in figures if (f.task, f.system) == (name, system.name))
+                if own:
+                    found.setdefault(key, []).append(SystemResults(system.name, run, system, own))
     sections = [
-        _section(tasks[key], _named(columns, len(runs)), sheets) for key, columns in found.items()
+        _section(tasks[key], _named(systems, len(runs)), sheets) for key, systems in found.items()
     ]
     return Report(tuple(runs), tuple(sections))
 
 
-def _named(columns: Sequence[SystemResults], runs: int) -> list[SystemResults]:
-    """Columns of which trivial ones stand once, and others under names of their own."""
+def _named(systems: Sequence[SystemResults], runs: int) -> list[SystemResults]:
+    """Return results with unique names; baselines without a model are kept once."""
     kept: list[SystemResults] = []
-    for column in columns:
-        same = [one for one in kept if one.name == column.name]
-        if same and column.system.encoder in ("", "histogram"):
+    for results in systems:
+        same = [one for one in kept if one.name == results.name]
+        if same and results.system.encoder in ("", "histogram"):
             continue
-        name = column.name
-        if runs > 1 and column.system.encoder not in ("", "histogram"):
-            name = f"{column.name} ({Path(column.run.path).name})"
-        kept.append(SystemResults(name, column.run, column.system, column.figures))
+        name = results.name
+        if runs > 1 and results.system.encoder not in ("", "histogram"):
+            name = f"{results.name} ({Path(results.run.path).name})"
+        kept.append(SystemResults(name, results.run, results.system, results.figures))
     return kept
 
 
-def _section(task: Task, columns: Sequence[SystemResults], sheets: bool) -> TaskReport:
+def _section(task: Task, systems: Sequence[SystemResults], sheets: bool) -> ReportSection:
     if isinstance(task, LabelTask):
-        kinds = {f.metric for c in columns for f in c.figures}
+        kinds = {f.metric for c in systems for f in c.figures}
         if task.headline == AUROC:
             metrics = tuple(sorted(kinds))
         else:
@@ -264,19 +264,21 @@ def _section(task: Task, columns: Sequence[SystemResults], sheets: bool) -> Task
     else:
         metrics, rows = task.metrics, tuple(part.name for part in task.parts)
     headline = metrics[0] if metrics else ""
-    ours = [c for c in columns if not c.system.baseline]
+    ours = [c for c in systems if not c.system.baseline]
     worst: list[WorstQuery] = []
     best = ""
     if ours and sheets and not (isinstance(task, LabelTask) and task.headline == AUROC):
-        chosen = max(ours, key=lambda c: float(np.mean([f.value for f in c.own(headline)] or [0])))
+        chosen = max(
+            ours, key=lambda c: float(np.mean([f.value for f in c.own_figures(headline)] or [0]))
+        )
         best = chosen.name
         worst = worst_queries(chosen.run, task, chosen.system, headline)
-    return TaskReport(
+    return ReportSection(
         task,
         headline,
         metrics,
         rows,
-        tuple(columns),
+        tuple(systems),
         tuple(published_for(task.name)),
         tuple(worst),
         best,

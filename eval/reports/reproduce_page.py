@@ -1,7 +1,7 @@
-"""A run's figures as a part of a page, such as docs/reproduce.md, written by a command.
+"""Writes figures of runs into a Markdown page, such as docs/reproduce.md.
 
-The part stands between two comments, ``<!-- run of world -->`` and ``<!-- end of world -->``, with
-the benchmark's name; what is between them is replaced, all else stays.
+The text between two comments, ``<!-- run of world -->`` and ``<!-- end of world -->``, is
+replaced; the comments have the name of the benchmark.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ from typing import Any
 from eval.protocols.benchmarks import WORLD_METHODS
 from eval.reports.markdown import number, table
 from eval.reports.report import Report
-from eval.runs.files import write_bytes
 from eval.runs.run import Run
 from indexes.errors import CiesError, UsageError
+from indexes.files import write_atomic
 
-#: What a run may differ by on another processor or with other versions of the libraries.
+#: How much figures may differ on another processor or with other versions of the libraries.
 TOLERANCE = 0.01
 
 _HEAD = ("task", "system", "figure, mean", "expected", "chance", "tolerance", "status")
 
 
 def write_into(page: Path, report: Report) -> None:
-    """Replace the parts of a page that are of a report's runs.
+    """Replace the parts of a page that belong to the benchmarks of a report.
 
     Args:
-        page: a Markdown page with the comments; see the module.
-        report: of runs with different benchmarks, or of several of one, which then stand in one
-            table.
+        page: a Markdown page with the comments of the module.
+        report: of one or several runs; runs of one benchmark share a table.
 
     Raises:
-        UsageError: if the page cannot be read or has no place for a run.
+        UsageError: if the page cannot be read or lacks the comments of a benchmark.
         CiesError: if it cannot be written.
     """
     try:
@@ -43,14 +42,14 @@ def write_into(page: Path, report: Report) -> None:
         first, last = f"<!-- run of {name} -->", f"<!-- end of {name} -->"
         if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
             raise UsageError(
-                f"{page} has no place for a run of {name}; write the lines '{first}' and '{last}' "
-                "where it shall stand."
+                f"{page} has no place for a run of {name}; add the lines '{first}' and '{last}' "
+                "where its table belongs."
             )
         before, rest = text.split(first)
         after = rest.split(last)[1]
         text = f"{before}{first}\n{_part(report, name)}\n{last}{after}"
     try:
-        write_bytes(page, text.encode())
+        write_atomic(page, text.encode())
     except OSError as error:
         raise CiesError(f"Cannot write {page}: {(error.strerror or '').lower()}.") from error
 
@@ -60,18 +59,18 @@ def _part(report: Report, benchmark: str) -> str:
     lines = [f"{sentence(run)}\n" for run in runs]
     rows = []
     for section in report.sections:
-        columns = [c for c in section.columns if any(c.run is run for run in runs)]
-        for column in columns:
-            mean = section.mean(column, section.headline)
+        systems = [c for c in section.systems if any(c.run is run for run in runs)]
+        for results in systems:
+            mean = section.mean(results, section.headline)
             if mean is not None:
                 figures = (number(mean.value), number(mean.chance))
-                kind = (section.task.name, column.name, section.headline)
+                kind = (section.task.name, results.name, section.headline)
                 rows.append([*kind, *figures, f"{TOLERANCE}", "verified here"])
     return "\n".join([*lines, *table(_HEAD, rows)])
 
 
 def sentence(run: Run) -> str:
-    """How a run was made: the command, how long it took, and on what."""
+    """Return a sentence about a run: the command, the seconds and the machine."""
     about = run.document
     spent = {name: round(seconds) for name, seconds in about.get("seconds", {}).items()}
     took = ""
@@ -83,13 +82,12 @@ def sentence(run: Run) -> str:
 
 
 def command(about: Mapping[str, Any]) -> str:
-    """The command that asks what a run's document says, without the place of its data."""
+    """Return the command that repeats a run, without the folder of its data."""
     words = ["cies bench", str(about["benchmark"])]
     words += [f"--option {name}={_quoted(value)}" for name, value in about["options"].items()]
-    wanted = {name: one["wanted"] for name, one in about["encoders"].items() if one["wanted"]}
-    asked = [name for name in wanted if name != "histogram"]
-    if tuple(asked) != WORLD_METHODS or about["benchmark"] != "world":
-        words += [f"--method {_quoted(':'.join(name.split(' ', 1)))}" for name in asked]
+    methods = [n for n, entry in about["encoders"].items() if entry["wanted"] and n != "histogram"]
+    if tuple(methods) != WORLD_METHODS or about["benchmark"] != "world":
+        words += [f"--method {_quoted(':'.join(name.split(' ', 1)))}" for name in methods]
     chosen = {str(one["wanted"]["composer"]) for one in about.get("composers", {}).values()}
     words += [f"--composer {name}" for name in sorted(chosen)]
     return " ".join(words)

@@ -1,15 +1,17 @@
-"""What of ours stands beside a published figure, and whether that was verified."""
+"""Compares published figures with those of a run, and tells whether they were reproduced."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eval.reports.published import PublishedFigure
-from eval.reports.report import SystemResults, TaskReport
+from eval.reports.report import ReportSection, SystemResults
 from eval.runs.answers import CONDITION
 from ingest.fill.vector_sources import BASE
 
-#: How far a run of the same method, model and protocol may be off.
+#: Largest difference at which a published figure counts as reproduced.
 TOLERANCE = 0.02
 
 VERIFIED, OFF, NOT_RUN = "verified here", "not reproduced", "not yet run"
@@ -17,12 +19,12 @@ VERIFIED, OFF, NOT_RUN = "verified here", "not reproduced", "not yet run"
 
 @dataclass(frozen=True)
 class OwnFigure:
-    """A figure of ours.
+    """A figure of a run that a published one is compared with.
 
     Attributes:
         name: of the system.
         value: 0 to 1.
-        same: whether it is of the same method.
+        same: whether the system's method is the published one.
     """
 
     name: str
@@ -30,53 +32,59 @@ class OwnFigure:
     same: bool
 
 
-def comparable_figure(section: TaskReport, one: PublishedFigure) -> OwnFigure | None:
-    """The figure of the same method of ours, or else of our best.
+def comparable_figure(section: ReportSection, one: PublishedFigure) -> OwnFigure | None:
+    """Return the figure of the published method in a run, or else of the best system.
 
     Args:
         section: a task's systems.
-        one: published of it.
+        one: a published figure of the task.
     """
     found = []
-    for column in section.columns:
-        value = _value(section, column, one)
+    for results in section.systems:
+        value = _value(section, results, one)
         if value is not None:
-            found.append(OwnFigure(column.name, value, _method(column) == one.method))
-    return (
-        max(found, key=lambda comparable_figure: (comparable_figure.same, comparable_figure.value))
-        if found
-        else None
-    )
+            found.append(OwnFigure(results.name, value, _method(results) == one.method))
+    return max(found, key=lambda figure: (figure.same, figure.value), default=None)
 
 
-def status(section: TaskReport, one: PublishedFigure) -> str:
-    """Whether a published figure was run here, on the same data with the same method and model."""
+def status(section: ReportSection, one: PublishedFigure) -> str:
+    """Return whether a run reproduces a published figure.
+
+    The data, the method and the model must be the same.
+    """
     if one.differs(section.task.name).replace(TIES, ""):
         return NOT_RUN
-    for column in section.columns:
-        made = column.run.document["encoders"].get(column.system.encoder, {}).get("made_by", {})
-        same = _method(column) == one.method and one.names(str(made.get("model", "")))
-        value = _value(section, column, one)
+    for results in section.systems:
+        model = str(_encoder_identity(results).get("model", ""))
+        same = _method(results) == one.method and one.names(model)
+        value = _value(section, results, one)
         if same and value is not None:
             return VERIFIED if abs(value - one.value) <= TOLERANCE else OFF
     return NOT_RUN
 
 
-#: What alone leaves a protocol the same but for the last digits.
+#: The only difference of protocols that changes no more than the last digits.
 TIES = "ours counts ties in expectation"
 
 
-def _value(section: TaskReport, column: SystemResults, one: PublishedFigure) -> float | None:
+def _value(section: ReportSection, results: SystemResults, one: PublishedFigure) -> float | None:
     if not one.part:
-        mean = section.mean(column, one.metric)
+        mean = section.mean(results, one.metric)
         return None if mean is None else mean.value
-    return next((f.value for f in column.own(one.metric) if f.row == one.part), None)
+    return next((f.value for f in results.own_figures(one.metric) if f.row == one.part), None)
 
 
-def _method(column: SystemResults) -> str:
-    """A composer's name, or else the method's; of baselines of other methods both."""
-    made = column.run.document["encoders"].get(column.system.encoder, {}).get("made_by", {})
-    method, composer = str(made.get("method", column.name)), column.system.composer
+def _encoder_identity(results: SystemResults) -> Mapping[str, Any]:
+    identity: Mapping[str, Any] = (
+        results.run.document["encoders"].get(results.system.encoder, {}).get("made_by", {})
+    )
+    return identity
+
+
+def _method(results: SystemResults) -> str:
+    """Return the composer's name, or the method's; both for baselines of other methods."""
+    method = str(_encoder_identity(results).get("method", results.name))
+    composer = results.system.composer
     if composer in ("", CONDITION):
         return method
     return composer if method == BASE else f"{method} {composer}"

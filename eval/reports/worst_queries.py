@@ -1,4 +1,4 @@
-"""The queries that were answered worst, with what was found in place of the right answers."""
+"""Finds the queries with the worst answers, and what was ranked first for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eval.runs.answers import Answers, queries_of
 from eval.runs.measuring import load_figures, query_scores
 from eval.runs.run import IMAGE, Run, System
 from eval.tasks import LabelTask, QueryTask, Task
-from indexes.search.parts import likenesses
+from indexes.search.multi_vector import similarities
 from ingest.conditions import UNCONDITIONAL
 
 #: Queries shown of a task, and answers of each.
@@ -19,11 +19,11 @@ QUERIES, ANSWERS = 8, 6
 
 @dataclass(frozen=True)
 class RankedImage:
-    """One picture of a contact sheet.
+    """A picture among the first answers.
 
     Attributes:
         id: of the picture.
-        words: its labels, or nothing.
+        words: its labels, or empty.
         right: whether it is a right answer.
         score: cosine with the query.
     """
@@ -36,14 +36,14 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class WorstQuery:
-    """One query.
+    """A query with bad answers.
 
     Attributes:
         row: condition or part.
-        image: id of the query's picture; empty for a question in words.
+        image: id of the query's picture; empty for a text query.
         words: the query's labels, or its text.
-        value: the headline's.
-        answers: the first ones.
+        value: the headline metric of the query.
+        answers: the first answers.
     """
 
     row: str
@@ -54,26 +54,26 @@ class WorstQuery:
 
 
 def worst_queries(run: Run, task: Task, system: System, headline: str) -> list[WorstQuery]:
-    """The worst query of each condition or part, the worst first, at most :data:`QUERIES`.
+    """Return the worst query of each condition or part, the worst first, at most :data:`QUERIES`.
 
     Raises:
-        CiesError: if what was stored is damaged.
+        CiesError: if a stored file is damaged.
     """
     figures = [
         f
         for f in load_figures(run)
         if (f.task, f.system, f.metric) == (task.name, system.name, headline) and f.own
     ]
-    chosen = []
+    worst = []
     for figure in figures:
-        one = query_scores(run, task.name, system, figure.key)
-        at = int(np.argmin(one.values))
-        chosen.append((float(one.values[at]), figure, int(one.numbers[at])))
-    chosen.sort(key=lambda entry: entry[0])
+        scores = query_scores(run, task.name, system, figure.key)
+        at = int(np.argmin(scores.values))
+        worst.append((float(scores.values[at]), figure, int(scores.numbers[at])))
+    worst = sorted(worst, key=lambda entry: entry[0])[:QUERIES]
     if isinstance(task, LabelTask):
-        return [_of_labels(run, task, system, f.row, f.judge, n, v) for v, f, n in chosen[:QUERIES]]
+        return [_of_labels(run, task, system, f.row, f.judge, n, v) for v, f, n in worst]
     answers = Answers.load(run.answers_path(task.name, system), len(queries_of(task)))
-    return [_of_queries(task, answers, f.row, n, v) for v, f, n in chosen[:QUERIES]]
+    return [_of_queries(task, answers, f.row, n, v) for v, f, n in worst]
 
 
 def _of_labels(
@@ -90,11 +90,11 @@ def _of_labels(
         and not (key in task.views and task.views[key] == task.views.get(query))
     ]
     table = run.table(system)
-    asked = UNCONDITIONAL if system.composer == IMAGE else row
-    vectors = table.vectors(asked, [query, *gallery])
-    scores = likenesses(vectors[:1], vectors[1:], table.parts)[0]
+    condition = UNCONDITIONAL if system.composer == IMAGE else row
+    vectors = table.vectors(condition, [query, *gallery])
+    scores = similarities(vectors[:1], vectors[1:], table.parts)[0]
     order = np.argsort(-scores, kind="stable")[:ANSWERS]
-    shown = tuple(
+    answers = tuple(
         RankedImage(
             gallery[n],
             ", ".join(labels[gallery[n]]),
@@ -103,7 +103,7 @@ def _of_labels(
         )
         for n in order
     )
-    return WorstQuery(row, query, ", ".join(labels[query]), value, shown)
+    return WorstQuery(row, query, ", ".join(labels[query]), value, answers)
 
 
 def _of_queries(
@@ -112,8 +112,8 @@ def _of_queries(
     query = queries_of(task)[number][1]
     names = list(task.images)
     found, scores, head = answers.of_query(number)
-    shown = tuple(
+    first = tuple(
         RankedImage(names[n], "", names[n] in query.relevant, float(score))
         for n, score in zip(found[: min(ANSWERS, head)], scores, strict=False)
     )
-    return WorstQuery(row, query.image, query.text, value, shown)
+    return WorstQuery(row, query.image, query.text, value, first)

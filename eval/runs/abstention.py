@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eval.runs.baselines import SystemVectors
 from eval.tasks import LabelTask
-from indexes.search.parts import likenesses
+from indexes.search.multi_vector import similarities
 from indexes.vectors import Vectors
 
 #: Metric of how well confidence separates pictures that a condition applies to from others.
@@ -113,7 +113,7 @@ def _cosines_with_others(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Yield blocks of rows with their cosines to all rows; -inf to themselves."""
     for start in range(0, len(vectors), _BLOCK):
-        scores = likenesses(vectors[start : start + _BLOCK], vectors, parts)
+        scores = similarities(vectors[start : start + _BLOCK], vectors, parts)
         rows = np.arange(len(scores))
         scores[rows, start + rows] = -np.inf
         yield slice(start, start + _BLOCK), scores

@@ -14,7 +14,7 @@ from eval.runs.files import damaged_file, read_arrays, write_arrays
 from eval.runs.run import DEPTH, IMAGE
 from eval.runs.vectors import TEXTS, RunVectors
 from eval.tasks import QueryTask, TaskPart, TaskQuery
-from indexes.search.parts import joined, likenesses
+from indexes.search.multi_vector import joined, similarities
 from indexes.vectors import Vectors, unit
 from ingest.conditions import UNCONDITIONAL
 
@@ -86,7 +86,7 @@ class QueryVectors:
         share: weight of the similarity to captions, 0 to 1; the rest is the similarity to
             pictures.
         conditions: under which pictures are compared. Under several the mean cosine counts, and
-            the vectors of a query are joined as in :mod:`indexes.search.parts`.
+            the vectors of a query are joined as in :mod:`indexes.search.multi_vector`.
     """
 
     vectors: Mapping[str, Vectors]
@@ -109,7 +109,7 @@ def rank_queries(
 ) -> Answers:
     """Rank every query's candidates by the cosine with the query's vector.
 
-    Of rows of several parts the best counts, as in :mod:`indexes.search.parts`.
+    Of rows of several parts the best counts, as in :mod:`indexes.search.multi_vector`.
 
     Args:
         task: the queries.
@@ -175,7 +175,7 @@ def _scores_without_condition(
             vectors = _query_vectors(queries, table, composer)
         else:
             vectors = composed.vectors[part.name][start : start + block]
-        scores = likenesses(vectors, gallery, table.parts)
+        scores = similarities(vectors, gallery, table.parts)
         for row, query in enumerate(queries):
             ids = part.gallery if query.gallery is None else query.gallery
             yield start + row, ids, scores[row, [column[key] for key in ids]]
@@ -217,7 +217,7 @@ def _scores_under_conditions(part: TaskPart, table: SystemVectors) -> _Scored:
         vectors = table.vectors(condition, [part.queries[n].image for n in numbers])
         for number, ids, vector in zip(numbers, galleries, vectors, strict=True):
             rows = gallery[[column[key] for key in ids]]
-            yield number, ids, likenesses(vector[None], rows, table.parts)[0]
+            yield number, ids, similarities(vector[None], rows, table.parts)[0]
 
 
 def _best_answers(

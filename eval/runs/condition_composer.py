@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from eval.runs.baselines import SystemVectors
-from indexes.search.parts import joined
+from indexes.search.multi_vector import joined
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings

@@ -219,7 +219,7 @@ def _from_base_vectors(run: Run, encoder: BaseEncoder) -> EmbedIds | None:
     for name, entry in run.document["encoders"].items():
         if entry["done"] and entry["made_by"] == base:
             table = run.table(System(name, name))
-            return lambda ids, conditions: encoder.see(
+            return lambda ids, conditions: encoder.project(
                 table.vectors(UNCONDITIONAL, ids), conditions
             )
     return None

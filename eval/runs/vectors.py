@@ -242,7 +242,7 @@ class RunVectors:
 
     @property
     def parts(self) -> int:
-        """Vectors in a row, of which the best counts; see :mod:`indexes.search.parts`."""
+        """Vectors in a row, of which the best counts; see :mod:`indexes.search.multi_vector`."""
         settings = self._jobs[0].encoder_identity["settings"] if self._jobs else {}
         return int(settings.get("parts", 1))
 

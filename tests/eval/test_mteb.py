@@ -25,7 +25,7 @@ from eval.protocols.registry import find_benchmark
 from eval.runs.abstention import AUROC
 from eval.tasks import BenchmarkSource, Crop, LabelTask, QueryTask, TaskPart, TaskQuery
 from indexes.errors import UsageError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings
 
@@ -106,7 +106,7 @@ def test_the_model_embeds_as_the_encoder_does(files: dict[str, Path]) -> None:
     model = MtebModel(encoder)
     assert np.allclose(model.similarity(found[:3], found), found[:3] @ found.T)
     assert np.allclose(model.similarity_pairwise(found, found), 1)
-    with pytest.raises(UsageError, match="names no condition"):
+    with pytest.raises(UsageError, match="has no condition"):
         model.encode(batches, **asked)
     with pytest.raises(UsageError, match="neither pictures nor texts"):
         MtebModel(encoder, condition=color).encode([{"audio": []}], **asked)
@@ -265,5 +265,5 @@ def test_what_mteb_cannot_say_is_refused(files: dict[str, Path]) -> None:
         mteb_tasks(held_back)
     labels = dict.fromkeys(files, ("x",))
     sure = LabelTask("t", SOURCE, files, {"c": labels}, headline=AUROC)
-    with pytest.raises(UsageError, match="no ranking"):
+    with pytest.raises(UsageError, match="is not a ranking"):
         mteb_tasks(sure)

@@ -68,8 +68,8 @@ def test_wrong_runs_leave_the_old_file(tmp_path: Path, run, message: str) -> Non
     ("text", "message"),
     [
         ("1 Q0 a 1 0.5\n", "line 1: 5 fields where 6"),
-        ("1 Q0 a 1 0.5 t\n1 Q0 a 2 0.4 t\n", "line 2: a stands twice"),
-        ("\n1 Q0 a 1 high t\n", "line 2: 'high' is no number"),
+        ("1 Q0 a 1 0.5 t\n1 Q0 a 2 0.4 t\n", "line 2: a is repeated"),
+        ("\n1 Q0 a 1 high t\n", "line 2: 'high' is not a number"),
     ],
 )
 def test_wrong_run_files_are_named_by_line(tmp_path: Path, text: str, message: str) -> None:
@@ -82,7 +82,7 @@ def test_other_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gain of 0\.5"):
         write_qrels(tmp_path / "qrels", {"1": {"a": 0.5}})
     (tmp_path / "qrels").write_text("1 0 a 0.5\n")
-    with pytest.raises(UsageError, match="no whole number"):
+    with pytest.raises(UsageError, match="not a whole number"):
         read_qrels(tmp_path / "qrels")
     with pytest.raises(UsageError, match="Cannot read"):
         read_run(tmp_path / "nothing")

@@ -35,7 +35,7 @@ from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.runs.task_files import task_digest, task_from_json, task_to_json
 from eval.tasks import BenchmarkSource, Crop, LabelTask, QueryTask, TaskPart, TaskQuery
 from indexes.errors import CiesError, UsageError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings, EncoderSpec
 
@@ -331,7 +331,7 @@ def test_a_report_says_what_was_measured(
     system = System("stand-in", "stand-in")
     for row, value in worst.items():
         assert value == query_scores(run, "colors", system, (row, row, "MAP@R")).values.min()
-    leakage = found.sections[0].leakage(found.sections[0].columns[2])
+    leakage = found.sections[0].leakage(found.sections[0].systems[2])
     every = of["stand-in"]["figures"]
     off = [f["corrected"] for f in every if not f["own"] and f["metric"] == "MAP@R"]
     assert leakage == pytest.approx(np.mean(off))

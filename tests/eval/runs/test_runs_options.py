@@ -26,8 +26,8 @@ from eval.runs.run import Run, System
 from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.tasks import BenchmarkSource, LabelTask, QueryTask
 from indexes.errors import DataError, UsageError
-from indexes.search.parts import joined
-from indexes.search.vectors import unit
+from indexes.search.multi_vector import joined
+from indexes.vectors import unit
 from ingest.encoders.base import EncoderSpec
 from ingest.encoders.methods.regional import PARTS
 
@@ -145,13 +145,13 @@ def test_published_figures_stand_beside_the_same_method(tmp_path: Path) -> None:
     assert {metric(p.metric).name for p in section.published} <= set(task.metrics)
 
     # As if the same had been run.
-    column = section.columns[0]
+    results = section.systems[0]
     run.document["encoders"]["clip x"] = {
         "made_by": {"method": "clip", "model": "openai/clip-vit-base-patch32"}
     }
-    same = replace(column, name="clip x pdv", system=replace(column.system, encoder="clip x"))
+    same = replace(results, name="clip x pdv", system=replace(results.system, encoder="clip x"))
     same = replace(same, system=replace(same.system, composer="pdv"))
-    ours = replace(section, columns=(same,))
+    ours = replace(section, systems=(same,))
     assert comparable_figure(ours, one) is not None and comparable_figure(ours, one).same  # type: ignore[union-attr]
     value = comparable_figure(ours, one).value  # type: ignore[union-attr]
     without_condition = replace(one, protocol="the same", task=task.name)
