@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
 
+import jinja2
 import pytest
 from PIL import Image
 
@@ -15,6 +17,7 @@ from cies.cli import browse as cli_words
 from cies.html.folder import MARKER, write_folder
 from cies.html.gallery import ConditionGroups, file_name
 from cies.html.pictures import thumbnail_path, write_thumbnails
+from cies.html.rendering import render
 from indexes.errors import CiesError, UnknownCondition, UsageError
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.read.images import read_bytes
@@ -286,3 +289,27 @@ def test_the_pages_of_one_gallery_are_the_same_every_time(
     for name in ("one", "two"):
         write_folder(tmp_path / name, engine.gallery, [ConditionGroups(table, groups(table))])
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_one_rule_of_escaping_for_all_html() -> None:
+    """Templates escape every value, miss none in silence, and hold all HTML of the command line."""
+    evil = "<b>&\"'\udcff"
+    page = render(
+        "contact_sheet.html.j2",
+        root=None,
+        title=evil,
+        heading=evil,
+        introduction=evil,
+        query={"path": evil, "name": evil, "address": evil},
+        rows=[],
+    )
+    assert page.count("&lt;b&gt;&amp;&#34;&#39;?") == 6 and "<b>" not in page
+    with pytest.raises(jinja2.UndefinedError, match="introduction"):
+        render("contact_sheet.html.j2", root=None, title="", heading="", query=None, rows=[])
+    folder = Path(cies.__file__).parent
+    for template in (folder / "html" / "templates").iterdir():
+        text = template.read_text(encoding="utf-8")
+        assert not re.search(r"\|\s*safe\b|autoescape|Markup", text), template.name
+    tag = re.compile(r"</?(a|b|div|img|li|ol|p|span|svg|table|td|th|tr|ul)\b[^>`]*>")
+    for module in folder.rglob("*.py"):
+        assert not tag.search(module.read_text(encoding="utf-8")), module

@@ -22,7 +22,12 @@ def old_gallery(place: Path, folder: Path) -> None:
     files = files.append(pa.field("status", text)).append(pa.field("reason", text))
     images = pa.schema([("key", text), ("width", pa.int32()), ("height", pa.int32())])
     images = images.append(pa.field("format", text)).append(pa.field("taken_at", pa.timestamp("s")))
-    made_by = {"method": "dior", "model": "stand-in", "revision": "1", "phrase": "color"}
+    made_by: dict[str, object] = {
+        "method": "dior",
+        "model": "stand-in",
+        "revision": "1",
+        "phrase": "color",
+    }
     made_by["settings"] = {"prompt": "describe", "dtype": "float32"}
     content = json.dumps(made_by, sort_keys=True)
     name = "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]

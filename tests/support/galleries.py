@@ -95,4 +95,5 @@ def made(path: Path, count: int, seed: int = 0) -> tuple[Gallery, dict[str, np.n
 
 def kept(row: np.ndarray) -> np.ndarray:
     """A vector as it comes back from the gallery."""
-    return unit(row.astype(np.float16).astype(np.float32)[None])[0]
+    vector: np.ndarray = unit(row.astype(np.float16).astype(np.float32)[None])[0]
+    return vector

@@ -20,10 +20,12 @@ from support.stand_in import StandIn
 import indexes.store.tables
 import ingest.fill.commit_queue
 from indexes.store.gallery import Gallery
-from indexes.store.records import VectorTable
+from indexes.store.records import FileRecord, VectorTable
+from indexes.store.writer import Writer
 from ingest.conditions import Condition
 from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.fill.commit import commit
+from ingest.fill.embedding import EmbeddedBatch
 from ingest.fill.pipeline import ingest as fill
 
 CONDITIONS = [Condition.parse("color"), Condition.parse("shape")]
@@ -93,11 +95,13 @@ def work(kind: str, place: Path, folder: Path) -> None:
         ingest.fill.commit_queue.BATCH = 16
         ingest.fill.commit_queue.COMMIT_SECONDS = 0.05
 
-        def told(writer, parts, files=()):  # type: ignore[no-untyped-def]
+        def told(
+            writer: Writer, parts: Sequence[EmbeddedBatch], files: Sequence[FileRecord] = ()
+        ) -> None:
             commit(writer, parts, files)
             append(acknowledged, [record.key for record in files if record.status == "done"])
 
-        ingest.fill.commit_queue.commit = told
+        vars(ingest.fill.commit_queue)["commit"] = told
         gallery = Gallery.create(place)
         if kind == "mixed":
             with gallery.writer() as writer:

@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}', True)
         elif path.endswith("/o"):
             found, more = self._names(bucket, asked, asked.get("pageToken", ""))
-            answer = {
+            answer: dict[str, object] = {
                 "kind": "storage#objects",
                 "items": [self._about(bucket, found[n]) for n in found if not n.endswith("/")],
                 "prefixes": [name for name in found if name.endswith("/")],

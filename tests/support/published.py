@@ -249,8 +249,8 @@ def inquire(folder: Path) -> Path:
     rows = [(0, 7, "a sick plant", "Context", "Health", "Plants")]
     write_csv(folder / "inquire" / "inquire_queries_test.csv", columns, rows)
     answers = [(7, n, f"train/0001_Plant/{n}.jpg") for n in (1, 2)]
-    columns = ("query_id", "image_id", "image_path")
-    write_csv(folder / "inquire" / "inquire_annotations.csv", columns, answers)
+    named = ("query_id", "image_id", "image_path")
+    write_csv(folder / "inquire" / "inquire_annotations.csv", named, answers)
     for species in ("0001_Plant", "0002_Bird"):
         for number in (1, 2, 3):
             picture(folder / "inat24" / "train" / species / f"{number}.jpg")

@@ -9,6 +9,7 @@ import json
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ import indexes.store.tables
 import ingest.fill.commit_queue
 from eval.bench.ingest import CONDITIONS, SleepingEncoder, _PeakMemory
 from indexes.store.gallery import Gallery
+from indexes.store.records import FileRecord
+from indexes.store.writer import Writer
 from ingest.conditions import Condition
 from ingest.fill.commit import commit
+from ingest.fill.embedding import EmbeddedBatch
 from ingest.fill.pipeline import ingest as fill
 
 DIMENSION = 512
@@ -55,12 +59,14 @@ def main() -> None:
     ingest.fill.commit_queue.COMMIT_FILES = 256
     seconds: list[float] = []
 
-    def timed(writer, parts, files=()):  # type: ignore[no-untyped-def]
+    def timed(
+        writer: Writer, parts: Sequence[EmbeddedBatch], files: Sequence[FileRecord] = ()
+    ) -> None:
         begun = time.monotonic()
         commit(writer, parts, files)
         seconds.append(time.monotonic() - begun)
 
-    ingest.fill.commit_queue.commit = timed
+    vars(ingest.fill.commit_queue)["commit"] = timed
     gallery = Gallery.create(root / "gallery")
     with _PeakMemory() as memory:
         report = fill(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from support.stand_in import StandIn
 
 from indexes.store.gallery import Gallery
@@ -17,5 +19,5 @@ def versions(gallery: Gallery) -> dict[str, int]:
     return {p.name: len(list(p.glob("_versions/*"))) for p in gallery.path.glob("*.lance")}
 
 
-def engine(gallery: Gallery, **more: object) -> Engine:
+def engine(gallery: Gallery, **more: Any) -> Engine:
     return Engine(gallery, lambda spec: StandIn(), **more)

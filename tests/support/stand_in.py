@@ -46,10 +46,11 @@ class StandIn(BaseEncoder):
             raise RuntimeError("the machine went down")
         self.calls.append((len(images), tuple(c.name for c in conditions)))
         vectors = [[self.vector(image, c.phrase) for c in conditions] for image in images]
-        words = [[c.name for c in conditions] for _ in images]
-        return Embeddings(np.array(vectors), words, np.ones((len(images), len(conditions)), "f4"))
+        names = [[c.name for c in conditions] for _ in images]
+        return Embeddings(np.array(vectors), names, np.ones((len(images), len(conditions)), "f4"))
 
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         digest = hashlib.sha256(image.tobytes() + phrase.encode()).digest()
         seed = int.from_bytes(digest[:8], "big")
-        return unit(np.random.default_rng(seed).normal(size=(1, 16)))[0]
+        vector: np.ndarray = unit(np.random.default_rng(seed).normal(size=(1, 16)))[0]
+        return vector

@@ -13,7 +13,9 @@ QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vi
 QWEN += ["<|image_pad|>", "<|video_pad|>"]
 
 
-def qwen(config_class: Any, model_class: Any, folder: Path, eyes: dict[str, Any], **more: Any):
+def qwen(
+    config_class: Any, model_class: Any, folder: Path, eyes: dict[str, Any], **more: Any
+) -> Path:
     """A model of the Qwen line, with three-axis positions."""
     tokenizer = make_tokenizer(QWEN, CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     number = tokenizer.convert_tokens_to_ids
@@ -35,8 +37,8 @@ def qwen(config_class: Any, model_class: Any, folder: Path, eyes: dict[str, Any]
 
 
 def qwen2_vl(folder: Path) -> Path:
-    eyes = {"depth": 2, "embed_dim": 32, "hidden_size": 48, "num_heads": 4, "mlp_ratio": 2}
-    eyes |= {"patch_size": 14, "initializer_range": SPREAD}
+    eyes: dict[str, Any] = {"depth": 2, "embed_dim": 32, "hidden_size": 48, "num_heads": 4}
+    eyes |= {"mlp_ratio": 2, "patch_size": 14, "initializer_range": SPREAD}
     return qwen(tf.Qwen2VLConfig, tf.Qwen2VLForConditionalGeneration, folder, eyes)
 
 
