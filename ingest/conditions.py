@@ -11,25 +11,25 @@ from typing import Sequence
 
 from indexes.errors import UsageError
 
-#: The name that asks for no condition at all: the picture as a whole.
+#: The name that stands for no condition: the picture as a whole.
 UNCONDITIONAL = "unconditional"
 
 MAX_CHARACTERS = 500
 
-#: What a prompt template has where the condition's phrase goes.
-PLACE = "{condition}"
+#: The text in a prompt template that is replaced by the condition's phrase.
+PLACEHOLDER = "{condition}"
 
-#: British spellings and the American ones they are compared as.
+#: British spellings and the American ones that replace them when names are compared.
 _SPELLINGS = {"colour": "color", "colours": "colors", "grey": "gray", "centre": "center"}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One respect in which pictures can be alike.
+    """One respect in which pictures can be similar.
 
     Attributes:
-        name: what the user types.
-        phrase: what the prompt says; empty for the unconditional prompt.
+        name: as the user types it.
+        phrase: as the prompt contains it; empty for the unconditional prompt.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Read a condition as typed.
+        """Make a condition from what the user typed.
 
         Raises:
-            UsageError: if it is empty, too long, or holds control characters.
+            UsageError: if it is empty, too long, or contains control characters.
         """
         name = unicodedata.normalize("NFC", " ".join(text.split()))
         if not name:
@@ -52,21 +52,21 @@ class Condition:
             )
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise UsageError(
-                f"The condition {name!r} holds control characters; name it in plain words."
+                f"The condition {name!r} contains control characters; name it in plain words."
             )
         return cls(name, "" if name == UNCONDITIONAL else name)
 
 
 def same_name(first: str, second: str) -> bool:
-    """Whether two names differ at most in case, spelling (color, colour), separators, and how
-    Unicode writes an accent.
+    """Whether two names are equal except for case, spelling (color, colour), separators, and the
+    Unicode form of accents.
     """
-    return folded(first) == folded(second)
+    return fold_name(first) == fold_name(second)
 
 
-def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Condition]:
-    """Those wanted that are not there yet under the same name, each once."""
-    names = list(there)
+def new_conditions(wanted: Sequence[Condition], existing: Sequence[str]) -> list[Condition]:
+    """The wanted conditions whose names (:func:`same_name`) do not exist yet, each once."""
+    names = list(existing)
     new = []
     for condition in wanted:
         if not any(same_name(condition.name, name) for name in names):
@@ -75,8 +75,8 @@ def new_conditions(wanted: Sequence[Condition], there: Sequence[str]) -> list[Co
     return new
 
 
-def folded(name: str) -> str:
-    """A name as :func:`same_name` compares it."""
+def fold_name(name: str) -> str:
+    """The form of a name that :func:`same_name` compares."""
     plain = unicodedata.normalize("NFC", name).casefold()
     words = plain.replace("_", " ").replace("-", " ").split()
     return " ".join(_SPELLINGS.get(word, word) for word in words)
@@ -84,12 +84,12 @@ def folded(name: str) -> str:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A way to ask for a picture in one word.
+    """A prompt that asks a model to describe a picture in one word.
 
     Attributes:
-        name: its name in ``configs/prompts.toml``, or the text itself of a free one.
-        conditional: text with ``{condition}`` in one place.
-        unconditional: text without; empty for a free one.
+        name: its name in ``configs/prompts.toml``, or the text itself of the user's own prompt.
+        conditional: the text with ``{condition}`` in one place.
+        unconditional: the text without a condition; empty for the user's own prompt.
     """
 
     name: str
@@ -97,13 +97,13 @@ class PromptTemplate:
     unconditional: str
 
     def text(self, condition: Condition) -> str:
-        """The user's turn, without the picture.
+        """The user's turn of the conversation, without the picture.
 
         Raises:
-            UsageError: if nothing is known to ask without a condition.
+            UsageError: if there is no condition and no unconditional text.
         """
         if condition.phrase:
-            return self.conditional.replace(PLACE, condition.phrase)
+            return self.conditional.replace(PLACEHOLDER, condition.phrase)
         if not self.unconditional:
             raise UsageError(
                 f"A prompt of your own has no form without a condition, so '{UNCONDITIONAL}' "
@@ -111,9 +111,9 @@ class PromptTemplate:
             )
         return self.unconditional
 
-    def begin(self, condition: Condition) -> int:
-        """Where the condition's phrase begins in :meth:`text`; 0 without a condition."""
-        return self.conditional.index(PLACE) if condition.phrase else 0
+    def phrase_start(self, condition: Condition) -> int:
+        """Index of the condition's phrase in :meth:`text`; 0 without a condition."""
+        return self.conditional.index(PLACEHOLDER) if condition.phrase else 0
 
 
 @cache
@@ -124,20 +124,20 @@ def prompt_templates() -> dict[str, PromptTemplate]:
 
 
 def prompt_template(name: str) -> PromptTemplate:
-    """A template by name, or a free one: any text with ``{condition}`` in one place.
+    """A template by name, or the user's own: any text with ``{condition}`` in one place.
 
     Raises:
-        UsageError: naming those there are, or if ``{condition}`` stands in several places.
+        UsageError: if there is no such template, or ``{condition}`` occurs several times.
     """
-    places = name.count(PLACE)
-    if places == 1:
+    count = name.count(PLACEHOLDER)
+    if count == 1:
         return PromptTemplate(name, name, "")
-    if places:
-        raise UsageError(f"The prompt has {PLACE} {places} times; write it exactly once.")
+    if count:
+        raise UsageError(f"The prompt has {PLACEHOLDER} {count} times; write it exactly once.")
     templates = prompt_templates()
     if name not in templates:
         raise UsageError(
             f"There is no prompt '{name}'; choose one of {', '.join(templates)}, or write your "
-            f"own text with {PLACE} in it."
+            f"own text with {PLACEHOLDER} in it."
         )
     return templates[name]

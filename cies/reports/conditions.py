@@ -21,14 +21,14 @@ from ingest.vocabularies import (
     checked_template,
     checked_words,
     default_template,
+    delete_vocabulary,
     find_vocabulary,
-    forget,
     gallery_vocabularies,
     generate_vocabulary,
-    keep,
     list_name,
-    shipped,
+    shipped_vocabularies,
     split_words,
+    store_vocabulary,
 )
 from query.hits import SCHEMA_VERSION
 
@@ -99,7 +99,7 @@ def run_words(name: str | None, gallery_path: Path, required: bool, as_json: boo
     else:
         lists = gallery_vocabularies(gallery) if gallery else []
         replaced = {one.condition for one in lists}
-        lists += [s.vocabulary for n, s in shipped().items() if n not in replaced]
+        lists += [s.vocabulary for n, s in shipped_vocabularies().items() if n not in replaced]
     if as_json:
         document = {"schema_version": SCHEMA_VERSION, "lists": [_document(one) for one in lists]}
         print_json(document)
@@ -121,7 +121,7 @@ def run_words(name: str | None, gallery_path: Path, required: bool, as_json: boo
 
 
 def _no_list(name: str) -> str:
-    names = {alias: n for n, one in shipped().items() for alias in (n, *one.aliases)}
+    names = {alias: n for n, one in shipped_vocabularies().items() for alias in (n, *one.aliases)}
     close = get_close_matches(name.lower(), list(names), 1)
     hint = f"did you mean '{close[0]}'?" if close else "`cies conditions words` shows those known."
     return f"No list of words is known for '{name}', and `cies conditions edit` makes one; {hint}"
@@ -154,7 +154,7 @@ def run_edit(name: str, gallery_path: Path, edit: WordListEdit, as_json: bool) -
     else:
         after = _edited(title, before, edit)
         if after != before:
-            keep(gallery, after)
+            store_vocabulary(gallery, after)
             say(
                 f"{len(after.words)} words for '{after.condition}' are stored in {gallery_path}; "
                 "what was computed from other words is computed again at the next search."
@@ -171,8 +171,8 @@ def run_edit(name: str, gallery_path: Path, edit: WordListEdit, as_json: bool) -
 
 def _reset(gallery: Gallery, title: str) -> Vocabulary:
     """Remove the gallery's own list; returns the one that comes with CIES, or an empty one."""
-    default = shipped().get(title)
-    removed = forget(gallery, title)
+    default = shipped_vocabularies().get(title)
+    removed = delete_vocabulary(gallery, title)
     if default is None:
         if not removed:
             raise UsageError(_no_list(title))
@@ -274,7 +274,7 @@ def _print_words(vocabulary: Vocabulary) -> None:
 
 
 def _aliases(vocabulary: Vocabulary) -> tuple[str, ...]:
-    entry = shipped().get(vocabulary.condition)
+    entry = shipped_vocabularies().get(vocabulary.condition)
     return entry.aliases if entry else ()
 
 

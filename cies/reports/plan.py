@@ -180,7 +180,7 @@ def _packing_and_dimension(model: str) -> tuple[bool | None, int | None]:
         return runs.mode == "packed", text.get("hidden_size")
     for known in hub_models():
         if known.name == source.name:
-            return known.runs.mode == "packed", known.vector
+            return known.family_info.mode == "packed", known.vector
     return None, None
 
 

@@ -12,8 +12,8 @@ import pytest
 from cies.cli.app import app
 from indexes.errors import CiesError, GalleryLocked, GalleryMissing, ModelError, UsageError
 from indexes.store.gallery import Gallery
-from ingest.encoders.vlm.listing import Listing
-from ingest.vocabularies import shipped, vocabulary_of
+from ingest.encoders.vlm.value_lists import LvlmWordLister
+from ingest.vocabularies import shipped_vocabularies, vocabulary_of
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def edit(typed, gallery: Gallery, *words: object) -> dict:
 
 def test_words_lists_all_that_come_with_it(typed) -> None:
     document = json.loads(typed("conditions", "words", "--json")[0])
-    assert [one["condition"] for one in document["lists"]] == list(shipped())
+    assert [one["condition"] for one in document["lists"]] == list(shipped_vocabularies())
     out, _ = typed("conditions", "words")
-    assert len(out.splitlines()) == 1 + len(shipped())
+    assert len(out.splitlines()) == 1 + len(shipped_vocabularies())
 
 
 def test_words_of_one_are_lines_for_a_pipe(typed) -> None:
     out, err = typed("conditions", "words", "HUE")
-    assert tuple(out.splitlines()) == shipped()["color"].vocabulary.words
+    assert tuple(out.splitlines()) == shipped_vocabularies()["color"].vocabulary.words
     assert "shipped" in err and "a {word} object" in err
     with pytest.raises(UsageError, match=r"known for 'colr'.*did you mean 'color'"):
         typed("conditions", "words", "colr")
@@ -55,13 +55,13 @@ def test_an_edit_is_kept_shown_and_taken_back(typed, gallery: Gallery) -> None:
     document = edit(typed, gallery, "Mood", "--words", "happy, sad,Happy ; calm")
     assert document["condition"] == "mood" and document["source"] == "edited"
     assert document["words"] == ["happy", "sad", "calm"]
-    assert document["template"] == shipped()["mood"].vocabulary.template
+    assert document["template"] == shipped_vocabularies()["mood"].vocabulary.template
     assert vocabulary_of("atmosphere", Gallery.open(gallery.path)).words == ("happy", "sad", "calm")
     out, _ = typed("conditions", "-g", gallery.path, "edit", "vibe", "--show")
     assert out == "happy\nsad\ncalm\n"
     first = json.loads(typed("conditions", "words", "-g", gallery.path, "--json")[0])["lists"]
     assert first[0] == {k: v for k, v in document.items() if k not in ("schema_version", "gallery")}
-    assert len(first) == len(shipped())
+    assert len(first) == len(shipped_vocabularies())
     _, err = typed("conditions", "edit", "mood", "-g", gallery.path, "--words", "happy,sad,calm")
     assert "Nothing was changed" in err
     assert edit(typed, gallery, "mood", "--template", "{word}!")["words"] == [
@@ -111,7 +111,7 @@ def test_words_from_a_file_and_from_stdin(
 
 def test_a_model_is_asked(typed, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = ", ".join(f"mood {n}" for n in range(12))
-    monkeypatch.setattr(Listing, "answer", lambda self, condition: (answer, True))
+    monkeypatch.setattr(LvlmWordLister, "answer", lambda self, condition: (answer, True))
     document = edit(typed, gallery, "mood", "--ask", "org/model")
     assert document["source"] == "made by org/model" and len(document["words"]) == 12
     with pytest.raises(ModelError, match="cannot list the values of 'mood'"):
@@ -132,14 +132,14 @@ def test_the_editor_gets_the_words_and_gives_them_back(
     monkeypatch.setenv("EDITOR", editor(tmp_path, code))
     monkeypatch.delenv("VISUAL", raising=False)
     words = edit(typed, gallery, "color")["words"]
-    assert words == [*shipped()["color"].vocabulary.words, "blurple"]
+    assert words == [*shipped_vocabularies()["color"].vocabulary.words, "blurple"]
 
 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
         ("file.write_text('# nothing')", r"has 0 different words.*What you wrote is in .*--from"),
-        ("sys.exit(3)", "left with code 3; nothing was changed"),
+        ("sys.exit(3)", "exited with code 3; nothing was changed"),
         (None, "No editor is named; set EDITOR"),
         ("", "cannot be run; set EDITOR"),
     ],

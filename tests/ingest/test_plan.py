@@ -19,7 +19,7 @@ from cies.reports.plan import amount, duration, make_plan
 from eval.world.factors import FACTORS
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
-from ingest.fill.encoder_choice import choose, default_conditions
+from ingest.fill.encoder_choice import choose_target, default_conditions
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
 
@@ -36,7 +36,7 @@ def digest(folder: Path) -> dict[str, str]:
 def plan(gallery: Gallery, *sources: object, names: str = "color", **more: object) -> dict:
     opened = open_sources([str(s) for s in sources], SourceOptions(), gallery.root)
     wanted = [Condition.parse(name) for name in names.split()]
-    return make_plan(gallery, gallery.path, opened, wanted, choose(gallery), **more)
+    return make_plan(gallery, gallery.path, opened, wanted, choose_target(gallery), **more)
 
 
 @pytest.fixture
@@ -126,8 +126,8 @@ def test_figures_for_people() -> None:
 
 
 def test_default_conditions() -> None:
-    assert [c.name for c in default_conditions(choose(None))][:2] == ["color", "shape"]
-    assert default_conditions(choose(None, None, "some/model")) == []
+    assert [c.name for c in default_conditions(choose_target(None))][:2] == ["color", "shape"]
+    assert default_conditions(choose_target(None, None, "some/model")) == []
 
 
 # -- at the shell ------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, VectorTable
 from ingest.conditions import Condition
 from ingest.fill.commit import commit
-from ingest.fill.embedding import Embedded, embed
+from ingest.fill.embedding import EmbeddedBatch, embed
 from ingest.fill.pipeline import ingest
 from ingest.read.images import decode, read_bytes
 
@@ -129,7 +129,7 @@ def test_many_processes_embed_and_one_commits(
     parts[1].append(parts[0][0])
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(embed_files, parts, [tables] * 4))
-    embedded: list[Embedded] = [pickle.loads(result) for result in results]
+    embedded: list[EmbeddedBatch] = [pickle.loads(result) for result in results]
     records = []
     for path in paths:
         content = read_bytes(path)

@@ -9,8 +9,8 @@ import pytest
 
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
+from indexes.store.manifest import MANIFEST_COPY
 from indexes.store.records import VectorTable
-from indexes.store.writer import COPY
 from ingest.conditions import Condition
 from ingest.encoders.base import EncoderSpec
 from ingest.fill.vector_sources import (
@@ -70,7 +70,7 @@ def test_makers_are_told_apart_and_chosen(gallery: Gallery) -> None:
 def test_a_table_is_partial_until_it_is_declared_otherwise(gallery: Gallery) -> None:
     first, some = table(TINY, "color"), table(TINY, "mood", partial=True)
     declare(gallery, first, some, table(TINY, "shape"))
-    copy = gallery.path / COPY
+    copy = gallery.path / MANIFEST_COPY
     # Of a table that is whole the entry is what it was before there were others.
     entries = {k: v for k, v in json.loads(copy.read_text()).items() if k.startswith("condition:")}
     assert sorted(map(len, entries.values())) == [4, 4, 5]

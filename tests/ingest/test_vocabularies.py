@@ -9,21 +9,20 @@ import pytest
 
 from eval.world.factors import FACTORS
 from indexes.errors import UsageError
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
-from indexes.store.repair import repair
-from indexes.store.verify import verify
-from indexes.store.writer import COPY
-from ingest.conditions import Condition, folded
+from indexes.verify import verify
+from ingest.conditions import Condition, fold_name
 from ingest.vocabularies import (
     MAX_WORDS,
     Vocabulary,
     checked_template,
     checked_words,
-    forget,
-    keep,
+    delete_vocabulary,
     list_name,
-    shipped,
+    shipped_vocabularies,
     split_words,
+    store_vocabulary,
     vocabulary_of,
 )
 
@@ -78,16 +77,16 @@ LABELS = {
     **{f"the world's {name}": ", ".join(values) for name, values in FACTORS.items()},
 }
 
-LISTS = list(shipped())
+LISTS = list(shipped_vocabularies())
 
 
 def words_of(text: str) -> set[str]:
-    return {folded(word) for word in text.split(",")}
+    return {fold_name(word) for word in text.split(",")}
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_is_in_order(name: str) -> None:
-    vocabulary = shipped()[name].vocabulary
+    vocabulary = shipped_vocabularies()[name].vocabulary
     assert Condition.parse(name).name == name
     assert checked_words(vocabulary.words) == vocabulary.words  # each once, none empty
     assert 8 <= len(vocabulary.words) <= 120
@@ -99,9 +98,9 @@ def test_a_list_is_in_order(name: str) -> None:
 
 def test_names_and_aliases_lead_to_one_list() -> None:
     seen: dict[str, str] = {}
-    for name, one in shipped().items():
+    for name, one in shipped_vocabularies().items():
         for alias in (name, *one.aliases):
-            assert seen.setdefault(folded(alias), name) == name, alias
+            assert seen.setdefault(fold_name(alias), name) == name, alias
             assert list_name(alias) == list_name(alias.upper()) == name
     assert list_name("Colour") == list_name("hue") == "color"
     assert list_name("object_color") == "color"
@@ -116,14 +115,14 @@ def test_every_condition_of_a_benchmark_has_a_list(benchmark: str) -> None:
 @pytest.mark.parametrize("labels", LABELS)
 def test_no_list_is_a_benchmarks_label_set(labels: str) -> None:
     taken = words_of(LABELS[labels])
-    for name, one in shipped().items():
+    for name, one in shipped_vocabularies().items():
         words = words_of(",".join(one.vocabulary.words))
         shared = len(words & taken) / len(words | taken)
         assert shared < 0.75, f"{name} shares {shared:.2f} of the labels of {labels}"
 
 
 def test_that_test_can_fail() -> None:
-    one = shipped()["card number"].vocabulary
+    one = shipped_vocabularies()["card number"].vocabulary
     assert words_of(", ".join(one.words)) > words_of(LABELS["card number"])
 
 
@@ -163,7 +162,10 @@ def test_the_gallerys_list_comes_before_the_shipped_one_before_a_made_one(
     gallery: Gallery,
 ) -> None:
     vector_source = VectorSource("fizzy", "flat")
-    assert vocabulary_of("hue", gallery, vector_source).words == shipped()["color"].vocabulary.words
+    assert (
+        vocabulary_of("hue", gallery, vector_source).words
+        == shipped_vocabularies()["color"].vocabulary.words
+    )
     made = vocabulary_of("Fizziness", gallery, vector_source)
     assert (made.condition, made.words) == ("Fizziness", ("fizzy", "flat"))
     assert made.source == "made by org/model"
@@ -171,12 +173,12 @@ def test_the_gallerys_list_comes_before_the_shipped_one_before_a_made_one(
     assert vocabulary_of("fizziness", gallery, vector_source) == made
     assert vector_source.asked == ["Fizziness"]
     own = Vocabulary("color", ("red", "blue"), "{word}", "edited")
-    keep(gallery, own)
+    store_vocabulary(gallery, own)
     assert vocabulary_of("Colour", gallery) == own
     assert vocabulary_of("color") != own
-    assert forget(gallery, "hue") and not forget(gallery, "hue")
+    assert delete_vocabulary(gallery, "hue") and not delete_vocabulary(gallery, "hue")
     assert vocabulary_of("hue", gallery) == vocabulary_of("color")
-    assert forget(gallery, "FIZZINESS")
+    assert delete_vocabulary(gallery, "FIZZINESS")
     assert gallery.words() == {}
 
 
@@ -198,13 +200,13 @@ def test_a_list_that_cannot_be_kept_now_says_so(gallery: Gallery) -> None:
 
 def test_verify_repair_and_a_copy_keep_lists(gallery: Gallery, tmp_path: Path) -> None:
     own = Vocabulary("größe {x}", ("klein", "groß"), "a {word} thing", "edited")
-    keep(gallery, own)
+    store_vocabulary(gallery, own)
     shutil.copytree(gallery.path, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "manifest.lance")
-    assert any("words:" in f.text for f in verify(tmp_path / "moved", COPY))
+    assert any("words:" in f.text for f in verify(tmp_path / "moved"))
     repair(tmp_path / "moved")
     moved = Gallery.open(tmp_path / "moved")
-    assert verify(tmp_path / "moved", COPY) == []
+    assert verify(tmp_path / "moved") == []
     assert vocabulary_of("Größe {x}", moved) == own
 
 
@@ -237,6 +239,6 @@ def test_a_template_has_one_place(template: str) -> None:
 
 
 def test_sizes_are_told_in_the_readme_as_they_are() -> None:
-    count = (len(shipped()) - 1) // 10 * 10
+    count = (len(shipped_vocabularies()) - 1) // 10 * 10
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"more than {count} conditions" in readme
