@@ -20,6 +20,7 @@ from cies.cli.benchmarks import (
     bench_trec,
 )
 from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+from cies.cli.settings import find_gallery
 from indexes.errors import UsageError
 
 
@@ -60,8 +61,7 @@ _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 @bench.command("embed")
 def bench_embed(
     model: Annotated[
-        Optional[str],
-        typer.Option(help="As for ingest; by default a model with random weights."),
+        Optional[str], typer.Option(help="As for ingest; by default a model with random weights.")
     ] = None,
     shape: Annotated[
         str, typer.Option(help="Size of that model: 136m, or Qwen2.5-VL's 3b or 7b for a GPU.")
@@ -209,7 +209,6 @@ def bench_search(
     Example: cies bench search --vectors 1000000 --dim 512
     """
     from cies.bench.search import run_bench_search
-    from cies.cli.settings import find_gallery
 
     place = gallery if condition is None else find_gallery(gallery)
     run_bench_search(vectors, dimension, seed, place, condition, folder, kind or [], as_json)
@@ -265,7 +264,6 @@ def bench_rerank(
     Example: cies bench rerank -g photos.cies --rerank 200
     """
     from cies.bench.search import run_bench_rerank
-    from cies.cli.settings import find_gallery
 
     asked = condition or [], method, rerank, queries, labels, earlier
     run_bench_rerank(find_gallery(gallery), *asked, as_json)

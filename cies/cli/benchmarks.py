@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -9,7 +10,7 @@ import typer
 
 from cies.cli.options import DeviceOption, JsonOption
 
-_CHANGED = "Modifications in words"
+_changed = partial(typer.Option, rich_help_panel="Modifications in words")
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -35,45 +36,30 @@ def bench_run(
     ] = False,
     composer: Annotated[
         Optional[list[str]],
-        typer.Option(
+        _changed(
             help="How picture and modification become one query: one of docs/compose.md, or all; "
-            "may be repeated. Image only, text only and sum are always measured.",
-            rich_help_panel=_CHANGED,
+            "may be repeated. Image only, text only and sum are always measured."
         ),
     ] = None,
     condition: Annotated[
         Optional[list[str]],
-        typer.Option(
+        _changed(
             "--condition",
             "-c",
             help="A condition of the composers dior and dior-split; may be repeated. By default "
             "the factors of the world, and none for other benchmarks.",
-            rich_help_panel=_CHANGED,
         ),
     ] = None,
     weight: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help="A weight of the composer, such as alpha_i=1.2.", rich_help_panel=_CHANGED
-        ),
+        Optional[list[str]], _changed(help="A weight of the composer, such as alpha_i=1.2.")
     ] = None,
     lvlm: Annotated[
-        str,
-        typer.Option(
-            help="The LVLM that writes captions; the built-in one by default.",
-            rich_help_panel=_CHANGED,
-        ),
+        str, _changed(help="The LVLM that writes captions; the built-in one by default.")
     ] = "",
     rewriter: Annotated[
-        str,
-        typer.Option(
-            help="Address of an OpenAI-compatible API that rewrites captions instead.",
-            rich_help_panel=_CHANGED,
-        ),
+        str, _changed(help="Address of an OpenAI-compatible API that rewrites captions instead.")
     ] = "",
-    rewriter_model: Annotated[
-        str, typer.Option(help="The model of that API.", rich_help_panel=_CHANGED)
-    ] = "",
+    rewriter_model: Annotated[str, _changed(help="The model of that API.")] = "",
     depth: Annotated[
         int, typer.Option(help="Number of best answers stored per query.", min=1)
     ] = 1000,

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from cies.cli.options import ByMethodOption, ConditionOption, GalleryOption, GoneOption, JsonOption
+from cies.cli.settings import find_gallery
 
 _PathsOption = Annotated[bool, typer.Option("-q", help="Print paths only.")]
 _MergeOption = Annotated[
@@ -31,7 +32,6 @@ def facets(
 
     Example: cies facets -c color
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.facets import run_facets
 
     run_facets(find_gallery(gallery), condition, merge_below, gone, as_json, method)
@@ -70,7 +70,6 @@ def make_gallery(
 
     Example: cies gallery -c color -c shape --html pages
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.gallery import GroupingOptions, run_gallery
 
     run_gallery(
@@ -102,7 +101,6 @@ def outliers(
 
     Example: cies outliers -c color -k 50 --html odd.html
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.outliers import run_outliers
 
     place = find_gallery(gallery)
@@ -130,7 +128,6 @@ def dupes(
 
     Example: cies dupes -q
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.dupes import run_dupes
 
     run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet, method)

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from cies.cli.options import GalleryOption, JsonOption
+from cies.cli.settings import find_gallery
 
 conditions = typer.Typer(help="List the gallery's conditions; list and edit their words.")
 
@@ -22,7 +23,6 @@ def list_conditions(
     """
     if context.invoked_subcommand is not None:
         return
-    from cies.cli.settings import find_gallery
     from cies.reports.status import run_conditions
 
     run_conditions(find_gallery(gallery), as_json)
@@ -39,7 +39,6 @@ def words(
 
     Example: cies conditions words mood
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.conditions import run_words
 
     given = _gallery(context, gallery)
@@ -61,8 +60,7 @@ def edit(
         ),
     ] = None,
     ask: Annotated[
-        Optional[str],
-        typer.Option(help="Let this model list the words: a hub id or a folder."),
+        Optional[str], typer.Option(help="Let this model list the words: a hub id or a folder.")
     ] = None,
     template: Annotated[
         Optional[str], typer.Option(help='The sentence for a word: "a {word} mood".')
@@ -75,7 +73,6 @@ def edit(
 
     Example: cies conditions edit mood --words "happy, sad, calm, tense"
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.conditions import WordListEdit, run_edit
 
     change = WordListEdit(words, from_file, ask, template, reset, show)

@@ -14,8 +14,7 @@ def evaluate(
     gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
     labels: Annotated[Path, typer.Option(help="CSV: a column file, then a column per label.")],
     triplets: Annotated[
-        Optional[Path],
-        typer.Option(help="CSV: pair, condition, query, positive, negative."),
+        Optional[Path], typer.Option(help="CSV: pair, condition, query, positive, negative.")
     ] = None,
     exclude_same: Annotated[
         Optional[str],

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+from cies.cli.settings import find_gallery
 
 if TYPE_CHECKING:
     from ingest.encoders.base import BaseEncoder
     from ingest.encoders.options import EncoderOptions
 
-_ENCODER = "How pictures are embedded"
-_SOURCES = "How sources are read"
+_encoder = partial(typer.Option, rich_help_panel="How pictures are embedded")
+_sources = partial(typer.Option, rich_help_panel="How sources are read")
 
 
 def ingest(
@@ -45,40 +47,23 @@ def ingest(
         str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
     ] = "auto",
     layer: Annotated[
-        Optional[int],
-        typer.Option(
-            help="The layer whose states are read, from 0; -1 is the last.",
-            rich_help_panel=_ENCODER,
-        ),
+        Optional[int], _encoder(help="The layer whose states are read, from 0; -1 is the last.")
     ] = None,
-    token: Annotated[
-        Optional[str],
-        typer.Option(help="last_prompt, first_generated or mean.", rich_help_panel=_ENCODER),
-    ] = None,
+    token: Annotated[Optional[str], _encoder(help="last_prompt, first_generated or mean.")] = None,
     max_side: Annotated[
         Optional[int],
-        typer.Option(
-            help="Pictures are reduced to this longest side in pixels; 700 by default.",
-            rich_help_panel=_ENCODER,
-        ),
+        _encoder(help="Pictures are reduced to this longest side in pixels; 700 by default."),
     ] = None,
     attention: Annotated[
-        Optional[str],
-        typer.Option(
-            help="sdpa, or eager with a pass for each condition.", rich_help_panel=_ENCODER
-        ),
+        Optional[str], _encoder(help="sdpa, or eager with a pass for each condition.")
     ] = None,
     compat: Annotated[
-        Optional[str],
-        typer.Option(
-            help="reference, for the vectors of the published code.", rich_help_panel=_ENCODER
-        ),
+        Optional[str], _encoder(help="reference, for the vectors of the published code.")
     ] = None,
     sentences: Annotated[
         Optional[str],
-        typer.Option(
-            help="The model that embeds the answers of --method generative; tiny-clip by default.",
-            rich_help_panel=_ENCODER,
+        _encoder(
+            help="The model that embeds the answers of --method generative; tiny-clip by default."
         ),
     ] = None,
     geometry: Annotated[
@@ -91,43 +76,24 @@ def ingest(
     ] = None,
     include: Annotated[
         Optional[list[str]],
-        typer.Option(
-            help="Read only files that match, such as '*.jpg'; may be repeated.",
-            rich_help_panel=_SOURCES,
-        ),
+        _sources(help="Read only files that match, such as '*.jpg'; may be repeated."),
     ] = None,
     exclude: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help="Skip files and folders that match; may be repeated.", rich_help_panel=_SOURCES
-        ),
+        Optional[list[str]], _sources(help="Skip files and folders that match; may be repeated.")
     ] = None,
     image_column: Annotated[
-        Optional[str],
-        typer.Option(
-            help="The column of tables that names or contains the picture.",
-            rich_help_panel=_SOURCES,
-        ),
+        Optional[str], _sources(help="The column of tables that names or contains the picture.")
     ] = None,
     root: Annotated[
         Optional[str],
-        typer.Option(
-            help="The folder that a table's paths are relative to; the table's by default.",
-            rich_help_panel=_SOURCES,
-        ),
+        _sources(help="The folder that a table's paths are relative to; the table's by default."),
     ] = None,
     columns: Annotated[
         Optional[str],
-        typer.Option(
-            help="Your columns to store: NAME[:TYPE],...; all of them by default.",
-            rich_help_panel=_SOURCES,
-        ),
+        _sources(help="Your columns to store: NAME[:TYPE],...; all of them by default."),
     ] = None,
     null: Annotated[
-        bool,
-        typer.Option(
-            "--null", "-0", help="Paths on stdin end in NUL, not newline.", rich_help_panel=_SOURCES
-        ),
+        bool, _sources("--null", "-0", help="Paths on stdin end in NUL, not newline.")
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that could not be read before.")
@@ -146,7 +112,6 @@ def ingest(
     Example: cies ingest ~/photos -c color -c "kind of place"
     """
     from cies import api
-    from cies.cli.settings import find_gallery
     from cies.console import progress_bar, say
     from cies.measured import remember_speed
     from cies.reports.ingest import open_named_sources, print_ingest

@@ -14,6 +14,7 @@ from cies.cli.options import (
     JsonOption,
     condition_names,
 )
+from cies.cli.settings import find_gallery
 
 
 def status(
@@ -23,7 +24,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the gallery contains."""
-    from cies.cli.settings import find_gallery
     from cies.reports.status import run_status
 
     run_status(find_gallery(gallery), failed, gone, as_json)
@@ -51,7 +51,6 @@ def index(
 
     Example: cies index -g photos.cies -c color --kind hnsw
     """
-    from cies.cli.settings import find_gallery
     from cies.reports.index import run_index
 
     run_index(find_gallery(gallery), condition or [], kind, as_json, method)
@@ -79,7 +78,6 @@ def export(
     Example: cies export -c color -o color.parquet
     """
     from cies import api
-    from cies.cli.settings import find_gallery
     from cies.console import say
     from indexes.errors import UsageError
     from query.explore.export import export as write
@@ -95,7 +93,6 @@ def export(
 
 def verify(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
     """Check every file, checksum, key and vector of the gallery; exit with 1 if it is damaged."""
-    from cies.cli.settings import find_gallery
     from cies.reports.maintenance import run_verify
 
     if not run_verify(find_gallery(gallery), as_json):
@@ -108,7 +105,6 @@ def repair(
     as_json: JsonOption = False,
 ) -> None:
     """Remove damage from the gallery, so that the next ingest embeds only what was damaged."""
-    from cies.cli.settings import find_gallery
     from cies.reports.maintenance import run_repair
 
     run_repair(find_gallery(gallery), dry_run, as_json)
@@ -126,7 +122,6 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Forget files that are gone, and pictures without any file, with their vectors."""
-    from cies.cli.settings import find_gallery
     from cies.reports.maintenance import run_prune
 
     run_prune(find_gallery(gallery), source, dry_run, yes, as_json)

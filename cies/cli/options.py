@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -46,10 +47,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 ConditionOption = Annotated[
     str,
     typer.Option(
-        "--condition",
-        "-c",
-        help="The condition, such as color.",
-        autocompletion=condition_names,
+        "--condition", "-c", help="The condition, such as color.", autocompletion=condition_names
     ),
 ]
 ByMethodOption = Annotated[
@@ -75,118 +73,80 @@ GeometryOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="auto, cpu, cuda, cuda:1 or mps; cuda:0,cuda:1 for a copy of the model on each.",
+        help="auto, cpu, cuda, cuda:1 or mps; cuda:0,cuda:1 for a copy of the model on each."
     ),
 ]
 
 # -- cies search: how hits are shown -----------------------------------------------------------
 
-SHOWN = "How it is shown"
+#: An option under the heading "How it is shown".
+shown = partial(typer.Option, rich_help_panel="How it is shown")
 
-JsonLinesOption = Annotated[
-    bool, typer.Option("--jsonl", help="Print one line of JSON per hit.", rich_help_panel=SHOWN)
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print paths only.", rich_help_panel=SHOWN)
-]
+JsonLinesOption = Annotated[bool, shown("--jsonl", help="Print one line of JSON per hit.")]
+QuietOption = Annotated[bool, shown("--quiet", "-q", help="Print paths only.")]
 PrintNullOption = Annotated[
-    bool,
-    typer.Option(
-        "--print0", "-0", help="Print paths that end in NUL, for xargs -0.", rich_help_panel=SHOWN
-    ),
+    bool, shown("--print0", "-0", help="Print paths that end in NUL, for xargs -0.")
 ]
-HtmlOption = Annotated[
-    Optional[Path],
-    typer.Option("--html", help="Write a contact sheet to this file.", rich_help_panel=SHOWN),
-]
+HtmlOption = Annotated[Optional[Path], shown("--html", help="Write a contact sheet to this file.")]
 PicturesOption = Annotated[
     Optional[bool],
-    typer.Option(
+    shown(
         "--pictures/--no-pictures",
         help="Show pictures in the table; by default on a terminal, with cies\\[terminal].",
-        rich_help_panel=SHOWN,
     ),
 ]
 CopyToOption = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--copy-to", help="Copy the hits into this folder, named by rank.", rich_help_panel=SHOWN
-    ),
+    Optional[Path], shown("--copy-to", help="Copy the hits into this folder, named by rank.")
 ]
 LinkToOption = Annotated[
     Optional[Path],
-    typer.Option(
-        "--link-to",
-        help="Create links to the hits in this folder, named by rank.",
-        rich_help_panel=SHOWN,
-    ),
+    shown("--link-to", help="Create links to the hits in this folder, named by rank."),
 ]
 
 # -- cies search: a modification of the query --------------------------------------------------
 
-_CHANGED = "Alike, but changed"
+_changed = partial(typer.Option, rich_help_panel="Alike, but changed")
 
 ModifyOption = Annotated[
     Optional[str],
-    typer.Option(
-        help="What is to be different, such as 'the same in green'; -c then names what to keep.",
-        rich_help_panel=_CHANGED,
+    _changed(
+        help="What is to be different, such as 'the same in green'; -c then names what to keep."
     ),
 ]
 ComposerOption = Annotated[
     Optional[str],
-    typer.Option(
-        help="How picture and modification become one query; docs/compose.md describes all.",
-        rich_help_panel=_CHANGED,
-    ),
+    _changed(help="How picture and modification become one query; docs/compose.md describes all."),
 ]
 CaptionOption = Annotated[
-    str,
-    typer.Option(
-        help="A caption of the wanted pictures, in place of the composer's own.",
-        rich_help_panel=_CHANGED,
-    ),
+    str, _changed(help="A caption of the wanted pictures, in place of the composer's own.")
 ]
 MustOption = Annotated[
-    Optional[list[str]],
-    typer.Option(help="An object that must be visible; '' for none.", rich_help_panel=_CHANGED),
+    Optional[list[str]], _changed(help="An object that must be visible; '' for none.")
 ]
 MustNotOption = Annotated[
-    Optional[list[str]],
-    typer.Option(help="An object that must not be visible; '' for none.", rich_help_panel=_CHANGED),
+    Optional[list[str]], _changed(help="An object that must not be visible; '' for none.")
 ]
 WeightOption = Annotated[
-    Optional[list[str]],
-    typer.Option(help="A weight of the composer, such as alpha_i=1.2.", rich_help_panel=_CHANGED),
+    Optional[list[str]], _changed(help="A weight of the composer, such as alpha_i=1.2.")
 ]
 VerifyOption = Annotated[
-    int,
-    typer.Option(
-        help="Ask an LVLM yes or no about this many of the best hits.",
-        rich_help_panel=_CHANGED,
-        min=0,
-    ),
+    int, _changed(help="Ask an LVLM yes or no about this many of the best hits.", min=0)
 ]
 LvlmOption = Annotated[
     str,
-    typer.Option(
+    _changed(
         help="The LVLM that writes captions and verifies hits; the gallery's own by default, else "
-        "the built-in one.",
-        rich_help_panel=_CHANGED,
+        "the built-in one."
     ),
 ]
 RewriterOption = Annotated[
     str,
-    typer.Option(
+    _changed(
         help="Address of an OpenAI-compatible API that rewrites captions; its key is in "
-        "REWRITER_API_KEY.",
-        rich_help_panel=_CHANGED,
+        "REWRITER_API_KEY."
     ),
 ]
-RewriterModelOption = Annotated[
-    str, typer.Option(help="The model of that API.", rich_help_panel=_CHANGED)
-]
+RewriterModelOption = Annotated[str, _changed(help="The model of that API.")]
 RewriterTimeoutOption = Annotated[
-    float,
-    typer.Option(help="Seconds to wait for an answer of that API.", rich_help_panel=_CHANGED),
+    float, _changed(help="Seconds to wait for an answer of that API.")
 ]

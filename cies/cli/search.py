@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from cies.cli.options import (
-    SHOWN,
     CaptionOption,
     ComposerOption,
     CopyToOption,
@@ -34,16 +34,18 @@ from cies.cli.options import (
     VerifyOption,
     WeightOption,
     condition_names,
+    shown,
 )
+from cies.cli.settings import find_gallery
 
 if TYPE_CHECKING:
     from indexes.store.records import VectorTable
     from ingest.fill.pipeline import Progress
     from query.hits import Hits
 
-_ASKED = "What is asked"
-_BY = "By which method"
-_AMONG = "Among which pictures"
+_asked = partial(typer.Option, rich_help_panel="What is asked")
+_by = partial(typer.Option, rich_help_panel="By which method")
+_among = partial(typer.Option, rich_help_panel="Among which pictures")
 
 
 def search(
@@ -60,69 +62,45 @@ def search(
         Optional[list[str]],
         typer.Argument(help="Picture files, or paths or keys in the gallery; - for stdin."),
     ] = None,
-    text: Annotated[
-        Optional[str],
-        typer.Option(help="Search by words instead of a picture.", rich_help_panel=_ASKED),
-    ] = None,
+    text: Annotated[Optional[str], _asked(help="Search by words instead of a picture.")] = None,
     unlike: Annotated[
         Optional[list[str]],
-        typer.Option(
+        _asked(
             "--not",
             help="A condition under which hits differ, such as -c shape --not color.",
             autocompletion=condition_names,
-            rich_help_panel=_ASKED,
         ),
     ] = None,
     combine: Annotated[
-        str,
-        typer.Option(
-            help="With several pictures: alike to their mean, to any, or to all.",
-            rich_help_panel=_ASKED,
-        ),
+        str, _asked(help="With several pictures: alike to their mean, to any, or to all.")
     ] = "mean",
     crop: Annotated[
         Optional[str],
-        typer.Option(
-            help="Use only a part of the picture: x,y,w,h in pixels, or as fractions up to 1.",
-            rich_help_panel=_ASKED,
-        ),
+        _asked(help="Use only a part of the picture: x,y,w,h in pixels, or as fractions up to 1."),
     ] = None,
     method: Annotated[
         Optional[list[str]],
-        typer.Option(
+        _by(
             "--method",
             "-m",
             help="METHOD or METHOD:MODEL that answers, of `cies methods`; several are fused.",
-            rich_help_panel=_BY,
         ),
     ] = None,
     fuse: Annotated[
-        bool,
-        typer.Option(
-            "--fuse",
-            help="Fuse all methods that the gallery has for these conditions.",
-            rich_help_panel=_BY,
-        ),
+        bool, _by("--fuse", help="Fuse all methods that the gallery has for these conditions.")
     ] = False,
     rerank: Annotated[
         Optional[int],
-        typer.Option(
+        _by(
             help="Number of hits that the large model re-ranks, for clay, crl and indirect; by "
-            "default 200 if that is quick.",
-            rich_help_panel=_BY,
+            "default 200 if that is quick."
         ),
     ] = None,
     rerank_model: Annotated[
-        Optional[str],
-        typer.Option(help="The re-ranking model, if the gallery has none.", rich_help_panel=_BY),
+        Optional[str], _by(help="The re-ranking model, if the gallery has none.")
     ] = None,
     fill: Annotated[
-        bool,
-        typer.Option(
-            "--fill",
-            help="Let the next ingest embed the whole gallery under the condition.",
-            rich_help_panel=_BY,
-        ),
+        bool, _by("--fill", help="Let the next ingest embed the whole gallery under the condition.")
     ] = False,
     modify: ModifyOption = None,
     composer: ComposerOption = None,
@@ -138,45 +116,23 @@ def search(
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
     where: Annotated[
-        Optional[str],
-        typer.Option(
-            help="A filter such as \"brand = 'acme' AND taken_at >= '2024'\".",
-            rich_help_panel=_AMONG,
-        ),
+        Optional[str], _among(help="A filter such as \"brand = 'acme' AND taken_at >= '2024'\".")
     ] = None,
     exclude_same: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Leave out pictures with the query's value of this column.",
-            rich_help_panel=_AMONG,
-        ),
+        Optional[str], _among(help="Leave out pictures with the query's value of this column.")
     ] = None,
-    min_percentile: Annotated[
-        float,
-        typer.Option(help="Leave out hits below this percentile.", rich_help_panel=_AMONG),
-    ] = 0.0,
+    min_percentile: Annotated[float, _among(help="Leave out hits below this percentile.")] = 0.0,
     gone: GoneOption = False,
     sort: Annotated[
-        str,
-        typer.Option(
-            help="Order of the hits: score, date (EXIF, newest first) or path.",
-            rich_help_panel=SHOWN,
-        ),
+        str, shown(help="Order of the hits: score, date (EXIF, newest first) or path.")
     ] = "score",
     group_dupes: Annotated[
         bool,
-        typer.Option(
-            "--group-dupes",
-            help="Of near-duplicates, show only the one most like the query.",
-            rich_help_panel=SHOWN,
-        ),
+        shown("--group-dupes", help="Of near-duplicates, show only the one most like the query."),
     ] = False,
     alike_above: Annotated[
         Optional[float],
-        typer.Option(
-            help="Warn if even the best hit is below this percentile; 92 by default.",
-            rich_help_panel=SHOWN,
-        ),
+        shown(help="Warn if even the best hit is below this percentile; 92 by default."),
     ] = None,
     as_json: JsonOption = False,
     as_jsonl: JsonLinesOption = False,
@@ -196,7 +152,6 @@ def search(
     Example: cies search mug.jpg -c shape --not color -k 20 --html sheet.html
     """
     from cies import api
-    from cies.cli.settings import find_gallery
     from cies.reports.hits import choose_output, show_hits
     from indexes.errors import UsageError
     from query.composers.modification import ModifyOptions, parse_composer_weights
