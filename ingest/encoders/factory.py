@@ -1,149 +1,165 @@
-"""Makes encoders by name. Apart from the interface, so that it can import what it makes late."""
+"""The registry of encoders: methods by name, built in or from other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from indexes.errors import GalleryMismatch, UsageError
-from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
-from ingest.encoders.custom import CustomEncoder
-from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find, layers_of
-from ingest.encoders.options import DiorOptions
-
-if TYPE_CHECKING:
-    from ingest.vocabularies import Vocabulary
-
-#: A condition to its words, for the methods that are told by them what a condition is about.
-Words = Callable[[Condition], "Vocabulary"]
+from ingest.encoders.custom import CustomEncoder, find_plugin, load_plugin, plugin_names
+from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find_model
+from ingest.encoders.options import (
+    DEFAULT_OPTIONS,
+    DEFAULT_PROMPT,
+    EncoderChoice,
+    EncoderOptions,
+)
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A way to embed pictures under conditions.
+    """A way to embed images under conditions.
 
     Attributes:
         about: one line for people.
-        kind: ``stored`` if a gallery keeps its vectors; ``view`` if they are worked out from
-            those of ``clip`` when they are wanted.
+        kind: ``stored`` if a gallery stores its vectors; ``view`` if they are computed from
+            those of ``clip`` when they are needed.
         model: the default one.
+        encoder: ``MODULE:CLASS``, imported when it is needed. The class has a class method
+            ``load`` that takes an :class:`EncoderChoice`.
     """
 
     about: str
     kind: Literal["stored", "view"]
     model: str
+    encoder: str
 
 
-#: Method to what it is.
+class _EncoderClass(Protocol):
+    def load(self, choice: EncoderChoice) -> BaseEncoder: ...
+
+
+_PROJECTION = "ingest.encoders.projections.encoder:ProjectionEncoder"
+
+#: The built-in methods. Other packages add theirs by the entry point group ``cies.encoders``.
 METHODS: Mapping[str, MethodInfo] = MappingProxyType(
     {
         "dior": MethodInfo(
             "hidden state of a large vision-language model asked for one word",
             "stored",
             DEFAULT_MODEL,
+            "ingest.encoders.methods.dior:DiorEncoder",
         ),
         "generative": MethodInfo(
-            "that model's answer, through a sentence encoder", "stored", DEFAULT_MODEL
+            "that model's answer, through a sentence encoder",
+            "stored",
+            DEFAULT_MODEL,
+            "ingest.encoders.methods.generative:GenerativeEncoder",
         ),
         "regional": MethodInfo(
             "dior of the whole picture and of its four corners, of which the best counts",
             "stored",
             DEFAULT_MODEL,
+            "ingest.encoders.methods.regional:RegionalEncoder",
         ),
         "captions": MethodInfo(
             "a caption by that model, through a CLIP's text side; for `cies search --modify`",
             "stored",
             DEFAULT_MODEL,
+            "ingest.encoders.methods.captions:CaptionsEncoder",
         ),
         "clip": MethodInfo(
-            "a CLIP's or SigLIP's vector, the same under every condition", "stored", DEFAULT_CLIP
+            "a CLIP's or SigLIP's vector, the same under every condition",
+            "stored",
+            DEFAULT_CLIP,
+            "ingest.encoders.methods.clip:ClipEncoder",
         ),
         "indirect": MethodInfo(
-            "CLIP's vector through a map learned from the condition's words", "view", DEFAULT_CLIP
+            "CLIP's vector through a map learned from the condition's words",
+            "view",
+            DEFAULT_CLIP,
+            _PROJECTION,
         ),
         "crl": MethodInfo(
-            "likeness of CLIP's vector to each of the condition's words", "view", DEFAULT_CLIP
+            "likeness of CLIP's vector to each of the condition's words",
+            "view",
+            DEFAULT_CLIP,
+            _PROJECTION,
         ),
         "clay": MethodInfo(
             "CLIP's vector along the directions that the condition's words vary in",
             "view",
             DEFAULT_CLIP,
+            _PROJECTION,
         ),
     }
 )
 
-_DEFAULT = DiorOptions()
+
+def method_info(method: str) -> MethodInfo:
+    """The entry of a built-in method, or of one that another package adds.
+
+    Raises:
+        UsageError: if there is no such method.
+        ModelError: if two packages add a method of this name.
+    """
+    if method in METHODS:
+        return METHODS[method]
+    plugin = find_plugin(method)
+    if plugin is None:
+        names = [*METHODS, *plugin_names()]
+        raise UsageError(f"There is no method '{method}'; choose one of {', '.join(names)}.")
+    return MethodInfo(f"added by the package {plugin.package}", "stored", method, plugin.encoder)
 
 
 def make_encoder(
     method: str = "dior",
     model: str | None = None,
-    prompt: str = "describe",
+    prompt: str = DEFAULT_PROMPT,
     dtype: str = "auto",
     device: str = "auto",
     force: bool = False,
-    options: DiorOptions = _DEFAULT,
+    options: EncoderOptions = DEFAULT_OPTIONS,
     device_map: str | None = None,
-    words: Words | None = None,
 ) -> BaseEncoder:
     """Load an encoder.
 
     Args:
-        method: one of :data:`METHODS`.
-        model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder; for methods that stand on a
-            dual encoder also ``open_clip:ARCH/WEIGHTS``. ``None`` for the method's default.
-        prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``, for the
-            methods that ask an LVLM.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
-            ``cuda:0,cuda:1``, get a copy of the model each.
-        force: serve conditions the model was not schooled on.
-        options: what may be chosen beside.
-        device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
-        words: gives the words of a condition, for views; by default those in configs.
+        method: as in :class:`EncoderChoice`, also all arguments below.
+        model: the method's default model by default.
+        prompt: how the model is asked.
+        dtype: it computes in.
+        device: it runs on.
+        force: accept conditions that the model was not trained on.
+        options: further choices about the vectors.
+        device_map: how the model is spread over devices.
 
     Raises:
         UsageError: if there is no such method, prompt, layer or device, or an option does not
             apply to the method.
-        ModelError: if the model cannot be had, or is of another kind than the method asks for.
+        ModelError: if the model cannot be loaded, or is of another type than the method needs.
     """
-    if method not in METHODS:
-        raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
-    name = model or METHODS[method].model
-    if METHODS[method].model == DEFAULT_CLIP:
-        from ingest.encoders.methods.clip import ClipEncoder
-
-        _check_asks_nothing(method, prompt)
-        base = ClipEncoder.load(name, dtype, device, options, device_map)
-        if METHODS[method].kind == "stored":
-            return base
-        from ingest.encoders.projections.encoder import ProjectionEncoder
-
-        return ProjectionEncoder(base, method, words)
-    from ingest.encoders.methods.captions import CaptionsEncoder
-    from ingest.encoders.methods.dior import DiorEncoder
-    from ingest.encoders.methods.generative import GenerativeEncoder
-    from ingest.encoders.methods.regional import RegionalEncoder
-
-    kinds: tuple[type[DiorEncoder], ...] = (
-        DiorEncoder,
-        GenerativeEncoder,
-        RegionalEncoder,
-        CaptionsEncoder,
+    info = method_info(method)
+    choice = EncoderChoice(
+        method, model or info.model, prompt, dtype, device, force, options, device_map
     )
-    kind = next(kind for kind in kinds if method == kind.METHOD)
-    return kind.load(name, prompt, dtype, device, force, options, device_map)
+    if method not in METHODS:
+        return load_plugin(choice, default_model=info.model)
+    module, _, name = info.encoder.partition(":")
+    encoder_class: _EncoderClass = getattr(import_module(module), name)
+    return encoder_class.load(choice)
 
 
 def as_encoder(source: BaseEncoder | PlainEncoder, method: str | None = None) -> BaseEncoder:
     """Turn an object with ``encode`` into an encoder.
 
     Args:
-        source: see :class:`ingest.encoders.base.PlainEncoder`. An :class:`BaseEncoder` is returned
-            as it is.
+        source: see :class:`ingest.encoders.base.PlainEncoder`. A :class:`BaseEncoder` is
+            returned as it is.
         method: the method's name; by default the object's ``name``, or its class's.
 
     Raises:
@@ -161,60 +177,60 @@ def as_encoder(source: BaseEncoder | PlainEncoder, method: str | None = None) ->
     return encoder
 
 
-def _check_asks_nothing(method: str, prompt: str) -> None:
-    if prompt != "describe":
-        raise UsageError(
-            f"--prompt does not apply to the method {method}, which asks no question; leave it out."
-        )
+def _pinned(model: str, revision: str) -> str:
+    """A model's name, with the revision if the model is from the hub."""
+    from_hub = "/" in model and not model.startswith(("/", OPEN_CLIP))
+    return f"{model}@{revision}" if from_hub else model
 
 
-def _pinned(spec: EncoderSpec) -> str:
-    """The model's name, with its revision if it is of the hub."""
-    return _at(spec.model, spec.revision)
-
-
-def _at(model: str, revision: str) -> str:
-    hub = "/" in model and not model.startswith(("/", OPEN_CLIP))
-    return f"{model}@{revision}" if hub else model
-
-
-def as_kept(options: DiorOptions, spec: EncoderSpec) -> DiorOptions:
-    """The same choices as a gallery of this encoder keeps them: the last layer is -1.
+def normalized_options(options: EncoderOptions, spec: EncoderSpec) -> EncoderOptions:
+    """The options as a gallery of this encoder stores them: the last layer is -1.
 
     Raises:
         UsageError: if the model has no such layer.
-        ModelError: if the model's configuration cannot be had.
+        ModelError: if the model's configuration cannot be read.
     """
     if options.layer in (-1, spec.settings.get("layer", -1)):
         return options
-    return options.for_layers(layers_of(find(_pinned(spec))))
+    from ingest.encoders.models.loading import read_layer_count
+
+    return options.for_layers(read_layer_count(find_model(_pinned(spec.model, spec.revision))))
 
 
 def remake_encoder(
     spec: EncoderSpec, device: str = "auto", force: bool = False, device_map: str | None = None
 ) -> BaseEncoder:
-    """Load the encoder a gallery was filled with.
+    """Load the encoder that filled a gallery.
 
     Args:
-        spec: what the gallery remembers of it.
+        spec: as the gallery stores it.
         device: as for :func:`make_encoder`.
         force: as for :func:`make_encoder`.
         device_map: as for :func:`make_encoder`.
 
     Raises:
-        GalleryMismatch: if what loads today would give other vectors.
-        ModelError: if the model cannot be had.
+        GalleryMismatch: if the installed version of the model would compute other vectors.
+        ModelError: if the model cannot be loaded.
+        UsageError: if the method is not installed.
     """
+    if spec.method not in METHODS and find_plugin(spec.method) is None:
+        raise UsageError(
+            f"There is no method '{spec.method}', by which the gallery has vectors; if it is an "
+            "encoder of your own, pass it again, as in cies.open(path, model=MyEncoder()), else "
+            "install the package that adds it."
+        )
     settings = spec.settings
-    options = DiorOptions.from_settings(settings)
+    options = DEFAULT_OPTIONS
+    if spec.method in METHODS:
+        options = EncoderOptions.from_settings(settings)
     if "sentences_revision" in settings:
-        pinned = _at(options.sentences, settings["sentences_revision"])
-        options = replace(options, sentences=pinned)
+        sentences = _pinned(options.sentences, settings["sentences_revision"])
+        options = replace(options, sentences=sentences)
     encoder = make_encoder(
         spec.method,
-        _pinned(spec),
-        settings.get("prompt", "describe"),
-        settings["dtype"],
+        _pinned(spec.model, spec.revision) if spec.method in METHODS else spec.model,
+        settings.get("prompt", DEFAULT_PROMPT) if spec.method in METHODS else DEFAULT_PROMPT,
+        settings.get("dtype", "auto"),
         device,
         force,
         options,
@@ -223,6 +239,6 @@ def remake_encoder(
     if encoder.spec != spec:
         raise GalleryMismatch(
             f"The gallery was embedded by another version of {spec.model} or of its prompt; "
-            "ingest the pictures into a new gallery, or put that version back."
+            "ingest the pictures into a new gallery, or install that version again."
         )
     return encoder
