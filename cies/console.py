@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +30,13 @@ def say(line: str) -> None:
 def print_json(document: Any, indent: int | None = 2) -> None:
     """Print a JSON document on stdout, in ASCII so that any pipe accepts it."""
     print(json.dumps(document, indent=indent, allow_nan=False))
+
+
+def print_document(document: Mapping[str, Any]) -> None:
+    """Print a document of docs/json.md on stdout, with its ``schema_version`` added."""
+    from query.hits import SCHEMA_VERSION
+
+    print_json({"schema_version": SCHEMA_VERSION, **document})
 
 
 def print_table(

@@ -30,8 +30,7 @@ def config(
 
     Example: CIES_K=20 cies config
     """
-    from cies.console import print_json, print_table, say
-    from query.hits import SCHEMA_VERSION
+    from cies.console import print_document, print_table, say
 
     options = all_options(context.obj)
     files = read_files(options)
@@ -39,9 +38,8 @@ def config(
     unknown = unknown_variables(options, os.environ)
     read = {file.path for file in files}
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "files": [{"path": str(p), "read": p in read} for p in settings_paths()],
                 "settings": [_document(setting) for setting in found],
                 "unknown_variables": unknown,

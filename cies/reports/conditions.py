@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_json, print_table, say
+from cies.console import print_document, print_table, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.vocabularies import (
@@ -30,7 +30,6 @@ from ingest.vocabularies import (
     split_words,
     store_vocabulary,
 )
-from query.hits import SCHEMA_VERSION
 
 #: A longer file is not a word list.
 _MAX_BYTES = 2**20
@@ -101,8 +100,7 @@ def run_words(name: str | None, gallery_path: Path, required: bool, as_json: boo
         replaced = {one.condition for one in lists}
         lists += [s.vocabulary for n, s in shipped_vocabularies().items() if n not in replaced]
     if as_json:
-        document = {"schema_version": SCHEMA_VERSION, "lists": [_document(one) for one in lists]}
-        print_json(document)
+        print_document({"lists": [_document(one) for one in lists]})
     elif name is not None:
         _print_words(lists[0])
     else:
@@ -162,9 +160,7 @@ def run_edit(name: str, gallery_path: Path, edit: WordListEdit, as_json: bool) -
         else:
             say(f"Nothing was changed: '{title}' has these words.")
     if as_json:
-        print_json(
-            {"schema_version": SCHEMA_VERSION, "gallery": str(gallery.path), **_document(after)}
-        )
+        print_document({"gallery": str(gallery.path), **_document(after)})
     elif edit.show:
         _print_words(after)
 

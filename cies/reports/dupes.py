@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.console import print_json, print_table, progress_if_large, say
+from cies.console import print_document, print_table, progress_if_large, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL
 from query.engine import Engine
 from query.explore.duplicates import duplicate_groups
-from query.hits import SCHEMA_VERSION
 
 
 def run_dupes(
@@ -46,9 +45,8 @@ def run_dupes(
     exact = _exact_copies(engine.gallery)
     near = _near_duplicates(engine, names, threshold)
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "gallery": str(engine.gallery.path),
                 "conditions": names,
                 "threshold": threshold,

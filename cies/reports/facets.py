@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cies import api
-from cies.console import print_json, print_table, say
+from cies.console import print_document, print_table, say
 from query.explore.facets import Facet, facets
-from query.hits import SCHEMA_VERSION
 
 
 def run_facets(
@@ -34,9 +33,8 @@ def run_facets(
     found = facets(table, merge_below=merge_below)
     without_word = total - sum(facet.pictures for facet in found)
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "gallery": str(engine.gallery.path),
                 "condition": name,
                 "method": table.table.made_by["method"],

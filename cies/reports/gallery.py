@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.console import print_json, print_table, progress_bar, say
+from cies.console import print_document, print_table, progress_bar, say
 from cies.html.folder import check_folder, write_folder
 from cies.html.gallery import INDEX, ConditionGroups
 from cies.reports.facets import merged_words
@@ -17,7 +17,6 @@ from indexes.search.open_table import OpenTable
 from ingest.conditions import same_name
 from query.engine import Engine
 from query.explore.groups import groups
-from query.hits import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def run_gallery(
             say(f"{len(about['unreadable'])} pictures cannot be shown: their files are missing.")
         say(f"Open {folder / INDEX} in a browser.")
     if as_json:
-        print_json(_document(engine, sections))
+        print_document(_document(engine, sections))
     elif folder is None:
         _print_groups(engine, sections)
 
@@ -102,7 +101,6 @@ def _document(engine: Engine, sections: Sequence[ConditionGroups]) -> dict[str, 
         }
 
     return {
-        "schema_version": SCHEMA_VERSION,
         "gallery": str(engine.gallery.path),
         "conditions": [
             {

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from cies import api
-from cies.console import print_json, print_table, say
-from query.hits import SCHEMA_VERSION
+from cies.console import print_document, print_table, say
 
 
 def run_index(
@@ -54,8 +53,7 @@ def run_index(
         for name, loader in loaders.items()
     ]
     if as_json:
-        document = {"schema_version": SCHEMA_VERSION, "gallery": str(gallery_path)}
-        print_json({**document, "conditions": entries})
+        print_document({"gallery": str(gallery_path), "conditions": entries})
     else:
         _print_indexes(entries)
 

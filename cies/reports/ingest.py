@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_json, say
+from cies.console import print_document, say
 from indexes.errors import GalleryMissing
 from indexes.store.gallery import Gallery
 from ingest.fill.pipeline import IngestReport
 from ingest.scan.scan import open_all_sources
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import SourceGroup
-from query.hits import SCHEMA_VERSION
 
 #: Unreadable files named at the end of an ingest; ``cies status --failed`` lists all of them.
 _FAILURES_SHOWN = 20
@@ -58,7 +57,7 @@ def print_ingest(
     for note in report.notes:
         say(f"Note: {note}.")
     if as_json:
-        print_json(ingest_summary(gallery_path, report))
+        print_document(ingest_summary(gallery_path, report))
         return
     rate = report.embedded / report.embedding_seconds if report.embedded else 0
     speed = f" at {rate:.1f} pictures/s" if rate else ""
@@ -73,7 +72,6 @@ def print_ingest(
 def ingest_summary(gallery_path: Path, report: IngestReport) -> dict[str, Any]:
     """The document that ``cies ingest --json`` prints."""
     return {
-        "schema_version": SCHEMA_VERSION,
         "gallery": str(gallery_path),
         "conditions": report.conditions,
         "makers": [

@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 from typing import Callable, Sequence
 
-from cies.console import print_json, print_table, say
+from cies.console import print_document, print_table, say
 from indexes.errors import UsageError
 from indexes.repair import repair
 from indexes.store.gallery import Gallery
 from indexes.verify import Finding, verify
 from ingest.fill.prune import LARGEST_SHARE, PrunePlan, delete_gone, find_gone
-from query.hits import SCHEMA_VERSION
 
 #: Pictures named per condition by a repair; its JSON document has all of them.
 _PICTURES_SHOWN = 20
@@ -30,9 +29,8 @@ def run_verify(gallery_path: Path, as_json: bool) -> bool:
     findings = verify(gallery_path, _progress())
     damaged = any(finding.damage for finding in findings)
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "gallery": str(gallery_path),
                 "damaged": damaged,
                 "findings": [vars(finding) for finding in findings],
@@ -59,9 +57,8 @@ def run_repair(gallery_path: Path, dry_run: bool, as_json: bool) -> None:
     done = repair(gallery_path, dry_run, _progress())
     damaged = any(finding.damage for finding in done.findings)
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "gallery": str(gallery_path),
                 "dry_run": dry_run,
                 "damaged": damaged,
@@ -161,9 +158,8 @@ def _print_prune(plan: PrunePlan, as_json: bool, gallery_path: Path, done: bool)
         nothing = not (plan.paths or plan.keys or plan.source)
         say("Nothing to forget." if nothing else "Forgotten." if done else "Nothing was changed.")
         return
-    print_json(
+    print_document(
         {
-            "schema_version": SCHEMA_VERSION,
             "gallery": str(gallery_path),
             "done": done,
             "paths": plan.paths,

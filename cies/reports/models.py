@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cies.console import print_json, print_table, say
+from cies.console import print_document, print_table, say
 from cies.measured import MeasuredCost, measured_costs, measured_speeds
 from ingest.encoders.factory import METHODS
 from ingest.encoders.models.catalogue import hub_models, recommended, this_machine
 from ingest.encoders.models.find import BUILTIN, find_model
 from ingest.encoders.vlm.families import FAMILIES, UNKNOWN
-from query.hits import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ ADVICE = {
 }
 
 
-def methods_document() -> dict[str, Any]:
-    """The document that ``cies methods --json`` prints."""
+def _method_entries() -> list[dict[str, Any]]:
+    """The methods as ``cies methods --json`` prints them."""
     costs, speeds = measured_costs(), measured_speeds()
     entries = []
     for name, info in METHODS.items():
@@ -94,7 +93,7 @@ def methods_document() -> dict[str, Any]:
                 "ingests": [asdict(speed) for speed in speeds if speed.method == name],
             }
         )
-    return {"schema_version": SCHEMA_VERSION, "methods": entries}
+    return entries
 
 
 def _cost_entry(cost: MeasuredCost) -> dict[str, Any]:
@@ -118,11 +117,10 @@ def _cost_entry(cost: MeasuredCost) -> dict[str, Any]:
 
 def run_methods(as_json: bool) -> None:
     """Print what each method does, needs and costs."""
-    document = methods_document()
+    entries = _method_entries()
     if as_json:
-        print_json(document)
+        print_document({"methods": entries})
         return
-    entries = document["methods"]
     print_table(
         ["method", "kind", "what it is", "needs", "a new condition takes", "use it"],
         [
@@ -177,16 +175,15 @@ def run_models(as_json: bool) -> None:
     hub = [
         {
             **vars(model),
-            "mode": model.runs.mode,
+            "mode": model.family_info.mode,
             "runs_on": machine.place(model) or None,
             "recommended": model is first_choice,
         }
         for model in hub_models()
     ]
     if as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "builtin": builtin,
                 "machine": vars(machine),
                 "hub": hub,

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from cies import api
-from cies.console import print_json, print_table, progress_if_large, say
+from cies.console import print_document, print_table, progress_if_large, say
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from query.engine import Engine
 from query.explore.groups import groups, nearest_groups
 from query.explore.outliers import outliers
-from query.hits import SCHEMA_VERSION, Hit, Hits, Query
+from query.hits import Hit, Hits, Query
 
 
 def run_outliers(
@@ -62,9 +62,8 @@ def run_outliers(
         for hit in found:
             print(hit.path)
     elif as_json:
-        print_json(
+        print_document(
             {
-                "schema_version": SCHEMA_VERSION,
                 "gallery": str(engine.gallery.path),
                 "condition": name,
                 "method": table.table.made_by["method"],

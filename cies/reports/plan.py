@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_json, print_table, say
+from cies.console import print_document, print_table, say
 from cies.measured import measured_rate
 from cies.reports.ingest import existing_gallery, say_unreachable
 from indexes.errors import UsageError
 from indexes.store.gallery import DEFAULT_GEOMETRY, Gallery
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
+from ingest.encoders.factory import METHODS
 from ingest.encoders.models.catalogue import hub_models
 from ingest.encoders.models.find import dual_dimension, find_model, is_dual
 from ingest.encoders.vlm.families import family
@@ -24,7 +25,6 @@ from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
 from ingest.scan.scan import ScanResult, scan_sources
 from ingest.sources.factory import SourceGroup
-from query.hits import SCHEMA_VERSION
 
 #: Method, model and number of conditions in one pass -> pictures a second, ``None`` if unknown.
 Rate = Callable[[str, str, int], float | None]
@@ -59,7 +59,7 @@ def run_plan(
 
     document = make_plan(gallery, gallery_path, opened, wanted, target, retry_failed, rate)
     if as_json:
-        print_json(document)
+        print_document(document)
     else:
         print_plan(document)
 
@@ -144,7 +144,10 @@ class _EncoderTask:
     dimension: int | None
 
     def workload(self, rate: Rate) -> Workload:
-        packed, dimension = _packing_and_dimension(self.model)
+        packed: bool | None = None
+        dimension: int | None = None
+        if self.method in METHODS:
+            packed, dimension = _packing_and_dimension(self.model)
         if self.method in ("generative", "regional"):
             # generative embeds the answers by another model; regional stores several vectors.
             packed, dimension = packed and self.method == "regional", None
@@ -199,7 +202,6 @@ def _document(
     while not folder.exists():
         folder = folder.parent
     return {
-        "schema_version": SCHEMA_VERSION,
         "gallery": str(gallery_path),
         "exists": exists,
         "model": model,

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_json, print_table
+from cies.console import print_document, print_table
 from indexes.store.attributes import TYPES, user_columns
 from indexes.store.gallery import Gallery
-from query.hits import SCHEMA_VERSION
 
 _TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
@@ -30,7 +29,7 @@ def run_status(gallery_path: Path, failed: bool, gone: bool, as_json: bool) -> N
     gallery = Gallery.open(gallery_path)
     document = _failed_files(gallery) if failed else gallery_status(gallery)
     if as_json:
-        print_json(document)
+        print_document(document)
     elif failed:
         rows = [[r["path"], r["status"], r["reason"]] for r in document["failed"]]
         print_table(["file", "status", "reason"], rows)
@@ -49,8 +48,7 @@ def run_conditions(gallery_path: Path, as_json: bool) -> None:
     """
     document = gallery_status(Gallery.open(gallery_path))
     if as_json:
-        names = ("schema_version", "gallery", "conditions")
-        print_json({name: document[name] for name in names})
+        print_document({name: document[name] for name in ("gallery", "conditions")})
     else:
         _print_conditions(document)
 
@@ -80,7 +78,6 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
         )
     size = sum(path.stat().st_size for path in gallery.path.rglob("*") if path.is_file())
     return {
-        "schema_version": SCHEMA_VERSION,
         "gallery": str(gallery.path),
         "pictures": len(keys),
         "files": len(files) - len(failed) - len(gone),
@@ -98,7 +95,6 @@ def _failed_files(gallery: Gallery) -> dict[str, Any]:
     """The document that ``cies status --failed --json`` prints."""
     failed = [record for record in gallery.files() if record.status != "done"]
     return {
-        "schema_version": SCHEMA_VERSION,
         "gallery": str(gallery.path),
         "failed": [vars(record) for record in failed],
         "failed_by_status": Counter(record.status for record in failed),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cies.console import print_json, say
+from cies.console import print_document, say
 from cies.html.rendering import counted
 from cies.training import train_composer
-from query.hits import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from ingest.encoders.inversion.training import Told, TrainingPlan
+    from ingest.encoders.inversion.training import TrainingPlan, TrainingProgress
 
 
 def run_training(
@@ -29,7 +28,7 @@ def run_training(
     """
     done = train_composer(composer, images, model, texts, plan, device, _progress_lines(composer))
     if as_json:
-        print_json({"schema_version": SCHEMA_VERSION, **vars(done)})
+        print_document(vars(done))
         return
     print(done.network)
     examples = counted(done.examples, "pictures" if done.apart else "texts")
@@ -44,7 +43,7 @@ def run_training(
     say(f"Use it by `cies search IMAGE --modify ... --composer {done.composer}`.")
 
 
-def _progress_lines(composer: str) -> Told:
+def _progress_lines(composer: str) -> TrainingProgress:
     """A function that prints progress with the remaining time, every five seconds."""
     last_time: dict[str, float] = {}
     begun: dict[str, tuple[float, int]] = {}
