@@ -12,11 +12,15 @@ from PIL import Image
 from support.kinds import png, put
 
 import cies
+from cies.reports.plan import make_plan
 from indexes.errors import GalleryMismatch, UsageError
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
 from ingest.encoders.options import EncoderOptions
+from ingest.fill.encoder_choice import choose_target
 from ingest.fill.vector_sources import vector_sources
+from ingest.sources.base import SourceOptions
+from ingest.sources.factory import open_sources
 
 
 class MeanColor:
@@ -83,7 +87,11 @@ def test_without_the_object_what_is_stored_is_found_and_the_rest_is_explained(
     put(folder / "new.png", png(71))
     with pytest.raises(UsageError, match=message):
         cies.ingest(gallery, [folder])
-    # With nothing new no encoder is needed.
+    # A plan needs no encoder.
+    groups = open_sources([str(folder)], SourceOptions(), gallery.root)
+    document = make_plan(gallery, gallery.path, groups, [], choose_target(gallery))
+    assert (document["pictures"], document["passes"]) == (1, None)
+    # Nor does an ingest of nothing new.
     (folder / "new.png").unlink()
     assert cies.ingest(gallery, [folder]).unchanged == 6
 

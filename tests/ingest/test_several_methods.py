@@ -85,14 +85,14 @@ class Shop:
         spec = spec or self.first
         refuses = self.refuses if spec == CLIP else ""
         encoder = Other(spec, self.fails.get(spec.model), refuses)
-        read = encoder.read
+        embed = encoder.embed
 
         def counted(images, conditions, words=True):  # type: ignore[no-untyped-def]
-            found = read(images, conditions, words)
+            found = embed(images, conditions, words)
             self.calls.append((spec.model, len(images), tuple(c.name for c in conditions)))
             return found
 
-        encoder.read = counted  # type: ignore[method-assign]
+        encoder.embed = counted  # type: ignore[method-assign]
         self.lent.append(weakref.ref(encoder))
         return encoder
 
