@@ -35,18 +35,42 @@ OWNERS = {
     "datasets": ("eval/adapters/mteb_",),
     "sklearn": ("eval/metrics/clustering.py",),
 }
+#: Folders of a room from the lowest step up. A folder imports only lower ones and its own step's.
+STEPS = {
+    "indexes": (("store",), ("search",)),
+    "ingest": (("read",), ("sources", "encoders"), ("scan",), ("fill",)),
+}
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of every import of a module, wherever it stands."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Top-level names of every import of a module, also inside functions."""
+    return {module.split(".")[0] for module in imported_modules(path)}
+
+
+def imported_modules(path: Path, loading: bool = False) -> set[str]:
+    """Modules that a module imports, and the names that it imports from them, with a dot.
+
+    Args:
+        path: of the module.
+        loading: only imports that run when the module is loaded: not those in functions, and not
+            those under ``if TYPE_CHECKING``.
+    """
+    names: set[str] = set()
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: import by full path"
-            names.add((node.module or "").split(".")[0])
+            assert node.level == 0 and node.module, f"{path}: import by full path"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif not loading:
+            nodes += ast.iter_child_nodes(node)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes += ast.iter_child_nodes(node)
     return names
 
 
@@ -55,6 +79,31 @@ def test_a_room_imports_only_rooms_below(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
     rooms = imported(path) & MAY_IMPORT.keys() - {room}
     assert rooms <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("room", STEPS)
+def test_folders_of_a_room_import_only_lower_ones(room: str) -> None:
+    step = {folder: number for number, level in enumerate(STEPS[room]) for folder in level}
+    for path in (ROOT / room).rglob("*.py"):
+        folder = path.relative_to(ROOT / room).parts[0]
+        for module in imported_modules(path):
+            first, _, rest = module.partition(".")
+            other = rest.split(".")[0]
+            if first == room and folder in step and other in step:
+                assert step[other] <= step[folder], f"{path} imports {module}"
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports when modules are loaded have no circle; those for types and in functions may."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    below = {
+        name: imported_modules(path, loading=True) & names.keys() - {name}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, modules in below.items() if not modules}:
+        below = {name: modules - leaves for name, modules in below.items() if name not in leaves}
+    assert not below, f"these modules import each other: {sorted(below)}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
