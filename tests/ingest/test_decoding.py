@@ -1,4 +1,4 @@
-"""Decoders that crash, hang or eat memory cost one picture, and no decoder is left behind."""
+"""Decoders that crash, hang or exhaust memory cost one picture, and none is left running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from indexes.store.gallery import Gallery
 from ingest.read.decoding import DecoderPool
 from ingest.read.images import UnreadableImage, decode
 
-#: A decoder with a hook: what the picture's first bytes say is what happens.
+#: A decoder with a hook: the picture's first bytes decide what happens.
 HOOKED = """
 import os, sys, time
 sys.argv[1:1] = []
@@ -67,7 +67,7 @@ def decoders() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF"])
-def test_pictures_come_back_as_they_are_decoded_here(form: str) -> None:
+def test_pictures_equal_those_decoded_in_this_process(form: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x0132] = "2020:02:03 04:05:06"
@@ -83,7 +83,7 @@ def test_pictures_come_back_as_they_are_decoded_here(form: str) -> None:
         assert max(there.image.size) == min(side or 900, 900)
 
 
-def test_what_goes_wrong_costs_one_picture(hooked: list[str], tmp_path: Path) -> None:
+def test_a_failure_costs_one_picture(hooked: list[str], tmp_path: Path) -> None:
     good = encoded(ramp(), "PNG")
     (tmp_path / "mark.png").write_bytes(good)
     once = b"die once " + str(tmp_path / "mark").encode()
@@ -109,7 +109,7 @@ def test_what_goes_wrong_costs_one_picture(hooked: list[str], tmp_path: Path) ->
     assert not decoders()
 
 
-def test_a_decoder_killed_by_others_costs_nothing() -> None:
+def test_a_decoder_killed_from_outside_costs_nothing() -> None:
     good = encoded(ramp(), "PNG")
     with DecoderPool() as pool:
         assert outcome(pool, good) == "done"
@@ -165,7 +165,7 @@ def test_an_orphan_ends_with_its_parent() -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_decoder_that_does_not_start_is_not_blamed_on_pictures() -> None:
+def test_a_decoder_that_does_not_start_is_an_error_of_its_own() -> None:
     with (
         DecoderPool(command=[sys.executable, "-c", "raise SystemExit(1)"]) as pool,
         pytest.raises(CiesError, match="does not start"),
@@ -186,7 +186,7 @@ def test_a_decoder_imports_nothing_heavy_and_nothing_from_the_current_folder(
         assert process.memory_info().rss < 80 * 2**20
 
 
-def test_a_whole_ingest_with_a_decoder_that_dies(
+def test_an_ingest_with_a_decoder_that_dies(
     tmp_path: Path, hooked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(20):
@@ -204,7 +204,7 @@ def test_a_whole_ingest_with_a_decoder_that_dies(
     assert not decoders()
 
 
-def test_the_largest_picture_let_in_fits_into_the_limit() -> None:
+def test_the_largest_accepted_picture_fits_into_the_memory_limit() -> None:
     from ingest.read.images import MAX_PIXELS
 
     side = int(MAX_PIXELS**0.5)
@@ -217,7 +217,7 @@ def test_the_largest_picture_let_in_fits_into_the_limit() -> None:
 
 
 def test_draft_mode_differs_little_and_only_for_jpeg() -> None:
-    """Against decoding in full and reducing, as pictures in memory are."""
+    """The reference decodes in full and then reduces."""
     random = np.random.default_rng(0)
     coarse = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
     image = coarse.resize((2000, 1500), Image.Resampling.BICUBIC)
@@ -231,7 +231,7 @@ def test_draft_mode_differs_little_and_only_for_jpeg() -> None:
         assert difference.mean() < 1.0 if form == "JPEG" else difference.max() == 0
 
 
-def test_the_environment_is_left_alone() -> None:
+def test_the_environment_is_unchanged() -> None:
     before = dict(os.environ)
     with DecoderPool() as pool:
         outcome(pool, b"x")

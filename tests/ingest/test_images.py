@@ -1,4 +1,4 @@
-"""Reading anything that may lie in a folder of pictures."""
+"""Reading all kinds of files that a folder of pictures may contain."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     assert np.abs(got[0].astype(float) - grey[0] / 257).max() < 2
 
 
-def test_alpha_is_laid_on_white() -> None:
+def test_alpha_is_composited_onto_white() -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert decode(encoded(clear, "PNG")).image.getpixel((4, 4)) == (255, 255, 255)
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
@@ -82,7 +82,7 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     assert got.taken_at == 1580702706
 
 
-def test_special_files_never_block(tmp_path: Path) -> None:
+def test_special_files_do_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "link.jpg").symlink_to("/etc/passwd")
@@ -127,8 +127,8 @@ def test_scan_order_junk_and_odd_names(tmp_path: Path) -> None:
     assert [f.path for f in found] == [f.path for f in scan(tmp_path)]
 
 
-def test_unreadable_folder_is_named(tmp_path: Path) -> None:
-    """As an ordinary user: root may look into every folder."""
+def test_an_unreadable_folder_is_reported(tmp_path: Path) -> None:
+    """As an ordinary user, because root may read every folder."""
     locked = tmp_path / "locked"
     locked.mkdir()
     (locked / "x.jpg").write_bytes(b"x")
@@ -139,7 +139,7 @@ def test_unreadable_folder_is_named(tmp_path: Path) -> None:
     if child == 0:
         if os.getuid() == 0:
             os.setuid(65534)
-        # The test's own folder is the current one, so no folder above it must be passed.
+        # The test's folder is the current one, so that no parent folder must be readable.
         found = [(f.path, f.status, f.reason) for f in scan(Path())]
         os.write(writer, repr(found).encode())
         os._exit(0)

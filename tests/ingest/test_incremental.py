@@ -1,4 +1,4 @@
-"""Scanning again: what moved costs nothing, what is gone is marked, and only prune forgets."""
+"""Repeated scans: moved files need no work, gone files are marked, only prune deletes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-def test_what_moves_costs_nothing_and_what_goes_is_marked(gallery: Gallery, folder: Path) -> None:
+def test_moved_files_need_no_work_and_gone_files_are_marked(gallery: Gallery, folder: Path) -> None:
     fill(gallery, folder, names="color shape")
     (folder / "00.png").rename(folder / "renamed.png")
     (folder / "sub").mkdir()
@@ -44,7 +44,7 @@ def test_what_moves_costs_nothing_and_what_goes_is_marked(gallery: Gallery, fold
     assert set(gone(gallery)) == {"p/00.png", "p/01.png", "p/04.png"}
     record = gone(gallery)["p/04.png"]
     assert record.key == hashlib.sha256(png(4)).hexdigest() and record.gone_at
-    # The changed path points to its new content, and nothing is found by what is not there.
+    # The changed path has its new content, and gone files are not found.
     paths = {path: key for key, paths in gallery.paths().items() for path in paths}
     assert paths["p/03.png"] == hashlib.sha256(png(100)).hexdigest()
     hits = engine(gallery).search(folder / "05.png", "color", k=50)
@@ -55,19 +55,19 @@ def test_what_moves_costs_nothing_and_what_goes_is_marked(gallery: Gallery, fold
     assert {hit.key for hit in found} - {hit.key for hit in hits} == {
         hashlib.sha256(png(4)).hexdigest()
     }
-    # Again: no new version of any table, and the time it was first missed stays.
+    # Again: no table gets a new version, and the time when the file was first missed stays.
     before = versions(gallery)
     report, passes = fill(gallery, folder)
     assert (passes, report.gone, report.unchanged) == (0, 0, 20)
     assert versions(gallery) == before
     assert gone(gallery)["p/04.png"] == record
-    # Back again: no embedding.
+    # The file exists again: no embedding.
     put(folder / "04.png", png(4))
     report, passes = fill(gallery, folder)
     assert (passes, report.gone) == (0, 0) and "p/04.png" not in gone(gallery)
 
 
-def test_back_at_the_same_time_it_is_not_even_read(gallery: Gallery, folder: Path) -> None:
+def test_a_file_that_returns_with_the_same_time_is_not_read(gallery: Gallery, folder: Path) -> None:
     fill(gallery, folder)
     away = folder.parent / "away.png"
     (folder / "00.png").rename(away)
@@ -88,7 +88,7 @@ def test_an_unplugged_drive_is_no_deletion(gallery: Gallery, folder: Path, how: 
         folder.mkdir()
     with pytest.raises(UsageError, match=r"20 files from it.*plug it in.*cies prune --source p"):
         fill(gallery, folder)
-    # Beside others it is told apart, and these are done.
+    # Together with other sources: it is reported, and they are ingested.
     put(other / "y.png", png(51))
     report, passes = fill(gallery)
     assert passes == 1
@@ -110,17 +110,17 @@ def test_a_table_whose_pictures_are_unplugged(gallery: Gallery, folder: Path) ->
         fill(gallery, table)
     assert not gone(gallery)
     (folder.parent / "away").rename(folder)
-    # A row that is taken out takes its picture along.
+    # A picture is gone with its row.
     put(table, "file,n\n" + lines.replace("p/03.png,3\n", ""))
     assert fill(gallery, table)[0].gone == 1
     assert set(gone(gallery)) == {"p/03.png"}
     assert "p/03.png" not in {row["path"] for row in attributes(gallery).to_pylist()}
-    # Another source that has it brings it back.
+    # It returns with another source that has it.
     report, passes = fill(gallery, folder)
     assert (report.known, passes) == (1, 0) and not gone(gallery)
 
 
-def test_a_folder_that_cannot_be_looked_into_loses_nothing(gallery: Gallery, folder: Path) -> None:
+def test_a_folder_that_cannot_be_listed_loses_nothing(gallery: Gallery, folder: Path) -> None:
     put(folder / "sub" / "a.png", png(50))
     fill(gallery, folder)
     (folder / "sub").rename(folder / ".hidden")
@@ -138,7 +138,7 @@ def test_failed_files_are_tried_again_only_if_asked_or_changed(
     before = versions(gallery)
     report, _ = fill(gallery, folder)
     assert len(report.failed) == 2 and versions(gallery) == before
-    # The same size and time: as far as one sees the same file.
+    # The same size and time: it counts as the same file.
     about = (folder / "bad.png").stat()
     real = png(60)
     put(folder / "bad.png", real)
@@ -166,7 +166,7 @@ def test_an_interrupted_new_condition_is_filled_for_other_sources_too(
     tables = gallery.conditions()
     assert gallery.keys(tables[0]) == gallery.keys(tables[1]) and len(gallery.keys(tables[1])) == 21
     assert passes == 21 - 8
-    # A picture that lacks a condition and is out of reach stays what it is.
+    # A picture that lacks a condition and cannot be read stays in the gallery.
     folder.rename(folder.parent / "away")
     report, passes = fill(gallery, other, names="style")
     assert (passes, report.out_of_reach) == (1, 20)
@@ -192,10 +192,10 @@ def test_sources_are_remembered_with_their_options(gallery: Gallery, folder: Pat
         moved.rename(folder.parent)
 
 
-# -- forgetting --------------------------------------------------------------------------------
+# -- prune ------------------------------------------------------------------------------------
 
 
-def test_prune_forgets_what_is_gone_and_nothing_else(
+def test_prune_deletes_what_is_gone_and_nothing_else(
     gallery: Gallery, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = "".join(f"{number:02}.png,{number}\n" for number in range(20))
@@ -232,7 +232,7 @@ def test_prune_forgets_what_is_gone_and_nothing_else(
     assert fill(gallery, folder)[1] == 0
 
 
-def test_prune_refuses_to_forget_much(
+def test_prune_refuses_to_delete_much(
     gallery: Gallery, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(gallery, folder)
@@ -248,7 +248,7 @@ def test_prune_refuses_to_forget_much(
     assert len(gallery.files()) == len(gallery.keys(gallery.conditions()[0])) == 17
 
 
-def test_a_deleted_source_is_forgotten_by_name(gallery: Gallery, folder: Path) -> None:
+def test_a_deleted_source_is_pruned_by_name(gallery: Gallery, folder: Path) -> None:
     other = put(folder.parent / "other" / "x.png", png(50)).parent
     fill(gallery, folder, other)
     with pytest.raises(UsageError, match="knows no file from nowhere"):
@@ -358,7 +358,7 @@ def test_any_order_of_changes_gives_what_a_dictionary_would(
 
 
 def test_planner_reads_no_picture(gallery: Gallery, folder: Path) -> None:
-    """A plan over a folder whose files cannot be opened is the same plan."""
+    """A plan is the same if the files of the folder cannot be opened."""
     from indexes.store.records import FILES
     from ingest.scan.known_files import KnownFiles
     from ingest.sources.base import SourceOptions

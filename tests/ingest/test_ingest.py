@@ -1,4 +1,4 @@
-"""Filling a gallery: only what is new, nothing lost, nothing twice, whatever lies in the folder."""
+"""Filling a gallery: only new pictures, nothing lost, nothing twice, whatever files there are."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_no_condition_and_no_source(gallery: Gallery, folder: Path) -> None:
         fill(gallery, folder / "nowhere", "color", StandIn())
 
 
-def test_places_that_are_no_gallery(tmp_path: Path) -> None:
+def test_paths_that_are_not_a_gallery(tmp_path: Path) -> None:
     with pytest.raises(GalleryMissing, match="cies ingest"):
         Gallery.open(tmp_path / "nowhere")
     (tmp_path / "mine").mkdir()
@@ -220,7 +220,7 @@ def test_hostile_conditions_name_no_table(gallery: Gallery, folder: Path) -> Non
     ingest(gallery, [folder], conditions, lambda spec: StandIn())
     tables = [p.name for p in gallery.path.glob("c_*")]
     assert all(len(name) == len("c_") + 26 + len(".lance") for name in tables)
-    # Twins in case or in Unicode form are one condition.
+    # Names that differ in case or in Unicode form are one condition.
     assert len(tables) == len(gallery.conditions()) == len(HOSTILE) - 2
     assert {p.name for p in gallery.path.parent.iterdir()} == before
 
@@ -231,7 +231,7 @@ def test_impossible_conditions(text: str) -> None:
         Condition.parse(text)
 
 
-def test_a_gallery_interrupted_in_the_making_is_finished(tmp_path: Path) -> None:
+def test_an_interrupted_creation_of_a_gallery_is_completed(tmp_path: Path) -> None:
     from indexes.store.database import Database
     from indexes.store.records import FILES, MANIFEST
 
@@ -271,7 +271,7 @@ def test_batches_are_no_longer_than_a_slow_model_needs(
     fast = StandIn()
     fill(gallery, folder, "color", fast)
     assert [count for count, _ in fast.calls] == [8, 32]
-    # A model that takes seconds a picture is saved after every one.
+    # With a model that takes seconds for a picture, every picture is committed.
     monkeypatch.setattr("ingest.fill.commit_queue.BATCH_SECONDS", 1e-6)
     slow = StandIn()
     fill(gallery, folder, "shape", slow)

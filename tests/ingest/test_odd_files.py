@@ -1,4 +1,4 @@
-"""Everything that may lie in a folder of pictures, at once, among good ones."""
+"""All kinds of unusual files together, among good pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def text_bomb() -> bytes:
 
 
 def zoo() -> dict[str, tuple[bytes, str]]:
-    """Name to content and the outcome that is right for it."""
+    """File name to content and the expected outcome."""
     jpeg, png = encoded(ramp(400, 300), "JPEG"), encoded(ramp(400, 300), "PNG")
     noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     broken_crc = bytearray(encoded(Image.fromarray(noise), "PNG"))
@@ -80,7 +80,7 @@ def zoo() -> dict[str, tuple[bytes, str]]:
         "phone.heic": (b"\0\0\0\x1cftypheic" + bytes(400), "not_an_image"),
         "raw.cr2": (b"II*\0" + bytes(40), "damaged"),
         "layers.psd": (b"8BPS", "unsupported"),
-        # Odd, but pictures.
+        # Unusual, but pictures.
         "png.jpg": (png, "done"),
         "junk.jpg": (encoded(ramp(90, 60), "JPEG") + b"junk after the end", "done"),
         "hole.jpg": (jpeg[:6000] + bytes(40) + jpeg[6040:], "done"),
@@ -139,17 +139,17 @@ def test_the_zoo_among_good_pictures(tmp_path: Path) -> None:
     good = {name for name, (_, status) in animals.items() if status == "done"}
     assert good | {os.fsdecode(b"\xff\xfe.png")} <= stored and len(stored) == 101 + len(good)
     assert report.embedded == len(gallery.paths())
-    # What the zoo took; the process holds what the tests before it left there, too.
+    # The memory of this test only; the process also holds what earlier tests left.
     taken = psutil.Process().memory_info().rss - before
     assert spent < 20 + 10 and taken < 2**30
-    # Lists are valid whatever the names are.
+    # The lists are valid for all names.
     shown = run("status", "--failed", "--json", "-g", gallery.path)
     document = json.loads(shown.stdout)
     assert {Path(r["path"]).name: r["status"] for r in document["failed"]} == want
     assert sum(document["failed_by_status"].values()) == len(want)
     listed = run("status", "--failed", "-g", gallery.path)
     assert len(listed.stdout.splitlines()) == 1 + len(want)
-    # Nothing of it is tried again, until it changes.
+    # No file is tried again until it changes.
     again = fill(gallery, folder, "", StandIn())
     assert (again.embedded, len(again.failed)) == (0, len(want))
     (folder / "text.jpg").write_bytes(encoded(ramp(63, 40), "JPEG"))
@@ -190,7 +190,7 @@ def test_files_that_change_between_scan_and_read(
         return read_bytes(path)
 
     done: list[bool] = []
-    # Wherever the bytes are read: that is the moment.
+    # The file changes at the moment when its bytes are read.
     from ingest.sources import folders
 
     monkeypatch.setattr(folders, "read_bytes", late)

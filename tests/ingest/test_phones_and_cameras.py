@@ -1,4 +1,4 @@
-"""HEIC of phones and raw files of cameras: read with the extra, named with the way out without."""
+"""HEIC and camera raw files: read with the extra; without it the message names the extra."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stripes(width: int = 320, height: int = 240) -> Image.Image:
 
 
 def dng(preview: bytes, size: tuple[int, int], orientation: int = 1) -> bytes:
-    """A raw file as a camera writes it: a JPEG preview, and sensor data that are all grey."""
+    """A camera raw file: a JPEG preview, and sensor data that are all grey."""
     width, height = size
     sensor = np.full((64, 96), 3000, dtype="<u2").tobytes()
 
@@ -74,7 +74,7 @@ def dng(preview: bytes, size: tuple[int, int], orientation: int = 1) -> bytes:
 
 
 def colours(image: Image.Image) -> list[int]:
-    """Which of red, green and blue is strongest, left to right."""
+    """The strongest of red, green and blue in each stripe, left to right."""
     middle = image.height // 2
     return [int(np.argmax(image.getpixel((image.width * n // 6, middle)))) for n in (1, 3, 5)]
 
@@ -103,7 +103,7 @@ def test_a_raw_file_gives_its_preview(orientation: int, size: tuple[int, int]) -
         assert max(pool.decode(data, ".dng").image.size) == 100
 
 
-def test_raw_files_that_are_none() -> None:
+def test_invalid_raw_files() -> None:
     pytest.importorskip("rawpy")
     for data in (b"text", encoded(stripes(), "JPEG"), dng(b"no jpeg", (320, 240))):
         with pytest.raises(UnreadableImage) as caught:
@@ -111,7 +111,7 @@ def test_raw_files_that_are_none() -> None:
         assert caught.value.status in ("not_an_image", "damaged", "unsupported", "truncated")
 
 
-def test_without_the_extra_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def absent(name: str, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``cies ingest --plan``: the figures of the run that follows, and not a byte changed."""
+"""``cies ingest --plan``: predicts the figures of the ingest, and changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ingest.sources.factory import open_sources
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Every file below a folder, with its content and time."""
+    """Every file below a folder, with its content and time of change."""
     return {
         str(path): f"{path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         for path in sorted(folder.rglob("*"))
@@ -41,12 +41,12 @@ def plan(gallery: Gallery, *sources: object, names: str = "color", **more: objec
 
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
-    # The stand-in is no model that could be looked up.
+    # The stand-in is not a model that could be looked up.
     monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
     return Gallery.create(tmp_path / "gallery")
 
 
-def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_plan_predicts_the_ingest(gallery: Gallery, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     for number in range(12):
         put(folder / f"{number:02}.png", png(number))
@@ -72,7 +72,7 @@ def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
     assert (files["new"], files["changed"], files["failed_before"]) == (5, 1, 1)
     assert told["conditions"] == ["color", "shape", "style"] and told["new_conditions"] == ["style"]
     assert told["vectors"] == 3 * 3 + (passes - 3)
-    # The three that are new need all three conditions, the others one.
+    # The three new pictures need all three conditions, the others one.
     assert told["seconds"] == 3 / 2 + (passes - 3) / 8
     assert told["pictures_per_second"] == passes / told["seconds"]
     after = plan(gallery, *sources)
@@ -80,7 +80,7 @@ def test_a_plan_foretells_the_run(gallery: Gallery, tmp_path: Path) -> None:
     assert after["files"]["unchanged"] == files["found"] - 1
 
 
-def test_known_contents_are_told_from_new_ones(gallery: Gallery, tmp_path: Path) -> None:
+def test_copies_of_known_pictures_are_recognised(gallery: Gallery, tmp_path: Path) -> None:
     for number in range(5):
         put(tmp_path / "p" / f"{number}.png", png(number))
     fill(gallery, tmp_path / "p")
@@ -91,7 +91,7 @@ def test_known_contents_are_told_from_new_ones(gallery: Gallery, tmp_path: Path)
     assert fill(gallery, tmp_path / "q")[1] == 1
 
 
-def test_what_cannot_share_a_pass_costs_one_each(
+def test_conditions_that_cannot_share_a_pass_take_one_each(
     gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "p" / "a.png", png(1))
@@ -108,7 +108,7 @@ def test_the_disk_is_estimated(gallery: Gallery, tmp_path: Path) -> None:
     told = plan(gallery, tmp_path / "p", names="a b c")
     fill(gallery, tmp_path / "p", names="a b c")
     data = sum(p.stat().st_size for p in gallery.path.rglob("data/*.lance"))
-    # A commit costs some kilobytes beside its rows, and merged files stay for an hour.
+    # A commit takes some kilobytes besides its rows, and merged files stay for an hour.
     assert 0.2 * data < told["bytes"] < 2 * data
 
 
@@ -130,7 +130,7 @@ def test_default_conditions() -> None:
     assert default_conditions(choose_target(None, None, "some/model")) == []
 
 
-# -- at the shell ------------------------------------------------------------------------------
+# -- command line -----------------------------------------------------------------------------
 
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -170,10 +170,10 @@ def test_nothing_is_changed_and_no_gallery_made(tmp_path: Path, shell: Shell) ->
     assert digest(tmp_path) == before and not (tmp_path / "new").exists()
 
 
-def test_nothing_of_a_gallery_is_changed(
+def test_no_file_of_a_gallery_is_changed(
     tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With everything at once that there is to tell."""
+    """With every kind of file that a plan reports."""
     monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
     for number in range(3):
         put(tmp_path / "p" / f"{number}.png", png(number))
@@ -190,8 +190,8 @@ def test_nothing_of_a_gallery_is_changed(
     assert digest(tmp_path) == before and sorted(tmp_path.rglob("*")) == folders
 
 
-def test_the_words_of_the_command_line(world: Path, tmp_path: Path, shell: Shell) -> None:
-    """Table, stdin, a folder scanned again, gone pictures and prune, as they are typed."""
+def test_the_options_of_the_command_line(world: Path, tmp_path: Path, shell: Shell) -> None:
+    """A table, stdin, a folder scanned again, gone pictures and prune on the command line."""
     rows = (world / "labels.csv").read_text().splitlines()[:21]
     put(tmp_path / "labels.csv", "\n".join(rows))
     for row in rows[1:]:

@@ -1,4 +1,4 @@
-"""Pictures on other systems: in memory, and behind S3's and Google's protocols on a socket."""
+"""Remote pictures: in memory, and through the protocols of S3 and Google on a local socket."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_an_object_store(
         "memory://bucket/p/0.png": 1,
         "memory://bucket/p/1.png": 2,
     }
-    # Unchanged files are not read again; a changed one is; one that is gone is marked.
+    # Unchanged files are not read again, a changed one is, and a gone one is marked.
     store.pipe("/bucket/p/1.png", png(11))
     store.rm("/bucket/p/2.png")
     report, passes = fill(gallery, "memory://bucket/p")
     assert (report.unchanged, report.gone, passes) == (2, 1, 1)
-    # A new condition reads them where they are.
+    # A new condition reads them from the store again.
     assert fill(gallery, "memory://bucket/t.csv", names="shape")[1] == 4 - 1
     assert gallery.location("memory://bucket/p/0.png") == "memory://bucket/p/0.png"
 
@@ -100,7 +100,7 @@ def test_addresses_that_cannot_be_read(gallery: Gallery, address: str, message: 
 def bucket(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ObjectStore]:
-    """A store that the environment names as S3's and Google's; no other host is asked anything."""
+    """A local store that the environment names as S3's and Google's; no other host is contacted."""
     store = ObjectStore()
     store.scheme = request.param
     with served(store) as address:
@@ -113,7 +113,7 @@ def bucket(
         yield store
 
 
-def test_a_bucket_is_read_and_looked_at_again(gallery: Gallery, bucket: ObjectStore) -> None:
+def test_a_bucket_is_read_and_scanned_again(gallery: Gallery, bucket: ObjectStore) -> None:
     names = ["0.png", "1.png", "deep/er/2.png", "with space.png", "grün & gut.png", "5.png"]
     inside = f"{gallery.path.parent.name}-b/p"
     home = bucket.address(inside)
@@ -126,12 +126,12 @@ def test_a_bucket_is_read_and_looked_at_again(gallery: Gallery, bucket: ObjectSt
     expected = {f"{home}/{name}": png(number) for number, name in enumerate(names)}
     stored_bytes_are_those_of(gallery, expected)
     assert failures(gallery) == {f"{home}/bad.png": "not_an_image"}
-    # Nothing new: the listing alone is asked for, and no picture is fetched again.
+    # Nothing new: only the listing is requested, and no picture is fetched.
     bucket.asked.clear()
     report, passes = fill(gallery, home)
     assert (report.unchanged, passes) == (len(names), 0)
     assert not [asked for asked in bucket.asked if asked.endswith((".png", ".txt"))]
-    # One changes, one goes.
+    # One file changes, one is deleted.
     bucket.put(f"{inside}/1.png", png(11), time=1_750_000_100.0)
     del bucket.objects[f"{inside}/5.png"]
     report, passes = fill(gallery, home)
@@ -180,7 +180,7 @@ def test_a_refused_object_is_an_outcome(gallery: Gallery, bucket: ObjectStore) -
     assert "ACCESS_DENIED" in reason
 
 
-def test_a_bucket_that_is_not_there(gallery: Gallery, bucket: ObjectStore) -> None:
+def test_a_bucket_that_does_not_exist(gallery: Gallery, bucket: ObjectStore) -> None:
     with pytest.raises(UsageError, match=f"^(?=.*{bucket.address('nobodys/p')})"):
         fill(gallery, bucket.address("nobodys/p"))
     assert not gallery.files()
@@ -197,7 +197,7 @@ def test_from_the_command_line_and_when_the_bucket_is_gone(
     done = subprocess.run(asked, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert '"embedded": 5' in done.stdout
-    # The bucket is not there any more: what is embedded stays, nothing is taken for gone.
+    # The bucket is empty now: embedded pictures stay, and no file counts as gone.
     bucket.objects.clear()
     again = subprocess.run(asked, capture_output=True, text=True, timeout=240)
     assert home in again.stderr

@@ -1,4 +1,4 @@
-"""A hundred thousand pictures: memory, commits, disk, and looking again at nothing new."""
+"""A hundred thousand pictures: memory, commits, disk space, and a repeated scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several methods and models in one gallery: added, kept up, killed between two, completed."""
+"""Several methods and models in one gallery: adding, keeping up, interrupting, completing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OTHER = EncoderSpec("dior", "another", "1", {"prompt": "describe", "dtype": "flo
 
 
 class Other(StandIn):
-    """A stand-in of another method or model, with vectors of its own."""
+    """A stand-in of another method or model, with different vectors."""
 
     def __init__(self, spec: EncoderSpec, fail_after: int | None = None, refuses: str = ""):
         super().__init__(fail_after)
@@ -70,7 +70,7 @@ class Other(StandIn):
 
 
 class Shop:
-    """Lends encoders, of the first spec where no other is asked for, and knows all it lent."""
+    """Loads encoders, by default of the first spec, and records all that it loaded."""
 
     def __init__(self, first: EncoderSpec, fails: dict[str, int] | None = None, refuses: str = ""):
         self.first = first
@@ -117,14 +117,14 @@ def fill(
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """The pictures, for this test alone."""
+    """A copy of the pictures for one test."""
     shutil.copytree(made / "p", tmp_path / "p", dirs_exist_ok=True)
     return tmp_path / "p"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures and a gallery of them beside each other."""
+    """A folder of pictures and a gallery of them in the same folder."""
     place = tmp_path_factory.mktemp("mixed")
     for number in range(20):
         put(place / "p" / f"{number:02}.png", png(number))
@@ -136,13 +136,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mixed(made: Path, tmp_path: Path) -> Gallery:
-    """Twenty pictures under color and shape by one method, and once by the other."""
+    """Twenty pictures under color and shape by one method, and unconditional by another."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return Gallery.open(tmp_path / "gallery")
 
 
 def whole(gallery: Gallery) -> bool:
-    """Whether every picture with a file is in every table."""
+    """Whether every table contains every picture that has a file."""
     live = set(gallery.paths())
     return all(gallery.keys(table) == live for table in gallery.conditions())
 
@@ -154,16 +154,16 @@ def told(gallery: Gallery) -> list[tuple[str, str]]:
 # -- adding and keeping up ---------------------------------------------------------------------
 
 
-def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Path) -> None:
+def test_another_vector_source_is_added_and_all_are_kept_up(gallery: Gallery, folder: Path) -> None:
     fill(gallery, folder, names="color shape")
     report, shop = fill(gallery, folder, names="mood", new=CLIP)
-    # One vector a picture, under no condition, whatever was asked for; the other is not loaded.
+    # One unconditional vector for each picture; the other encoder is not loaded.
     assert told(gallery) == [("dior", "color"), ("dior", "shape"), ("clip", "unconditional")]
     assert {(model, names) for model, _, names in shop.calls} == {
         ("stand-in-clip", ("unconditional",))
     }
     assert (report.embedded, report.unchanged, len(shop.lent)) == (20, 0, 1)
-    # Two models of one method, under a name that is there already.
+    # Two models of one method, under a condition that exists already.
     report, shop = fill(gallery, names="color", new=OTHER)
     assert [vector_source.name for vector_source in vector_sources(gallery)] == [
         "dior:stand-in",
@@ -171,7 +171,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
         "dior:another",
     ]
     assert (report.embedded, shop.pictures(OTHER), len(shop.lent)) == (20, 20, 1)
-    # What is new goes to all of them, and each vector is its own maker's.
+    # New pictures are embedded by all of them, each vector by its own encoder.
     for number in range(20, 25):
         put(folder / f"{number}.png", png(number))
     (folder / "00.png").rename(folder / "renamed.png")
@@ -198,12 +198,12 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
         if spec == DIOR:
             vector = Other(spec).vector(pixels, table.made_by["phrase"])
         assert np.allclose(column.vectors[column.keys.index(key)], vector, atol=1e-3)
-    # Again: nothing is loaded, and no table gets another version.
+    # Again: no encoder is loaded, and no table gets another version.
     versions_before = versions(gallery)
     report, shop = fill(gallery)
     assert (report.unchanged, report.embedded, shop.lent) == (25, 0, [])
     assert versions(gallery) == versions_before
-    # A condition goes to the main maker where no other is named.
+    # The main vector source embeds under a condition if no other is named.
     fill(gallery, names="style")
     assert told(gallery)[-1] == ("dior", "style")
     assert gallery.conditions()[-1].made_by["model"] == "stand-in"
@@ -218,7 +218,7 @@ def test_another_maker_is_added_and_all_are_kept_up(gallery: Gallery, folder: Pa
         assert statistics is not None and statistics.count == 24
 
 
-def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
+def test_a_model_with_other_settings_is_refused(mixed: Gallery) -> None:
     otherwise = EncoderSpec("clip", "stand-in-clip", "2", {"dtype": "float32"})
     with pytest.raises(GalleryMismatch, match="clip by stand-in-clip that were made in another"):
         fill(mixed, new=otherwise)
@@ -233,7 +233,7 @@ def test_a_maker_in_two_ways_is_refused(mixed: Gallery) -> None:
     assert len(vector_sources(mixed)) == 2
 
 
-def test_who_is_meant(mixed: Gallery, tmp_path: Path) -> None:
+def test_the_target_of_an_ingest(mixed: Gallery, tmp_path: Path) -> None:
     first, base = vector_sources(mixed)
     assert choose_target(mixed).vector_source == first
     assert (
@@ -260,11 +260,11 @@ def test_who_is_meant(mixed: Gallery, tmp_path: Path) -> None:
     assert is_dual("open_clip:ViT-B-32/openai") and not is_dual("Qwen/Qwen2.5-VL-3B-Instruct")
 
 
-# -- going wrong -------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("victim", [CLIP, DIOR])
-def test_a_run_that_dies_with_either_maker_loses_and_repeats_nothing(
+def test_a_run_that_dies_with_either_encoder_loses_and_repeats_nothing(
     victim: EncoderSpec, mixed: Gallery, folder: Path, small: None
 ) -> None:
     new = {f"{number}.png" for number in range(20, 44)}
@@ -274,7 +274,7 @@ def test_a_run_that_dies_with_either_maker_loses_and_repeats_nothing(
     with pytest.raises(RuntimeError, match="went down"):
         fill(mixed, shop=shop)
     tables = mixed.conditions()
-    # A file is there only when every maker has seen its picture.
+    # A file is recorded only when every vector source has embedded its picture.
     recorded = set(mixed.paths())
     assert all(recorded <= mixed.keys(table) for table in tables)
     names = {Path(path).name for paths in mixed.paths().values() for path in paths}
@@ -286,7 +286,7 @@ def test_a_run_that_dies_with_either_maker_loses_and_repeats_nothing(
     assert report.embedded == max(lacking) and report.failed == []
 
 
-def test_a_picture_that_one_maker_refuses_is_found_by_the_other(
+def test_a_picture_that_one_encoder_refuses_is_found_by_the_other(
     mixed: Gallery, folder: Path
 ) -> None:
     put(folder / "odd.png", png(77))
@@ -300,12 +300,12 @@ def test_a_picture_that_one_maker_refuses_is_found_by_the_other(
     key = hashlib.sha256(png(77)).hexdigest()
     assert [key in mixed.keys(table) for table in mixed.conditions()] == [True, True, False]
     assert key in mixed.paths()
-    # The next run asks the other again, and no more.
+    # The next run tries only the other encoder again.
     report, shop = fill(mixed)
     assert (shop.pictures(DIOR), shop.pictures(CLIP)) == (0, 1) and whole(mixed)
 
 
-def test_a_file_that_changes_between_two_makers_waits_for_the_next_run(
+def test_a_file_that_changes_between_two_encoders_waits_for_the_next_run(
     mixed: Gallery, folder: Path
 ) -> None:
     put(folder / "new.png", png(60))
@@ -323,12 +323,12 @@ def test_a_file_that_changes_between_two_makers_waits_for_the_next_run(
     assert len(live) == 22 and all(live <= mixed.keys(table) for table in mixed.conditions())
 
 
-def test_progress_is_told_stage_by_stage(mixed: Gallery, folder: Path) -> None:
+def test_progress_is_reported_by_stage(mixed: Gallery, folder: Path) -> None:
     put(folder / "new.png", png(60))
     told: list[Progress] = []
     ingest(mixed, [], [Condition.parse("mood")], Shop(DIOR), events=IngestEvents(told.append))
     stages = list(dict.fromkeys(state.stage for state in told))
-    # The one that had to be loaded for the new condition goes first.
+    # The encoder that had to be loaded for the new condition comes first.
     assert stages == ["1 of 2, dior by stand-in", "2 of 2, clip by stand-in-clip"]
     ends = [[s for s in told if s.stage == stage][-1] for stage in stages]
     assert [(s.done, s.total, s.embedded) for s in ends] == [(21, 21, 21), (1, 1, 1)]
@@ -338,7 +338,7 @@ def test_progress_is_told_stage_by_stage(mixed: Gallery, folder: Path) -> None:
     assert next(s.stage for s in told) == "1 of 2, clip by stand-in-clip"
 
 
-def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
+def test_a_mixed_gallery_is_repaired_by_its_own_encoders(mixed: Gallery) -> None:
     fill(mixed, names="color", new=OTHER)
     tables = mixed.conditions()
     assert [t.name for t in tables] == ["color", "shape", "unconditional", "color"]
@@ -371,7 +371,7 @@ def test_a_mixed_gallery_is_repaired_by_its_own_makers(mixed: Gallery) -> None:
 # -- partial tables ----------------------------------------------------------------------------
 
 
-def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
+def test_some_pictures_are_embedded_and_the_rest_on_request(
     mixed: Gallery, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mood = Condition.parse("mood")
@@ -391,13 +391,13 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
     column = mixed.column(table)
     expected = Other(DIOR).vector(Image.open(folder / "00.png"), "mood")
     assert np.allclose(column.vectors[column.keys.index(keys[0])], expected, atol=1e-3)
-    # What is there is not done again, and nothing is loaded for it.
+    # Existing vectors are not computed again, and no encoder is loaded.
     shop = Shop(DIOR)
     assert embed_subset(mixed, DIOR, mood, [keys[0], keys[1]], shop) == 0 and shop.lent == []
     assert embed_subset(mixed, DIOR, Condition.parse("Mood"), keys[:8], shop) == 2
     with mixed.writer(), pytest.raises(GalleryLocked):
         embed_subset(mixed, DIOR, mood, keys, shop)
-    # Nobody completes it unasked.
+    # An ingest does not complete it without a request.
     report, shop = fill(mixed)
     assert (shop.pictures(DIOR), shop.pictures(CLIP)) == (1, 1) and "mood" not in report.conditions
     assert len(mixed.keys(table)) == 6
@@ -408,7 +408,7 @@ def test_some_pictures_are_embedded_and_the_rest_when_it_is_asked_for(
     print_status(status)
     assert "mood\t6 of 19 (partial)\t" in capsys.readouterr().out
     assert not any("mood" in f.text for f in verify(mixed.path))
-    # Marked, it is completed by the next run, and is a table like any other then.
+    # Once marked, the next run completes it, and then it is like any other table.
     mark_for_filling(mixed, table)
     assert mixed.conditions()[-1].filling
     with pytest.raises(RuntimeError):
@@ -438,7 +438,9 @@ def test_a_partial_table_is_completed_when_its_condition_is_ingested(mixed: Gall
     assert shop.pictures(OTHER) == 17 and whole(mixed)
 
 
-def test_residual_galleries_have_what_is_taken_away(tmp_path: Path, folder: Path) -> None:
+def test_residual_galleries_have_the_vectors_that_are_subtracted(
+    tmp_path: Path, folder: Path
+) -> None:
     gallery = Gallery.create(tmp_path / "g", "residual")
     fill(gallery, folder, names="color unconditional")
     keys = sorted(gallery.paths())[:4]
@@ -448,10 +450,10 @@ def test_residual_galleries_have_what_is_taken_away(tmp_path: Path, folder: Path
     assert all(gallery.keys(t) == set(keys) and t.partial for t in other)
 
 
-# -- telling beforehand ------------------------------------------------------------------------
+# -- plans -------------------------------------------------------------------------------------
 
 
-def test_a_plan_is_told_by_maker(
+def test_a_plan_has_a_part_for_each_vector_source(
     mixed: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cies.reports.plan._packing_and_dimension", lambda model: (True, 16))
@@ -476,7 +478,7 @@ def test_a_plan_is_told_by_maker(
     report, shop = fill(mixed, names="mood")
     assert (shop.pictures(DIOR), shop.pictures(CLIP)) == (dior["pictures"], clip["pictures"])
     assert report.embedded == document["pictures"]
-    # A maker that is to be added has all of it to do.
+    # A new vector source has to embed everything.
     document = make_plan(
         mixed,
         mixed.path,
@@ -488,14 +490,14 @@ def test_a_plan_is_told_by_maker(
     assert [m["pictures"] for m in document["makers"]] == [0, 0, 22]
 
 
-# -- real parts --------------------------------------------------------------------------------
+# -- real models -------------------------------------------------------------------------------
 
 
 def cies(*words: object) -> None:
     app([str(word) for word in words], standalone_mode=False)
 
 
-def test_both_built_in_models_at_the_shell(
+def test_both_built_in_models_on_the_command_line(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = tmp_path / "pictures"
@@ -525,7 +527,7 @@ def test_both_built_in_models_at_the_shell(
     ]
     gallery = Gallery.open("g")
     assert whole(gallery)
-    # One by one or in a batch, a picture has the vector that its own encoder gives.
+    # The stored vector is that of the picture embedded alone.
     from ingest.encoders.factory import make_encoder
 
     clip = make_encoder("clip")
@@ -536,7 +538,9 @@ def test_both_built_in_models_at_the_shell(
     assert np.abs(alone[0, 0] - column.vectors[0]).max() < 2e-3
 
 
-def test_a_gallery_of_the_first_version_gains_another_maker(tmp_path: Path, folder: Path) -> None:
+def test_a_gallery_of_the_first_version_gains_another_vector_source(
+    tmp_path: Path, folder: Path
+) -> None:
     old_gallery(tmp_path / "old", folder)
     gallery = Gallery.open(tmp_path / "old")
     before = gallery.column(gallery.conditions()[0]).vectors

@@ -1,4 +1,4 @@
-"""One writer, many readers, many embedding processes, any order: the gallery is the same."""
+"""Concurrency: one writer, many readers, many embedding processes in any order."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_lock_ends_with_its_process(folder: Path, gallery: Gallery) -> None:
     assert fill(gallery, folder, "color", StandIn()).embedded == 30
 
 
-def test_readers_beside_a_writer(
+def test_readers_during_a_write(
     folder: Path, gallery: Gallery, small: None, monkeypatch: pytest.MonkeyPatch, soak: bool
 ) -> None:
     monkeypatch.setattr("indexes.store.tables.COMMITS_PER_COMPACTION", 3)
@@ -105,11 +105,11 @@ def test_readers_beside_a_writer(
     sound(gallery)
 
 
-# -- the two functions for engines ----------------------------------------------------------------
+# -- embed and commit in pipelines ----------------------------------------------------------------
 
 
 def embed_files(paths: list[str], tables: list[VectorTable]) -> bytes:
-    """What a worker of some engine would do: it knows of no gallery."""
+    """What a worker of another pipeline does, without access to the gallery."""
     pictures = {}
     for path in paths:
         content = read_bytes(Path(path))
@@ -125,7 +125,7 @@ def test_many_processes_embed_and_one_commits(
     tables = [VectorTable(c.name, 16, spec.made_by(c)) for c in conditions]
     paths = sorted(folder.iterdir())
     parts = [[str(p) for p in paths[n::4]] for n in range(4)]
-    # A picture that two workers were given is stored once.
+    # A picture that two workers embedded is stored once.
     parts[1].append(parts[0][0])
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(embed_files, parts, [tables] * 4))
@@ -148,7 +148,7 @@ def test_many_processes_embed_and_one_commits(
         one, two = gallery.column(mine), other.column(its)
         assert one.keys == two.keys and one.words == two.words
         assert np.array_equal(one.vectors, two.vectors)
-    # For the pipeline there is nothing left to do.
+    # An ingest has nothing left to do.
     idle = StandIn()
     assert fill(gallery, folder, "color shape", idle).unchanged == 30 and idle.calls == []
 

@@ -44,7 +44,7 @@ def test_patterns_and_names_that_look_like_them(gallery: Gallery, tmp_path: Path
     assert set(rows(gallery)) == {"p/x[1].png", "p/1.png", "p/2.png", "p/deep/er/3.png"}
     with pytest.raises(UsageError, match="Nothing matches"):
         fill(gallery, tmp_path / "*.jpg")
-    # Of a remembered pattern the files that are gone are told.
+    # A remembered pattern reports files that are gone.
     (tmp_path / "p" / "1.png").unlink()
     assert fill(gallery, tmp_path / "p" / "**" / "*")[0].gone == 1
 
@@ -113,7 +113,7 @@ def test_webdataset_shards(gallery: Gallery, tmp_path: Path) -> None:
     assert (row["brand"], row["cls"], row["txt"]) == ("b2", 2, "picture 2")
     assert set(failures(gallery).values()) == {"unsupported"}
     assert not list(tmp_path.glob("**/*.png"))  # nothing was unpacked
-    # A shard whose name matches no more is a source of files that are gone.
+    # The files of a shard that no longer exists are gone.
     (tmp_path / "s-001.tar").unlink()
     assert fill(gallery, tmp_path / "s-*.tar")[0].gone == 0  # another word, another source
     tar(tmp_path / "s-000.tar", [("d/00.png", png(0)), ("d/new.png", png(50))])
@@ -121,7 +121,7 @@ def test_webdataset_shards(gallery: Gallery, tmp_path: Path) -> None:
     assert (report.gone, passes) == (2, 1)
 
 
-def test_a_shard_cut_short_keeps_what_came_before(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_truncated_shard_keeps_its_first_pictures(gallery: Gallery, tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", [(f"{n}.png", png(n)) for n in range(4)])
     whole = path.read_bytes()
     fill(gallery, path)

@@ -1,4 +1,4 @@
-"""Tables beside pictures: what their columns become, and what of them cannot be used."""
+"""Tables of pictures: their columns, and rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_csv_columns_are_typed_and_never_collide(gallery: Gallery, tmp_path: Pat
     assert (first["added"], first["seen"]) == (date(2024, 1, 2), datetime(2024, 1, 2, 1, 4, 5))
     assert (first["user_key"], first["user_score"]) == ("k1", 1)
     assert first["notes"] == 'comma, "quote" é' and second["notes"] is None
-    # Again: nothing to write; a new price: no embedding.
+    # Again: nothing to write. A new price: no embedding.
     assert fill(gallery, tmp_path / "p" / "t.csv")[0].relabelled == 0
     put(tmp_path / "p" / "t.csv", CSV.replace("3.5", "2.5"))
     report, passes = fill(gallery, tmp_path / "p" / "t.csv")
@@ -66,7 +66,7 @@ def test_names_of_columns() -> None:
     assert column_name("!?") == "column"
 
 
-def test_a_table_beside_a_folder_and_another_table(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_table_with_a_folder_and_another_table(gallery: Gallery, tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path / "p" / f"{number}.png", png(number))
     put(tmp_path / "brands.csv", "file,brand\np/0.png,acme\np/1.png,zeta\n")
@@ -76,7 +76,7 @@ def test_a_table_beside_a_folder_and_another_table(gallery: Gallery, tmp_path: P
     fill(gallery, tmp_path / "prices.jsonl", root=str(tmp_path / "p"))
     told = {path: (row["brand"], row["price"]) for path, row in rows(gallery).items()}
     assert told == {"p/0.png": ("acme", 1.5), "p/1.png": ("zeta", None), "p/2.png": (None, None)}
-    # Both in one run, each with the options it was first scanned by, change nothing.
+    # Both in one run, each with its stored options, change nothing.
     report, passes = fill(gallery)
     assert (report.relabelled, report.unchanged, passes) == (0, 3, 0)
 
@@ -102,7 +102,7 @@ def test_rows_that_cannot_be_used(gallery: Gallery, tmp_path: Path) -> None:
         "dir.png": "not_a_file",
         str(tmp_path.parent / "escape.png"): "vanished",
     }
-    # A corrected table leaves no failure of its own behind.
+    # A corrected table leaves no failure behind.
     put(tmp_path / "t.csv", "file,n\na.png,1\n")
     fill(gallery, tmp_path / "t.csv")
     assert failures(gallery) == {}
@@ -158,9 +158,7 @@ def test_options_of_tables(gallery: Gallery, tmp_path: Path) -> None:
     assert rows(gallery)["a.png"]["price"] == 3.0
 
 
-def test_a_column_without_values_has_no_type_to_quarrel_about(
-    gallery: Gallery, tmp_path: Path
-) -> None:
+def test_a_column_without_values_fits_every_type(gallery: Gallery, tmp_path: Path) -> None:
     put(tmp_path / "a.png", png(1))
     put(tmp_path / "full.csv", "file,n\na.png,1\n")
     put(tmp_path / "empty.csv", "file,n,m\na.png,,\n")

@@ -1,4 +1,4 @@
-"""Several methods and models in one gallery: who made which table, and which are partial."""
+"""Vector sources of a gallery: which encoder made which table, and which are partial."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def declare(gallery: Gallery, *tables: VectorTable) -> None:
             writer.declare(one)
 
 
-def test_makers_are_told_apart_and_chosen(gallery: Gallery) -> None:
+def test_vector_sources_are_listed_and_chosen(gallery: Gallery) -> None:
     assert (
         vector_sources(gallery) == []
         and main_vector_source([]) is None
@@ -67,11 +67,11 @@ def test_makers_are_told_apart_and_chosen(gallery: Gallery) -> None:
         chosen_vector_source(gallery, "generative")
 
 
-def test_a_table_is_partial_until_it_is_declared_otherwise(gallery: Gallery) -> None:
+def test_a_table_is_partial_until_it_is_declared_complete(gallery: Gallery) -> None:
     first, some = table(TINY, "color"), table(TINY, "mood", partial=True)
     declare(gallery, first, some, table(TINY, "shape"))
     copy = gallery.path / MANIFEST_COPY
-    # Of a table that is whole the entry is what it was before there were others.
+    # The entry of a complete table has the same form as before partial tables existed.
     entries = {k: v for k, v in json.loads(copy.read_text()).items() if k.startswith("condition:")}
     assert sorted(map(len, entries.values())) == [4, 4, 5]
     for marked in (some, replace(some, filling=True), replace(some, partial=False)):

@@ -26,7 +26,7 @@ from ingest.vocabularies import (
     vocabulary_of,
 )
 
-#: Conditions as the benchmarks of the field name them.
+#: Conditions as published benchmarks name them.
 BENCHMARKS = {
     "LanZ-DML, DIOR": [
         "car model",
@@ -51,7 +51,7 @@ BENCHMARKS = {
     "the rendered world": list(FACTORS),
 }
 
-#: Label sets as far as they are known, which no list may repeat.
+#: Label sets of benchmarks, as far as known; no list may repeat one.
 LABELS = {
     "movie posters": "action, adventure, animation, biography, comedy, crime, documentary, drama, "
     "family, fantasy, film-noir, game-show, history, horror, music, musical, mystery, n/a, news, "
@@ -96,7 +96,7 @@ def test_a_list_is_in_order(name: str) -> None:
     assert len(set(vocabulary.texts)) == len(vocabulary.words)
 
 
-def test_names_and_aliases_lead_to_one_list() -> None:
+def test_each_name_and_alias_belongs_to_one_list() -> None:
     seen: dict[str, str] = {}
     for name, one in shipped_vocabularies().items():
         for alias in (name, *one.aliases):
@@ -126,7 +126,7 @@ def test_that_test_can_fail() -> None:
     assert words_of(", ".join(one.words)) > words_of(LABELS["card number"])
 
 
-def test_texts_have_the_article_their_word_takes() -> None:
+def test_texts_have_the_right_article() -> None:
     words = ("red", "orange", "ivory")
     texts = Vocabulary("color", words, "on a {word} thing", "edited").texts
     assert texts == ["on a red thing", "on an orange thing", "on an ivory thing"]
@@ -144,8 +144,8 @@ def test_a_digest_changes_with_words_order_and_template() -> None:
     assert one.digest == Vocabulary("feel", ("happy", "sad"), "{word}", "made by x").digest
 
 
-class VectorSource:
-    """Makes one list up, and counts."""
+class Lister:
+    """Generates one list, and counts its calls."""
 
     model = "org/model"
 
@@ -158,20 +158,20 @@ class VectorSource:
         return self.words
 
 
-def test_the_gallerys_list_comes_before_the_shipped_one_before_a_made_one(
+def test_the_gallerys_list_precedes_the_shipped_one_and_a_generated_one(
     gallery: Gallery,
 ) -> None:
-    vector_source = VectorSource("fizzy", "flat")
+    lister = Lister("fizzy", "flat")
     assert (
-        vocabulary_of("hue", gallery, vector_source).words
+        vocabulary_of("hue", gallery, lister).words
         == shipped_vocabularies()["color"].vocabulary.words
     )
-    made = vocabulary_of("Fizziness", gallery, vector_source)
+    made = vocabulary_of("Fizziness", gallery, lister)
     assert (made.condition, made.words) == ("Fizziness", ("fizzy", "flat"))
     assert made.source == "made by org/model"
     assert made.texts[0] == "a photo, Fizziness: fizzy"
-    assert vocabulary_of("fizziness", gallery, vector_source) == made
-    assert vector_source.asked == ["Fizziness"]
+    assert vocabulary_of("fizziness", gallery, lister) == made
+    assert lister.asked == ["Fizziness"]
     own = Vocabulary("color", ("red", "blue"), "{word}", "edited")
     store_vocabulary(gallery, own)
     assert vocabulary_of("Colour", gallery) == own
@@ -182,18 +182,18 @@ def test_the_gallerys_list_comes_before_the_shipped_one_before_a_made_one(
     assert gallery.words() == {}
 
 
-def test_without_a_list_the_way_out_is_named(gallery: Gallery) -> None:
+def test_without_a_list_the_message_names_the_command(gallery: Gallery) -> None:
     with pytest.raises(UsageError, match='cies conditions edit "fizziness" --words'):
         vocabulary_of("fizziness", gallery)
     with pytest.raises(UsageError, match="whole and has no words"):
         vocabulary_of("unconditional", gallery)
     with pytest.raises(UsageError, match=r"made for 'fizziness' has 1 different words"):
-        vocabulary_of("fizziness", gallery, VectorSource("flat", "Flat"))
+        vocabulary_of("fizziness", gallery, Lister("flat", "Flat"))
 
 
-def test_a_list_that_cannot_be_kept_now_says_so(gallery: Gallery) -> None:
+def test_a_list_that_cannot_be_stored_now_says_so(gallery: Gallery) -> None:
     with gallery.writer():
-        made = vocabulary_of("fizziness", gallery, VectorSource("fizzy", "flat"))
+        made = vocabulary_of("fizziness", gallery, Lister("fizzy", "flat"))
     assert "not kept" in made.source
     assert gallery.words() == {}
 
@@ -222,7 +222,7 @@ def test_verify_repair_and_a_copy_keep_lists(gallery: Gallery, tmp_path: Path) -
         (",".join(map(str, range(MAX_WORDS + 1))), f"has {MAX_WORDS + 1} different words"),
     ],
 )
-def test_words_that_are_none_are_refused(words: str, message: str) -> None:
+def test_texts_that_are_no_words_are_refused(words: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         checked_words(split_words(words))
 
@@ -233,12 +233,12 @@ def test_words_are_read_from_lines_and_commas() -> None:
 
 
 @pytest.mark.parametrize("template", ["no place", "{word} and {word}", "", "{word}" + "x" * 500])
-def test_a_template_has_one_place(template: str) -> None:
+def test_a_template_has_one_placeholder(template: str) -> None:
     with pytest.raises(UsageError):
         checked_template(template)
 
 
-def test_sizes_are_told_in_the_readme_as_they_are() -> None:
+def test_the_readme_states_the_number_of_lists() -> None:
     count = (len(shipped_vocabularies()) - 1) // 10 * 10
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"more than {count} conditions" in readme

@@ -1,4 +1,4 @@
-"""Helpers shared by tests."""
+"""Encoded pictures, valid and invalid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ramp(width: int = 64, height: int = 48) -> Image.Image:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG whose header claims a size, with almost no data."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = b""
     for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")):

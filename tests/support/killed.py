@@ -1,4 +1,4 @@
-"""A process to be killed: checks a gallery, then works on it until it is done or dead.
+"""A process for tests to kill: checks a gallery, then works on it until done or killed.
 
     python tests/support/killed.py WORK GALLERY FOLDER
 
@@ -53,7 +53,7 @@ def digest(pixels: bytes) -> str:
 
 
 class Logged(StandIn):
-    """Writes down what it embeds."""
+    """Logs every picture that it embeds."""
 
     def __init__(self, log: Path, spec: EncoderSpec | None = None):
         super().__init__()
@@ -71,7 +71,7 @@ class Logged(StandIn):
 
 
 def check(place: Path, acknowledged: Path) -> None:
-    """Nothing acknowledged is lost, nothing is there twice, files have their vectors."""
+    """Assert that nothing acknowledged is lost or duplicated, and that files have vectors."""
     gallery = Gallery.open(place)
     promised = set(lines(acknowledged))
     have = []

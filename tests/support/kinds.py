@@ -1,4 +1,4 @@
-"""Sources of every kind, made of real files for the tests."""
+"""Writes real files of every kind of source, and ingests them with a stand-in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def png(seed: int, exif: Image.Exif | None = None) -> bytes:
-    """A small picture that no other seed gives."""
+    """A small PNG picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
@@ -36,7 +36,7 @@ def png(seed: int, exif: Image.Exif | None = None) -> bytes:
 
 
 def put(path: Path, data: bytes | str) -> Path:
-    """Write a file and the folders above it."""
+    """Write a file and its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return path
@@ -45,7 +45,7 @@ def put(path: Path, data: bytes | str) -> Path:
 def fill(
     gallery: Gallery, *sources: object, names: str = "color", **more: Any
 ) -> tuple[IngestReport, int]:
-    """Ingest with a stand-in; the report, and how many pictures were embedded for it."""
+    """Ingest with a stand-in; returns the report and the number of embedded pictures."""
     encoder = StandIn()
     options = SourceOptions(**{k: v for k, v in more.items() if k != "retry_failed"})
     conditions = [Condition.parse(name) for name in names.split()]
@@ -58,7 +58,7 @@ def fill(
 
 
 def tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
-    """A plain tar file."""
+    """Write an uncompressed tar file."""
     with tarfile.open(path, "w") as file:
         for name, data in members:
             about = tarfile.TarInfo(name)
@@ -68,20 +68,20 @@ def tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
 
 
 def cells(seeds: Sequence[int], **columns: Sequence[object]) -> pa.Table:
-    """A table as ``datasets`` holds it: pictures in structs, and other columns."""
+    """A table as ``datasets`` stores it: pictures in structs, and other columns."""
     pictures = pa.array([{"bytes": png(seed), "path": None} for seed in seeds], IMAGE)
     return pa.table({"image": pictures, **columns})
 
 
 def named(table: pa.Table, labels: Mapping[str, Sequence[str]]) -> pa.Table:
-    """The same with class names, as ``datasets`` writes them into the schema."""
+    """The table with class names, as ``datasets`` stores them in the schema."""
     features = {k: {"names": list(v), "_type": "ClassLabel"} for k, v in labels.items()}
     about = json.dumps({"info": {"features": features}})
     return table.replace_schema_metadata({"huggingface": about})
 
 
 def save_dataset(folder: Path, tables: Sequence[pa.Table]) -> Path:
-    """What ``Dataset.save_to_disk`` writes: Arrow streams, and their list in state.json."""
+    """Write what ``Dataset.save_to_disk`` writes: Arrow streams and their list in state.json."""
     folder.mkdir(parents=True)
     files = []
     for number, table in enumerate(tables):
@@ -98,23 +98,23 @@ def save_dataset(folder: Path, tables: Sequence[pa.Table]) -> Path:
 
 
 def save_parquet(path: Path, table: pa.Table) -> Path:
-    """A Parquet file of several row groups."""
+    """Write a Parquet file with several row groups."""
     parquet.write_table(table, path, row_group_size=2)
     return path
 
 
 def rows(gallery: Gallery) -> dict[str, dict[str, object]]:
-    """What a filter may ask about each file, by path."""
+    """The columns for filters of each file, by path."""
     return {row["path"]: row for row in attributes(gallery).to_pylist()}
 
 
 def failures(gallery: Gallery) -> dict[str, str]:
-    """What became of the files that could not be read, by path."""
+    """The outcome code of each file that could not be read, by path."""
     return {r.path: r.status for r in gallery.files() if r.status not in ("done", "gone")}
 
 
 def stored_bytes_are_those_of(gallery: Gallery, expected: dict[str, bytes]) -> None:
-    """Every path is there, has the key of its bytes, and can be read again by its path alone."""
+    """Assert that every path has the key of its bytes and can be read by its path alone."""
     keys = {path: key for key, paths in gallery.paths().items() for path in paths}
     assert set(keys) == set(expected)
     for path, data in expected.items():

@@ -1,4 +1,4 @@
-"""A gallery by several methods: DIOR under some conditions, and base vectors of the CLIP."""
+"""Galleries with vectors by several methods: DIOR under some conditions, and CLIP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingest.fill.subset import embed_in_memory
 
 
 def add_table(gallery: Gallery, encoder: BaseEncoder, condition: str) -> VectorTable:
-    """Embed all pictures of a gallery under a condition, beside what is there."""
+    """Embed all pictures of a gallery under a condition, in a new table."""
     asked = Condition.parse(condition)
     table = VectorTable(asked.name, encoder.dimension, encoder.spec.made_by(asked))
     paths = gallery.paths()
@@ -28,10 +28,10 @@ def add_table(gallery: Gallery, encoder: BaseEncoder, condition: str) -> VectorT
 
 
 def with_base(gallery: Path, place: Path, clip: BaseEncoder) -> Path:
-    """A copy of a gallery, with base vectors beside its own.
+    """A copy of a gallery, with base vectors added.
 
     Args:
-        gallery: to be copied; its pictures lie beside it or are named by whole paths.
+        gallery: the original; its pictures are in the same folder or have absolute paths.
         place: of the copy, in the same folder.
         clip: makes the base vectors.
     """

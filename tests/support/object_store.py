@@ -1,6 +1,6 @@
-"""A small object store of our own that speaks S3's protocol and Google's: list, head and get.
+"""A small object store for tests with the protocols of S3 and Google: list, head and get.
 
-Signatures are not looked at.
+Signatures are not checked.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class ObjectStore:
         self.scheme = "s3://"
 
     def address(self, name: str) -> str:
-        """What people write for ``bucket/name``."""
+        """The address of ``bucket/name``."""
         return self.scheme + name
 
     def put(self, name: str, data: bytes, time: float = 1_750_000_000.0) -> None:
-        """Store an object, as last changed at a time in seconds since 1970."""
+        """Store an object with a time of last change in seconds since 1970."""
         self.objects[name] = data
         self.times[name] = time
 
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     store: ObjectStore
 
     def log_message(self, *_: object) -> None:
-        """Nothing: a test's output is its own."""
+        """Log nothing, to keep the output of tests clean."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
@@ -226,7 +226,7 @@ def served(store: ObjectStore) -> Iterator[str]:
 
 @contextmanager
 def served_apart(store: ObjectStore) -> Iterator[str]:
-    """Serve a store as it is now from a process of its own, for clients that hold all threads up.
+    """Serve a copy of a store from another process, for clients that block all threads.
 
     Yields:
         As :func:`served`.

@@ -1,4 +1,4 @@
-"""A process that ingests very many small pictures and says what that took: a line of JSON.
+"""A process that ingests very many small pictures and prints measurements as a line of JSON.
 
 python tests/support/scale.py FOLDER PICTURES
 """
@@ -30,7 +30,7 @@ SIDE = 6
 
 
 def write_bitmaps(folder: Path, count: int) -> None:
-    """Bitmaps by hand, a thousand a folder: the quickest pictures there are."""
+    """Write bitmaps without an image library, a thousand in each folder."""
     random = np.random.default_rng(0)
     row = SIDE * 3 + (-SIDE * 3) % 4
     size = 54 + row * SIDE

@@ -1,4 +1,4 @@
-"""A stand-in encoder: deterministic from the pixels, counts its calls, costs nothing."""
+"""A stand-in encoder: fast, deterministic for the pixels, and counts its calls."""
 
 from __future__ import annotations
 
