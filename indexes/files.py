@@ -25,21 +25,23 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces ``path`` when the block ends.
+def replacing(path: Path, durable: bool = True, parents: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path`` that replaces ``path`` when the block ends.
 
-    The folder is created when it does not exist. When the block raises, the temporary file is
-    removed and ``path`` is left as it was. Several processes and threads may replace one path.
+    When the block raises, the temporary file is removed and ``path`` is left as it was. Several
+    processes and threads may replace one path.
 
     Args:
         path: the file to create or replace.
         durable: flush the file and its folder to the disk, so that the new content survives a
             power cut. Caches can do without.
+        parents: create the folder if it does not exist.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept, because some libraries choose the format from it.
     name = f".{path.stem}.{os.getpid()}.{threading.get_ident()}{path.suffix}"
     temporary = path.with_name(name)
@@ -55,7 +57,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes, durable: bool = True, parents: bool = True) -> None:
     """Write a file as a whole; see :func:`replacing` for the arguments and errors."""
-    with replacing(path, durable) as temporary:
+    with replacing(path, durable, parents) as temporary:
         temporary.write_bytes(data)

@@ -13,10 +13,10 @@ import numpy as np
 
 from indexes.errors import GalleryError
 from indexes.geometry import RESIDUAL, Statistics, residual
+from indexes.search.multi_vector import parts_per_row
 from indexes.search.open_table import OpenTable
-from indexes.search.parted import parts_of
+from indexes.search.snapshot import VectorTransform
 from indexes.search.table_loader import TableLoader
-from indexes.search.transform import Move
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from indexes.vectors import Vectors
@@ -94,10 +94,10 @@ class OpenTables:
             self.transform(resolved),
             gone=self._gone,
             stored=resolved.stored if projection is not None else None,
-            say=projection.nearest_words if projection is not None else None,
+            words=projection.nearest_words if projection is not None else None,
         )
 
-    def transform(self, resolved: ResolvedCondition) -> Move:
+    def transform(self, resolved: ResolvedCondition) -> VectorTransform:
         """The function that moves stored vectors of the gallery's pictures into the space they
         are compared in; see :class:`indexes.search.table_loader.TableLoader`.
         """
@@ -128,7 +128,7 @@ class OpenTables:
         projection = resolved.projection
         if projection is not None:
             return projection.texts(vectors) if text else projection.images(vectors)
-        if parts_of(resolved.table) > 1:
+        if parts_per_row(resolved.table) > 1:
             return vectors
         moved = self._statistics_of(resolved.stored).apply(vectors, self.geometry)
         if self.subtracts_unconditional(resolved):
@@ -140,7 +140,7 @@ class OpenTables:
         return (
             self.geometry == RESIDUAL
             and resolved.projection is None
-            and parts_of(resolved.table) == 1
+            and parts_per_row(resolved.table) == 1
             and bool(resolved.table.made_by["phrase"])
         )
 
@@ -148,7 +148,7 @@ class OpenTables:
         """The space's name, and a digest of all that decides how vectors are moved into it."""
         if resolved.projection is not None:
             return _PROJECTION, projection_digest(resolved.projection)
-        if parts_of(resolved.table) > 1:
+        if parts_per_row(resolved.table) > 1:
             # A geometry would change the lengths of a row's parts.
             return _PARTS, ""
         basis = self._statistics_of(resolved.stored).basis(self.geometry)

@@ -1,17 +1,23 @@
-"""The interface every vector index serves, and the exact answer it is held against."""
+"""The interfaces of vector indexes and of the kinds of index, and exact search."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.vectors import Vectors
 
+#: Returns vectors by number: int64 [n] to float32 [n, dim], unit rows.
+VectorReader = Callable[[NDArray[np.int64]], Vectors]
+
 
 class IndexLost(Exception):
-    """An index that reads its files while it searches has lost them."""
+    """The files of an index that reads them during a search were deleted."""
 
 
 class Index(Protocol):
@@ -22,28 +28,34 @@ class Index(Protocol):
 
         Args:
             queries: float32 [n, dim], unit rows.
-            k: how many; fewer come back when the index holds fewer.
+            k: number of rows; fewer are returned if the index has fewer.
 
         Returns:
-            Row numbers int64 [n, min(k, size)], -1 where an index that does not look at every
-            vector found fewer, and its scores, float32 of the same shape: cosines, or what the
-            index has for them.
+            Row numbers int64 [n, min(k, size)], with -1 where an approximate index found fewer
+            rows, and scores float32 of the same shape: cosines, exact or approximate.
 
         Raises:
-            IndexLost: if its files are gone.
+            IndexLost: if its files were deleted.
         """
+        ...
+
+    def __len__(self) -> int:
+        """The number of vectors."""
         ...
 
 
 class ExactIndex:
-    """Compares every query with every vector. Equal scores come in row order."""
+    """Compares every query with every vector. Equal scores are in row order."""
 
-    #: Scores held at once: 128 MB.
+    #: Scores in memory at once: 128 MB.
     SCORES = 2**25
 
     def __init__(self, vectors: Vectors):
         """Args: vectors: float32 [size, dim], unit rows."""
         self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self._vectors)
 
     def search(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:
         """See :meth:`Index.search`."""
@@ -58,20 +70,20 @@ class ExactIndex:
 
 
 def query_blocks(queries: int, size: int) -> list[slice]:
-    """Queries in pieces whose scores with ``size`` vectors fit in memory."""
+    """Splits queries into blocks whose scores with ``size`` vectors fit in memory."""
     step = max(1, ExactIndex.SCORES // max(1, size))
     return [slice(start, start + step) for start in range(0, queries, step)]
 
 
 def best(scores: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:
-    """The ``k`` highest scores of each line, ties by lower row number.
+    """The ``k`` highest scores of each row; equal scores by ascending column.
 
     Args:
         scores: float32 [n, size].
         k: at most ``size``.
 
     Returns:
-        Row numbers int64 [n, k], and their scores.
+        Column numbers int64 [n, k], and their scores float32 [n, k].
     """
     rows = _best(scores, k)
     return rows, np.take_along_axis(scores, rows, axis=1)
@@ -83,7 +95,7 @@ def _best(scores: Vectors, k: int) -> NDArray[np.int64]:
         return np.empty((len(scores), 0), dtype=np.int64)
     if k * 4 > size:
         return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    # The k-th best value decides which ties are in; all rows at or above it are then sorted.
+    # All columns with at least the k-th highest score are sorted, so that ties are exact.
     chosen = np.empty((len(scores), k), dtype=np.int64)
     for line, row in enumerate(scores):
         least = np.partition(row, size - k)[size - k]
@@ -91,3 +103,87 @@ def _best(scores: Vectors, k: int) -> NDArray[np.int64]:
         order = np.argsort(-row[candidates], kind="stable")[:k]
         chosen[line] = candidates[order]
     return chosen
+
+
+class IndexKind(ABC):
+    """A kind of index: how it is built, stored and loaded. Kinds are registered in the factory.
+
+    Attributes:
+        name: as people name it.
+        recall_at_10: recall@10 against exact search that it reaches on vectors of an encoder,
+            after re-ranking its candidates by their exact cosines.
+        storage: ``file`` for an index that :meth:`save` turns into bytes, ``folder`` for one that
+            lies in a folder of its own, and ``memory`` for one that is built by each process.
+        is_quick: whether it is built within seconds, even from a million vectors.
+        fallback: the kind that answers while this one is not built; a search does not wait for
+            it. Empty if a search may build it.
+    """
+
+    name: str
+    recall_at_10: float
+    storage: Literal["file", "folder", "memory"]
+    is_quick: bool = False
+    fallback: str = ""
+
+    def is_installed(self) -> bool:
+        """Whether the library that the kind needs is installed."""
+        return True
+
+    def library(self) -> str:
+        """The library that builds the index, with its version.
+
+        Raises:
+            CiesError: if it is not installed.
+        """
+        return ""
+
+    def factory(self, count: int, dimension: int) -> str:
+        """FAISS's name of the index over so many vectors; empty for other libraries."""
+        return ""
+
+    @abstractmethod
+    def build(
+        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
+    ) -> Index:
+        """Build an index without reading all vectors into memory at once.
+
+        Args:
+            rows: returns vectors by number.
+            count: number of vectors.
+            dimension: of each vector.
+            folder: a new folder for the index, for kinds that are stored in one.
+
+        Raises:
+            CiesError: if a library is not installed.
+            UsageError: if there is no such index, or it cannot hold these vectors.
+            OSError: if it cannot be written.
+        """
+
+    def save(self, index: Index) -> bytes:
+        """The content of the file of an index, for kinds that are stored in a file."""
+        raise NotImplementedError(f"an index of kind {self.name} is not stored in a file")
+
+    def load(self, content: bytes | Path) -> Index:
+        """Load an index from the content of its file, or from its folder.
+
+        Raises:
+            ValueError: if it is damaged.
+            CiesError: if a library is not installed.
+        """
+        raise NotImplementedError(f"an index of kind {self.name} is not stored")
+
+
+class ExactKind(IndexKind):
+    """Exact search."""
+
+    name = "exact"
+    recall_at_10 = 1.0
+    storage = "memory"
+    is_quick = True
+
+    def build(
+        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
+    ) -> ExactIndex:
+        """See :meth:`IndexKind.build`."""
+        vectors = rows(np.arange(count)) if count else np.empty((0, dimension), dtype=np.float32)
+        return ExactIndex(vectors)

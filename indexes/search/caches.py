@@ -1,4 +1,4 @@
-"""Looks after what is cached of a gallery as a whole: checked on request, dropped when it must."""
+"""Checks and removes the caches of a whole gallery."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from indexes.search.files import check_index
-from indexes.search.row_cache import HEADER, DamagedCache, read_base, row_hashes
+from indexes.search.index_files import check_index
+from indexes.search.row_cache import HEADER, DamagedCache, read_row_cache, row_hashes
 
 #: Rows checked at once.
 _ROWS = 65_536
@@ -23,7 +23,7 @@ def damaged_caches(indexes: Path) -> list[tuple[str, str]]:
         indexes: the gallery's folder of caches.
 
     Returns:
-        Table and what is wrong, for each cache that is not what it was when it was written.
+        Table and description of the damage, for each damaged cache.
     """
     found = []
     for folder in sorted(indexes.glob("c_*/*")):
@@ -31,13 +31,13 @@ def damaged_caches(indexes: Path) -> list[tuple[str, str]]:
             continue
         table = folder.parent.name
         try:
-            base = read_base(folder)
-            for start in range(0, len(base), _ROWS):
-                part = slice(start, start + _ROWS)
-                if not np.array_equal(row_hashes(base.halves[part]), base.hashes[part]):
+            cache = read_row_cache(folder)
+            for start in range(0, len(cache), _ROWS):
+                block = slice(start, start + _ROWS)
+                if not np.array_equal(row_hashes(cache.halves[block]), cache.hashes[block]):
                     raise DamagedCache(f"{folder} has changed vectors")
-            for about in sorted(folder.glob("index-*.json")):
-                check_index(about)
+            for header in sorted(folder.glob("index-*.json")):
+                check_index(header)
         except DamagedCache as error:
             # Another process may have replaced it while it was read.
             if folder.is_dir():
@@ -46,20 +46,20 @@ def damaged_caches(indexes: Path) -> list[tuple[str, str]]:
 
 
 def forget_caches(indexes: Path, tables: Iterable[str]) -> None:
-    """Drop all cached rows, as when pictures are forgotten; the choice of an index is kept.
+    """Remove all caches, such as after pictures were removed; the choice of an index is kept.
 
     Args:
         indexes: the gallery's folder of caches.
-        tables: those the gallery has; of others nothing is kept.
+        tables: names of the gallery's tables; folders of other tables are removed as a whole.
     """
-    known = set(tables)
+    names = set(tables)
     for folder in indexes.glob("c_*"):
-        if folder.name not in known:
+        if folder.name not in names:
             shutil.rmtree(folder, ignore_errors=True)
             continue
         for path in folder.iterdir():
             if path.is_dir():
-                # Without its header it is read no more, even if the rest cannot be removed yet.
+                # Without its header it is not read, even if the rest cannot be removed yet.
                 with suppress(OSError):
                     (path / HEADER).unlink(missing_ok=True)
                 shutil.rmtree(path, ignore_errors=True)

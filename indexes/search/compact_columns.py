@@ -1,4 +1,4 @@
-"""Keys and words of a million pictures without a Python object for each."""
+"""Sequences of keys and words that store no Python object for each element."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
 
 
 class _Texts(Sequence[str]):
-    """Texts that are written out when asked for; equal to any sequence of the same."""
+    """Texts that are created on access; equal to any sequence of the same texts."""
 
     @abstractmethod
     def _one(self, at: int) -> str:
@@ -47,7 +47,7 @@ class _Texts(Sequence[str]):
 
 
 class Keys(_Texts):
-    """Content keys, kept as raw bytes and written out when asked for."""
+    """Content keys, stored as raw bytes; an element is a hexadecimal string."""
 
     def __init__(self, raw: NDArray[np.uint8]):
         """Args: raw: uint8 [n, 32]."""
@@ -65,14 +65,14 @@ class Keys(_Texts):
 
 
 class Words(_Texts):
-    """One word a picture, from a list of those there are."""
+    """One word for each picture, stored as a code and a list of distinct words."""
 
     def __init__(self, codes: NDArray[np.uint32], dictionary: Sequence[str]):
-        """Make the words from codes.
+        """Create the sequence.
 
         Args:
             codes: uint32 [n], positions in ``dictionary``.
-            dictionary: the different words.
+            dictionary: the distinct words.
         """
         self.codes = codes
         self.dictionary = dictionary
@@ -88,16 +88,28 @@ class Words(_Texts):
 
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> Words:
-        """From an Arrow column of strings; what is null is the empty word."""
+        """Convert an Arrow column of strings; null becomes the empty word."""
         coded = column.fill_null("").combine_chunks().dictionary_encode()
         return cls(coded.indices.to_numpy().astype(np.uint32), coded.dictionary.to_pylist())
 
+    def recoded(self, code_of: dict[str, int]) -> NDArray[np.uint32]:
+        """The codes of the words in another dictionary, to which new words are added.
+
+        Args:
+            code_of: word to code.
+
+        Returns:
+            uint32 [n].
+        """
+        codes = [code_of.setdefault(word, len(code_of)) for word in self.dictionary]
+        return np.array(codes, dtype=np.uint32)[self.codes]
+
 
 def raw_keys(column: pa.ChunkedArray) -> NDArray[np.uint8]:
-    """Keys of an Arrow column of strings as bytes: uint8 [n, 32].
+    """The keys in an Arrow column of strings as bytes: uint8 [n, 32].
 
     Raises:
-        ValueError: if one of them is not 64 hexadecimal digits in lower case.
+        ValueError: if a key is not 64 hexadecimal digits in lower case.
     """
     texts = column.combine_chunks().cast(pa.binary())
     if isinstance(texts, pa.ChunkedArray):
@@ -118,15 +130,15 @@ def raw_keys(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 
 
 def prefixes(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first 8 bytes of each key as a number that sorts as the key does: uint64 [n]."""
+    """The first 8 bytes of each key as a number, in the order of the keys: uint64 [n]."""
     return np.ascontiguousarray(raw[:, :8]).view(">u8")[:, 0].astype(np.uint64)
 
 
 def positions(sorted_raw: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where keys lie among others: int64 [m], -1 for those that are not there.
+    """The positions of keys among others: int64 [m], -1 for missing keys.
 
     Args:
-        sorted_raw: uint8 [n, 32], ascending, with first 8 bytes that differ from key to key.
+        sorted_raw: uint8 [n, 32], ascending, with distinct first 8 bytes.
         wanted: uint8 [m, 32].
     """
     if not len(sorted_raw):

@@ -1,39 +1,37 @@
-"""FAISS behind the :class:`indexes.search.base.Index` protocol. The only module that imports faiss."""
+"""Indexes of the FAISS library. The only module that imports faiss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import CiesError, UsageError
+from indexes.search.base import Index, IndexKind, VectorReader
 from indexes.vectors import Vectors
 
-#: A flat scan over 1-bit codes, re-ranked by the fp16 originals: nothing to tune, built in
-#: seconds, recall@10 0.997 and above where it was measured.
-DEFAULT_FACTORY = "RaBitQfs,Refine(SQfp16)"
-
-#: Vectors up to which 15 candidates are ranked anew for each hit wanted; among more of them as many
-#: lie closer than a code can tell, and 40 are. In 1,000,000 x 512 that is recall@10 0.967 against
-#: 0.998, at 8.7 against 10.7 ms; in 100,000 fifteen give 0.9996.
+#: Vectors up to which 15 candidates are re-ranked for each hit. With more vectors, more of them
+#: are closer than a code can tell, and 40 are re-ranked. With 1,000,000 x 512 that is recall@10
+#: 0.967 against 0.998, at 8.7 against 10.7 ms; with 100,000, fifteen reach 0.9996.
 _MANY = 250_000
 
-#: Lists of an inverted file that are looked at, at least, and what share of them.
+#: Inverted lists that a search visits, at least, and as a share of all lists.
 _LEAST_PROBES = 16
 _PROBED_SHARE = 64
 
-#: How far a graph is searched: at least this many of its nodes are kept on the way.
+#: Nodes of a graph that a search keeps as candidates, at least.
 _GRAPH_WIDTH = 128
 
-#: Vectors that an index learns its codes from, and those added at once.
+#: Vectors that an index is trained on, and vectors added at once.
 _TRAINED = 65_536
 _ADDED = 65_536
 
 
 def candidates_per_hit(size: int) -> int:
-    """How many of an index's candidates are ranked anew for each hit wanted, among ``size``."""
+    """How many candidates of an index over ``size`` vectors are re-ranked for each hit."""
     return 15 if size <= _MANY else 40
 
 
@@ -49,7 +47,7 @@ def _faiss() -> Any:
 
 
 def version() -> str:
-    """FAISS's own, for naming what it built.
+    """The name and version of FAISS.
 
     Raises:
         CiesError: if FAISS is not installed.
@@ -67,13 +65,14 @@ def installed() -> bool:
 def products_at(
     queries: Vectors, vectors: Vectors, rows: NDArray[np.int64]
 ) -> NDArray[np.float32] | None:
-    """Inner products of each query with rows of its own, several times faster than by NumPy,
-    which gathers the rows first.
+    """Inner products of each query with its own rows.
+
+    Several times faster than NumPy, which copies the rows first.
 
     Args:
         queries: float32 [n, dim].
         vectors: float32 [size, dim].
-        rows: int64 [n, m], each a row of ``vectors``.
+        rows: int64 [n, m], row numbers of ``vectors``.
 
     Returns:
         float32 [n, m], or ``None`` if FAISS is not installed.
@@ -82,110 +81,67 @@ def products_at(
         return None
     faiss = _faiss()
     found = np.empty(rows.shape, dtype=np.float32)
-    given = [np.ascontiguousarray(array) for array in (queries, vectors, rows)]
-    pointers = [faiss.swig_ptr(array) for array in (found, *given)]
+    arrays = [np.ascontiguousarray(array) for array in (queries, vectors, rows)]
+    pointers = [faiss.swig_ptr(array) for array in (found, *arrays)]
     faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
     return found
 
 
-def factory_of(kind: str, count: int, dimension: int) -> str:
-    """The factory string of a kind by name; one that is no name is a factory string itself.
-
-    Codes only: what they find is compared anew with the vectors themselves, which a gallery has
-    beside every index, so that none keeps a second copy of them.
-
-    Args:
-        kind: ``faiss``, ``ivf``, ``hnsw``, ``pq`` or a factory string.
-        count: vectors.
-        dimension: of each.
-    """
-    lists = 2 ** round(np.log2(2 * np.sqrt(max(count, 1))))
-    lists = int(max(1, min(lists, count // 39)))
-    # Four numbers a code of 4 bits, and a product quantiser takes only what divides evenly.
-    codes = max(n for n in range(1, max(1, dimension // 4) + 1) if dimension % n == 0)
-    names = {
-        "faiss": "RaBitQfs",
-        "ivf": f"IVF{lists},RaBitQ",
-        "hnsw": "HNSW32,SQ8",
-        "pq": f"IVF{lists},PQ{codes}x4fs",
-    }
-    return names.get(kind, kind)
-
-
 class FaissIndex:
-    """An index made by FAISS from a factory string, over inner products of unit vectors."""
+    """A FAISS index over inner products of unit vectors."""
 
-    def __init__(self, vectors: Vectors | None, factory: str = DEFAULT_FACTORY):
-        """Build the index.
+    def __init__(self, index: Any):
+        """Take a FAISS index, and set how far it searches, which FAISS does not store.
 
         Args:
-            vectors: float32 [size, dim], unit rows.
-            factory: a FAISS index factory string.
-
-        Raises:
-            CiesError: if FAISS is not installed.
-            UsageError: if there is no such index, or these vectors cannot fill it.
+            index: a ``faiss.Index``.
         """
         self._faiss = _faiss()
-        self._index: Any = None
-        if vectors is not None:
-            numbers = np.arange(len(vectors))
-            self._fill(lambda rows: vectors[rows], numbers, vectors.shape[1], factory)
+        self._index = index
+        lists = _inverted_lists(self._faiss, index)
+        if lists is not None:
+            lists.nprobe = max(_LEAST_PROBES, int(lists.nlist) // _PROBED_SHARE)
+        plain = self._faiss.downcast_index(index)
+        if isinstance(plain, self._faiss.IndexHNSW):
+            plain.hnsw.efSearch = _GRAPH_WIDTH
 
     @classmethod
-    def build(
-        cls,
-        rows: Callable[[NDArray[np.int64]], Vectors],
-        numbers: NDArray[np.int64],
-        dimension: int,
-        factory: str,
-    ) -> FaissIndex:
-        """Build an index over more vectors than are wanted in memory at once.
+    def build(cls, rows: VectorReader, count: int, dimension: int, factory: str) -> FaissIndex:
+        """Build an index without reading all vectors into memory at once.
 
         Args:
-            rows: gives vectors by number, float32 [n, dim], unit rows.
-            numbers: int64 [size], the vectors to hold, in the order they are numbered by it.
-            dimension: ``dim``.
+            rows: returns vectors by number.
+            count: number of vectors.
+            dimension: of each vector.
             factory: a FAISS index factory string.
 
         Raises:
             CiesError: if FAISS is not installed.
-            UsageError: if there is no such index, or these vectors cannot fill it.
+            UsageError: if there is no such index, or it cannot hold these vectors.
         """
-        made = cls(None)
-        made._fill(rows, numbers, dimension, factory)
-        return made
-
-    def _fill(
-        self,
-        rows: Callable[[NDArray[np.int64]], Vectors],
-        numbers: NDArray[np.int64],
-        dimension: int,
-        factory: str,
-    ) -> None:
-        faiss = self._faiss
+        faiss = _faiss()
         try:
             index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         except (RuntimeError, ValueError) as error:
+            from indexes.search.factory import KINDS
+
             raise UsageError(
-                f"There is no index '{factory}'; choose auto, exact, faiss, ivf, hnsw, pq, lance, "
-                "gpu, or a FAISS factory string such as 'IVF1024,SQ8'."
+                f"There is no index '{factory}'; choose {', '.join(KINDS)}, or a FAISS factory "
+                "string such as 'IVF1024,SQ8'."
             ) from error
-        lists = _inverted(faiss, index)
+        trained = _TRAINED
+        lists = _inverted_lists(faiss, index)
         if lists is not None:
-            # Small galleries have few vectors a list; FAISS would warn on the terminal.
+            # Small galleries have few vectors a list; FAISS would print a warning.
             lists.cp.min_points_per_centroid = 1
             trained = max(_TRAINED, 64 * int(lists.nlist))
-        else:
-            trained = _TRAINED
-        count = len(numbers)
-        drawn = numbers
+        sample = numbers = np.arange(count)
         if count > trained:
             chosen = np.random.default_rng(0).choice(count, trained, replace=False)
-            drawn = numbers[np.sort(chosen)]
+            sample = numbers[np.sort(chosen)]
         try:
             if not index.is_trained:
-                index.train(rows(drawn))
+                index.train(rows(sample))
             for start in range(0, count, _ADDED):
                 index.add(rows(numbers[start : start + _ADDED]))
         except RuntimeError as error:
@@ -194,38 +150,25 @@ class FaissIndex:
                 f"The index '{factory}' cannot hold {count} vectors of {dimension} numbers "
                 f"({reason}); choose another with --kind or --index."
             ) from error
-        self._take(index)
+        return cls(index)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FaissIndex:
-        """Read what :meth:`to_bytes` wrote.
+        """Read the result of :meth:`to_bytes`.
 
         Raises:
             ValueError: if FAISS cannot read it.
             CiesError: if FAISS is not installed.
         """
-        made = cls(None)
         try:
-            index = made._faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+            return cls(_faiss().deserialize_index(np.frombuffer(data, dtype=np.uint8)))
         except RuntimeError as error:
             raise ValueError(str(error).splitlines()[0]) from error
-        made._take(index)
-        return made
 
     def to_bytes(self) -> bytes:
-        """The index as a file's content."""
+        """The index as the content of a file."""
         content: bytes = self._faiss.serialize_index(self._index).tobytes()
         return content
-
-    def _take(self, index: Any) -> None:
-        """Set how far it searches; the settings of an index are not in its file."""
-        lists = _inverted(self._faiss, index)
-        if lists is not None:
-            lists.nprobe = max(_LEAST_PROBES, int(lists.nlist) // _PROBED_SHARE)
-        plain = self._faiss.downcast_index(index)
-        if isinstance(plain, self._faiss.IndexHNSW):
-            plain.hnsw.efSearch = _GRAPH_WIDTH
-        self._index = index
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -245,18 +188,13 @@ class FaissIndex:
 
 
 class GpuIndex:
-    """A flat scan on a graphics card, in fp16; in its memory only, never in a file."""
+    """A flat scan on a graphics card, with float16 vectors in its memory."""
 
-    def __init__(
-        self,
-        rows: Callable[[NDArray[np.int64]], Vectors],
-        numbers: NDArray[np.int64],
-        dimension: int,
-    ):
-        """Copy vectors to the first card; the arguments are those of :meth:`FaissIndex.build`.
+    def __init__(self, rows: VectorReader, count: int, dimension: int):
+        """Copy vectors to the first graphics card; see :meth:`FaissIndex.build` for arguments.
 
         Raises:
-            CiesError: if FAISS is there without a card, or not built for one.
+            CiesError: if there is no graphics card, or FAISS is not built for one.
         """
         faiss = _faiss()
         if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
@@ -269,7 +207,8 @@ class GpuIndex:
         settings = faiss.GpuIndexFlatConfig()
         settings.useFloat16 = True
         self._index = faiss.GpuIndexFlatIP(self._resources, dimension, settings)
-        for start in range(0, len(numbers), _ADDED):
+        numbers = np.arange(count)
+        for start in range(0, count, _ADDED):
             self._index.add(rows(numbers[start : start + _ADDED]))
 
     def __len__(self) -> int:
@@ -278,12 +217,94 @@ class GpuIndex:
     def search(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:
         """See :meth:`indexes.search.base.Index.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        # Its limit on a card.
+        # FAISS returns at most 2,048 rows on a graphics card.
         scores, rows = self._index.search(queries, min(k, len(self), 2048))
         return rows.astype(np.int64), scores.astype(np.float32)
 
 
-def _inverted(faiss: Any, index: Any) -> Any:
+class FaissKind(IndexKind):
+    """An index by FAISS, described by a factory string."""
+
+    storage = "file"
+
+    def __init__(
+        self,
+        name: str,
+        recall_at_10: float,
+        factory: Callable[[int, int], str],
+        is_quick: bool = False,
+        fallback: str = "",
+    ):
+        """Describe a kind.
+
+        Args:
+            name: as people name it.
+            recall_at_10: see :class:`indexes.search.base.IndexKind`.
+            factory: returns the factory string for a number of vectors and their dimension.
+            is_quick: see :class:`indexes.search.base.IndexKind`.
+            fallback: see :class:`indexes.search.base.IndexKind`.
+        """
+        self.name = name
+        self.recall_at_10 = recall_at_10
+        self.is_quick = is_quick
+        self.fallback = fallback
+        self._factory = factory
+
+    def is_installed(self) -> bool:
+        """See :meth:`indexes.search.base.IndexKind.is_installed`."""
+        return installed()
+
+    def library(self) -> str:
+        """See :meth:`indexes.search.base.IndexKind.library`."""
+        return version()
+
+    def factory(self, count: int, dimension: int) -> str:
+        """See :meth:`indexes.search.base.IndexKind.factory`."""
+        return self._factory(count, dimension)
+
+    def build(
+        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
+    ) -> FaissIndex:
+        """See :meth:`indexes.search.base.IndexKind.build`."""
+        return FaissIndex.build(rows, count, dimension, self.factory(count, dimension))
+
+    def save(self, index: Index) -> bytes:
+        """See :meth:`indexes.search.base.IndexKind.save`."""
+        assert isinstance(index, FaissIndex)
+        return index.to_bytes()
+
+    def load(self, content: bytes | Path) -> FaissIndex:
+        """See :meth:`indexes.search.base.IndexKind.load`."""
+        assert isinstance(content, bytes)
+        return FaissIndex.from_bytes(content)
+
+
+class GpuKind(IndexKind):
+    """A flat scan on a graphics card."""
+
+    name = "gpu"
+    recall_at_10 = 0.99
+    storage = "memory"
+
+    def is_installed(self) -> bool:
+        """See :meth:`indexes.search.base.IndexKind.is_installed`."""
+        return installed()
+
+    def library(self) -> str:
+        """See :meth:`indexes.search.base.IndexKind.library`."""
+        return version()
+
+    def factory(self, count: int, dimension: int) -> str:
+        """See :meth:`indexes.search.base.IndexKind.factory`."""
+        return "Flat"
+
+    def build(
+        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
+    ) -> GpuIndex:
+        """See :meth:`indexes.search.base.IndexKind.build`."""
+        return GpuIndex(rows, count, dimension)
+
+
+def _inverted_lists(faiss: Any, index: Any) -> Any:
     """The inverted file within an index, or ``None``."""
-    found = faiss.try_extract_index_ivf(index)
-    return found
+    return faiss.try_extract_index_ivf(index)

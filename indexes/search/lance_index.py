@@ -1,12 +1,11 @@
-"""LanceDB's IVF_RQ behind the :class:`indexes.search.base.Index` protocol: most of it stays on the disk.
+"""The IVF_RQ index of LanceDB: most of it stays on the disk.
 
-The index is a Lance table of its own, never the gallery's: it is built in the geometry that
-vectors are compared in, and neither waits for a writer nor makes a commit in the gallery.
+The index is a Lance table of its own, separate from the gallery's tables: it has the vectors as
+they are compared, needs no writer's lock, and makes no commit in the gallery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.search.base import IndexLost
+from indexes.search.base import IndexKind, IndexLost, VectorReader
 from indexes.store.lance import lancedb
 from indexes.vectors import Vectors
 
-#: Lists looked at, at least, and what share of them.
+#: Inverted lists that a search visits, at least, and as a share of all lists.
 _LEAST_PROBES = 20
 _PROBED_SHARE = 32
 
 #: Vectors in one commit.
 _ADDED = 65_536
 
-#: Below this LanceDB has too little to learn a list from.
+#: LanceDB cannot train its lists on fewer vectors.
 _LEAST = 256
 
 
-def version() -> str:
-    """LanceDB's own, for naming what it built."""
-    return f"lancedb {lancedb().__version__}"
-
-
 class LanceIndex:
-    """An IVF_RQ index in a folder, opened anew for every use."""
+    """An IVF_RQ index in a folder."""
 
     def __init__(self, folder: Path):
-        """Open what :meth:`build` made.
+        """Open the result of :meth:`build`.
 
         Raises:
             ValueError: if LanceDB cannot open it.
@@ -52,20 +46,14 @@ class LanceIndex:
             raise ValueError(str(error).splitlines()[0]) from error
 
     @classmethod
-    def build(
-        cls,
-        folder: Path,
-        rows: Callable[[NDArray[np.int64]], Vectors],
-        numbers: NDArray[np.int64],
-        dimension: int,
-    ) -> LanceIndex:
-        """Make the index in an empty folder.
+    def build(cls, folder: Path, rows: VectorReader, count: int, dimension: int) -> LanceIndex:
+        """Build the index in an empty folder.
 
         Args:
-            folder: for it.
-            rows: gives vectors by number, float32 [n, dim], unit rows.
-            numbers: int64 [size], the vectors to hold, in the order they are numbered by it.
-            dimension: ``dim``.
+            folder: of the index.
+            rows: returns vectors by number.
+            count: number of vectors.
+            dimension: of each vector.
 
         Raises:
             UsageError: if there are too few vectors.
@@ -74,25 +62,24 @@ class LanceIndex:
         connect = lancedb().connect
         from lancedb.index import IvfRq
 
-        if len(numbers) < _LEAST or dimension % 8:
+        if count < _LEAST or dimension % 8:
             raise UsageError(
                 f"The index 'lance' needs {_LEAST} vectors of a dimension divisible by 8, and "
-                f"these are {len(numbers)} of {dimension}; choose exact."
+                f"these are {count} of {dimension}; choose exact."
             )
         schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float16(), dimension))])
 
         def batches() -> Any:
-            for start in range(0, len(numbers), _ADDED):
-                part = numbers[start : start + _ADDED]
-                flat = pa.array(rows(part).astype(np.float16).reshape(-1))
-                places = pa.array(np.arange(start, start + len(part), dtype=np.int64))
+            for start in range(0, count, _ADDED):
+                numbers = np.arange(start, min(start + _ADDED, count), dtype=np.int64)
+                flat = pa.array(rows(numbers).astype(np.float16).reshape(-1))
                 vectors = pa.FixedSizeListArray.from_arrays(flat, dimension)
-                yield pa.RecordBatch.from_arrays([places, vectors], schema=schema)
+                yield pa.RecordBatch.from_arrays([pa.array(numbers), vectors], schema=schema)
 
         reader = pa.RecordBatchReader.from_batches(schema, batches())
         try:
             table = connect(str(folder)).create_table("vectors", data=reader)
-            settings = IvfRq(distance_type="dot", num_partitions=_lists(len(numbers)))
+            settings = IvfRq(distance_type="dot", num_partitions=_lists(count))
             table.create_index("vector", config=settings)
         except RuntimeError as error:
             raise OSError(str(error).splitlines()[0][:200]) from error
@@ -107,21 +94,48 @@ class LanceIndex:
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         try:
-            asked = self._table.search(np.ascontiguousarray(queries, dtype=np.float32))
-            asked = asked.distance_type("dot")
-            asked = asked.nprobes(max(_LEAST_PROBES, self._lists // _PROBED_SHARE))
-            found = asked.limit(k).select(["row", "_distance"]).to_arrow()
+            query = self._table.search(np.ascontiguousarray(queries, dtype=np.float32))
+            query = query.distance_type("dot")
+            query = query.nprobes(max(_LEAST_PROBES, self._lists // _PROBED_SHARE))
+            found = query.limit(k).select(["row", "_distance"]).to_arrow()
         except (RuntimeError, OSError) as error:
             raise IndexLost(str(error).splitlines()[0][:200]) from error
         numbers = found.column("row").to_numpy()
-        near = 1.0 - found.column("_distance").to_numpy()
-        of = found.column("query_index").to_numpy() if len(queries) > 1 else np.zeros(len(numbers))
+        cosines = 1.0 - found.column("_distance").to_numpy()
+        query_of = np.zeros(len(numbers))
+        if len(queries) > 1:
+            query_of = found.column("query_index").to_numpy()
         for line in range(len(queries)):
-            own = np.flatnonzero(of == line)
-            own = own[np.argsort(-near[own], kind="stable")]
-            rows[line, : len(own)] = numbers[own]
-            scores[line, : len(own)] = near[own]
+            hits = np.flatnonzero(query_of == line)
+            hits = hits[np.argsort(-cosines[hits], kind="stable")]
+            rows[line, : len(hits)] = numbers[hits]
+            scores[line, : len(hits)] = cosines[hits]
         return rows, scores
+
+
+class LanceKind(IndexKind):
+    """An index by LanceDB that stays on the disk."""
+
+    name = "lance"
+    recall_at_10 = 0.9
+    storage = "folder"
+    fallback = "exact"
+
+    def library(self) -> str:
+        """See :meth:`indexes.search.base.IndexKind.library`."""
+        return f"lancedb {lancedb().__version__}"
+
+    def build(
+        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
+    ) -> LanceIndex:
+        """See :meth:`indexes.search.base.IndexKind.build`."""
+        assert folder is not None
+        return LanceIndex.build(folder, rows, count, dimension)
+
+    def load(self, content: bytes | Path) -> LanceIndex:
+        """See :meth:`indexes.search.base.IndexKind.load`."""
+        assert isinstance(content, Path)
+        return LanceIndex(content)
 
 
 def _lists(count: int) -> int:

@@ -1,4 +1,4 @@
-"""The vectors of a condition, as many as may be, compared with a question exactly."""
+"""The vectors of a condition, on disk or in memory, and their exact cosines with queries."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from indexes.search.faiss import products_at
 from indexes.search.row_cache import RowCache, row_hashes
 from indexes.vectors import Vectors
 
-#: Rows of fp16 made fp32 at once, so that they stay in the processor's cache.
+#: Rows converted from fp16 to fp32 at once, so that they fit into the processor's cache.
 _BLOCK = 4096
 
-#: Compared rows, as a share of those there are, from which on they are better all in fp32.
+#: Share of all rows from which on converting all of them to fp32 is faster.
 _MANY = 0.5
 
-#: Numbers of one block of gathered vectors.
+#: Numbers in a block of gathered vectors.
 _GATHERED = 8 * 2**20
 
 
-class Matrix:
-    """Unit vectors by row number: those of a cached file first, then those in memory.
+class VectorMatrix:
+    """Unit vectors by row number: first those of a cache, then those in memory.
 
-    A row of the file is checked when it is first used. Where a check fails, all rows are read
-    from the gallery again, and the file is used no more.
+    A cached row is checked when it is first used. If a check fails, all cached rows are read
+    from the gallery again, and the cache is no longer used.
     """
 
     def __init__(
         self,
-        base: RowCache | None,
+        cache: RowCache | None,
         fresh: Vectors,
-        anew: Callable[[], Vectors] | None = None,
+        read_again: Callable[[], Vectors] | None = None,
     ):
-        """Take rows.
+        """Combine cached rows and rows in memory.
 
         Args:
-            base: rows on disk.
-            fresh: float32 [m, dim], unit rows that follow.
-            anew: reads the rows of ``base`` from the gallery: float32 [n, dim], unit rows.
+            cache: the cached rows.
+            fresh: the rows that follow, float32 [m, dim], unit rows.
+            read_again: reads the cached rows from the gallery: float32 [n, dim], unit rows.
         """
-        self._base = base
+        self._cache = cache
         self._fresh = fresh
-        self._anew = anew
-        self._split = len(base) if base is not None else 0
-        self._checked = np.zeros(self._split, dtype=bool)
+        self._read_again = read_again
+        self._cached = len(cache) if cache is not None else 0
+        self._checked = np.zeros(self._cached, dtype=bool)
         self._wide: Vectors | None = None
 
     def __len__(self) -> int:
-        return self._split + len(self._fresh)
+        return self._cached + len(self._fresh)
 
     @property
     def dimension(self) -> int:
@@ -57,82 +57,82 @@ class Matrix:
         return int(self._fresh.shape[1])
 
     def rows(self, numbers: NDArray[np.int64]) -> Vectors:
-        """Some vectors: float32 [len(numbers), dim], unit rows."""
-        if self._base is None:
+        """Vectors by number: float32 [len(numbers), dim], unit rows."""
+        if self._cache is None:
             return self._fresh[numbers]
-        old = numbers < self._split
-        if old.all():
-            return self._stored(numbers)
+        cached = numbers < self._cached
+        if cached.all():
+            return self._cached_rows(numbers)
         found = np.empty((len(numbers), self.dimension), dtype=np.float32)
-        found[old] = self._stored(numbers[old])
-        found[~old] = self._fresh[numbers[~old] - self._split]
+        found[cached] = self._cached_rows(numbers[cached])
+        found[~cached] = self._fresh[numbers[~cached] - self._cached]
         return found
 
-    def _stored(self, numbers: NDArray[np.int64]) -> Vectors:
+    def _cached_rows(self, numbers: NDArray[np.int64]) -> Vectors:
         if self._wide is not None:
             return self._wide[numbers]
-        assert self._base is not None
-        halves = self._base.halves[numbers]
-        if not self._sound(numbers, halves):
+        assert self._cache is not None
+        halves = self._cache.halves[numbers]
+        if not self._intact(numbers, halves):
             return self._from_gallery()[numbers]
         return self._widened(halves, numbers)
 
     def _widened(self, halves: NDArray[np.float16], rows: NDArray[np.int64] | slice) -> Vectors:
-        assert self._base is not None
+        assert self._cache is not None
         wide = halves[:, : self.dimension].astype(np.float32)
-        wide /= self._base.lengths[rows, None]
+        wide /= self._cache.lengths[rows, None]
         return wide
 
-    def _sound(self, rows: NDArray[np.int64] | slice, halves: NDArray[np.float16]) -> bool:
-        """Whether rows are what they were when they were written."""
-        assert self._base is not None
+    def _intact(self, rows: NDArray[np.int64] | slice, halves: NDArray[np.float16]) -> bool:
+        """Whether cached rows are unchanged since they were written."""
+        assert self._cache is not None
         if not self._checked[rows].all():
-            if not np.array_equal(row_hashes(halves), self._base.hashes[rows]):
+            if not np.array_equal(row_hashes(halves), self._cache.hashes[rows]):
                 return False
             self._checked[rows] = True
         return True
 
     def _from_gallery(self) -> Vectors:
-        """All rows of the file anew, now that it was found damaged."""
-        assert self._anew is not None
-        self._wide = self._anew()
+        """Read all rows of a damaged cache from the gallery."""
+        assert self._read_again is not None
+        self._wide = self._read_again()
         return self._wide
 
     def _blocks(self) -> Iterator[tuple[int, Vectors]]:
-        """The rows of the file in turn, each block with the number of its first row."""
-        if self._base is None:
+        """The cached rows in blocks, each with the number of its first row."""
+        if self._cache is None:
             return
         if self._wide is None and self._fits():
-            wide = np.empty((self._split, self.dimension), dtype=np.float32)
-            for start, block in self._narrow():
+            wide = np.empty((self._cached, self.dimension), dtype=np.float32)
+            for start, block in self._converted_blocks():
                 wide[start : start + len(block)] = block
             if self._wide is None:
                 self._wide = wide
         if self._wide is not None:
             yield 0, self._wide
             return
-        yield from self._narrow()
+        yield from self._converted_blocks()
 
-    def _narrow(self) -> Iterator[tuple[int, Vectors]]:
-        assert self._base is not None
-        for start in range(0, self._split, _BLOCK):
-            part = slice(start, min(start + _BLOCK, self._split))
-            halves = self._base.halves[part]
-            if self._wide is None and self._sound(part, halves):
+    def _converted_blocks(self) -> Iterator[tuple[int, Vectors]]:
+        assert self._cache is not None
+        for start in range(0, self._cached, _BLOCK):
+            part = slice(start, min(start + _BLOCK, self._cached))
+            halves = self._cache.halves[part]
+            if self._wide is None and self._intact(part, halves):
                 yield start, self._widened(halves, part)
             else:
                 wide = self._wide if self._wide is not None else self._from_gallery()
                 yield start, wide[part]
 
     def _fits(self) -> bool:
-        """Whether a copy in fp32 takes no more than half of the memory that is free.
+        """Whether a copy in fp32 takes at most half of the free memory.
 
-        NumPy widens fp16 at 0.6 billion numbers a second, ten times slower than it multiplies
-        fp32: the copy is worth its memory from the second question on.
+        NumPy converts 0.6 billion fp16 numbers a second, ten times slower than it multiplies
+        fp32: the copy pays from the second query on.
         """
         import psutil
 
-        needed = 4 * self._split * self.dimension
+        needed = 4 * self._cached * self.dimension
         return needed * 2 <= int(psutil.virtual_memory().available)
 
     def scores(self, queries: Vectors) -> Vectors:
@@ -145,26 +145,26 @@ class Matrix:
         for start, block in self._blocks():
             np.matmul(queries, block.T, out=found[:, start : start + len(block)])
         if len(self._fresh):
-            np.matmul(queries, self._fresh.T, out=found[:, self._split :])
+            np.matmul(queries, self._fresh.T, out=found[:, self._cached :])
         return found
 
     def _whole(self, rows: NDArray[np.int64]) -> Vectors | None:
-        """All vectors in fp32, if these rows are among them and it pays to have them so."""
-        if self._base is None:
+        """All cached or all other vectors in fp32, if they include these rows and it pays."""
+        if self._cache is None:
             return self._fresh
-        if not rows.size or int(rows.max()) >= self._split:
+        if not rows.size or int(rows.max()) >= self._cached:
             return None
-        if self._wide is None and rows.size >= _MANY * self._split and self._fits():
+        if self._wide is None and rows.size >= _MANY * self._cached and self._fits():
             for _ in self._blocks():
                 pass
         return self._wide
 
     def scores_of(self, queries: Vectors, rows: NDArray[np.int64]) -> Vectors:
-        """Cosines of each query with rows of its own.
+        """Cosines of each query with its own rows.
 
         Args:
             queries: float32 [n, dim], unit rows.
-            rows: int64 [n, m].
+            rows: row numbers, int64 [n, m].
 
         Returns:
             float32 [n, m].

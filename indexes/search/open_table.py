@@ -1,4 +1,4 @@
-"""One condition's table, open for search: its vectors in a geometry, its words, its index."""
+"""A condition's table that is open for search: its vectors, words and index."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from indexes.search.base import ExactIndex, Index, IndexLost, best, query_blocks
 from indexes.search.compact_columns import Keys
 from indexes.search.factory import kind_in_memory, make_index
 from indexes.search.faiss import candidates_per_hit
-from indexes.search.matrix import Matrix
+from indexes.search.matrix import VectorMatrix
 from indexes.search.row_cache import pair_scores, sample_rows
 from indexes.store.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 
-#: Of an index's candidates, as many times the hits that are wanted must be there still, or the
-#: question is answered exactly: pictures that were deleted since take places among them.
+#: Candidates of an index that must exist for each hit, or the query is answered exactly: pictures
+#: that were deleted since are among the candidates.
 _ENOUGH = 5
 
-#: Numbers gathered for one search among some rows: 256 MB.
+#: Numbers gathered for one search among selected rows: 256 MB.
 _GATHERED = 2**26
 
-#: One question reads all rows in their order as fast as a twentieth of them out of it.
+#: A query reads all rows in order as fast as a twentieth of them in any order.
 _SCATTERED = 20
 
 
 @dataclass
-class Rows:
-    """A condition's rows as they lie behind an open table.
+class SearchRows:
+    """The data of an open table.
 
     Attributes:
         keys: content keys, [n], ascending.
         words: [n].
         word_probabilities: float32 [n].
-        matrix: vectors, numbered as they are stored.
-        order: int64 [n], where in ``matrix`` each row is; ``None`` if they are in order.
-        pairs: float32, ascending, cosines of pairs among a sample; ``None`` to compute them when
-            they are first needed.
-        index: over the first ``indexed`` vectors of ``matrix``; ``None`` to search exactly.
-        indexed: how many.
-        kind: of the index, by name.
-        state: names the committed state of the gallery that all this is of.
+        matrix: the vectors, in the order in which they are stored.
+        order: number in ``matrix`` of each row, int64 [n]; ``None`` if they are in order.
+        pairs: cosines of the pairs of a sample, float32, ascending; ``None`` to compute them
+            when they are first needed.
+        index: over the first ``indexed`` vectors of ``matrix``; ``None`` for exact search.
+        indexed: number of vectors in the index.
+        kind: name of the index.
+        state: identifies the state of the gallery that was read.
     """
 
     keys: Sequence[str]
     words: Sequence[str]
     word_probabilities: NDArray[np.float32]
-    matrix: Matrix
+    matrix: VectorMatrix
     order: NDArray[np.int64] | None
     pairs: NDArray[np.float32] | None
     index: Index | None
@@ -61,59 +61,58 @@ class Rows:
     state: str
 
 
-def rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") -> Rows:
-    """Rows whose vectors are in memory.
+def search_rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") -> SearchRows:
+    """Rows with vectors in memory.
 
     Args:
-        column: the rows, their vectors already in the geometry they are compared in.
+        column: the rows, with vectors as they are compared.
         kind: of index; see :func:`indexes.search.factory.make_index`.
-        state: names what they are of.
+        state: identifies the state of the gallery that was read.
 
     Raises:
         CiesError: if FAISS is needed and not installed.
         UsageError: if there is no such index.
     """
     count = len(column.keys)
-    made = make_index(column.vectors, kind)
-    index = None if isinstance(made, ExactIndex) else made
-    matrix = Matrix(None, column.vectors)
-    return Rows(
-        column.keys,
-        column.words,
-        column.word_probabilities,
-        matrix,
-        None,
-        None,
-        index,
-        count if index is not None else 0,
-        kind_in_memory(count, kind),
-        state,
+    index: Index | None = make_index(column.vectors, kind)
+    if isinstance(index, ExactIndex):
+        index = None
+    return SearchRows(
+        keys=column.keys,
+        words=column.words,
+        word_probabilities=column.word_probabilities,
+        matrix=VectorMatrix(None, column.vectors),
+        order=None,
+        pairs=None,
+        index=index,
+        indexed=count if index is not None else 0,
+        kind=kind_in_memory(count, kind),
+        state=state,
     )
 
 
 class OpenTable:
-    """A condition's rows, numbered from 0 in key order, as every search needs them.
+    """A condition's rows, numbered from 0 in key order, ready for search.
 
-    It is of one committed state of the gallery and stays so, whatever is written meanwhile; any
-    number of threads may ask it.
+    The table has one committed state of the gallery; later commits do not change it. Any number
+    of threads may use it.
 
     Attributes:
-        table: the gallery's entry.
-        keys: content keys, [n], in ascending order.
+        table: the condition's entry.
+        keys: content keys, [n], ascending.
         words: the model's word for each picture, or empty strings, [n].
         word_probabilities: float32 [n].
-        kind: of the index that answers, by name.
-        state: names the state of the gallery it is of.
+        kind: name of the index that answers.
+        state: identifies the state of the gallery that was read.
     """
 
-    def __init__(self, table: VectorTable, rows: VectorColumn | Rows, index: str = "auto"):
+    def __init__(self, table: VectorTable, rows: VectorColumn | SearchRows, index: str = "auto"):
         """Open a table.
 
         Args:
-            table: the gallery's entry.
-            rows: as :func:`indexes.search.table_loader.open_table` makes them; or a column in memory, its
-                vectors already in the geometry they are compared in.
-            index: for a column in memory, the kind of index; see
+            table: the condition's entry.
+            rows: the rows; or a column in memory, with vectors as they are compared.
+            index: the kind of index for a column in memory; see
                 :func:`indexes.search.factory.make_index`.
 
         Raises:
@@ -121,7 +120,7 @@ class OpenTable:
             UsageError: if there is no such index.
         """
         if isinstance(rows, VectorColumn):
-            rows = rows_in_memory(rows, index)
+            rows = search_rows_in_memory(rows, index)
         self.table = table
         self.keys = rows.keys
         self.words = rows.words
@@ -130,7 +129,7 @@ class OpenTable:
         self.state = rows.state
         self._matrix = rows.matrix
         self._order = rows.order
-        self._kept_pairs = rows.pairs
+        self._stored_pairs = rows.pairs
         self._index = rows.index
         self._indexed = rows.indexed
 
@@ -155,7 +154,7 @@ class OpenTable:
         return at if at < len(self.keys) and self.keys[at] == key else None
 
     def vectors(self, rows: NDArray[np.int64]) -> Vectors:
-        """Vectors of some rows: float32 [len(rows), dim], unit rows."""
+        """Vectors of rows: float32 [len(rows), dim], unit rows."""
         rows = np.asarray(rows)
         return self._matrix.rows(rows if self._order is None else self._order[rows])
 
@@ -166,8 +165,8 @@ class OpenTable:
 
         Args:
             queries: float32 [n, dim], unit rows.
-            k: how many; fewer come back when there are fewer.
-            allowed: bool [size], the rows that may be found; a search among some is exact.
+            k: number of hits; fewer are returned if there are fewer rows.
+            allowed: bool [size], the rows that may be found; such a search is exact.
 
         Returns:
             Rows int64 [n, found] and exact cosines float32 of the same shape.
@@ -180,7 +179,7 @@ class OpenTable:
             try:
                 return self._search_index(index, queries, k)
             except IndexLost as error:
-                # Another process replaced it; the vectors are still ours.
+                # Another process replaced the index; the vectors are still there.
                 logging.getLogger("cies").warning("An index is gone, searching exactly: %s", error)
                 self._index = None
         return self._search_all(queries, k)
@@ -210,8 +209,8 @@ class OpenTable:
     def _search_index(
         self, index: Index, queries: Vectors, k: int
     ) -> tuple[NDArray[np.int64], Vectors]:
-        wanted = min(k * candidates_per_hit(self._indexed), self._indexed)
-        found, _ = index.search(queries, wanted)
+        candidates = min(k * candidates_per_hit(self._indexed), self._indexed)
+        found, _ = index.search(queries, candidates)
         rows = np.where(found >= 0, found, 0) if self._order is None else self._row_at[found]
         rows = np.where(found >= 0, rows, -1)
         vectors_at = np.where(rows >= 0, found, 0)
@@ -219,28 +218,28 @@ class OpenTable:
         scores[rows < 0] = -np.inf
         others = self._not_indexed
         if len(others):
-            near, cosines = ExactIndex(self.vectors(others)).search(queries, k)
-            rows = np.concatenate([rows, others[near]], axis=1)
+            nearest, cosines = ExactIndex(self.vectors(others)).search(queries, k)
+            rows = np.concatenate([rows, others[nearest]], axis=1)
             scores = np.concatenate([scores, cosines], axis=1)
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         rows = np.take_along_axis(rows, order, axis=1)
         scores = np.take_along_axis(scores, order, axis=1)
         enough = min(k * _ENOUGH, len(self) - len(others))
-        short = np.flatnonzero((found >= 0).sum(axis=1) - self._dead(found) < enough)
+        short = np.flatnonzero((found >= 0).sum(axis=1) - self._deleted(found) < enough)
         if len(short):
             rows[short], scores[short] = self._search_all(queries[short], k)
         return rows, scores
 
-    def _dead(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many of the candidates of each query are of pictures that are no more."""
+    def _deleted(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of candidates of each query whose picture was deleted: int64 [n]."""
         if self._order is None:
             return np.zeros(len(found), dtype=np.int64)
-        gone: NDArray[np.int64] = ((found >= 0) & (self._row_at[found] < 0)).sum(axis=1)
-        return gone
+        deleted: NDArray[np.int64] = ((found >= 0) & (self._row_at[found] < 0)).sum(axis=1)
+        return deleted
 
     @cached_property
     def _row_at(self) -> NDArray[np.int64]:
-        """Row of each vector of the matrix: int64, -1 for those of no row any more."""
+        """The row of each vector of the matrix: int64, -1 for vectors of deleted rows."""
         assert self._order is not None
         rows = np.full(len(self._matrix), -1, dtype=np.int64)
         rows[self._order] = np.arange(len(self._order))
@@ -248,7 +247,7 @@ class OpenTable:
 
     @cached_property
     def _not_indexed(self) -> NDArray[np.int64]:
-        """Rows that came after the index was built: int64, ascending."""
+        """Rows that were added after the index was built: int64, ascending."""
         if self._order is None:
             return np.arange(self._indexed, len(self))
         return np.flatnonzero(self._order >= self._indexed)
@@ -260,12 +259,12 @@ class OpenTable:
 
     @cached_property
     def _pairs(self) -> NDArray[np.float32]:
-        if self._kept_pairs is not None:
-            return self._kept_pairs
+        if self._stored_pairs is not None:
+            return self._stored_pairs
         return pair_scores(self.vectors(sample_rows(len(self))))
 
     def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of the gallery's pairs that are less alike than these scores, in percent."""
+        """Share of the gallery's pairs with lower scores than these, in percent."""
         if not len(self._pairs):
             return np.zeros(np.shape(scores))
         return 100.0 * np.searchsorted(self._pairs, scores, side="left") / len(self._pairs)

@@ -1,19 +1,20 @@
-"""A condition's rows on disk as a search reads them: mapped into memory, checked, never changed.
+"""A cache on disk of a condition's rows, in the form in which they are searched.
 
 ==================  =========================================================================
-vectors.f16         float16 [n, width], in the geometry they are compared in; ``width`` is the
-                    dimension rounded up to 4, so that a row is whole words of 8 bytes
-lengths.f32         the rows' lengths after rounding to fp16
-hashes.u64          a hash of each row of vectors.f16; a row is checked when it is first used
+vectors.f16         float16 [n, width], transformed as they are compared; ``width`` is the
+                    dimension rounded up to a multiple of 4, so that a row is whole 8-byte words
+lengths.f32         the rows' lengths after rounding to float16
+hashes.u64          a hash of each row of vectors.f16, checked when the row is first used
 keys.u8             uint8 [n, 32], ascending
-sums.u32            the rows' checksums in the gallery, by which changes are found
+sums.u32            the rows' checksums in the gallery, which show changes
 codes.u32           position of each row's word in words.json
-probabilities.f32   of the words
-pairs.f32           sorted cosines of pairs among a sample
-header.json         what all this was made from, with length and CRC-32 of every other file
+probabilities.f32   probabilities of the words
+pairs.f32           sorted cosines of the pairs of a sample
+header.json         what the cache was made from, with length and CRC-32 of every other file
 ==================  =========================================================================
 
-It is a cache: whatever is wrong with a file, the folder is not used and made anew.
+The vectors are mapped into memory, and the files are never changed. If any file is damaged, the
+folder is not used, and the cache is built again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,60 +35,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.compact_columns import KEY_BYTES, Keys, Words, positions
-from indexes.search.snapshot import Digest, Part, Snapshot
-from indexes.search.transform import Space
+from indexes.files import write_atomic
+from indexes.search.compact_columns import KEY_BYTES, Keys, positions
+from indexes.search.snapshot import RowDigest, RowTransform, Snapshot, StoredRows
 from indexes.vectors import Vectors
 
-#: Written into every header; files of another layout are not read.
+#: Version of the layout, in every header; caches of another version are not read.
 LAYOUT = 1
 
-#: Pictures drawn to learn how alike the pairs of a gallery are; all their pairs are compared.
+#: Size of the sample for the distribution of similarities; all its pairs are compared.
 _SAMPLE = 1000
 
-#: What makes a folder one of ours; without it the rest is not read.
+#: Written last: a folder without it is not read.
 HEADER = "header.json"
 _VECTORS = "vectors.f16"
 
-#: Seconds after which a folder that is not finished is nobody's any more.
+#: Seconds after which an unfinished folder was left by a crash.
 _CRASHED = 86_400.0
 
-#: Disk left free for what is no cache.
+#: Free space that a cache leaves on the disk.
 _SPARE_BYTES = 256 * 2**20
 
-#: The files that are checked whole when they are opened: name to dtype and columns.
-_SMALL: dict[str, tuple[Any, int]] = {
-    "lengths.f32": (np.float32, 0),
-    "hashes.u64": (np.uint64, 0),
-    "keys.u8": (np.uint8, KEY_BYTES),
-    "sums.u32": (np.uint32, 0),
-    "codes.u32": (np.uint32, 0),
-    "probabilities.f32": (np.float32, 0),
-    "pairs.f32": (np.float32, 0),
-}
+#: The files that are checked when the cache is opened: attribute, name, dtype and columns.
+_ARRAYS: tuple[tuple[str, str, Any, int], ...] = (
+    ("lengths", "lengths.f32", np.float32, 0),
+    ("hashes", "hashes.u64", np.uint64, 0),
+    ("keys", "keys.u8", np.uint8, KEY_BYTES),
+    ("checksums", "sums.u32", np.uint32, 0),
+    ("codes", "codes.u32", np.uint32, 0),
+    ("probabilities", "probabilities.f32", np.float32, 0),
+    ("pairs", "pairs.f32", np.float32, 0),
+)
+_DICTIONARY = "words.json"
 
 
 class DamagedCache(Exception):
-    """A cached file is not what it was when it was written."""
+    """A cached file is missing or has changed."""
 
 
 @dataclass
 class RowCache:
-    """The rows of a folder, or the same in memory where nothing can be written.
+    """The cached rows of a folder, or the same arrays in memory if the disk cannot be written.
 
     Attributes:
-        folder: where they lie; ``None`` in memory.
-        state: the gallery's state they were read from.
+        folder: of the files; ``None`` in memory.
+        state: identifies the state of the gallery that was read.
         dimension: of the vectors.
-        halves: float16 [n, width].
-        lengths: float32 [n].
-        hashes: uint64 [n].
-        keys: uint8 [n, 32].
-        sums: uint32 [n].
-        codes: uint32 [n].
-        dictionary: the words that the codes name.
-        probabilities: float32 [n].
-        pairs: float32 [pairs], ascending.
+        halves: vectors, float16 [n, width].
+        lengths: of the vectors, float32 [n].
+        hashes: of the vectors, uint64 [n].
+        keys: uint8 [n, 32], ascending.
+        checksums: uint32 [n].
+        codes: positions in ``dictionary``, uint32 [n].
+        dictionary: the distinct words.
+        probabilities: of the words, float32 [n].
+        pairs: cosines of the pairs of a sample, float32 [pairs], ascending.
     """
 
     folder: Path | None
@@ -97,7 +99,7 @@ class RowCache:
     lengths: NDArray[np.float32]
     hashes: NDArray[np.uint64]
     keys: NDArray[np.uint8]
-    sums: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
     codes: NDArray[np.uint32]
     dictionary: list[str]
     probabilities: NDArray[np.float32]
@@ -110,8 +112,9 @@ class RowCache:
 def row_hashes(halves: NDArray[np.float16]) -> NDArray[np.uint64]:
     """A hash of each row: its 64-bit words times fixed odd numbers, summed modulo 2**64.
 
-    An odd factor loses nothing modulo 2**64, so that a change within one word always shows, and
-    any other one with a chance of 2**-64 (multilinear hashing, Carter and Wegman 1979).
+    A product with an odd number is invertible modulo 2**64: a change of one word is always
+    detected, and any other change with probability 1 - 2**-64 (multilinear hashing, Carter and
+    Wegman 1979).
 
     Args:
         halves: float16 [n, width], width divisible by 4.
@@ -125,161 +128,164 @@ def row_hashes(halves: NDArray[np.float16]) -> NDArray[np.uint64]:
 
 
 def pair_scores(vectors: Vectors) -> NDArray[np.float32]:
-    """Sorted cosines of the pairs among unit vectors, float32 [n, dim]: float32 [pairs]."""
+    """Sorted cosines of all pairs of unit vectors, float32 [n, dim]: float32 [pairs]."""
     cosines = vectors @ vectors.T
     return np.sort(cosines[np.triu_indices(len(vectors), 1)])
 
 
 def sample_rows(count: int) -> NDArray[np.int64]:
-    """The rows whose pairs are compared, the same ones for equal counts."""
+    """The rows of the sample; the same for equal counts."""
     if count <= _SAMPLE:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))
 
 
-def write_base(held: Snapshot, space: Space, parent: Path, name: str, label: str) -> RowCache:
-    """Write the rows that shall be found to a folder, whole or not at all, and open it.
+def write_row_cache(
+    snapshot: Snapshot, transform: RowTransform, parent: Path, name: str, label: str
+) -> RowCache:
+    """Write the cache of a snapshot as a new folder, atomically, and open it.
 
     Args:
-        held: the table's state.
-        space: what they become.
-        parent: the folder that gets the new one; made if it is not there.
-        name: of the new one.
-        label: how the names of those it replaces begin.
+        snapshot: the rows.
+        transform: applied to the rows.
+        parent: contains the new folder; created if it does not exist.
+        name: of the new folder.
+        label: prefix of the names of the folders that the new one replaces.
 
     Raises:
         OSError: if it cannot be written; nothing is left of it then.
-        DamagedCache: if it does not come back from the disk as it was written.
-        ValueError: if the keys are not such as a cache can hold.
+        DamagedCache: if it cannot be read back as it was written.
+        ValueError: if the gallery's keys cannot be cached.
         GalleryError: if the table cannot be read.
     """
-    digest = held.digest()
+    digest = snapshot.digest()
     final = parent / name
-    fresh = parent / f".new-{uuid.uuid4().hex[:12]}"
+    new = parent / f".new-{uuid.uuid4().hex[:12]}"
     try:
-        fresh.mkdir(parents=True)
-        shape = (len(digest.keys), _width(space.dimension))
-        _reserve(fresh / _VECTORS, 2 * shape[0] * shape[1])
-        halves = _mapped(fresh / _VECTORS, np.float16, shape, "r+")
-        base = _filled(held, digest, space, halves)
+        new.mkdir(parents=True)
+        shape = (len(digest.keys), _width(transform.dimension))
+        _reserve(new / _VECTORS, 2 * shape[0] * shape[1])
+        halves = _mapped(new / _VECTORS, np.float16, shape, "r+")
+        cache = _filled(snapshot, digest, transform, halves)
         if isinstance(halves, np.memmap):
             halves.flush()
-        _write_rest(fresh, base)
-        # Opened before it has its name: what another process then does to it does not matter.
-        opened = read_base(fresh)
+        _write_arrays(new, cache)
+        # Opened before it is renamed: what another process does to it then does not matter.
+        opened = read_row_cache(new)
         with suppress(FileNotFoundError):
             final.rename(parent / f".old-{uuid.uuid4().hex[:12]}")
         try:
-            fresh.rename(final)
+            new.rename(final)
         except OSError:
-            # Another process was quicker with the same rows.
+            # Another process has written the same rows in the meantime.
             if not final.is_dir():
                 raise
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         raise
-    sweep(parent, name, label)
+    remove_old_caches(parent, name, label)
     return replace(opened, folder=final)
 
 
-def base_in_memory(held: Snapshot, space: Space) -> RowCache:
-    """The same rows without a file."""
-    digest = held.digest()
-    halves = np.zeros((len(digest.keys), _width(space.dimension)), dtype=np.float16)
-    return _filled(held, digest, space, halves)
+def row_cache_in_memory(snapshot: Snapshot, transform: RowTransform) -> RowCache:
+    """As :func:`write_row_cache`, in memory."""
+    digest = snapshot.digest()
+    halves = np.zeros((len(digest.keys), _width(transform.dimension)), dtype=np.float16)
+    return _filled(snapshot, digest, transform, halves)
 
 
-def moved_parts(
-    held: Snapshot, parts: Iterator[Part], space: Space
-) -> Iterator[tuple[Part, Vectors]]:
-    """Rows with their vectors as they are compared, float32 [n, moved], unit rows; and words."""
-    for part in parts:
-        stored = held.unit(part.halves)
-        words, sure = space.words(stored, part.words, part.probabilities)
-        moved = space.move(Keys(part.keys), stored)
-        yield replace(part, words=words, probabilities=sure), moved
+def transformed_rows(
+    snapshot: Snapshot, batches: Iterable[StoredRows], transform: RowTransform
+) -> Iterator[tuple[StoredRows, Vectors, bool]]:
+    """Rows with transformed words, and their transformed vectors.
+
+    Yields:
+        The rows with their words replaced; their vectors, float32 [n, transformed], unit rows;
+        and whether these are the stored vectors unchanged.
+    """
+    for rows in batches:
+        stored = snapshot.unit(rows.halves)
+        words, chances = transform.words_of(stored, rows.words, rows.probabilities)
+        vectors = transform.vectors(Keys(rows.keys), stored)
+        yield replace(rows, words=words, probabilities=chances), vectors, vectors is stored
 
 
 def _width(dimension: int) -> int:
     return -(-dimension // 4) * 4
 
 
-def _filled(held: Snapshot, digest: Digest, space: Space, halves: NDArray[np.float16]) -> RowCache:
-    """Read the table once, each row into its place."""
-    count, dimension = len(digest.keys), space.dimension
+def _filled(
+    snapshot: Snapshot, digest: RowDigest, transform: RowTransform, halves: NDArray[np.float16]
+) -> RowCache:
+    """Read the table once, and put each row into its place."""
+    count, dimension = len(digest.keys), transform.dimension
     lengths = np.zeros(count, dtype=np.float32)
     hashes = np.zeros(count, dtype=np.uint64)
     codes = np.zeros(count, dtype=np.uint32)
     probabilities = np.zeros(count, dtype=np.float32)
     seen = np.zeros(count, dtype=bool)
-    known: dict[str, int] = {}
-    for whole in held.parts():
-        places = positions(digest.keys, whole.keys)
-        chosen = np.flatnonzero(places >= 0)
-        if not len(chosen):
-            continue
-        rows = places[chosen]
-        stored = held.unit(whole.halves[chosen])
-        moved = space.move(Keys(whole.keys[chosen]), stored)
-        # Vectors that were not moved keep the very bits of the gallery.
-        same = moved is stored
-        rounded = np.zeros((len(rows), halves.shape[1]), dtype=np.float16)
-        rounded[:, :dimension] = whole.halves[chosen] if same else moved
-        halves[rows] = rounded
-        lengths[rows] = np.linalg.norm(rounded.astype(np.float32), axis=1)
-        hashes[rows] = row_hashes(rounded)
-        own = Words(whole.words.codes[chosen], whole.words.dictionary)
-        words, probabilities[rows] = space.words(stored, own, whole.probabilities[chosen])
-        into = [known.setdefault(word, len(known)) for word in words.dictionary]
-        codes[rows] = np.array(into, dtype=np.uint32)[words.codes]
-        seen[rows] = True
+    code_of: dict[str, int] = {}
+    included = (
+        rows.select(chosen)
+        for rows in snapshot.batches()
+        if len(chosen := np.flatnonzero(positions(digest.keys, rows.keys) >= 0))
+    )
+    for rows, vectors, is_stored in transformed_rows(snapshot, included, transform):
+        places = positions(digest.keys, rows.keys)
+        rounded = np.zeros((len(places), halves.shape[1]), dtype=np.float16)
+        # Unchanged vectors keep the bits of the gallery.
+        rounded[:, :dimension] = rows.halves if is_stored else vectors
+        halves[places] = rounded
+        lengths[places] = np.linalg.norm(rounded.astype(np.float32), axis=1)
+        hashes[places] = row_hashes(rounded)
+        codes[places] = rows.words.recoded(code_of)
+        probabilities[places] = rows.probabilities
+        seen[places] = True
     if not seen.all():
         raise ValueError("the table was read twice and was not the same")
-    drawn = sample_rows(count)
-    wide = halves[drawn, :dimension].astype(np.float32) / lengths[drawn, None]
+    sample = sample_rows(count)
+    vectors = halves[sample, :dimension].astype(np.float32) / lengths[sample, None]
     return RowCache(
-        None, held.state, dimension, halves, lengths, hashes, digest.keys, digest.sums, codes,
-        list(known), probabilities, pair_scores(wide),
-    )  # fmt: skip
-
-
-def _write_rest(folder: Path, base: RowCache) -> None:
-    arrays = {
-        "lengths.f32": base.lengths,
-        "hashes.u64": base.hashes,
-        "keys.u8": base.keys,
-        "sums.u32": base.sums,
-        "codes.u32": base.codes,
-        "probabilities.f32": base.probabilities,
-        "pairs.f32": base.pairs,
-    }
-    files = {}
-    for name, array in arrays.items():
-        data = np.ascontiguousarray(array).tobytes()
-        (folder / name).write_bytes(data)
-        files[name] = [len(data), zlib.crc32(data)]
-    words = json.dumps(base.dictionary).encode()
-    (folder / "words.json").write_bytes(words)
-    files["words.json"] = [len(words), zlib.crc32(words)]
-    write_checked(
-        folder / HEADER,
-        {
-            "layout": LAYOUT,
-            "state": base.state,
-            "rows": len(base),
-            "dimension": base.dimension,
-            "width": base.halves.shape[1],
-            "files": files,
-        },
+        folder=None,
+        state=snapshot.state,
+        dimension=dimension,
+        halves=halves,
+        lengths=lengths,
+        hashes=hashes,
+        keys=digest.keys,
+        checksums=digest.checksums,
+        codes=codes,
+        dictionary=list(code_of),
+        probabilities=probabilities,
+        pairs=pair_scores(vectors),
     )
 
 
-def read_base(folder: Path) -> RowCache:
-    """Open a folder. All but the vectors is checked now, they when they are used.
+def _write_arrays(folder: Path, cache: RowCache) -> None:
+    contents = {
+        name: np.ascontiguousarray(getattr(cache, attribute)).tobytes()
+        for attribute, name, _, _ in _ARRAYS
+    }
+    contents[_DICTIONARY] = json.dumps(cache.dictionary).encode()
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    header = {
+        "layout": LAYOUT,
+        "state": cache.state,
+        "rows": len(cache),
+        "dimension": cache.dimension,
+        "width": cache.halves.shape[1],
+        "files": {name: [len(data), zlib.crc32(data)] for name, data in contents.items()},
+    }
+    write_checked(folder / HEADER, header)
+
+
+def read_row_cache(folder: Path) -> RowCache:
+    """Open a folder. All files but the vectors are checked; those are checked when they are used.
 
     Raises:
-        DamagedCache: if anything is not what it was when it was written.
+        DamagedCache: if a file is missing or has changed.
     """
     header = read_checked(folder / HEADER)
     try:
@@ -287,35 +293,38 @@ def read_base(folder: Path) -> RowCache:
             raise DamagedCache(f"{folder} has another layout")
         rows, width = header["rows"], header["width"]
         arrays = {}
-        for name, (dtype, columns) in _SMALL.items():
+        for attribute, name, dtype, columns in _ARRAYS:
             data = _checked_bytes(folder / name, *header["files"][name])
             array = np.frombuffer(data, dtype=dtype)
-            arrays[name] = array.reshape(-1, columns) if columns else array
-        words = json.loads(_checked_bytes(folder / "words.json", *header["files"]["words.json"]))
+            arrays[attribute] = array.reshape(-1, columns) if columns else array
+        words = _checked_bytes(folder / _DICTIONARY, *header["files"][_DICTIONARY])
         if (folder / _VECTORS).stat().st_size != rows * width * 2:
             raise DamagedCache(f"{folder / _VECTORS} has another length")
-        halves = _mapped(folder / _VECTORS, np.float16, (rows, width), "r")
+        return RowCache(
+            folder=folder,
+            state=header["state"],
+            dimension=header["dimension"],
+            halves=_mapped(folder / _VECTORS, np.float16, (rows, width), "r"),
+            dictionary=json.loads(words),
+            **arrays,
+        )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedCache(f"{folder}: {error}") from error
-    return RowCache(
-        folder, header["state"], header["dimension"], halves, arrays["lengths.f32"],
-        arrays["hashes.u64"], arrays["keys.u8"], arrays["sums.u32"], arrays["codes.u32"],
-        words, arrays["probabilities.f32"], arrays["pairs.f32"],
-    )  # fmt: skip
 
 
 def _mapped(path: Path, dtype: Any, shape: tuple[int, int], mode: Any) -> NDArray[Any]:
-    """A file as an array; an empty one cannot be mapped."""
+    """A file as an array; an empty file cannot be mapped."""
     if not shape[0] * shape[1]:
         return np.zeros(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode=mode, shape=shape)
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make a file whose bytes the disk has: a mapped one that finds it full ends the process.
+    """Create a file whose disk space is allocated; writing to a mapped file without space kills
+    the process.
 
     Raises:
-        OSError: if there is no room for it, and some to spare for what must be written.
+        OSError: if the disk has not enough free space.
     """
     if shutil.disk_usage(path.parent).free < size + _SPARE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -333,22 +342,22 @@ def _checked_bytes(path: Path, size: int, crc: int) -> bytes:
 
 
 def write_checked(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document with its own checksum, whole or not at all.
+    """Write a JSON document with its checksum, atomically, into an existing folder.
 
     Raises:
         OSError: if it cannot be written.
     """
-    text = json.dumps(document, sort_keys=True)
-    fresh = path.with_name(f".new-{uuid.uuid4().hex[:12]}")
-    fresh.write_text(json.dumps({"crc": zlib.crc32(text.encode()), "document": document}))
-    fresh.replace(path)
+    crc = zlib.crc32(json.dumps(document, sort_keys=True).encode())
+    content = json.dumps({"crc": crc, "document": document})
+    # Another process may have replaced the folder, which must not be created again.
+    write_atomic(path, content.encode(), durable=False, parents=False)
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_checked` wrote.
+    """Read a document of :func:`write_checked`.
 
     Raises:
-        DamagedCache: if it is not there or not whole.
+        DamagedCache: if it is missing or damaged.
     """
     try:
         outer = json.loads(path.read_bytes())
@@ -362,16 +371,20 @@ def read_checked(path: Path) -> dict[str, Any]:
     return document
 
 
-def sweep(parent: Path, keep: str, label: str) -> None:
-    """Remove what a new folder replaces, and leftovers of a crash.
+def remove_old_caches(parent: Path, keep: str, label: str) -> None:
+    """Remove the folders that a new one replaces, and what a crash has left.
 
-    Readers go on with the files they have mapped; where the system does not let them be removed
-    meanwhile, the next one does it.
+    Readers keep the files that they have mapped. Where the system does not allow to remove those,
+    the next call removes them.
     """
     for path in parent.iterdir():
-        left = path.name.startswith(".old-")
+        remove = path.name.startswith(".old-")
         with suppress(OSError):
-            if path.name.startswith(".new-"):
-                left = path.stat().st_mtime < time.time() - _CRASHED
-        if left or (path.name.startswith(f"{label}-") and path.name != keep):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.name.startswith("."):
+                remove |= path.stat().st_mtime < time.time() - _CRASHED
+        if remove or (path.name.startswith(f"{label}-") and path.name != keep):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()

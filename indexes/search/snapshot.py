@@ -1,9 +1,9 @@
-"""What a condition's table holds at one moment, of the pictures that shall be found."""
+"""The rows of a condition's table in one committed state, and their transformation for search."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,66 +12,115 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.search.compact_columns import Words, prefixes, raw_keys
-from indexes.store.columns import damaged_vectors, vector_column
 from indexes.store.gallery import Gallery
-from indexes.store.records import VectorColumn, VectorTable
-from indexes.vectors import unit
+from indexes.store.records import VectorColumn, VectorTable, damaged_vectors_error, vector_column
+from indexes.vectors import Vectors, unit
 
 #: Rows read at once.
 _ROWS = 8192
 
-#: Rows fetched by number at once.
-_SOME = 4096
+#: Rows read by number at once.
+_TAKEN = 4096
+
+#: The columns of a condition's table that a search needs.
+_COLUMNS = ("key", "vector", "word", "word_probability", "checksum")
+
+#: Transforms stored vectors into the space in which they are compared: content keys [n] and
+#: float32 [n, dim] to float32 [n, transformed], unit rows. The dimension may change.
+VectorTransform = Callable[[Sequence[str], Vectors], Vectors]
+
+#: Returns a word for each stored vector, float32 [n, dim], and its probability, float32 [n].
+WordSource = Callable[[Vectors], tuple[list[str], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
-class Digest:
-    """The pictures of a table, in key order, and what tells whether a row is still the same.
+class RowTransform:
+    """Transforms stored vectors and words into the form used for search.
 
     Attributes:
-        keys: uint8 [n, 32], ascending; their first 8 bytes differ from one another.
-        sums: uint32 [n], the rows' checksums over vector, key, word and probability.
-        numbers: uint64 [n], by which Lance finds the rows.
+        vectors: transforms vectors.
+        dimension: of the transformed vectors.
+        words: returns words that replace the stored ones; ``None`` to use the stored words.
+    """
+
+    vectors: VectorTransform
+    dimension: int
+    words: WordSource | None = None
+
+    def words_of(
+        self, stored: Vectors, words: Words, probabilities: NDArray[np.float32]
+    ) -> tuple[Words, NDArray[np.float32]]:
+        """The words of rows, [n], and their probabilities, float32 [n].
+
+        Args:
+            stored: float32 [n, dim], unit rows.
+            words: the stored words.
+            probabilities: of the stored words, float32 [n].
+        """
+        if self.words is None:
+            return words, probabilities
+        replaced, chances = self.words(stored)
+        return Words.of(pa.chunked_array([pa.array(replaced, pa.string())])), chances
+
+
+@dataclass(frozen=True)
+class RowDigest:
+    """The keys of a table in order, with checksums that show which rows have changed.
+
+    Attributes:
+        keys: uint8 [n, 32], ascending; their first 8 bytes are distinct.
+        checksums: uint32 [n], over vector, key, word and probability of each row.
+        row_ids: uint64 [n], Lance's numbers of the rows.
     """
 
     keys: NDArray[np.uint8]
-    sums: NDArray[np.uint32]
-    numbers: NDArray[np.uint64]
+    checksums: NDArray[np.uint32]
+    row_ids: NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some rows as they are stored.
+class StoredRows:
+    """Rows as they are stored.
 
     Attributes:
         keys: uint8 [n, 32].
-        halves: float16 [n, dim].
+        halves: vectors, float16 [n, dim].
         words: [n].
-        probabilities: float32 [n].
-        sums: uint32 [n].
+        probabilities: of the words, float32 [n].
+        checksums: uint32 [n].
     """
 
     keys: NDArray[np.uint8]
     halves: NDArray[np.float16]
     words: Words
     probabilities: NDArray[np.float32]
-    sums: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
+
+    def select(self, places: NDArray[np.int64]) -> StoredRows:
+        """Some of the rows, by position."""
+        return StoredRows(
+            self.keys[places],
+            self.halves[places],
+            Words(self.words.codes[places], self.words.dictionary),
+            self.probabilities[places],
+            self.checksums[places],
+        )
 
 
 class Snapshot:
-    """One committed state of a condition's table, whatever is written meanwhile.
+    """One committed state of a condition's table; later commits do not change it.
 
-    The record of files is read first. A writer commits vectors before files, so that every
-    picture which the record names is in the table.
+    The record of files is frozen first. A writer commits vectors before files, so that every
+    picture in the record has a row in the table.
     """
 
     def __init__(self, gallery: Gallery, table: VectorTable, gone: bool = False):
-        """Take hold of the newest state.
+        """Freeze the newest state.
 
         Args:
-            gallery: whose table it is.
+            gallery: the gallery of the table.
             table: the condition's entry.
-            gone: whether pictures count of which no file was left at the last scan.
+            gone: whether to include pictures that had no file left at the last scan.
 
         Raises:
             GalleryError: if a table cannot be read.
@@ -81,70 +130,69 @@ class Snapshot:
         self._files, files = gallery.frozen("files")
         self._rows, rows = gallery.frozen(table.table)
         self._gone = gone
-        #: Names the state: equal for equal content.
+        #: Identifies the state: equal for equal content.
         self.state = hashlib.sha256(f"{files} {rows} {gone}".encode()).hexdigest()[:24]
 
     def __len__(self) -> int:
-        """Rows of the table, those included that shall not be found."""
+        """The number of rows of the table, including those of excluded pictures."""
         return len(self._rows)
 
-    def digest(self) -> Digest:
-        """The pictures that shall be found.
+    def digest(self) -> RowDigest:
+        """The included pictures.
 
         Raises:
-            ValueError: if a key is no SHA-256, or two of them begin with the same 8 bytes.
+            ValueError: if a key is not a SHA-256, or two keys begin with the same 8 bytes.
             GalleryError: if a table cannot be read.
         """
-        rows = self._to_be_found(self._rows.read(["key", "checksum"], row_ids=True))
+        rows = self._included(self._rows.read(["key", "checksum"], row_ids=True))
         raw = raw_keys(rows.column("key"))
         order = np.argsort(prefixes(raw))
         raw = raw[order]
         if (np.diff(prefixes(raw)) == 0).any():
-            raise ValueError("keys that begin alike")
-        sums = rows.column("checksum").fill_null(0).to_numpy().astype(np.uint32)
-        return Digest(raw, sums[order], rows.column("_rowid").to_numpy()[order])
+            raise ValueError("two keys begin with the same 8 bytes")
+        checksums = rows.column("checksum").fill_null(0).to_numpy().astype(np.uint32)
+        return RowDigest(raw, checksums[order], rows.column("_rowid").to_numpy()[order])
 
-    def _to_be_found(self, rows: pa.Table) -> pa.Table:
+    def _included(self, rows: pa.Table) -> pa.Table:
         files = self._files.read(["key", "status"])
-        wanted = ["done", "gone"] if self._gone else ["done"]
-        there = files.filter(pc.is_in(files.column("status"), pa.array(wanted)))
-        return rows.filter(pc.is_in(rows.column("key"), there.column("key").combine_chunks()))
+        statuses = ["done", "gone"] if self._gone else ["done"]
+        files = files.filter(pc.is_in(files.column("status"), pa.array(statuses)))
+        return rows.filter(pc.is_in(rows.column("key"), files.column("key").combine_chunks()))
 
     def column(self) -> VectorColumn:
-        """The pictures that shall be found, all at once, as they are stored.
+        """The stored rows of the included pictures, in key order.
 
         Raises:
             GalleryError: if the table cannot be read, or a vector is damaged.
         """
-        return vector_column(self._to_be_found(self._rows.read()), self.table, self._place)
+        return vector_column(self._included(self._rows.read()), self.table, self._place)
 
-    def parts(self) -> Iterator[Part]:
-        """All rows some thousands at a time, in no order, those included that shall not be found.
+    def batches(self) -> Iterator[StoredRows]:
+        """All rows in batches, in no order, including those of excluded pictures.
 
         Raises:
             GalleryError: if the table cannot be read.
         """
-        names = ["key", "vector", "word", "word_probability", "checksum"]
-        for batch in self._rows.batches(names, _ROWS):
+        for batch in self._rows.batches(_COLUMNS, _ROWS):
             if batch.num_rows:
-                yield self._part(pa.Table.from_batches([batch]))
+                yield self._stored_rows(pa.Table.from_batches([batch]))
 
-    def some(self, numbers: NDArray[np.uint64]) -> Iterator[Part]:
-        """The rows of a digest's numbers, some thousands at a time, in no order.
+    def take(self, row_ids: NDArray[np.uint64]) -> Iterator[StoredRows]:
+        """The rows with these row ids of a digest, in batches, in no order.
 
         Raises:
             GalleryError: if the table cannot be read.
         """
-        names = ["key", "vector", "word", "word_probability", "checksum"]
-        for start in range(0, len(numbers), _SOME):
-            yield self._part(self._rows.take(numbers[start : start + _SOME].tolist(), names))
+        for start in range(0, len(row_ids), _TAKEN):
+            block = row_ids[start : start + _TAKEN].tolist()
+            yield self._stored_rows(self._rows.take(block, _COLUMNS))
 
-    def _part(self, rows: pa.Table) -> Part:
+    def _stored_rows(self, rows: pa.Table) -> StoredRows:
         vectors = rows.column("vector").combine_chunks()
         if isinstance(vectors, pa.ChunkedArray):
             vectors = pa.concat_arrays(vectors.chunks)
         flat = np.asarray(vectors.flatten().to_numpy(zero_copy_only=False), dtype=np.float16)
-        return Part(
+        return StoredRows(
             raw_keys(rows.column("key")),
             flat.reshape(rows.num_rows, self.table.dimension),
             Words.of(rows.column("word")),
@@ -156,9 +204,9 @@ class Snapshot:
         """Stored vectors at unit length: float32 [n, dim].
 
         Raises:
-            GalleryError: if one is damaged.
+            GalleryError: if a vector is damaged.
         """
         try:
             return unit(halves.astype(np.float32))
         except ValueError as error:
-            raise damaged_vectors(self.table, self._place, error) from error
+            raise damaged_vectors_error(self.table, self._place, error) from error

@@ -1,17 +1,14 @@
-"""Opens a condition's table for search, by what is cached of it wherever that still holds.
+"""Opens a condition's table for search, from cached rows where they are up to date.
 
-A gallery's folder ``indexes`` has a folder a condition, with its rows as a search reads them
-(:mod:`indexes.search.row_cache`) and indexes over them (:mod:`indexes.search.files`). They are never changed.
-When the gallery has changed, keys and checksums tell which rows are new and which are no more;
-those are searched beside the cached ones, and once they are many, everything is made anew.
+When the gallery has changed, keys and checksums tell which rows are new and which were deleted.
+New rows are searched in addition to the cached ones; when there are many, all rows are cached
+again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,110 +16,119 @@ import numpy as np
 
 from indexes.errors import UsageError
 from indexes.search.base import Index
+from indexes.search.cache_folder import CacheFolder, warn_once
 from indexes.search.compact_columns import Keys, Words, positions
-from indexes.search.factory import choose
-from indexes.search.faiss import installed
-from indexes.search.files import Built, build_index, built_over, load_index, remove_index
-from indexes.search.matrix import Matrix
-from indexes.search.open_table import OpenTable, Rows, rows_in_memory
-from indexes.search.parted import PartedTable, parts_of, served_by
-from indexes.search.row_cache import (
-    HEADER,
-    DamagedCache,
-    RowCache,
-    base_in_memory,
-    moved_parts,
-    read_base,
-    read_checked,
-    write_base,
-    write_checked,
+from indexes.search.factory import choose, find_kind
+from indexes.search.index_files import Built, build_index, built_over, load_index
+from indexes.search.multi_vector import MultiVectorTable, parts_per_row, usable_index_kind
+from indexes.search.open_table import OpenTable, SearchRows, search_rows_in_memory
+from indexes.search.row_cache import DamagedCache, RowCache, transformed_rows
+from indexes.search.snapshot import (
+    RowDigest,
+    RowTransform,
+    Snapshot,
+    VectorTransform,
+    WordSource,
 )
-from indexes.search.snapshot import Digest, Snapshot
-from indexes.search.transform import Move, Say, Space
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable
-from indexes.vectors import Vectors
 
-#: Smaller tables are read as they are, which takes no longer than looking for a cache.
+#: Smaller tables are read without a cache, which takes no longer.
 CACHED_FROM = 10_000
 
-#: Rows that changed, as a share of the cached ones, after which they are cached anew: what is
-#: new is compared one by one. Where an index takes minutes to build, more is borne.
+#: Share of rows that may change before all rows are cached again: new rows are searched without
+#: an index. It is higher where an index takes minutes to build.
 _CHANGED = 0.05
 _CHANGED_SLOW = 0.25
-_QUICK = frozenset({"auto", "exact", "faiss"})
 
-_CHOICE = "choice.json"
-
-#: Times a build is begun again because the rows under it were replaced.
+#: Attempts at building an index whose rows another process replaces.
 _TRIES = 5
 
 _logger = logging.getLogger("cies")
-_said: set[str] = set()
 
 
 class TableLoader:
-    """Opens one condition's table of a gallery in one geometry."""
+    """Opens one condition's table of a gallery, and manages its indexes."""
 
     def __init__(
         self,
         gallery: Gallery,
         table: VectorTable,
-        geometry: str,
+        space: str,
         basis: str,
-        move: Move,
+        transform: VectorTransform,
         gone: bool = False,
         stored: VectorTable | None = None,
-        say: Say | None = None,
+        words: WordSource | None = None,
     ):
-        """Say what is to be opened; nothing is read yet.
+        """Nothing is read yet.
 
         Args:
-            gallery: whose table it is.
+            gallery: the gallery of the table.
             table: the condition's entry.
-            geometry: names the way in which vectors are compared, for caches.
-            basis: names all else that ``move`` and ``say`` depend on.
-            move: takes stored vectors into the space they are compared in.
-            gone: whether pictures count of which no file was left at the last scan.
-            stored: whose vectors are moved, if ``table`` has none of its own.
-            say: gives words for stored vectors, in place of the stored ones.
+            space: the way in which vectors are compared, such as the geometry; part of the names
+                of caches.
+            basis: identifies everything else that ``transform`` and ``words`` depend on.
+            transform: transforms stored vectors into the space in which they are compared.
+            gone: whether to include pictures that had no file left at the last scan.
+            stored: the table whose vectors are transformed, if ``table`` has none of its own.
+            words: returns words for stored vectors, which replace the stored words.
         """
         self._gallery = gallery
         self._table = table
         self._stored = stored or table
-        self._space = Space(move, table.dimension, say)
-        self._parted = parts_of(table) > 1
-        self._kind_of_table = PartedTable if self._parted else OpenTable
+        self._transform = RowTransform(transform, table.dimension, words)
+        self._has_parts = parts_per_row(table) > 1
+        self._table_class = MultiVectorTable if self._has_parts else OpenTable
         self._gone = gone
-        #: What has the same label is made for the same purpose; one replaces the other.
-        self._label = f"{geometry}_gone" if gone else geometry
-        content = f"{table.dimension} {gone} {geometry} {basis}".encode()
-        self._basis = f"{self._label}-{hashlib.sha256(content).hexdigest()[:16]}"
-        #: Where this condition's caches lie.
-        self.folder = gallery.indexes / table.table
+        label = f"{space}_gone" if gone else space
+        fingerprint = f"{table.dimension} {gone} {space} {basis}"
+        self._caches = CacheFolder(gallery, table, self._transform, label, fingerprint)
 
-    # -- the choice of an index ------------------------------------------------------------
+    @property
+    def folder(self) -> Path:
+        """The folder of the condition's caches."""
+        return self._caches.folder
 
     @property
     def choice(self) -> str:
         """The kind of index that was chosen for this condition, or ``auto``."""
-        try:
-            kind = read_checked(self.folder / _CHOICE)["kind"]
-        except (DamagedCache, KeyError):
-            return "auto"
-        return kind if isinstance(kind, str) else "auto"
+        return self._caches.choice
 
     def choose(self, kind: str) -> None:
-        """Remember the kind of index to use from now on.
+        """Store the kind of index to use from now on.
 
         Raises:
             UsageError: if the gallery cannot be written to.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_checked(self.folder / _CHOICE, {"kind": kind})
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._caches.choose(kind)
+
+    def known(self) -> list[Built]:
+        """The indexes over the newest cached rows."""
+        return self._caches.built()
+
+    def rows_bytes(self) -> int:
+        """Bytes on the disk of the newest cached rows, without indexes."""
+        return self._caches.size()
+
+    def forget(self, kinds: Iterable[str]) -> None:
+        """Remove indexes over the newest cached rows."""
+        for kind in kinds:
+            self._caches.remove_index(kind)
+
+    def pictures(self) -> int:
+        """The number of pictures in the condition's table."""
+        return len(self._snapshot())
+
+    def in_use(self) -> str:
+        """The kind of index that answers searches now."""
+        if self.choice != "auto":
+            return self.choice
+        built = {index.kind for index in self.known()}
+        return self._usable(self._suited(self.pictures()), built)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._gallery, self._stored, self._gone)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -130,32 +136,86 @@ class TableLoader:
         """Open the table for search.
 
         Args:
-            kind: of index, for this time; the one that was chosen for the condition by default.
+            kind: the kind of index; by default the one that was chosen for the condition.
 
         Raises:
             GalleryError: if the gallery cannot be read.
             CiesError: if FAISS is needed and not installed.
             UsageError: if there is no such index.
         """
-        held = Snapshot(self._gallery, self._stored, self._gone)
-        chosen = "exact" if self._parted else kind if kind != "auto" else self.choice
-        if len(held) < CACHED_FROM and not (self.folder / _CHOICE).is_file():
-            return self._in_memory(held, chosen)
+        snapshot = self._snapshot()
+        chosen = "exact" if self._has_parts else kind if kind != "auto" else self.choice
+        if len(snapshot) < CACHED_FROM and not self._caches.has_choice():
+            return self._open_in_memory(snapshot, chosen)
+        is_quick = chosen == "auto" or find_kind(chosen).is_quick
         try:
-            base, digest = self._base(held, chosen)
+            cache, digest = self._caches.read_similar(
+                snapshot, _CHANGED if is_quick else _CHANGED_SLOW
+            )
         except ValueError:
-            # Keys that are no checksums, as no gallery of ours has; all is done in memory.
-            return self._in_memory(held, chosen)
-        return self._kind_of_table(self._table, self._rows(held, base, digest, chosen))
+            # Keys that are not checksums, which CIES never writes.
+            return self._open_in_memory(snapshot, chosen)
+        rows = self._search_rows(snapshot, cache, digest, chosen)
+        return self._table_class(self._table, rows)
+
+    def _open_in_memory(self, snapshot: Snapshot, kind: str) -> OpenTable:
+        column = snapshot.column()
+        vectors = self._transform.vectors(column.keys, column.vectors)
+        words, chances = column.words, column.word_probabilities
+        if self._transform.words:
+            words, chances = self._transform.words(column.vectors)
+        column = VectorColumn(column.keys, vectors, words, chances)
+        return self._table_class(self._table, search_rows_in_memory(column, kind, snapshot.state))
+
+    def _search_rows(
+        self, snapshot: Snapshot, cache: RowCache, digest: RowDigest | None, kind: str
+    ) -> SearchRows:
+        """Combine cached rows with those that are new in a snapshot."""
+        keys, order, fresh = cache.keys, None, None
+        words = Words(cache.codes, cache.dictionary)
+        chances = cache.probabilities
+        if digest is not None:
+            keys = digest.keys
+            order = positions(cache.keys, keys)
+            same = (order >= 0) & (cache.checksums[order] == digest.checksums)
+            new = np.flatnonzero(~same)
+            order[new] = len(cache) + np.arange(len(new))
+            fresh = np.empty((len(new), cache.dimension), dtype=np.float32)
+            code_of = {word: code for code, word in enumerate(cache.dictionary)}
+            codes = np.concatenate([cache.codes, np.zeros(len(new), dtype=np.uint32)])
+            chances = np.concatenate([chances, np.zeros(len(new), dtype=np.float32)])
+            batches = snapshot.take(digest.row_ids[new])
+            for rows, vectors, _ in transformed_rows(snapshot, batches, self._transform):
+                places = positions(keys[new], rows.keys)
+                fresh[places] = vectors
+                chances[len(cache) + places] = rows.probabilities
+                codes[len(cache) + places] = rows.words.recoded(code_of)
+            words = Words(codes[order], list(code_of))
+            chances = chances[order]
+        index, name = self._index(snapshot, cache, kind)
+        return SearchRows(
+            keys=Keys(keys),
+            words=words,
+            word_probabilities=chances,
+            matrix=self._caches.matrix(snapshot, cache, fresh),
+            order=order,
+            pairs=cache.pairs,
+            index=index,
+            indexed=len(cache) if index is not None else 0,
+            kind=name,
+            state=snapshot.state,
+        )
+
+    # -- indexes ---------------------------------------------------------------------------
 
     def build(self, kind: str = "auto") -> Built | None:
-        """Build an index anew over all rows, and choose it.
+        """Build an index over all rows, and choose it.
 
         Args:
-            kind: any of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
+            kind: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
 
         Returns:
-            What was measured; ``None`` for an exact search, which needs none.
+            The measured properties of the index; ``None`` for exact search.
 
         Raises:
             GalleryError: if the gallery cannot be read.
@@ -163,238 +223,79 @@ class TableLoader:
             UsageError: if there is no such index, there is nothing to index, or the gallery
                 cannot be written to.
         """
-        kind = served_by(self._table, kind)
+        kind = usable_index_kind(self._table, kind)
         for attempt in range(_TRIES):
             try:
-                built = self._built(kind)
+                built = self._build(kind)
                 break
             except ValueError as error:
                 raise UsageError(
                     f"The table of condition '{self._table.name}' cannot be cached: {error}."
                 ) from error
             except FileNotFoundError as error:
-                # Another process replaced the rows meanwhile.
+                # Another process has replaced the rows in the meantime.
                 if attempt + 1 == _TRIES:
-                    raise self._unwritable(error) from error
+                    raise self._caches.unwritable(error) from error
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise self._caches.unwritable(error) from error
         self.choose(kind)
         return built
 
-    def _built(self, kind: str) -> Built | None:
-        held = Snapshot(self._gallery, self._stored, self._gone)
-        base = self._exactly(held)
-        if base is None:
-            base = self._written(held)
-        if not len(base):
+    def _build(self, kind: str) -> Built | None:
+        snapshot = self._snapshot()
+        cache = self._caches.read(snapshot)
+        if cache is None:
+            cache = self._caches.write(snapshot)
+        if not len(cache):
             raise UsageError(f"There is no picture under '{self._table.name}' to index.")
-        wanted = self._suited(len(base)) if kind == "auto" else kind
-        if wanted == "exact":
+        name = self._suited(len(cache)) if kind == "auto" else kind
+        if name == "exact":
             return None
-        return build_index(base, self._matrix(held, base, None), wanted)[1]
-
-    def _unwritable(self, error: OSError) -> UsageError:
-        return UsageError(
-            f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so that no "
-            "index can be kept; searching is possible all the same."
-        )
-
-    def known(self) -> list[Built]:
-        """The indexes that lie ready for the newest cached rows."""
-        bases = self._folders()
-        return built_over(bases[0]) if bases else []
-
-    def pictures(self) -> int:
-        """How many pictures the condition's table holds."""
-        return len(Snapshot(self._gallery, self._stored, self._gone))
-
-    def rows_bytes(self) -> int:
-        """Bytes on the disk of the newest cached rows, indexes left out."""
-        files = [path for folder in self._folders()[:1] for path in folder.iterdir()]
-        return sum(p.stat().st_size for p in files if not p.name.startswith("index-"))
-
-    def in_use(self) -> str:
-        """The kind of index that answers searches now."""
-        chosen = self.choice
-        if chosen != "auto":
-            return chosen
-        pictures = self.pictures()
-        return self._ready(self._suited(pictures), {built.kind for built in self.known()})
+        return build_index(cache, self._caches.matrix(snapshot, cache), name)[1]
 
     def _suited(self, count: int) -> str:
-        """The kind for so many rows, among those that can be had."""
+        """The kind that suits so many rows, among the installed kinds."""
         kind = choose(count, self._table.dimension)
-        if kind in ("faiss", "ivf") and not installed():
-            _say_once(
+        if not find_kind(kind).is_installed():
+            warn_once(
                 f"FAISS is not installed, so that all {count} vectors are compared one by one "
                 "(slow); install it with `pip install 'cies[cpu]'`."
             )
             return "exact"
         return kind
 
-    def _ready(self, kind: str, ready: set[str]) -> str:
-        """What a search uses for a kind: on the way to an answer only what takes seconds is
-        built, and nothing over vectors worked out of others, which are short.
+    def _usable(self, kind: str, built: set[str]) -> str:
+        """The kind that a search uses instead of one that is not built.
+
+        A search builds only what takes seconds. It builds nothing over vectors that are computed
+        from those of another table, which are short.
         """
-        if kind in ready:
+        if kind in built:
             return kind
-        if self._stored is not self._table or self._parted:
+        if self._stored is not self._table or self._has_parts:
             return "exact"
-        return {"ivf": "faiss", "lance": "exact"}.get(kind, kind)
+        return find_kind(kind).fallback or kind
 
-    def forget(self, kinds: Iterable[str]) -> None:
-        """Remove indexes from beside the newest cached rows."""
-        for folder in self._folders()[:1]:
-            for kind in kinds:
-                remove_index(folder, kind)
-
-    def _in_memory(self, held: Snapshot, kind: str) -> OpenTable:
-        column = held.column()
-        moved = self._space.move(column.keys, column.vectors)
-        words, sure = column.words, column.word_probabilities
-        if self._space.say:
-            words, sure = self._space.say(column.vectors)
-        column = VectorColumn(column.keys, moved, words, sure)
-        return self._kind_of_table(self._table, rows_in_memory(column, kind, held.state))
-
-    # -- the rows --------------------------------------------------------------------------
-
-    def _folders(self) -> list[Path]:
-        """Folders of rows on this basis, the newest first."""
-        with suppress(OSError):
-            found = list(self.folder.glob(f"{self._basis}-*"))
-            return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-        return []
-
-    def _exactly(self, held: Snapshot) -> RowCache | None:
-        """The cached rows of this very state."""
-        path = self.folder / f"{self._basis}-{held.state}"
-        try:
-            return read_base(path) if path.is_dir() else None
-        except DamagedCache as error:
-            _logger.warning("A cache is damaged and is made anew: %s", error)
-        return None
-
-    def _base(self, held: Snapshot, kind: str) -> tuple[RowCache, Digest | None]:
-        """Cached rows, and the rows there are now if these are others.
-
-        Raises:
-            ValueError: if the keys are not such as a cache can hold.
-        """
-        exactly = self._exactly(held)
-        if exactly is not None:
-            return exactly, None
-        digest = held.digest()
-        limit = _CHANGED if kind in _QUICK else _CHANGED_SLOW
-        for path in self._folders():
-            with suppress(DamagedCache):
-                base = read_base(path)
-                places = positions(base.keys, digest.keys)
-                same = int((base.sums[places] == digest.sums)[places >= 0].sum())
-                changed = len(base) + len(digest.keys) - 2 * same
-                if changed <= limit * len(base):
-                    return base, digest
-        try:
-            return self._written(held), None
-        except OSError as error:
-            self._say_unwritable(error)
-            return base_in_memory(held, self._space), None
-
-    def _written(self, held: Snapshot) -> RowCache:
-        """Cache the rows of a state; a disk that garbles what it is given counts as full."""
-        name = f"{self._basis}-{held.state}"
-        try:
-            return write_base(held, self._space, self.folder, name, self._label)
-        except DamagedCache as error:
-            raise OSError(str(error)) from error
-
-    def _matrix(self, held: Snapshot, base: RowCache, fresh: Vectors | None) -> Matrix:
-        if fresh is None:
-            fresh = np.empty((0, base.dimension), dtype=np.float32)
-        return Matrix(base, fresh, lambda: self._anew(held, base))
-
-    def _anew(self, held: Snapshot, base: RowCache) -> Vectors:
-        """The vectors of cached rows, read from the gallery since the cache is damaged."""
-        _logger.warning("A cache is damaged and is read no more: %s", base.folder)
-        if base.folder is not None:
-            with suppress(OSError):
-                (base.folder / HEADER).unlink()
-        wide = np.zeros((len(base), base.dimension), dtype=np.float32)
-        for whole in held.parts():
-            places = positions(base.keys, whole.keys)
-            same = np.flatnonzero((places >= 0) & (base.sums[places] == whole.sums))
-            if len(same):
-                stored = held.unit(whole.halves[same])
-                wide[places[same]] = self._space.move(Keys(whole.keys[same]), stored)
-        return wide
-
-    def _index(self, held: Snapshot, base: RowCache, kind: str) -> tuple[Index | None, str]:
-        """The index that answers, read or built, and its name; ``None`` to search exactly."""
+    def _index(self, snapshot: Snapshot, cache: RowCache, kind: str) -> tuple[Index | None, str]:
+        """The index to use, loaded or built, and its kind; ``None`` for exact search."""
         name = kind
         if kind == "auto":
-            ready = {built.kind for built in built_over(base.folder)} if base.folder else set()
-            name = self._ready(self._suited(len(base)), ready)
-        if name == "exact" or not len(base):
+            built = {one.kind for one in built_over(cache.folder)} if cache.folder else set()
+            name = self._usable(self._suited(len(cache)), built)
+        if name == "exact" or not len(cache):
             return None, "exact"
         try:
-            loaded = load_index(base, name)
+            loaded = load_index(cache, name)
             if loaded is not None:
                 return loaded[0], name
         except DamagedCache as error:
-            _logger.warning("An index is damaged and is built anew: %s", error)
-        matrix = self._matrix(held, base, None)
+            _logger.warning("An index is damaged and is built again: %s", error)
+        matrix = self._caches.matrix(snapshot, cache)
         try:
-            return build_index(base, matrix, name)[0], name
+            return build_index(cache, matrix, name)[0], name
         except OSError as error:
-            if base.folder is not None and base.folder.is_dir():
-                self._say_unwritable(error)
-            if name == "lance":
+            if cache.folder is not None and cache.folder.is_dir():
+                self._caches.warn_unwritable(error)
+            if find_kind(name).storage == "folder":
                 return None, "exact"
-            return build_index(replace(base, folder=None), matrix, name)[0], name
-
-    def _say_unwritable(self, error: OSError) -> None:
-        _say_once(
-            f"The gallery at {self._gallery.path} cannot be written to "
-            f"({(error.strerror or str(error)).lower()}), so that what makes searches start "
-            "quickly is made again each time."
-        )
-
-    def _rows(self, held: Snapshot, base: RowCache, digest: Digest | None, kind: str) -> Rows:
-        if digest is None:
-            matrix = self._matrix(held, base, None)
-            index, name = self._index(held, base, kind)
-            words = Words(base.codes, base.dictionary)
-            return Rows(
-                Keys(base.keys), words, base.probabilities, matrix, None, base.pairs,
-                index, len(base) if index is not None else 0, name, held.state,
-            )  # fmt: skip
-        places = positions(base.keys, digest.keys)
-        same = (places >= 0) & (base.sums[places] == digest.sums)
-        new = np.flatnonzero(~same)
-        order = places
-        order[new] = len(base) + np.arange(len(new))
-        fresh = np.empty((len(new), base.dimension), dtype=np.float32)
-        dictionary = list(base.dictionary)
-        known = {word: code for code, word in enumerate(dictionary)}
-        codes = np.concatenate([base.codes, np.zeros(len(new), dtype=np.uint32)])
-        sure = np.concatenate([base.probabilities, np.zeros(len(new), dtype=np.float32)])
-        for part, vectors in moved_parts(held, held.some(digest.numbers[new]), self._space):
-            at = positions(digest.keys[new], part.keys)
-            fresh[at] = vectors
-            sure[len(base) + at] = part.probabilities
-            into = [known.setdefault(word, len(known)) for word in part.words.dictionary]
-            codes[len(base) + at] = np.array(into, dtype=np.uint32)[part.words.codes]
-        matrix = self._matrix(held, base, fresh)
-        index, name = self._index(held, base, kind)
-        words = Words(codes[order], list(known))
-        return Rows(
-            Keys(digest.keys), words, sure[order], matrix, order, base.pairs,
-            index, len(base) if index is not None else 0, name, held.state,
-        )  # fmt: skip
-
-
-def _say_once(line: str) -> None:
-    """Tell people what is worse than it could be, once in a process."""
-    if line not in _said:
-        _said.add(line)
-        _logger.warning(line)
+            return build_index(replace(cache, folder=None), matrix, name)[0], name

@@ -32,7 +32,6 @@ from indexes.errors import (
     UsageError,
 )
 from indexes.geometry import GEOMETRIES, Statistics
-from indexes.store.columns import vector_column
 from indexes.store.database import Database
 from indexes.store.locking import locked
 from indexes.store.manifest import MANIFEST_COPY, Manifest
@@ -51,6 +50,7 @@ from indexes.store.records import (
     is_address,
     stored_path,
     unescaped,
+    vector_column,
 )
 from indexes.store.tables import Table
 from indexes.store.writer import Writer

@@ -1,4 +1,4 @@
-"""What a gallery's tables hold: their columns, and the values that travel."""
+"""The columns of a gallery's tables, and their rows as Python objects and arrays."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexes.vectors import Vectors
+from indexes.errors import GalleryError
+from indexes.vectors import Vectors, unit
 
 MANIFEST = pa.schema([("key", pa.string()), ("value", pa.string())])
 FILES = pa.schema(
@@ -39,7 +41,7 @@ IMAGES = pa.schema(
         ("orientation", pa.int8()),
     ]
 )
-#: Beside these two, one column for each that the user's tables brought.
+#: Followed by the columns of the user's tables.
 LISTINGS = pa.schema([("path", pa.string()), ("source", pa.string())])
 STATISTICS = pa.schema(
     [
@@ -71,11 +73,11 @@ class VectorTable:
     Attributes:
         name: the condition as the user typed it.
         dimension: length of its vectors.
-        made_by: everything that changes its vectors (phrase, model, prompt, dtype ...), as JSON
-            values. The table is named by its hash, never by the user's text.
+        made_by: everything that its vectors depend on (phrase, model, prompt, dtype ...), as JSON
+            values. The table's name is a hash of it, never the user's text.
         partial: whether it was filled for some pictures only, as when a search embedded its
-            best hits. No part of the table's identity.
-        filling: whether a partial table shall be completed by the next ingest.
+            best hits. Not part of the table's identity.
+        filling: whether the next ingest completes a partial table.
     """
 
     name: str
@@ -86,7 +88,7 @@ class VectorTable:
 
     @property
     def kept_up(self) -> bool:
-        """Whether an ingest embeds under it what it lacks."""
+        """Whether an ingest embeds the pictures that the table lacks."""
         return self.filling or not self.partial
 
     @property
@@ -96,41 +98,41 @@ class VectorTable:
         return "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]
 
     def entry(self, order: int) -> dict[str, Any]:
-        """As the manifest keeps it. What most tables are not is left out, so that the entries of
-        earlier versions read the same.
+        """The table as a value of the manifest. Flags are left out unless they are true, so that
+        entries are as in earlier versions.
         """
-        kept: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "name": self.name,
             "dimension": self.dimension,
             "made_by": dict(self.made_by),
             "order": order,
         }
-        return kept | {name: True for name in ("partial", "filling") if getattr(self, name)}
+        return entry | {name: True for name in ("partial", "filling") if getattr(self, name)}
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> VectorTable:
         """The inverse of :meth:`entry`."""
-        more = (bool(entry.get(name, False)) for name in ("partial", "filling"))
-        return cls(entry["name"], entry["dimension"], entry["made_by"], *more)
+        flags = {name: bool(entry.get(name, False)) for name in ("partial", "filling")}
+        return cls(entry["name"], entry["dimension"], entry["made_by"], **flags)
 
 
 def titles(tables: Iterable[VectorTable]) -> dict[str, str]:
-    """Tables' names to what people call them: the condition and, where several methods or models
-    have it, what made each.
+    """Names of tables to titles for people: the condition and, where several methods or models
+    have the condition, method and model.
     """
-    every = list(tables)
-    often = {name for name, count in Counter(table.name for table in every).items() if count > 1}
+    tables = list(tables)
+    counts = Counter(table.name for table in tables)
     return {
         table.table: f"{table.name} ({table.made_by.get('method')} by {table.made_by.get('model')})"
-        if table.name in often
+        if counts[table.name] > 1
         else table.name
-        for table in every
+        for table in tables
     }
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file the gallery has seen.
+    """One file that was ingested.
 
     Attributes:
         path: relative to the gallery's root where it lies below it, else absolute.
@@ -138,8 +140,8 @@ class FileRecord:
         size: bytes.
         mtime_ns: time of last change, nanoseconds since 1970.
         status: ``done``, ``gone``, or an outcome code such as ``truncated``.
-        reason: for people, empty when done.
-        gone_at: seconds since 1970 when the file was first missed, or ``None``.
+        reason: for people; empty when the file is done.
+        gone_at: seconds since 1970 when the file was first found missing, or ``None``.
     """
 
     path: str
@@ -153,16 +155,16 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture, by content.
+    """One picture.
 
     Attributes:
         key: SHA-256 of its bytes in hexadecimal.
-        width: pixels, as it is shown.
-        height: pixels, as it is shown.
-        format: the decoder's name for it, such as ``JPEG``.
-        taken_at: seconds since 1970 in the camera's own time, or ``None``.
-        orientation: EXIF's number for how the file holds it, 1 (upright) to 8; ``None`` in
-            galleries of earlier versions. ``width`` and ``height`` are after turning.
+        width: pixels, after rotation by ``orientation``.
+        height: pixels, after rotation by ``orientation``.
+        format: the decoder's name of the format, such as ``JPEG``.
+        taken_at: seconds since 1970 in the camera's local time, or ``None``.
+        orientation: EXIF orientation of the file, 1 (upright) to 8; ``None`` in galleries of
+            earlier versions.
     """
 
     key: str
@@ -190,8 +192,45 @@ class VectorColumn:
     word_probabilities: NDArray[np.float32]
 
 
+def vector_column(rows: pa.Table, table: VectorTable, place: Path) -> VectorColumn:
+    """Rows of a condition's table as arrays, in key order, with vectors at unit length.
+
+    Args:
+        rows: of :func:`vector_schema`.
+        table: the condition's entry.
+        place: the gallery's folder, for the error message.
+
+    Raises:
+        GalleryError: if a stored vector is damaged.
+    """
+    rows = rows.sort_by("key").combine_chunks()
+    count = rows.num_rows
+    stored = rows.column("vector").combine_chunks()
+    flat = stored.flatten() if count else pa.array([], pa.float16())
+    half = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float16)
+    half = half.reshape(count, table.dimension)
+    try:
+        vectors = unit(half.astype(np.float32)) if count else half.astype(np.float32)
+    except ValueError as error:
+        raise damaged_vectors_error(table, place, error) from error
+    return VectorColumn(
+        keys=rows.column("key").to_pylist(),
+        vectors=vectors,
+        words=[word or "" for word in rows.column("word").to_pylist()],
+        word_probabilities=rows.column("word_probability").to_numpy().astype(np.float32),
+    )
+
+
+def damaged_vectors_error(table: VectorTable, place: Path, error: Exception) -> GalleryError:
+    """The error for stored vectors that are zero or not finite."""
+    return GalleryError(
+        f"Damaged vectors under condition '{table.name}' in {place}: {error}; "
+        "`cies repair` drops them, and the next ingest embeds those pictures again."
+    )
+
+
 def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table that begins with the columns of a schema; those it lacks are empty."""
+    """A table that begins with the columns of a schema; missing columns are null."""
     columns = [
         table.column(field.name).cast(field.type)
         if field.name in table.column_names
@@ -214,11 +253,11 @@ def file_records(table: pa.Table) -> list[FileRecord]:
     return sorted(records, key=lambda record: record.path)
 
 
-#: A file inside another, as a stored path names it: ``shards/000.tar!/cat.jpg``. Only these kinds
-#: of file hold pictures, so that a folder whose name ends in ``!`` is not taken for one.
+#: A file inside another, as in the stored path ``shards/000.tar!/cat.jpg``. Only these kinds of
+#: file contain pictures, so that a folder whose name ends in ``!`` is no match.
 _INSIDE = re.compile(r"(.+?\.(?:tar|arrow|parquet))!/(.+)", re.DOTALL | re.IGNORECASE)
 
-#: How an address on another system begins; one letter would be a drive of Windows.
+#: The beginning of an address on another system; a single letter would be a Windows drive.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -228,18 +267,18 @@ def is_address(path: str) -> bool:
 
 
 def inside(path: str) -> tuple[str, str] | None:
-    """The file that holds a file, and its name in there; ``None`` if it lies in a folder."""
+    """The containing file and the name within it; ``None`` for a file in a folder."""
     match = _INSIDE.fullmatch(path)
     return (match[1], match[2]) if match else None
 
 
 def stored_path(path: str | Path, root: Path) -> str:
-    """How a gallery writes a local path down: relative to ``root`` where it lies below it."""
+    """A local path as a gallery stores it: relative to ``root`` where it lies below it."""
     text = os.path.join(os.getcwd(), path)  # noqa: PTH109
     prefix = f"{root}/".replace("//", "/")
     plain = os.sep == "/" and "//" not in text and "/./" not in text and text + "/" != prefix
     if plain and not text.endswith(("/", "/.")):
-        # The same without Path, which takes ten times as long: tables name millions of files.
+        # Without Path, which takes ten times as long: tables have millions of files.
         return escaped(text[len(prefix) :] if text.startswith(prefix) else text)
     absolute = Path(path).absolute()
     below = absolute.is_relative_to(root)
@@ -247,8 +286,8 @@ def stored_path(path: str | Path, root: Path) -> str:
 
 
 def escaped(path: str) -> str:
-    """A path as valid Unicode. Bytes of a name that are not UTF-8 become NUL and two digits,
-    which no path can hold, so that the name can be had back.
+    """A path as valid Unicode. Bytes that are not UTF-8 become NUL and two digits, which no
+    path contains, so that :func:`unescaped` can restore them.
     """
     if path.isascii():
         return path

@@ -51,7 +51,9 @@ def test_exact_of_nothing() -> None:
 )
 def test_faiss_against_exact(factory: str, recall: float) -> None:
     vectors, queries = clustered(5000, 192), clustered(50, 192, seed=1)
-    rows, scores = FaissIndex(vectors, factory).search(queries, 10)
+    rows, scores = FaissIndex.build(lambda rows: vectors[rows], *vectors.shape, factory).search(
+        queries, 10
+    )
     _, true_scores = ExactIndex(vectors).search(queries, 10)
     # A hit counts when its true cosine reaches the tenth best: ties are as good.
     reached = np.take_along_axis(queries @ vectors.T, rows, axis=1)

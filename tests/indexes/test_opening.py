@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.galleries import TABLE, clustered, forget, kept, key, made, put, table_loader
 
+import indexes.search.cache_folder
 import indexes.search.table_loader
 from indexes.errors import CiesError, UsageError
 from indexes.geometry import Statistics
 from indexes.search.open_table import OpenTable
-from indexes.search.row_cache import DamagedCache, read_base, row_hashes
+from indexes.search.row_cache import DamagedCache, read_row_cache, row_hashes
 from indexes.store.gallery import Gallery
 from indexes.verify import verify
 
@@ -38,7 +39,7 @@ KINDS = {
 def cached_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tables are cached here as large ones are everywhere."""
     monkeypatch.setattr(indexes.search.table_loader, "CACHED_FROM", 1)
-    indexes.search.table_loader._said.clear()
+    indexes.search.cache_folder._warned.clear()
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +374,7 @@ def test_rows_of_its_own_against_brute_force(
     asked = clustered(queries, 32, 5)
     rows = random.integers(0, len(matrix), (queries, 100))
     found = matrix.scores_of(asked, rows)
-    assert matrix._base is not None
+    assert matrix._cache is not None
     assert (matrix._wide is not None) == (queries == 40)
     every = matrix.rows(np.arange(len(matrix)))
     truth = np.einsum("nd,nmd->nm", asked, every[rows])
@@ -398,4 +399,4 @@ def test_a_header_of_another_layout_is_not_read(
     header["document"]["layout"] = 99
     (folder / "header.json").write_text(json.dumps(header))
     with pytest.raises(DamagedCache):
-        read_base(folder)
+        read_row_cache(folder)

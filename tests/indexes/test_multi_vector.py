@@ -11,7 +11,7 @@ from support.mixed import add_table
 
 import cies
 from indexes.errors import UsageError
-from indexes.search.parted import PartedTable
+from indexes.search.multi_vector import MultiVectorTable
 from indexes.search.table_loader import TableLoader
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
@@ -53,7 +53,7 @@ def likeness(query: np.ndarray, row: np.ndarray) -> float:
 def test_the_best_of_the_parts_counts(opened: tuple[TableLoader, np.ndarray]) -> None:
     table_loader, rows = opened
     table = table_loader.open()
-    assert isinstance(table, PartedTable)
+    assert isinstance(table, MultiVectorTable)
     want = np.array([[likeness(rows[q], row) for row in rows] for q in range(3)])
     queries = rows[:3].reshape(3, -1)
     # In fp16 a part's length is its own by a rounding.
@@ -80,7 +80,7 @@ def test_no_index_serves_them(opened: tuple[TableLoader, np.ndarray]) -> None:
         table_loader.build("hnsw")
     assert table_loader.build("auto") is None
     assert (
-        isinstance(table_loader.open("faiss"), PartedTable)
+        isinstance(table_loader.open("faiss"), MultiVectorTable)
         and table_loader.open("faiss").kind == "exact"
     )
 
