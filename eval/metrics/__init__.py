@@ -1,1 +1,1 @@
-"""Metrics: definitions, ties, intervals and tests."""
+"""Metrics: definitions, ties in expectation, chance levels, intervals and tests."""

@@ -1,10 +1,10 @@
-"""Rankings of whole galleries, block by block, in bounded memory.
+"""Ranks and measures whole galleries in blocks of queries, with bounded memory.
 
-A block of queries is multiplied with the gallery, and the scores of each row are sorted as plain
-numbers, never with their positions: the place of a right answer is the number of higher scores,
-which a binary search finds. That needs neither the order nor a cut at some depth, counts ties
-exactly, and serves every metric and any number of labels at once. (Sorting 60,000 float32 takes
-0.4 ms, a partition 0.5 ms, and an argpartition 1.4 ms.)
+A block of queries is multiplied with the gallery, and the scores of each row are sorted without
+their positions: the place of a right answer is the number of higher scores, which a binary search
+finds. This needs neither the order nor a cut at some depth, counts ties exactly, and works for
+all metrics and any number of labels at once. (Sorting 60,000 float32 takes 0.4 ms, a partition
+0.5 ms, and an argpartition 1.4 ms.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eval.metrics.ranked import Counts, Ranked, join, tie_groups
 from indexes.search.multi_vector import similarities
 from indexes.vectors import Vectors
 
-#: Number of a query to rows of the gallery: its right answers, or those not ranked for it.
+#: Number of a query to rows of the gallery: its right answers, or rows not ranked for it.
 RowsOfQuery = Callable[[int], NDArray[np.integer]]
 
 #: Scores in memory at once in each thread: 64 MB.
@@ -32,14 +32,14 @@ _SCORES = 1 << 24
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """Metrics of every query that had something to find.
+    """Metrics of every query that has a right answer.
 
     Attributes:
-        queries: int64 [asked], their numbers, rising.
-        relevant: int64 [asked], R of each.
-        others: int64 [asked], M of each.
-        values: metric's name to float64 [asked].
-        chance: the same of a random ranking.
+        queries: int64 [n], numbers of the queries, rising.
+        relevant: int64 [n], right answers of each query, R.
+        others: int64 [n], candidates of each query, M.
+        values: metric's name to float64 [n].
+        chance: metric's name to float64 [n], expectation under a random ranking.
     """
 
     queries: Counts
@@ -58,23 +58,24 @@ def judge_all(
     threads: int | None = None,
     parts: int = 1,
 ) -> dict[str, JudgedQueries]:
-    """Rank the gallery for every query by cosine and measure.
+    """Rank the gallery for every query by cosine, and measure.
 
-    Equal rows of the gallery have equal scores to the last bit.
+    Equal rows of the gallery get exactly equal scores.
 
     Args:
         queries: float32 [queries, dim], unit rows.
         gallery: float32 [n, dim], unit rows.
-        right: judge's name, such as a label's, to the right answers of a query; those that are
+        right: name of a judge, such as a label, to the right answers of a query; rows that are
             left out of its ranking do not count.
-        metrics: what to measure.
+        metrics: to measure.
         left_out: rows that are not ranked for a query, such as itself.
-        threads: blocks worked on at once, each with about 150 MB; by default as many as cores,
-            at most 4.
-        parts: vectors in each row, of which the best counts, as :mod:`indexes.search.multi_vector` has it.
+        threads: blocks processed at once, each with about 150 MB; by default as many as cores, at
+            most 4.
+        parts: vectors in each row, of which the best counts; see
+            :mod:`indexes.search.multi_vector`.
 
     Returns:
-        For each judge what was measured, over the queries that have a right answer.
+        For each judge the metrics of the queries that have a right answer.
 
     Raises:
         ValueError: if a vector is not finite.
@@ -98,10 +99,10 @@ def judge_all(
 
 
 def by_value(values: NDArray[np.int64]) -> RowsOfQuery:
-    """Right is what has the query's value: gallery and queries are the same pictures.
+    """Return right answers by value, where gallery and queries are the same pictures.
 
     Args:
-        values: int64 [n]; below 0 is unknown, and right for none.
+        values: int64 [n]; negative values are unknown and never right.
     """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
@@ -116,48 +117,48 @@ def by_value(values: NDArray[np.int64]) -> RowsOfQuery:
     return rows
 
 
-def by_labels(asked: Sequence[Sequence[str]], shown: Sequence[Sequence[str]]) -> RowsOfQuery:
-    """Right is what shares a label with the query.
+def by_labels(queries: Sequence[Sequence[str]], gallery: Sequence[Sequence[str]]) -> RowsOfQuery:
+    """Return right answers: rows of the gallery that share a label with the query.
 
     Args:
-        asked: labels of each query.
-        shown: labels of each row of the gallery.
+        queries: labels of each query.
+        gallery: labels of each row of the gallery.
     """
-    bearers: dict[str, list[int]] = {}
-    for row, labels in enumerate(shown):
+    rows_with: dict[str, list[int]] = {}
+    for row, labels in enumerate(gallery):
         for label in dict.fromkeys(labels):
-            bearers.setdefault(label, []).append(row)
-    sets = {label: np.array(rows, dtype=np.int64) for label, rows in bearers.items()}
-    nothing = np.empty(0, dtype=np.int64)
+            rows_with.setdefault(label, []).append(row)
+    sets = {label: np.array(rows, dtype=np.int64) for label, rows in rows_with.items()}
+    none = np.empty(0, dtype=np.int64)
 
     def rows(query: int) -> NDArray[np.integer]:
-        found = [sets.get(label, nothing) for label in asked[query]]
+        found = [sets.get(label, none) for label in queries[query]]
         if len(found) == 1:
             return found[0]
-        return np.unique(np.concatenate([nothing, *found]))
+        return np.unique(np.concatenate([none, *found]))
 
     return rows
 
 
 def itself(query: int) -> NDArray[np.integer]:
-    """The query is not ranked for itself: gallery and queries are the same pictures."""
+    """Return the query itself, where gallery and queries are the same pictures."""
     return np.array([query])
 
 
 def itself_and_alike(classes: NDArray[np.int64]) -> RowsOfQuery:
-    """Neither the query is ranked for itself nor what has its class; -1 is no class."""
-    alike = by_value(classes)
+    """Return the query itself and all rows of its class; -1 is no class."""
+    same_class = by_value(classes)
 
     def rows(query: int) -> NDArray[np.integer]:
-        return alike(query) if classes[query] >= 0 else itself(query)
+        return same_class(query) if classes[query] >= 0 else itself(query)
 
     return rows
 
 
 def _distinct(gallery: Vectors) -> tuple[Vectors, NDArray[np.int64] | None]:
-    """Rows without repeats, and which of them each row is; ``None`` where none repeats.
+    """Return the distinct rows, and the number of each row's; ``None`` if all are distinct.
 
-    A matrix product may round equal rows differently, and would so break their ties.
+    A matrix product may round equal rows differently, which would break their ties.
     """
     numbers: dict[bytes, int] = {}
     which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in gallery])
@@ -177,28 +178,28 @@ def _judge_block(
     others = np.full(len(block), scores.shape[1], dtype=np.int64)
     if left_out is not None:
         for row, query in enumerate(block):
-            out = left_out(query)
-            scores[row, out] = -np.inf
-            others[row] -= len(out)
+            rows = left_out(query)
+            scores[row, rows] = -np.inf
+            others[row] -= len(rows)
     ascending = np.sort(scores, axis=1)
     judged = {}
     for name, rows_of in right.items():
-        groups, asked, relevant = [], [], []
+        groups, measured, relevant = [], [], []
         for row, query in enumerate(block):
-            wanted = scores[row, rows_of(query)]
-            wanted = wanted[wanted > -np.inf]
-            if len(wanted):
-                groups.append(tie_groups(ascending[row], wanted))
-                asked.append(row)
-                relevant.append(len(wanted))
-        if not asked:
-            nothing = np.empty(0, dtype=np.int64)
+            right_scores = scores[row, rows_of(query)]
+            right_scores = right_scores[right_scores > -np.inf]
+            if len(right_scores):
+                groups.append(tie_groups(ascending[row], right_scores))
+                measured.append(row)
+                relevant.append(len(right_scores))
+        if not measured:
+            none = np.empty(0, dtype=np.int64)
             empty = {one.name: np.empty(0) for one in metrics}
-            judged[name] = JudgedQueries(nothing, nothing, nothing, empty, empty)
+            judged[name] = JudgedQueries(none, none, none, empty, empty)
             continue
-        ranked = join(groups, relevant, others[asked])
+        ranked = join(groups, relevant, others[measured])
         values = {one.name: one(ranked) for one in metrics}
-        numbers = block.start + np.array(asked)
+        numbers = block.start + np.array(measured)
         judged[name] = JudgedQueries(numbers, ranked.relevant, ranked.others, values, {})
     return judged
 
@@ -216,22 +217,26 @@ def _joined(blocks: Sequence[JudgedQueries], metrics: Sequence[Metric]) -> Judge
 
 
 def chance_of(relevant: Counts, others: Counts, metrics: Sequence[Metric]) -> dict[str, Scores]:
-    """Exact chance levels of queries with R right among M candidates, all gains equal.
+    """Return exact chance levels of queries with R right among M candidates and equal gains.
 
     Args:
         relevant: int64 [queries], R.
         others: int64 [queries], M.
-        metrics: what to tell.
+        metrics: whose levels are returned.
 
     Returns:
         Metric's name to float64 [queries].
     """
     cases, which = np.unique(np.stack([relevant, others], axis=1), axis=0, return_inverse=True)
-    few = _random(cases[:, 0], cases[:, 1])
+    number, few_relevant, few_others = np.arange(len(cases)), cases[:, 0], cases[:, 1]
+    few = Ranked(
+        query=number,
+        before=0 * number,
+        size=few_others,
+        right=few_relevant,
+        gain=few_relevant.astype(np.float64),
+        relevant=few_relevant,
+        others=few_others,
+        reach=few_others,
+    )
     return {one.name: one.chance(few)[which.reshape(-1)] for one in metrics}
-
-
-def _random(relevant: Counts, others: Counts) -> Ranked:
-    number = np.arange(len(relevant))
-    gain = relevant.astype(np.float64)
-    return Ranked(number, 0 * number, others, relevant, gain, relevant, others, others)

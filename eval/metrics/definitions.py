@@ -56,8 +56,8 @@ def capped_recall_at(ranked: Ranked, k: int) -> Scores:
 def modified_precision_at(ranked: Ranked, k: int) -> Scores:
     """Modified precision@k: P(min(k, R)). With k = 5 its mean is UnED's mMP@5.
 
-    UnED's code looks no further than R places where a query has fewer than ``k`` right answers;
-    capped recall looks at ``k``, and is never lower.
+    UnED's code counts only the first R places if a query has fewer than ``k`` right answers;
+    capped recall counts the first ``k``, and is never lower.
     """
     places = np.minimum(k, ranked.relevant)
     return hits_at(ranked, places) / places
@@ -83,7 +83,7 @@ def hit_rate(ranked: Ranked, k: int) -> Scores:
 def reciprocal_rank(ranked: Ranked, k: int | None = None) -> Scores:
     """MRR: 1 / place of the first right answer, 0 if it is beyond ``k``.
 
-    In a tie the first right answer stands at the s-th of t places with probability
+    In a tie the first right answer is at the s-th of t places with probability
     C(t - s, r - 1) / C(t, r).
     """
     result = np.zeros(len(ranked))
@@ -97,7 +97,7 @@ def reciprocal_rank(ranked: Ranked, k: int | None = None) -> Scores:
     values = np.empty(len(distinct))
     for number, (before, size, right) in enumerate(distinct):
         s = np.arange(size - right + 1)
-        # Not among the first s, and then the next of those left.
+        # No right answer among the first s, and then the next one is right.
         none_yet = np.append(1.0, np.cumprod((size - right - s[:-1]) / (size - s[:-1])))
         chance = none_yet * right / (size - s)
         place = before + s + 1
@@ -129,7 +129,7 @@ def average_precision_at(ranked: Ranked, k: int) -> Scores:
 
 
 def ndcg(ranked: Ranked, k: int | None = None) -> Scores:
-    """nDCG@k, or of the whole ranking: gains over log2(i + 1), over the best that there could be.
+    """nDCG@k, or of the whole ranking: gains over log2(i + 1), over those of the ideal ranking.
 
     Järvelin and Kekäläinen, ACM TOIS 2002, with linear gains as trec_eval takes them.
     """
@@ -151,13 +151,13 @@ def _of_groups(ranked: Ranked, of_queries: ArrayLike) -> Counts:
 
 
 def _first_groups(ranked: Ranked) -> tuple[Counts, Counts]:
-    """Queries that have found something, and each one's first group."""
+    """Return queries with a right answer within reach, and each one's first group."""
     groups = np.flatnonzero(np.diff(ranked.query, prepend=-1))
     return ranked.query[groups], groups
 
 
 def _nothing_drawn(size: Counts, right: Counts, drawn: Counts) -> Scores:
-    """C(t - r, n) / C(t, n), as the shorter of two equal products."""
+    """Return C(t - r, n) / C(t, n), as the shorter of two equal products."""
     cases = np.stack([size, np.minimum(right, drawn), np.maximum(right, drawn)], axis=1)
     distinct, which = np.unique(cases, axis=0, return_inverse=True)
     values = np.empty(len(distinct))
@@ -168,7 +168,7 @@ def _nothing_drawn(size: Counts, right: Counts, drawn: Counts) -> Scores:
 
 
 def _precision_sum(ranked: Ranked, limit: ArrayLike) -> Scores:
-    """Expected sum over i <= limit of P(i) rel(i).
+    """Return the expected sum over i <= limit of P(i) rel(i).
 
     Over a group's first n places, with u = (r - 1) / (t - 1), the terms sum to
     (r / t) ((H + 1 - (g + 1) u) (h(g + n) - h(g)) + u n), h the harmonic numbers.
@@ -183,18 +183,18 @@ def _precision_sum(ranked: Ranked, limit: ArrayLike) -> Scores:
 
 @lru_cache(maxsize=4)
 def _harmonic(most: int) -> Scores:
-    """Harmonic numbers from that of 0: float64 [most + 1]."""
+    """Return the harmonic numbers of 0 to ``most``: float64 [most + 1]."""
     return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])
 
 
 @lru_cache(maxsize=4)
 def _discounts(most: int) -> Scores:
-    """Sums of 1 / log2(i + 1) over the first places: float64 [most + 1]."""
+    """Return sums of 1 / log2(i + 1) over the first places: float64 [most + 1]."""
     return np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, most + 2)))])
 
 
 def balanced_mean(values: Scores, classes: NDArray[np.generic]) -> float:
-    """Mean over classes of the mean over each class's queries, of equal weight however common.
+    """Return the mean over classes of the mean over each class's queries.
 
     Args:
         values: [queries].

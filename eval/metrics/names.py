@@ -1,4 +1,4 @@
-"""Metrics by name: what a report prints, with the exact definition beside it."""
+"""Metrics by the names that reports print, each with its exact definition."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Metric:
 
     Attributes:
         name: as asked for, such as ``recall@10 (hit)``.
-        definition: in words and signs, for reports.
-        k: places looked at; ``None`` where the name has none.
-        balanced: whether its mean is the plain mean over classes
-            (:func:`eval.metrics.definitions.balanced_mean`), not over queries.
+        definition: in words and formulas, for reports.
+        k: places that count; ``None`` if the name has none.
+        balanced: whether its mean is over classes
+            (:func:`eval.metrics.definitions.balanced_mean`) and not over queries.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Metric:
     _places: Callable[[Ranked], Counts]
 
     def __call__(self, ranked: Ranked) -> Scores:
-        """The metric of each query: float64 [queries].
+        """Return the metric of each query: float64 [queries].
 
         Raises:
-            ValueError: if a cut list is too short for it.
+            ValueError: if a cut list is too short for the metric.
         """
         needed = np.minimum(self._places(ranked), ranked.others)
         short = (ranked.reach < needed) & (ranked.found < ranked.relevant)
@@ -65,27 +65,27 @@ class Metric:
         return self._of(ranked)
 
     def chance(self, ranked: Ranked) -> Scores:
-        """What a random ranking of the same candidates gives on average: float64 [queries]."""
+        """Return the expectation under a random ranking of the candidates: float64 [queries]."""
         return self._of(ranked.by_chance())
 
 
 def metric(name: str) -> Metric:
-    """A metric by its name.
+    """Return a metric by its name.
 
     Args:
-        name: one of :func:`names` with a number of places for each ``k``; ``balanced `` before
-            it asks for the mean over classes.
+        name: one of :func:`names` with a number of places for ``k``; with the prefix
+            ``balanced `` for the mean over classes.
 
     Raises:
-        UsageError: if there is no such metric, or recall is meant and not which.
+        UsageError: if there is no such metric, or the kind of recall is not named.
     """
     plain = name.removeprefix(_BALANCED)
     number = re.search(r"@([1-9][0-9]*)(?= |$)", plain)
     k = int(number[1]) if number else None
     family = plain.replace(f"@{k}", "@k") if number and plain not in _FAMILIES else plain
     if family == "recall@k":
-        meant = ", ".join(f"'{name} ({which})'" for which in ("hit", "true", "capped"))
-        raise UsageError(f"'{name}' has three meanings; name one of {meant}.")
+        recalls = ", ".join(f"'{name} ({kind})'" for kind in ("hit", "true", "capped"))
+        raise UsageError(f"'{name}' has three meanings; name one of {recalls}.")
     if family not in _FAMILIES or (k is None and "@k" in family):
         raise UsageError(f"There is no metric '{name}'; choose one of {', '.join(names())}.")
     definition, of, places = _FAMILIES[family]
@@ -104,7 +104,7 @@ def metric(name: str) -> Metric:
 
 
 def names() -> list[str]:
-    """All metrics that there are, with ``k`` for a number of places."""
+    """Return the names of all metrics, with ``k`` for a number of places."""
     return list(_FAMILIES)
 
 

@@ -1,10 +1,10 @@
-"""Where the right answers stand in a ranking, in groups of equal scores.
+"""Rankings as groups of equal scores, which is all that metrics with ties need.
 
-Candidates of equal score stand in no order. Every metric is therefore the expectation over all
-orders within such a group, each equally likely and groups independent, and all that it needs to
-know of a query is, for each group that holds a right answer, how many candidates stand before it,
-how many are in it, and how many of those are right. Chance is the same expectation where all
-candidates tie, so that every metric has its exact chance level.
+Candidates of equal score have no order. Every metric is the expectation over all orders within
+such a group, each equally likely and independent of other groups. For each group with a right
+answer it needs the number of candidates before the group, the number in it, and how many of those
+are right. The chance level is the same expectation with all candidates tied, so every metric has
+its exact chance level.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ Gains = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ranked:
-    """The rankings of some queries. Every query has at least one right answer.
+    """The rankings of some queries, each with at least one right answer.
 
-    Groups are ordered by query and then by falling score; only those with a right answer are kept.
+    Groups are ordered by query and then by falling score; groups without a right answer are left
+    out.
 
     Attributes:
         query: int64 [groups], the query's number, from 0.
-        before: int64 [groups], candidates of a higher score.
-        size: int64 [groups], candidates of this score.
-        right: int64 [groups], right ones among them, at least 1.
+        before: int64 [groups], number of candidates with a higher score.
+        size: int64 [groups], number of candidates with this score.
+        right: int64 [groups], right answers among them, at least 1.
         gain: float64 [groups], sum of their gains.
-        relevant: int64 [queries], R: all right answers, also those that a cut list does not reach.
+        relevant: int64 [queries], R: all right answers, including those beyond a cut.
         others: int64 [queries], M: all candidates.
-        reach: int64 [queries], places that are known, M unless the list was cut.
-        ideal: float64 [queries, most], gains of all right answers, falling, padded by 0; ``None``
-            where every gain is 1.
+        reach: int64 [queries], number of known places, M unless the list was cut.
+        ideal: float64 [queries, most], gains of all right answers, falling, padded with 0;
+            ``None`` if every gain is 1.
     """
 
     query: Counts
@@ -61,7 +62,7 @@ class Ranked:
 
     @cached_property
     def right_before(self) -> Counts:
-        """Right answers of a higher score: int64 [groups]."""
+        """Right answers with a higher score: int64 [groups]."""
         passed = np.cumsum(self.right) - self.right
         first = np.searchsorted(self.query, np.arange(len(self)))
         first = np.minimum(first, max(len(passed) - 1, 0))
@@ -73,11 +74,11 @@ class Ranked:
         return np.bincount(self.query, self.right, len(self)).astype(np.int64)
 
     def sums(self, of_groups: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of a figure over each query's groups: float64 [queries]."""
+        """Return the sum of a value over each query's groups: float64 [queries]."""
         return np.bincount(self.query, of_groups, len(self)).astype(np.float64)
 
     def by_chance(self) -> Ranked:
-        """The same queries where all candidates tie: its metrics are chance levels."""
+        """Return the same queries with all candidates tied: their metrics are chance levels."""
         gain = self.relevant.astype(np.float64) if self.ideal is None else self.ideal.sum(axis=1)
         return replace(
             self,
@@ -90,21 +91,21 @@ class Ranked:
         )
 
     def best(self) -> Ranked:
-        """Ties in favour of the right answers."""
+        """Return the same queries with ties in favour of the right answers."""
         return replace(self, size=self.right)
 
     def worst(self) -> Ranked:
-        """Ties against the right answers."""
+        """Return the same queries with ties against the right answers."""
         return replace(self, before=self.before + self.size - self.right, size=self.right)
 
 
 def tie_groups(
     ascending: NDArray[np.floating], right: NDArray[np.floating]
 ) -> tuple[Counts, Counts, Counts]:
-    """One query's groups that hold a right answer, by falling score.
+    """Return one query's groups with a right answer, by falling score.
 
     Args:
-        ascending: [candidates], all scores, sorted; what is not ranked may be there as -inf.
+        ascending: [candidates], all scores, sorted; -inf for rows that are not ranked.
         right: [R], scores of the right answers, in any order, all finite.
 
     Returns:
@@ -112,7 +113,7 @@ def tie_groups(
     """
     wanted = np.sort(right)
     start = np.searchsorted(ascending, wanted, "left")
-    # Most often nothing ties, and a second search is not needed.
+    # Usually nothing ties, and a second search is not needed.
     following = ascending[np.minimum(start + 1, len(ascending) - 1)]
     alone = (following != wanted) | (start + 1 == len(ascending))
     if alone.all():
@@ -129,7 +130,7 @@ def tie_groups(
 def join(
     groups: Sequence[tuple[Counts, Counts, Counts]], relevant: ArrayLike, others: ArrayLike
 ) -> Ranked:
-    """Complete rankings of equal gains out of each query's :func:`tie_groups`."""
+    """Return complete rankings with equal gains from the :func:`tie_groups` of each query."""
     before, size, right = (np.concatenate([group[i] for group in groups]) for i in range(3))
     query = np.repeat(np.arange(len(groups)), [len(group[0]) for group in groups])
     total = np.asarray(others, dtype=np.int64)
@@ -146,14 +147,14 @@ def rank(
     """Rank each query's candidates by score.
 
     Args:
-        scores: of each query, [its candidates], higher is better; a matrix will do. Candidates
-            that are not ranked, such as the query itself, are left out beforehand.
-        gains: of each query, [its candidates], above 0 where right; booleans will do.
-        all_gains: of each query, gains of all its right answers, where ``scores`` is a list cut
-            at some place; by default those in ``gains``.
-        others: [queries], how many candidates there are, where the list is cut. Whether the
-            candidates behind the cut tie with the last one before it cannot be told from a cut
-            list; they are taken not to.
+        scores: for each query [its candidates], higher is better; or a matrix. Candidates that
+            are not ranked, such as the query itself, must be left out.
+        gains: for each query [its candidates], above 0 if right; or booleans.
+        all_gains: for each query the gains of all its right answers, if ``scores`` is a cut list;
+            by default those in ``gains``.
+        others: [queries], number of candidates, if the list is cut. A cut list does not show
+            whether candidates beyond the cut tie with the last one before it; they are assumed
+            not to.
 
     Raises:
         ValueError: if shapes do not fit, a score is not finite, a gain is below 0, or a query
@@ -161,7 +162,7 @@ def rank(
     """
     parts: list[tuple[Counts, Counts, Counts, Gains]] = []
     ideals: list[Gains] = []
-    known = []
+    lengths = []
     for number, (row, gain_row) in enumerate(zip(scores, gains, strict=True)):
         score, gain = np.asarray(row), np.asarray(gain_row, dtype=np.float64)
         if score.shape != gain.shape or score.ndim != 1:
@@ -171,10 +172,10 @@ def rank(
         hit = gain > 0
         ideal = gain[hit] if all_gains is None else np.asarray(all_gains[number], np.float64)
         ideals.append(np.sort(ideal)[::-1])
-        known.append(len(score))
+        lengths.append(len(score))
         parts.append(_groups_with_gains(score, hit, gain))
     before, size, right, gained = (np.concatenate([part[i] for part in parts]) for i in range(4))
-    reach = np.array(known, dtype=np.int64)
+    reach = np.array(lengths, dtype=np.int64)
     return Ranked(
         np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]),
         before,
@@ -192,8 +193,8 @@ def _groups_with_gains(
     score: NDArray[np.floating], hit: NDArray[np.bool_], gain: Gains
 ) -> tuple[Counts, Counts, Counts, Gains]:
     if not hit.any():
-        nothing = np.empty(0, dtype=np.int64)
-        return nothing, nothing, nothing, np.empty(0)
+        none = np.empty(0, dtype=np.int64)
+        return none, none, none, np.empty(0)
     before, size, right = tie_groups(np.sort(score), score[hit])
     order = np.argsort(-score[hit], kind="stable")
     starts = np.cumsum(right) - right
@@ -208,12 +209,12 @@ def _padded(ideals: Sequence[Gains]) -> Gains:
 
 
 def in_order(hits: ArrayLike, relevant: ArrayLike, others: ArrayLike | None = None) -> Ranked:
-    """Rankings without ties, as booleans.
+    """Return rankings without ties.
 
     Args:
         hits: bool [queries, places], whether the i-th nearest is right.
         relevant: int [queries], R.
-        others: int [queries], M, where the ranking is cut; by default its places.
+        others: int [queries], M, if the ranking is cut; by default the number of places.
 
     Raises:
         ValueError: as :func:`rank`.
@@ -228,9 +229,9 @@ def in_order(hits: ArrayLike, relevant: ArrayLike, others: ArrayLike | None = No
 
 
 def by_position(scores: ArrayLike) -> NDArray[np.float64]:
-    """Scores without ties in the same order, ties by position: the first of the data wins.
+    """Return scores in the same order without ties: of equal scores the first is the highest.
 
-    For protocols whose published figures let the order of the data break ties.
+    For protocols whose published figures break ties by the order of the data.
 
     Args:
         scores: [candidates].

@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 #: Random numbers drawn at once.
 _DRAWN = 4_000_000
 
-#: Differences other than 0 up to which every choice of signs is tried.
+#: Up to this many differences other than 0, all choices of signs are tested.
 EXACT = 16
 
 #: Resamples of the intervals of reports.
@@ -31,14 +31,14 @@ _MOST_CACHED = 8192
 
 @dataclass(frozen=True)
 class Interval:
-    """Of a mean over queries, by the percentile bootstrap.
+    """A percentile bootstrap interval of a mean over queries.
 
     Attributes:
         low: lower end.
         high: upper end.
         level: share of resamples inside, such as 0.95.
-        resamples: how many.
-        seed: of the drawing.
+        resamples: number of resamples.
+        seed: of the resampling.
     """
 
     low: float
@@ -50,17 +50,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Of two runs that answered the same queries.
+    """A paired test of two runs that answered the same queries.
 
     Attributes:
-        difference: mean of the first less that of the second.
+        difference: mean of the first minus that of the second.
         interval: of the difference.
         p_value: two-sided: share of all choices of signs of the differences whose mean is at
             least as far from 0.
-        exact: whether all choices were tried; else ``rounds`` were drawn.
-        rounds: drawn, 0 if exact.
-        queries: how many.
-        unequal: on how many the two runs differ.
+        exact: whether all choices were tested; otherwise ``rounds`` were drawn.
+        rounds: number of drawn choices, 0 if exact.
+        queries: number of queries.
+        unequal: number of queries on which the two runs differ.
     """
 
     difference: float
@@ -79,20 +79,20 @@ def interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of a mean over queries.
+    """Return the bootstrap interval of a mean over queries.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. It speaks of other
-    queries on the same gallery, not of other galleries; leave-one-out queries share candidates,
-    for which it does not account.
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. It is about other
+    queries on the same gallery, not about other galleries. It does not account for the candidates
+    that leave-one-out queries share.
 
     Args:
         values: [queries].
-        strata: [queries], what each belongs to, where the figure is the plain mean of means, as
-            over classes or over a task's parts; queries are then drawn within each. A stratum of
-            a single query adds no width.
+        strata: [queries], the stratum of each query, if the figure is a plain mean of means, as
+            over classes or over a task's parts; queries are then drawn within strata. A stratum
+            of a single query adds no width.
         level: share of resamples that the interval holds.
-        resamples: how many.
-        seed: of the drawing.
+        resamples: number of resamples.
+        seed: of the resampling.
 
     Raises:
         ValueError: if there are no values, or the level is not between 0 and 1.
@@ -110,7 +110,10 @@ def interval(
 def resampled_means(
     values: Values, strata: ArrayLike | None, resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Means of queries drawn with replacement: float64 [resamples]; arguments as above."""
+    """Return means over queries drawn with replacement: float64 [resamples].
+
+    For the arguments see :func:`interval`.
+    """
     random = np.random.default_rng(seed)
     if strata is None:
         parts = [values]
@@ -127,7 +130,7 @@ def resampled_means(
 def _means_of(values: Values, resamples: int, random: np.random.Generator) -> NDArray[np.float64]:
     distinct, counts = np.unique(values, return_counts=True)
     means = np.empty(resamples)
-    # Few distinct values, as of hits: how often each is drawn is multinomial.
+    # With few distinct values, as for hits, the number of draws of each is multinomial.
     few = len(distinct) * 8 <= len(values)
     for part in _parts(resamples, len(distinct) if few else len(values)):
         size = part.stop - part.start
@@ -191,21 +194,21 @@ def paired_test(
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> PairedTest:
-    """Permutation test of two runs' figures on the same queries, by flipping signs.
+    """Test two runs' figures on the same queries by a permutation test that flips signs.
 
-    If the runs were alike, each query's difference could as well have the other sign (Fisher
-    1935; for retrieval: Smucker, Allan and Carterette, CIKM 2007). All choices of signs are tried
-    where at most :data:`EXACT` differences are not 0; else ``rounds`` are drawn, and the observed
-    one counts among them.
+    If the runs were equal, each query's difference could as well have the other sign (Fisher
+    1935; for retrieval: Smucker, Allan and Carterette, CIKM 2007). All choices of signs are tested
+    if at most :data:`EXACT` differences are not 0; otherwise ``rounds`` are drawn, and the
+    observed one counts among them.
 
     Args:
         first: [queries].
         second: [queries], in the same order.
         strata: as for :func:`interval`; differences are then weighted as the figure weights them.
-        rounds: choices of signs drawn.
+        rounds: number of drawn choices of signs.
         seed: of the drawing.
         level: of the interval of the difference.
-        resamples: for that interval.
+        resamples: of that interval.
 
     Raises:
         ValueError: if the two do not have the same queries, or none.
@@ -218,15 +221,15 @@ def paired_test(
     weighted = differences * weights
     parts = np.abs(weighted[weighted != 0])
     observed = abs(float(weighted.sum()))
-    # Equal sums in another order of addition are equal.
-    bar = observed - 1e-12 * (float(parts.sum()) + np.finfo(float).tiny)
+    # Sums that differ only by the order of addition count as equal.
+    threshold = observed - 1e-12 * (float(parts.sum()) + np.finfo(float).tiny)
     exact = len(parts) <= EXACT
     if exact:
         signs = 1 - 2 * ((np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts))) & 1)
-        p_value = float(np.mean(np.abs(signs @ parts) >= bar))
+        p_value = float(np.mean(np.abs(signs @ parts) >= threshold))
     else:
         sums = np.abs(_signed_sums(parts, rounds, np.random.default_rng(seed)))
-        p_value = float((np.count_nonzero(sums >= bar) + 1) / (rounds + 1))
+        p_value = float((np.count_nonzero(sums >= threshold) + 1) / (rounds + 1))
     return PairedTest(
         float(weighted.sum()),
         interval(differences, strata, level, resamples, seed),
@@ -248,18 +251,18 @@ def _weights(queries: int, strata: ArrayLike | None) -> Values:
 
 
 def _signed_sums(parts: Values, rounds: int, random: np.random.Generator) -> Values:
-    """Sums of ``parts`` with random signs: float64 [rounds]."""
+    """Return sums of ``parts`` with random signs: float64 [rounds]."""
     distinct, counts = np.unique(parts, return_counts=True)
     sums = np.empty(rounds)
     for part in _parts(rounds, len(distinct)):
-        # Of n equal parts, those with a plus are binomial.
+        # The number of plus signs among n equal parts is binomial.
         plus = random.binomial(counts, 0.5, (part.stop - part.start, len(distinct)))
         sums[part] = (2 * plus - counts) @ distinct
     return sums
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for how many comparisons were made, in the order given.
+    """Return p-values adjusted for the number of comparisons, in the order given.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: the i-th smallest of m is
     multiplied by m - i + 1, and none is below a smaller one's.

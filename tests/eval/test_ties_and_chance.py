@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.judge import MetricMean
 from eval.metrics.definitions import (
-    Measure,
     balanced_mean,
     chance_hit_rate_at,
     chance_map_at_r,
@@ -232,7 +232,7 @@ def test_definitions_name_their_k() -> None:
 def test_balanced_mean_and_correction() -> None:
     values, classes = np.array([1.0, 1.0, 1.0, 0.0]), np.array(["a", "a", "a", "b"])
     assert balanced_mean(values, classes) == pytest.approx(0.5)
-    assert Measure(0.6, 0.2).corrected == pytest.approx(0.5)
+    assert MetricMean(0.6, 0.2, 0.5, 0.7).corrected == pytest.approx(0.5)
 
 
 def test_the_page_names_every_metric() -> None:

@@ -1,10 +1,11 @@
-"""Small data sets of the same form as the published ones, made here: real files, other content."""
+"""Small data sets in the published file formats, with other content."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from eval.protocols.data_folder import Expected
 from eval.protocols.registry import find_benchmark
 from eval.tasks import QueryTask
 
-#: Nothing is checked against the published counts, because these are not the published files.
+#: No counts or checksums are checked, because these are not the published files.
 ANY = Expected()
 
 
 def load(name: str, folder: Path, expected: Expected = ANY, **options: Any) -> QueryTask:
-    """A task whose questions only name pictures that are there."""
+    """Load a task, and check that its queries only name pictures that exist."""
     task = find_benchmark(name).load(folder, expected=expected, **options)
     assert isinstance(task, QueryTask)
     assert all(path.is_file() for path in task.images.values())
@@ -33,13 +34,13 @@ def load(name: str, folder: Path, expected: Expected = ANY, **options: Any) -> Q
 
 
 def change(path: Path, edit: Any) -> None:
-    """Rewrite a JSON file by a function of its content."""
+    """Rewrite a JSON file with a function of its content."""
     content = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, edit(content))
 
 
 def picture(path: Path, size: tuple[int, int] = (8, 6), color: str = "gray") -> Path:
-    """Write a picture of one color; the suffix says in which format."""
+    """Write a picture of one color, in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
     return path
@@ -69,6 +70,24 @@ CLEVR4: Mapping[str, Mapping[str, object]] = {
 }
 
 
+def labels(folder: Path) -> Path:
+    """Three pictures with one label column."""
+    rows = [("a.png", "red"), ("b.png", "red"), ("c.png", "blue")]
+    write_csv(folder / "labels.csv", ("file", "color"), rows)
+    for name, color in rows:
+        picture(folder / "images" / name, color=color)
+    return folder
+
+
+def triplets(folder: Path) -> Path:
+    """Three pictures in one triplet."""
+    columns = ("pair", "condition", "query", "positive", "negative")
+    write_csv(folder / "triplets.csv", columns, [("x", "color", "a.png", "b.png", "c.png")])
+    for name in ("a.png", "b.png", "c.png"):
+        picture(folder / "images" / name)
+    return folder
+
+
 def clevr4(folder: Path) -> Path:
     """Three pictures under four labels."""
     write_json(folder / "clevr_4_annots.json", CLEVR4)
@@ -78,7 +97,7 @@ def clevr4(folder: Path) -> Path:
 
 
 def cub200(folder: Path) -> Path:
-    """Three species, the first before the test half, the last with a word in lower case."""
+    """Three species: the first is not in the test half, the last has a word in lower case."""
     for species, stem, count in (
         ("100.Brown_Auk", "Brown_Auk", 2),
         ("101.White_Auk", "White_Auk", 3),
@@ -113,7 +132,7 @@ def movie_posters(folder: Path) -> Path:
     rows = [("tt1", "Drama", "USA"), ("tt2", "Drama", "N/A"), ("tt3", "N/A", "USA")]
     write_csv(folder / "movie_poseter_metadata.tsv", ("imdbID", "Genre", "Country"), rows, "\t")
     for number, row in enumerate(rows):
-        # As the archive unpacks: by year.
+        # The archive has a folder for each year.
         picture(folder / "images" / str(1980 + number) / f"{row[0]}.jpg")
     return folder
 
@@ -130,16 +149,16 @@ def deepfashion(folder: Path) -> Path:
     return folder
 
 
-def synthetic_cars(folder: Path) -> Path:
-    """Frames 2, 10 and 1001: by their names' order 10 comes first, and the last is not asked."""
+def synthetic_cars(folder: Path, last: int = 1001) -> Path:
+    """Frames 2, 10 and 1001; by name 10 comes first, and frames above 1000 are not used."""
     colors = [f"{part}_{axis}" for part in ("color", "bg_color") for axis in ("hue", "sat", "val")]
     rows = [
         (2, "suv", 0.5, 1, 1, 0, 0, 0),
         (10, "van", 0, 0, 1, 0.5, 1, 1),
-        (1001, "van", 0, 0, 1, 0.5, 1, 1),
+        (last, "van", 0, 0, 1, 0.5, 1, 1),
     ]
     write_csv(folder / "cars.csv", ("frame", "model", *colors), rows)
-    for frame in (2, 10, 1001):
+    for frame in (2, 10, last):
         picture(folder / "cars" / f"{frame}.png")
     return folder
 
@@ -153,7 +172,7 @@ def _coco(image: int) -> dict[str, Any]:
 
 
 def genecis(folder: Path, target_inside: bool = False) -> Path:
-    """One template of each task, two of ``focus_object``, the second like the first."""
+    """One template of each task, and two equal ones of ``focus_object``."""
     for number in range(1, 6):
         picture(folder / ("VG_100K" if number < 4 else "VG_100K_2") / f"{number}.jpg", (100, 60))
         picture(folder / "val2017" / f"{number:012}.jpg", (20, 10))
@@ -181,7 +200,7 @@ def genecis(folder: Path, target_inside: bool = False) -> Path:
 
 
 def circo(folder: Path) -> Path:
-    """Two questions with answers and two without, in a gallery of 60."""
+    """Two queries with answers and two without, in a gallery of 60."""
     pictures = [{"id": n, "file_name": f"{n:012}.jpg"} for n in range(1, 61)]
     root = folder / "COCO2017_unlabeled"
     write_json(root / "annotations" / "image_info_unlabeled2017.json", {"images": pictures})
@@ -210,7 +229,7 @@ def circo(folder: Path) -> Path:
 
 
 def cirr(folder: Path, split: str = "val") -> Path:
-    """One question about a group of six, in a gallery of 60."""
+    """One query with a group of six, in a gallery of 60."""
     below = "dev" if split == "val" else split
     names = [f"{below}-{n}-0-img0" for n in range(60)]
     entry: dict[str, Any] = {
@@ -232,7 +251,7 @@ def cirr(folder: Path, split: str = "val") -> Path:
 
 
 def fashioniq(folder: Path) -> Path:
-    """A question in each category; one annotator of shirts had nothing to say."""
+    """One query in each category; the second sentence of shirts is empty."""
     for category in ("dress", "shirt", "toptee"):
         names = [f"{category}{n}" for n in range(4)]
         captions = ["is red.", "" if category == "shirt" else "has long sleeves"]
@@ -258,7 +277,7 @@ def inquire(folder: Path) -> Path:
 
 
 def inquire_rerank(folder: Path) -> Path:
-    """Two questions of three candidates that share a picture; the second has nothing right."""
+    """Two queries with three candidates each; the second has no right answer."""
     import pyarrow
     from pyarrow import parquet
 
@@ -290,3 +309,37 @@ def sorce(folder: Path) -> Path:
         for name in names:
             picture(folder / zoom / name)
     return folder
+
+
+#: Every built-in benchmark to what writes a folder in its format.
+BUILDERS: Mapping[str, Callable[[Path], Path]] = {
+    "labels": labels,
+    "triplets": triplets,
+    "clevr4": clevr4,
+    "cub200": cub200,
+    "cub200-indirect": cub200,
+    "cars196": partial(uned, domain="cars", indexed=False),
+    "synthetic_cars": partial(synthetic_cars, last=11),
+    "movie_posters": movie_posters,
+    "deepfashion": deepfashion,
+    **{
+        f"uned-{domain}": partial(uned, domain=domain, indexed=indexed)
+        for domain, indexed in (
+            ("cars", False),
+            ("sop", False),
+            ("inshop", True),
+            ("inat", False),
+            ("met", True),
+            ("gldv2", True),
+            ("food2k", False),
+            ("rp2k", False),
+        )
+    },
+    "genecis": genecis,
+    "circo": circo,
+    "cirr": cirr,
+    "fashioniq": fashioniq,
+    "inquire": inquire,
+    "inquire-rerank": inquire_rerank,
+    "sorce": sorce,
+}
