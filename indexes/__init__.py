@@ -1,1 +1,1 @@
-"""Vectors, tables, and the gallery on disk. Knows names and unit vectors, never a model."""
+"""Galleries on disk, vector indexes, and exact and approximate search. Needs no model."""

@@ -1,46 +1,46 @@
-"""Every error CIES raises on purpose, in one tree.
+"""The errors that CIES raises on purpose.
 
     CiesError                 exit code 1
     |- UsageError             2   the request itself is wrong
     |  |- UnknownCondition
-    |- GalleryError           4   the gallery is missing, locked, or built otherwise
+    |- GalleryError           4   the gallery is missing, locked, damaged or incompatible
     |  |- GalleryMissing
     |  |- GalleryLocked
     |  |- GalleryMismatch
-    |- ModelError             5   a model cannot be had, or cannot do what is asked
-    |- DataError              5   a data set is missing, incomplete, or not as published
+    |- ModelError             5   a model cannot be loaded, or does not support the request
+    |- DataError              5   a data set is missing, incomplete or changed
 
-Each message is one sentence that names the file or option and the way out. The command line
-prints it and leaves with the code; nothing below the command line ever exits.
+Each message is one sentence that names the file or option and a way out. The command line prints
+it and exits with the code; no other module exits.
 """
 
 from __future__ import annotations
 
 
 class CiesError(Exception):
-    """Something went wrong that the user can do something about."""
+    """An error that the user can do something about."""
 
     exit_code = 1
 
 
 class UsageError(CiesError):
-    """The request itself is wrong: an unreadable query, a bad value."""
+    """The request itself is wrong, such as an unreadable query or a bad value."""
 
     exit_code = 2
 
 
 class UnknownCondition(UsageError):
-    """The gallery was not embedded under this condition."""
+    """The gallery has no vectors under this condition."""
 
 
 class GalleryError(CiesError):
-    """The gallery cannot be used as asked."""
+    """The gallery cannot be used as requested."""
 
     exit_code = 4
 
 
 class GalleryMissing(GalleryError):
-    """There is no gallery at this place."""
+    """There is no gallery at this path."""
 
 
 class GalleryLocked(GalleryError):
@@ -48,16 +48,16 @@ class GalleryLocked(GalleryError):
 
 
 class GalleryMismatch(GalleryError):
-    """The gallery was built by another model, method or format."""
+    """The gallery has another model, method, geometry or format."""
 
 
 class ModelError(CiesError):
-    """A model cannot be had, or cannot do what is asked of it."""
+    """A model cannot be loaded, or does not support the request."""
 
     exit_code = 5
 
 
 class DataError(CiesError):
-    """A benchmark's data are missing, incomplete, or not as published."""
+    """The data of a benchmark are missing, incomplete or changed."""
 
     exit_code = 5

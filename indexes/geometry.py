@@ -1,24 +1,24 @@
-"""How stored vectors are compared: as they are, centred, standardised, or less a part.
+"""How vectors are compared: unchanged, centred, standardised, or without a shared component.
 
-Hidden states of one prompt share a large offset and a few huge dimensions, so that all pairs look
-alike. Subtracting the gallery's mean, dividing by its standard deviation, and taking away what a
-vector shares with one asked for otherwise are choices of similarity: which one ranks better is
-measured (docs/geometry.md), declared by the gallery, and applied to queries and stored vectors
-alike. The stored originals never change.
+Hidden states of one prompt share a large offset and a few dominant dimensions, so that all pairs
+are similar. Subtracting the gallery's mean, dividing by its standard deviation, and removing the
+component along the picture's unconditional vector are choices of a similarity. Which one ranks
+better is measured (docs/geometry.md). The gallery declares one, which is applied to queries and
+to stored vectors. The stored vectors themselves never change.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.vectors import Vectors, unit
 
-#: The choices, and what each does.
+#: The geometries, with a description of each.
 GEOMETRIES = {
     "raw": "the model's own vectors",
     "centred": "less the mean of the gallery under the condition",
@@ -26,13 +26,13 @@ GEOMETRIES = {
     "residual": "less its part along the picture's own unconditional vector",
 }
 
-#: The one that needs a second vector of each picture.
+#: The geometry that needs a second vector of each picture.
 RESIDUAL = "residual"
 
-#: Fewer pictures than this say too little of a mean; they are compared as they are.
+#: Pictures that a mean is computed from, at least; fewer are compared unchanged.
 MIN_COUNT = 20
 
-#: A dimension that never moves is not blown up.
+#: Smallest standard deviation to divide by, so that a constant dimension does not dominate.
 _LEAST_STD = 1e-4
 
 
@@ -43,7 +43,7 @@ class Statistics:
     Attributes:
         mean: float32 [dim].
         std: float32 [dim].
-        count: vectors they were taken of.
+        count: number of vectors.
     """
 
     mean: NDArray[np.float32]
@@ -52,20 +52,20 @@ class Statistics:
 
     @classmethod
     def of(cls, vectors: Vectors) -> Statistics:
-        """Take them of vectors, float32 [n, dim]."""
+        """The statistics of vectors, float32 [n, dim]."""
         if not len(vectors):
-            nothing = np.zeros(vectors.shape[1], dtype=np.float32)
-            return cls(nothing, nothing, 0)
+            zero = np.zeros(vectors.shape[1], dtype=np.float32)
+            return cls(zero, zero, 0)
         mean = vectors.mean(axis=0, dtype=np.float64)
         std = vectors.std(axis=0, dtype=np.float64)
         return cls(mean.astype(np.float32), std.astype(np.float32), len(vectors))
 
     @classmethod
     def of_parts(cls, parts: Iterable[Vectors], dimension: int) -> Statistics:
-        """Take them of more vectors than fit in memory.
+        """The statistics of more vectors than fit in memory.
 
         Args:
-            parts: float32 [n, dim] each.
+            parts: blocks of vectors, float32 [n, dim] each.
             dimension: ``dim``.
         """
         count = 0
@@ -79,24 +79,24 @@ class Statistics:
         if not count:
             return cls.of(np.empty((0, dimension), dtype=np.float32))
         mean = total / count
-        # Unit vectors hold numbers of at most 1, so that in float64 nothing is lost that counts.
+        # The numbers of unit vectors are at most 1, so that float64 is precise enough.
         std = np.sqrt(np.maximum(squares / count - mean**2, 0))
         return cls(mean.astype(np.float32), std.astype(np.float32), count)
 
     def basis(self, geometry: str) -> str:
-        """Names all that :meth:`apply` depends on, so that what it made can be known again."""
+        """Identifies everything that the result of :meth:`apply` depends on."""
         if geometry in ("raw", RESIDUAL) or self.count < MIN_COUNT:
             return ""
         content = self.mean.tobytes() + self.std.tobytes()
         return hashlib.sha256(content).hexdigest()
 
     def apply(self, vectors: Vectors, geometry: str) -> Vectors:
-        """Move unit vectors into a geometry; a vector equal to the mean is left as it is.
+        """Transform unit vectors into a geometry; a vector equal to the mean is unchanged.
 
         Args:
             vectors: float32 [n, dim], unit rows.
-            geometry: one of :data:`GEOMETRIES`; ``residual`` is not had from statistics, and
-                leaves them to :func:`residual`.
+            geometry: one of :data:`GEOMETRIES`; ``residual`` changes nothing here, see
+                :func:`residual`.
 
         Returns:
             float32 [n, dim], unit rows.
@@ -106,27 +106,27 @@ class Statistics:
         moved = vectors - self.mean
         if geometry == "standardised":
             moved = moved / np.maximum(self.std, _LEAST_STD)
-        return _unit_or_left(moved, vectors)
+        return _unit_or_unchanged(moved, vectors)
 
 
-def residual(vectors: Vectors, beside: Vectors) -> Vectors:
-    """Take away from each vector its part along another: ``v - (v . u) u``, at unit length.
+def residual(vectors: Vectors, unconditional: Vectors) -> Vectors:
+    """Remove from each vector its component along another: ``v - (v . u) u``, at unit length.
 
-    What is left says nothing that ``u`` says already. A vector parallel to ``u`` is left as it is.
+    The result is orthogonal to ``u``. A vector parallel to ``u`` is unchanged.
 
     Args:
         vectors: v, float32 [n, dim], unit rows.
-        beside: u, float32 [n, dim], unit rows, such as of the same pictures without a condition.
+        unconditional: u, float32 [n, dim], unit rows: the same pictures without a condition.
 
     Returns:
         float32 [n, dim], unit rows.
     """
-    shared = np.sum(vectors * beside, axis=1, keepdims=True)
-    return _unit_or_left(vectors - shared * beside, vectors)
+    shared = np.sum(vectors * unconditional, axis=1, keepdims=True)
+    return _unit_or_unchanged(vectors - shared * unconditional, vectors)
 
 
-def _unit_or_left(moved: Vectors, vectors: Vectors) -> Vectors:
-    """Moved vectors at unit length; where nothing is left of one, as it was."""
-    still = np.linalg.norm(moved, axis=1) < 1e-6
-    moved[still] = vectors[still]
+def _unit_or_unchanged(moved: Vectors, vectors: Vectors) -> Vectors:
+    """Transformed vectors at unit length; the original where a transformed vector is zero."""
+    zero = np.linalg.norm(moved, axis=1) < 1e-6
+    moved[zero] = vectors[zero]
     return unit(moved)

@@ -1,9 +1,9 @@
-"""The one convention of the project: unit vectors, cosine, higher is better."""
+"""Unit vectors, compared by cosine (higher is better), and their checksums."""
 
 from __future__ import annotations
 
 import zlib
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
         float32 [n, dim].
 
     Raises:
-        ValueError: if a row is zero or holds a value that is not finite, since such a row has
-            no direction and would silently never be found.
+        ValueError: if a row is zero or has a value that is not finite. Such a row has no
+            direction, and no search would find it.
     """
     wide = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
@@ -39,7 +39,7 @@ def checksums(
     words: Sequence[str],
     word_probabilities: NDArray[np.float32],
 ) -> NDArray[np.uint32]:
-    """CRC-32 of each row's vector, key, word and probability, so that bit rot can be found later.
+    """CRC-32 of each row's vector, key, word and probability, to detect bit rot.
 
     Args:
         vectors: float16 [n, dim].
@@ -53,13 +53,13 @@ def checksums(
     rows = np.ascontiguousarray(vectors)
     sums = np.empty(len(rows), dtype=np.uint32)
     texts = zip(keys, words, word_probabilities.astype("<f4"), strict=True)
-    for number, (key, word, sure) in enumerate(texts):
+    for number, (key, word, probability) in enumerate(texts):
         crc = zlib.crc32(rows[number].tobytes())
-        sums[number] = zlib.crc32(f"{key}\0{word}\0".encode() + sure.tobytes(), crc)
+        sums[number] = zlib.crc32(f"{key}\0{word}\0".encode() + probability.tobytes(), crc)
     return sums
 
 
 def vector_checksums(vectors: NDArray[np.float16]) -> NDArray[np.uint32]:
-    """CRC-32 of each vector alone, as the first galleries kept it: uint32 [n]."""
+    """CRC-32 of each vector alone, as in the first galleries: uint32 [n]."""
     rows = np.ascontiguousarray(vectors)
     return np.array([zlib.crc32(row.tobytes()) for row in rows], dtype=np.uint32)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,85 +105,45 @@ def _best(scores: Vectors, k: int) -> NDArray[np.int64]:
     return chosen
 
 
-class IndexKind(ABC):
+def _not_stored(index: object) -> Any:
+    raise NotImplementedError("an index of this kind is not stored")
+
+
+@dataclass(frozen=True)
+class IndexKind:
     """A kind of index: how it is built, stored and loaded. Kinds are registered in the factory.
 
     Attributes:
         name: as people name it.
         recall_at_10: recall@10 against exact search that it reaches on vectors of an encoder,
             after re-ranking its candidates by their exact cosines.
-        storage: ``file`` for an index that :meth:`save` turns into bytes, ``folder`` for one that
-            lies in a folder of its own, and ``memory`` for one that is built by each process.
+        storage: ``file`` for an index that ``save`` turns into bytes, ``folder`` for one that lies
+            in a folder of its own, and ``memory`` for one that each process builds.
+        build: builds an index from a :data:`VectorReader`, the number of vectors, their dimension
+            and, for storage in a folder, the path of a new folder. It does not read all vectors
+            into memory at once. Raises ``CiesError`` if a library is not installed,
+            ``UsageError`` if there is no such index or it cannot hold these vectors, and
+            ``OSError`` if it cannot be written.
+        save: returns the content of the file of an index.
+        load: loads an index from the content of its file, or from its folder. Raises
+            ``ValueError`` if it is damaged.
+        library: returns name and version of the library; raises ``CiesError`` if it is missing.
+        factory: returns FAISS's name of the index for a number of vectors and their dimension;
+            empty for other libraries.
+        is_installed: whether the library is installed.
         is_quick: whether it is built within seconds, even from a million vectors.
-        fallback: the kind that answers while this one is not built; a search does not wait for
-            it. Empty if a search may build it.
+        fallback: the kind that answers while this one is not built, because a search does not
+            wait for it. Empty if a search may build it.
     """
 
     name: str
     recall_at_10: float
     storage: Literal["file", "folder", "memory"]
+    build: Callable[[VectorReader, int, int, Path | None], Index]
+    save: Callable[[Any], bytes] = _not_stored
+    load: Callable[[Any], Index] = _not_stored
+    library: Callable[[], str] = lambda: ""
+    factory: Callable[[int, int], str] = lambda count, dimension: ""
+    is_installed: Callable[[], bool] = lambda: True
     is_quick: bool = False
     fallback: str = ""
-
-    def is_installed(self) -> bool:
-        """Whether the library that the kind needs is installed."""
-        return True
-
-    def library(self) -> str:
-        """The library that builds the index, with its version.
-
-        Raises:
-            CiesError: if it is not installed.
-        """
-        return ""
-
-    def factory(self, count: int, dimension: int) -> str:
-        """FAISS's name of the index over so many vectors; empty for other libraries."""
-        return ""
-
-    @abstractmethod
-    def build(
-        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
-    ) -> Index:
-        """Build an index without reading all vectors into memory at once.
-
-        Args:
-            rows: returns vectors by number.
-            count: number of vectors.
-            dimension: of each vector.
-            folder: a new folder for the index, for kinds that are stored in one.
-
-        Raises:
-            CiesError: if a library is not installed.
-            UsageError: if there is no such index, or it cannot hold these vectors.
-            OSError: if it cannot be written.
-        """
-
-    def save(self, index: Index) -> bytes:
-        """The content of the file of an index, for kinds that are stored in a file."""
-        raise NotImplementedError(f"an index of kind {self.name} is not stored in a file")
-
-    def load(self, content: bytes | Path) -> Index:
-        """Load an index from the content of its file, or from its folder.
-
-        Raises:
-            ValueError: if it is damaged.
-            CiesError: if a library is not installed.
-        """
-        raise NotImplementedError(f"an index of kind {self.name} is not stored")
-
-
-class ExactKind(IndexKind):
-    """Exact search."""
-
-    name = "exact"
-    recall_at_10 = 1.0
-    storage = "memory"
-    is_quick = True
-
-    def build(
-        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
-    ) -> ExactIndex:
-        """See :meth:`IndexKind.build`."""
-        vectors = rows(np.arange(count)) if count else np.empty((0, dimension), dtype=np.float32)
-        return ExactIndex(vectors)

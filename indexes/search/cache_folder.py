@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +40,7 @@ _logger = logging.getLogger("cies")
 _warned: set[str] = set()
 
 
-class CacheFolder:
+class ConditionCaches:
     """The caches of one condition with one transformation of its rows.
 
     Attributes:
@@ -71,7 +72,7 @@ class CacheFolder:
 
     # -- the choice of an index ------------------------------------------------------------
 
-    def has_choice(self) -> bool:
+    def _has_choice(self) -> bool:
         """Whether a kind of index was chosen for the condition."""
         return (self.folder / _CHOICE).is_file()
 
@@ -94,7 +95,7 @@ class CacheFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_checked(self.folder / _CHOICE, {"kind": kind})
         except OSError as error:
-            raise self.unwritable(error) from error
+            raise self._unwritable(error) from error
 
     # -- the newest cache ------------------------------------------------------------------
 
@@ -105,23 +106,24 @@ class CacheFolder:
             return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
         return []
 
-    def built(self) -> list[Built]:
+    def known(self) -> list[Built]:
         """The indexes over the newest cached rows."""
         return [built for folder in self._folders()[:1] for built in built_over(folder)]
 
-    def size(self) -> int:
+    def rows_bytes(self) -> int:
         """Bytes on the disk of the newest cached rows, without indexes."""
         files = [path for folder in self._folders()[:1] for path in folder.iterdir()]
         return sum(p.stat().st_size for p in files if not p.name.startswith("index-"))
 
-    def remove_index(self, kind: str) -> None:
-        """Remove an index over the newest cached rows."""
+    def forget(self, kinds: Iterable[str]) -> None:
+        """Remove indexes over the newest cached rows."""
         for folder in self._folders()[:1]:
-            remove_index(folder, kind)
+            for kind in kinds:
+                remove_index(folder, kind)
 
     # -- reading and writing ---------------------------------------------------------------
 
-    def read(self, snapshot: Snapshot) -> RowCache | None:
+    def _read(self, snapshot: Snapshot) -> RowCache | None:
         """The cached rows of exactly this state, if they exist undamaged."""
         path = self.folder / f"{self._prefix}-{snapshot.state}"
         try:
@@ -130,7 +132,7 @@ class CacheFolder:
             _logger.warning("A cache is damaged and is built again: %s", error)
         return None
 
-    def read_similar(
+    def _read_similar(
         self, snapshot: Snapshot, changed_share: float
     ) -> tuple[RowCache, RowDigest | None]:
         """Cached rows of this or a similar state; written if there are none.
@@ -145,7 +147,7 @@ class CacheFolder:
         Raises:
             ValueError: if the gallery's keys cannot be cached.
         """
-        cache = self.read(snapshot)
+        cache = self._read(snapshot)
         if cache is not None:
             return cache, None
         digest = snapshot.digest()
@@ -158,12 +160,12 @@ class CacheFolder:
                 if changed <= changed_share * len(cache):
                     return cache, digest
         try:
-            return self.write(snapshot), None
+            return self._write(snapshot), None
         except OSError as error:
-            self.warn_unwritable(error)
+            self._warn_unwritable(error)
             return row_cache_in_memory(snapshot, self._transform), None
 
-    def write(self, snapshot: Snapshot) -> RowCache:
+    def _write(self, snapshot: Snapshot) -> RowCache:
         """Cache the rows of a state.
 
         Raises:
@@ -176,7 +178,7 @@ class CacheFolder:
         except DamagedCache as error:
             raise OSError(str(error)) from error
 
-    def matrix(
+    def _matrix(
         self, snapshot: Snapshot, cache: RowCache, fresh: Vectors | None = None
     ) -> VectorMatrix:
         """The vectors of cached rows, followed by other rows.
@@ -207,14 +209,14 @@ class CacheFolder:
 
     # -- errors ----------------------------------------------------------------------------
 
-    def unwritable(self, error: OSError) -> UsageError:
+    def _unwritable(self, error: OSError) -> UsageError:
         """The error for an index that cannot be stored."""
         return UsageError(
             f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so that no "
             "index can be kept; searching is possible all the same."
         )
 
-    def warn_unwritable(self, error: OSError) -> None:
+    def _warn_unwritable(self, error: OSError) -> None:
         """Log that caches cannot be stored."""
         warn_once(
             f"The gallery at {self._gallery.path} cannot be written to "

@@ -1,16 +1,16 @@
 """The registry of index kinds, and the choice among them.
 
-A new kind of index is a class with the methods of :class:`indexes.search.base.IndexKind` and an
-entry in :data:`REGISTRY`; nothing else depends on the kinds.
+A new kind of index is an :class:`indexes.search.base.IndexKind` in :data:`REGISTRY`; nothing else
+depends on the kinds.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from indexes.search.base import ExactKind, Index, IndexKind
-from indexes.search.faiss import FaissKind, GpuKind
-from indexes.search.lance_index import LanceKind
+from indexes.search.base import ExactIndex, Index, IndexKind
+from indexes.search.faiss import GPU, faiss_kind
+from indexes.search.lance_index import LANCE
 from indexes.vectors import Vectors
 
 #: Vectors up to which an exact scan is as fast as any index.
@@ -26,15 +26,21 @@ _EXTRA_BYTES = 16
 REGISTRY: dict[str, IndexKind] = {
     kind.name: kind
     for kind in (
-        ExactKind(),
+        IndexKind(
+            "exact",
+            1.0,
+            "memory",
+            lambda rows, count, dimension, _: ExactIndex(rows(np.arange(count))),
+            is_quick=True,
+        ),
         # Codes only: their candidates are compared with the vectors themselves, which a gallery
         # stores with every index, so that no index has a second copy of them.
-        FaissKind("faiss", 0.97, lambda count, dimension: "RaBitQfs", is_quick=True),
-        FaissKind("ivf", 0.97, lambda count, _: f"IVF{_lists(count)},RaBitQ", fallback="faiss"),
-        FaissKind("hnsw", 0.97, lambda count, dimension: "HNSW32,SQ8"),
-        FaissKind("pq", 0.9, lambda n, dim: f"IVF{_lists(n)},PQ{_codes(dim)}x4fs"),
-        LanceKind(),
-        GpuKind(),
+        faiss_kind("faiss", 0.97, lambda count, dimension: "RaBitQfs", is_quick=True),
+        faiss_kind("ivf", 0.97, lambda count, _: f"IVF{_lists(count)},RaBitQ", fallback="faiss"),
+        faiss_kind("hnsw", 0.97, lambda count, dimension: "HNSW32,SQ8"),
+        faiss_kind("pq", 0.9, lambda n, dim: f"IVF{_lists(n)},PQ{_codes(dim)}x4fs"),
+        LANCE,
+        GPU,
     )
 }
 
@@ -58,7 +64,7 @@ def _codes(dimension: int) -> int:
 
 def find_kind(name: str) -> IndexKind:
     """The kind of this name; a name that is not registered is a FAISS factory string."""
-    return REGISTRY.get(name) or FaissKind(name, 0.0, lambda count, dimension: name)
+    return REGISTRY.get(name) or faiss_kind(name, 0.0, lambda count, dimension: name)
 
 
 def choose(count: int, dimension: int) -> str:
@@ -103,5 +109,6 @@ def make_index(vectors: Vectors, name: str = "auto") -> Index:
         CiesError: if FAISS is needed and not installed.
         UsageError: if there is no such index.
     """
-    kind = find_kind(kind_in_memory(len(vectors), name))
-    return kind.build(lambda rows: vectors[rows], *vectors.shape)
+    count, dimension = vectors.shape
+    kind = find_kind(kind_in_memory(count, name))
+    return kind.build(lambda rows: vectors[rows], count, dimension, None)

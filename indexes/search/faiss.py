@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import CiesError, UsageError
-from indexes.search.base import Index, IndexKind, VectorReader
+from indexes.search.base import IndexKind, VectorReader
 from indexes.vectors import Vectors
 
 #: Vectors up to which 15 candidates are re-ranked for each hit. With more vectors, more of them
@@ -222,87 +221,41 @@ class GpuIndex:
         return rows.astype(np.int64), scores.astype(np.float32)
 
 
-class FaissKind(IndexKind):
-    """An index by FAISS, described by a factory string."""
-
-    storage = "file"
-
-    def __init__(
-        self,
-        name: str,
-        recall_at_10: float,
-        factory: Callable[[int, int], str],
-        is_quick: bool = False,
-        fallback: str = "",
-    ):
-        """Describe a kind.
-
-        Args:
-            name: as people name it.
-            recall_at_10: see :class:`indexes.search.base.IndexKind`.
-            factory: returns the factory string for a number of vectors and their dimension.
-            is_quick: see :class:`indexes.search.base.IndexKind`.
-            fallback: see :class:`indexes.search.base.IndexKind`.
-        """
-        self.name = name
-        self.recall_at_10 = recall_at_10
-        self.is_quick = is_quick
-        self.fallback = fallback
-        self._factory = factory
-
-    def is_installed(self) -> bool:
-        """See :meth:`indexes.search.base.IndexKind.is_installed`."""
-        return installed()
-
-    def library(self) -> str:
-        """See :meth:`indexes.search.base.IndexKind.library`."""
-        return version()
-
-    def factory(self, count: int, dimension: int) -> str:
-        """See :meth:`indexes.search.base.IndexKind.factory`."""
-        return self._factory(count, dimension)
-
-    def build(
-        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
-    ) -> FaissIndex:
-        """See :meth:`indexes.search.base.IndexKind.build`."""
-        return FaissIndex.build(rows, count, dimension, self.factory(count, dimension))
-
-    def save(self, index: Index) -> bytes:
-        """See :meth:`indexes.search.base.IndexKind.save`."""
-        assert isinstance(index, FaissIndex)
-        return index.to_bytes()
-
-    def load(self, content: bytes | Path) -> FaissIndex:
-        """See :meth:`indexes.search.base.IndexKind.load`."""
-        assert isinstance(content, bytes)
-        return FaissIndex.from_bytes(content)
+def faiss_kind(
+    name: str,
+    recall_at_10: float,
+    factory: Callable[[int, int], str],
+    is_quick: bool = False,
+    fallback: str = "",
+) -> IndexKind:
+    """A kind of index by FAISS; see :class:`indexes.search.base.IndexKind` for the arguments."""
+    return IndexKind(
+        name,
+        recall_at_10,
+        "file",
+        lambda rows, count, dimension, _: FaissIndex.build(
+            rows, count, dimension, factory(count, dimension)
+        ),
+        FaissIndex.to_bytes,
+        FaissIndex.from_bytes,
+        version,
+        factory,
+        installed,
+        is_quick,
+        fallback,
+    )
 
 
-class GpuKind(IndexKind):
-    """A flat scan on a graphics card."""
-
-    name = "gpu"
-    recall_at_10 = 0.99
-    storage = "memory"
-
-    def is_installed(self) -> bool:
-        """See :meth:`indexes.search.base.IndexKind.is_installed`."""
-        return installed()
-
-    def library(self) -> str:
-        """See :meth:`indexes.search.base.IndexKind.library`."""
-        return version()
-
-    def factory(self, count: int, dimension: int) -> str:
-        """See :meth:`indexes.search.base.IndexKind.factory`."""
-        return "Flat"
-
-    def build(
-        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
-    ) -> GpuIndex:
-        """See :meth:`indexes.search.base.IndexKind.build`."""
-        return GpuIndex(rows, count, dimension)
+#: A flat scan on a graphics card.
+GPU = IndexKind(
+    "gpu",
+    0.99,
+    "memory",
+    lambda rows, count, dimension, _: GpuIndex(rows, count, dimension),
+    library=version,
+    factory=lambda count, dimension: "Flat",
+    is_installed=installed,
+)
 
 
 def _inverted_lists(faiss: Any, index: Any) -> Any:

@@ -46,19 +46,22 @@ class LanceIndex:
             raise ValueError(str(error).splitlines()[0]) from error
 
     @classmethod
-    def build(cls, folder: Path, rows: VectorReader, count: int, dimension: int) -> LanceIndex:
-        """Build the index in an empty folder.
+    def build(
+        cls, rows: VectorReader, count: int, dimension: int, folder: Path | None
+    ) -> LanceIndex:
+        """Build the index in a new folder.
 
         Args:
-            folder: of the index.
             rows: returns vectors by number.
             count: number of vectors.
             dimension: of each vector.
+            folder: of the index.
 
         Raises:
             UsageError: if there are too few vectors.
             OSError: if it cannot be written.
         """
+        assert folder is not None
         connect = lancedb().connect
         from lancedb.index import IvfRq
 
@@ -113,30 +116,17 @@ class LanceIndex:
         return rows, scores
 
 
-class LanceKind(IndexKind):
-    """An index by LanceDB that stays on the disk."""
-
-    name = "lance"
-    recall_at_10 = 0.9
-    storage = "folder"
-    fallback = "exact"
-
-    def library(self) -> str:
-        """See :meth:`indexes.search.base.IndexKind.library`."""
-        return f"lancedb {lancedb().__version__}"
-
-    def build(
-        self, rows: VectorReader, count: int, dimension: int, folder: Path | None = None
-    ) -> LanceIndex:
-        """See :meth:`indexes.search.base.IndexKind.build`."""
-        assert folder is not None
-        return LanceIndex.build(folder, rows, count, dimension)
-
-    def load(self, content: bytes | Path) -> LanceIndex:
-        """See :meth:`indexes.search.base.IndexKind.load`."""
-        assert isinstance(content, Path)
-        return LanceIndex(content)
-
-
 def _lists(count: int) -> int:
     return int(max(1, min(2 ** round(np.log2(2 * np.sqrt(max(count, 1)))), count // 128)))
+
+
+#: An index by LanceDB that stays on the disk.
+LANCE = IndexKind(
+    "lance",
+    0.9,
+    "folder",
+    LanceIndex.build,
+    load=LanceIndex,
+    library=lambda: f"lancedb {lancedb().__version__}",
+    fallback="exact",
+)

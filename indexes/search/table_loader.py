@@ -8,15 +8,13 @@ again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from indexes.errors import UsageError
 from indexes.search.base import Index
-from indexes.search.cache_folder import CacheFolder, warn_once
+from indexes.search.cache_folder import ConditionCaches, warn_once
 from indexes.search.compact_columns import Keys, Words, positions
 from indexes.search.factory import choose, find_kind
 from indexes.search.index_files import Built, build_index, built_over, load_index
@@ -47,7 +45,7 @@ _TRIES = 5
 _logger = logging.getLogger("cies")
 
 
-class TableLoader:
+class TableLoader(ConditionCaches):
     """Opens one condition's table of a gallery, and manages its indexes."""
 
     def __init__(
@@ -74,47 +72,15 @@ class TableLoader:
             stored: the table whose vectors are transformed, if ``table`` has none of its own.
             words: returns words for stored vectors, which replace the stored words.
         """
-        self._gallery = gallery
         self._table = table
         self._stored = stored or table
-        self._transform = RowTransform(transform, table.dimension, words)
         self._has_parts = parts_per_row(table) > 1
         self._table_class = MultiVectorTable if self._has_parts else OpenTable
         self._gone = gone
         label = f"{space}_gone" if gone else space
         fingerprint = f"{table.dimension} {gone} {space} {basis}"
-        self._caches = CacheFolder(gallery, table, self._transform, label, fingerprint)
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the condition's caches."""
-        return self._caches.folder
-
-    @property
-    def choice(self) -> str:
-        """The kind of index that was chosen for this condition, or ``auto``."""
-        return self._caches.choice
-
-    def choose(self, kind: str) -> None:
-        """Store the kind of index to use from now on.
-
-        Raises:
-            UsageError: if the gallery cannot be written to.
-        """
-        self._caches.choose(kind)
-
-    def known(self) -> list[Built]:
-        """The indexes over the newest cached rows."""
-        return self._caches.built()
-
-    def rows_bytes(self) -> int:
-        """Bytes on the disk of the newest cached rows, without indexes."""
-        return self._caches.size()
-
-    def forget(self, kinds: Iterable[str]) -> None:
-        """Remove indexes over the newest cached rows."""
-        for kind in kinds:
-            self._caches.remove_index(kind)
+        row_transform = RowTransform(transform, table.dimension, words)
+        super().__init__(gallery, table, row_transform, label, fingerprint)
 
     def pictures(self) -> int:
         """The number of pictures in the condition's table."""
@@ -145,13 +111,11 @@ class TableLoader:
         """
         snapshot = self._snapshot()
         chosen = "exact" if self._has_parts else kind if kind != "auto" else self.choice
-        if len(snapshot) < CACHED_FROM and not self._caches.has_choice():
+        if len(snapshot) < CACHED_FROM and not self._has_choice():
             return self._open_in_memory(snapshot, chosen)
         is_quick = chosen == "auto" or find_kind(chosen).is_quick
         try:
-            cache, digest = self._caches.read_similar(
-                snapshot, _CHANGED if is_quick else _CHANGED_SLOW
-            )
+            cache, digest = self._read_similar(snapshot, _CHANGED if is_quick else _CHANGED_SLOW)
         except ValueError:
             # Keys that are not checksums, which CIES never writes.
             return self._open_in_memory(snapshot, chosen)
@@ -197,7 +161,7 @@ class TableLoader:
             keys=Keys(keys),
             words=words,
             word_probabilities=chances,
-            matrix=self._caches.matrix(snapshot, cache, fresh),
+            matrix=self._matrix(snapshot, cache, fresh),
             order=order,
             pairs=cache.pairs,
             index=index,
@@ -235,23 +199,23 @@ class TableLoader:
             except FileNotFoundError as error:
                 # Another process has replaced the rows in the meantime.
                 if attempt + 1 == _TRIES:
-                    raise self._caches.unwritable(error) from error
+                    raise self._unwritable(error) from error
             except OSError as error:
-                raise self._caches.unwritable(error) from error
+                raise self._unwritable(error) from error
         self.choose(kind)
         return built
 
     def _build(self, kind: str) -> Built | None:
         snapshot = self._snapshot()
-        cache = self._caches.read(snapshot)
+        cache = self._read(snapshot)
         if cache is None:
-            cache = self._caches.write(snapshot)
+            cache = self._write(snapshot)
         if not len(cache):
             raise UsageError(f"There is no picture under '{self._table.name}' to index.")
         name = self._suited(len(cache)) if kind == "auto" else kind
         if name == "exact":
             return None
-        return build_index(cache, self._caches.matrix(snapshot, cache), name)[1]
+        return build_index(cache, self._matrix(snapshot, cache), name)[1]
 
     def _suited(self, count: int) -> str:
         """The kind that suits so many rows, among the installed kinds."""
@@ -290,12 +254,12 @@ class TableLoader:
                 return loaded[0], name
         except DamagedCache as error:
             _logger.warning("An index is damaged and is built again: %s", error)
-        matrix = self._caches.matrix(snapshot, cache)
+        matrix = self._matrix(snapshot, cache)
         try:
             return build_index(cache, matrix, name)[0], name
         except OSError as error:
             if cache.folder is not None and cache.folder.is_dir():
-                self._caches.warn_unwritable(error)
+                self._warn_unwritable(error)
             if find_kind(name).storage == "folder":
                 return None, "exact"
             return build_index(replace(cache, folder=None), matrix, name)[0], name

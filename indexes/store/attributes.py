@@ -1,7 +1,7 @@
-"""What is known of a gallery's files beside their vectors: their pictures' and the user's columns.
+"""The attributes of a gallery's files: properties of the pictures, and the user's columns.
 
-The user's columns are kept apart from the gallery's own (table ``listings``), so that no version
-of CIES can ever grow a column that hides one of theirs.
+The user's columns are in a table of their own (``listings``), so that a column that a later
+version of CIES adds to the gallery's tables cannot hide one of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, IMAGES, LISTINGS
 
-#: Names with a meaning of their own in filters and answers.
+#: Names with a fixed meaning in filters and results.
 RESERVED = frozenset(
     {*FILES.names, *IMAGES.names, *LISTINGS.names}
     | set("score percentile rank word word_probability vector checksum condition distance".split())
 )
 
-#: What a user's column can hold, by the word for it on the command line.
+#: The types of a user's column, by their names on the command line.
 TYPES = {
     "string": pa.string(),
     "int": pa.int64(),
@@ -33,10 +33,10 @@ TYPES = {
 
 
 def column_name(name: str) -> str:
-    """A user's column as the gallery calls it: a word that a filter takes without quotes.
+    """The name of a user's column in the gallery: a word that a filter accepts without quotes.
 
-    Lower case, every run of other characters one underscore; a name that the gallery needs itself
-    gets ``user_`` before it (``path`` becomes ``user_path``).
+    Letters become lower case, and every run of other characters becomes one underscore. A
+    reserved name gets the prefix ``user_`` (``path`` becomes ``user_path``).
     """
     plain = unicodedata.normalize("NFKC", name).lower()
     word = re.sub(r"\W+", "_", plain).strip("_") or "column"
@@ -46,21 +46,21 @@ def column_name(name: str) -> str:
 
 
 def user_columns(gallery: Gallery) -> dict[str, pa.DataType]:
-    """The columns that the user's tables brought, by name, with their types."""
+    """The columns of the user's tables, by name, with their types."""
     table = gallery.read("listings", LISTINGS)
     return {f.name: f.type for f in table.schema if f.name not in LISTINGS.names}
 
 
 def attributes(gallery: Gallery) -> pa.Table:
-    """One row for each file that is there: all that a filter may ask about.
+    """The columns that a filter can use, one row for each existing file.
 
     Columns: path, key, size, mtime_ns, those of the picture (width, height, format, taken_at,
-    orientation), then the user's. Files that are gone or could not be read are not among them.
+    orientation), then the user's. Files that are gone or could not be read are left out.
     """
     files = gallery.read("files", FILES)
-    there = files.filter(pc.equal(files.column("status"), "done"))
-    there = there.select(["path", "key", "size", "mtime_ns"])
+    existing = files.filter(pc.equal(files.column("status"), "done"))
+    existing = existing.select(["path", "key", "size", "mtime_ns"])
     images = gallery.read("images", IMAGES)
-    listed = gallery.read("listings", LISTINGS).drop_columns(["source"])
-    whole = there.join(images, "key", join_type="left outer")
-    return whole.join(listed, "path", join_type="left outer").sort_by("path")
+    listings = gallery.read("listings", LISTINGS).drop_columns(["source"])
+    rows = existing.join(images, "key", join_type="left outer")
+    return rows.join(listings, "path", join_type="left outer").sort_by("path")

@@ -1,4 +1,4 @@
-"""Imports LanceDB, without the client of remote catalogues that takes a third of its time."""
+"""Imports LanceDB without its client of remote catalogues, which takes a third of the time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 _CLIENT = "lance_namespace_urllib3_client"
 
-#: The part of the client that asks servers. LanceDB itself uses its data types only.
-_ASKING = f"{_CLIENT}.api"
+#: The part of the client that sends requests. LanceDB itself only uses its data types.
+_REQUESTS = f"{_CLIENT}.api"
 
 
 def lancedb() -> Any:
@@ -25,8 +25,8 @@ def lancedb() -> Any:
     return lancedb
 
 
-class _Nothing(ModuleType):
-    """A module that has every name, and nothing behind it."""
+class _EmptyModule(ModuleType):
+    """A module that returns a placeholder for every name."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -39,31 +39,31 @@ class _Nothing(ModuleType):
 
 
 class _Absent:
-    """Stands for what was not imported."""
+    """The placeholder for a class that was not imported."""
 
 
 class _Finder:
-    """Finds nothing behind the modules that ask servers."""
+    """Finds an empty module for each module that sends requests."""
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """What Python's import asks of a finder."""
-        if name != _ASKING and not name.startswith(f"{_ASKING}."):
+        """See :class:`importlib.abc.MetaPathFinder`."""
+        if name != _REQUESTS and not name.startswith(f"{_REQUESTS}."):
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=name == _ASKING)  # type: ignore[arg-type]
+        return importlib.machinery.ModuleSpec(name, self, is_package=name == _REQUESTS)  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """What Python's import asks of a loader."""
-        return _Nothing(spec.name)
+        """See :class:`importlib.abc.Loader`."""
+        return _EmptyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run."""
+        """See :class:`importlib.abc.Loader`; the module stays empty."""
 
 
 @contextmanager
 def _without_remote_client() -> Iterator[None]:
-    """Within, the client's asking part is not there; whoever imports it later finds it whole."""
+    """Leave out the client's requests within the block; a later import of them works."""
     if _CLIENT in sys.modules:
         yield
         return
@@ -74,22 +74,22 @@ def _without_remote_client() -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         for name in list(sys.modules):
-            if name == _ASKING or name.startswith(f"{_ASKING}."):
+            if name == _REQUESTS or name.startswith(f"{_REQUESTS}."):
                 del sys.modules[name]
         if _CLIENT in sys.modules:
-            _made_whole_later(sys.modules[_CLIENT])
+            _import_on_access(sys.modules[_CLIENT])
 
 
-def _made_whole_later(client: ModuleType) -> None:
-    """Have the client import what it lacks as soon as that is asked for."""
+def _import_on_access(client: ModuleType) -> None:
+    """Let the client import its missing parts when they are first accessed."""
     for name, value in list(vars(client).items()):
-        if value is _Absent or isinstance(value, _Nothing):
+        if value is _Absent or isinstance(value, _EmptyModule):
             delattr(client, name)
 
     def missing(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        asking = importlib.import_module(_ASKING)
-        return asking if name == "api" else getattr(asking, name)
+        requests = importlib.import_module(_REQUESTS)
+        return requests if name == "api" else getattr(requests, name)
 
     client.__getattr__ = missing  # type: ignore[method-assign]

@@ -1,20 +1,20 @@
-"""The lock of a gallery's one writer."""
+"""The lock of a gallery's writer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 from indexes.errors import GalleryError, GalleryLocked
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the one writer's lock of the gallery in a folder; nothing else is looked at.
+    """Hold the writer's lock of the gallery in a folder. The gallery itself is not opened.
 
     Raises:
-        GalleryLocked: if somebody holds it; said at once, nothing is changed.
+        GalleryLocked: if another process holds the lock; raised at once.
         GalleryError: if the gallery cannot be written to.
     """
     import filelock

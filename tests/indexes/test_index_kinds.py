@@ -30,7 +30,7 @@ def kind(request: pytest.FixtureRequest) -> IndexKind:
     try:
         kind.library()
         if kind.name == "gpu":
-            kind.build(lambda rows: clustered(1, 8)[rows], 1, 8)
+            kind.build(lambda rows: clustered(1, 8)[rows], 1, 8, None)
     except CiesError as error:
         pytest.skip(str(error))
     return kind
