@@ -1,19 +1,21 @@
-"""What every encoder is: pictures and conditions in, unit vectors out."""
+"""The interface of encoders: images and conditions to unit vectors."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Mapping, Protocol, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import Condition
 
 #: Longest text that can be a query.
@@ -38,7 +40,7 @@ def check_text(text: str) -> None:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What a gallery remembers of the encoder that filled it: all that changes a vector.
+    """What a gallery stores about the encoder that filled it: everything that changes a vector.
 
     Attributes:
         method: such as ``dior``.
@@ -53,7 +55,7 @@ class EncoderSpec:
     settings: Mapping[str, Any]
 
     def made_by(self, condition: Condition) -> dict[str, Any]:
-        """Everything that made the vectors of one condition, as JSON values."""
+        """Everything that determines the vectors of one condition, as JSON values."""
         return {
             "method": self.method,
             "model": self.model,
@@ -64,7 +66,7 @@ class EncoderSpec:
 
     @property
     def max_side(self) -> int | None:
-        """Longest side in pixels that the encoder sees of a picture; ``None`` if it sees all."""
+        """Longest side in pixels that images are reduced to; ``None`` if they are not reduced."""
         side = self.settings.get("max_side")
         return None if side is None else int(side)
 
@@ -78,11 +80,11 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What an encoder makes of some pictures under some conditions.
+    """Vectors and words of some images under some conditions.
 
     Attributes:
         vectors: float32 [images, conditions, dim], unit rows.
-        words: the one word said of each, [images][conditions]; empty where a method has none.
+        words: one generated word for each, [images][conditions]; empty where a method has none.
         word_probabilities: float32 [images, conditions], product of its tokens' probabilities.
     """
 
@@ -92,7 +94,7 @@ class Embeddings:
 
     @classmethod
     def without_words(cls, vectors: Vectors) -> Embeddings:
-        """A reading of a method that has no words.
+        """Embeddings with empty words.
 
         Args:
             vectors: float32 [images, conditions, dim], unit rows.
@@ -107,8 +109,8 @@ class Timing:
     """How long an encoder took.
 
     Attributes:
-        pictures: embedded.
-        seconds: spent on it, preparation included.
+        pictures: how many were embedded.
+        seconds: how long it took, preparation included.
     """
 
     pictures: int
@@ -116,17 +118,16 @@ class Timing:
 
 
 class PlainEncoder(Protocol):
-    """The least that an encoder of one's own must have: a method ``encode``.
+    """The least that an encoder of one's own needs: a method ``encode``.
 
-    :func:`ingest.encoders.factory.as_encoder` turns such an object into an :class:`BaseEncoder`. It
-    also uses these attributes where the object has them:
+    :func:`ingest.encoders.factory.as_encoder` turns such an object into a :class:`BaseEncoder`.
+    It also uses these attributes where the object has them:
 
     * ``name`` (str): the method's name, as galleries store it; the class's name by default.
     * ``dimension`` (int): length of a vector; by default one small image is encoded to find it.
     * ``model`` (str): which weights; the class's import path by default.
     * ``revision`` (str): changes whenever the vectors change; ``"1"`` by default.
     * ``settings`` (mapping of JSON values): whatever else changes a vector; empty by default.
-    * ``conditional`` (bool): whether the condition changes a vector; true by default.
     * ``encode_text(texts, conditions)``: as ``encode``, for texts; without it only images can be
       queries.
     * ``check(conditions)``: raises an error for a condition that cannot be used.
@@ -149,16 +150,16 @@ class PlainEncoder(Protocol):
 
 
 class BaseEncoder(ABC):
-    """Turns pictures into vectors, one for each condition.
+    """Embeds images, one vector for each condition.
 
-    An implementer gives :meth:`embed`; all conditions are asked at once, because only the encoder
-    can share the work on a picture between them.
+    Subclasses implement :meth:`embed`. It takes all conditions at once, because only the encoder
+    can share the work on an image between them.
     """
 
     @property
     @abstractmethod
     def spec(self) -> EncoderSpec:
-        """All that changes a vector."""
+        """Everything that changes a vector."""
 
     @property
     @abstractmethod
@@ -172,69 +173,81 @@ class BaseEncoder(ABC):
 
     @property
     def conditional(self) -> bool:
-        """Whether the condition makes a difference to a vector. Where it makes none, the vectors
-        without a condition are all there is to store.
+        """Whether the condition changes a vector. If not, only the vectors without a condition
+        are worth storing.
         """
         return True
 
     @property
     def device(self) -> str:
-        """Kind of device it runs on, such as ``cpu`` or ``2 cuda``; empty if nobody knows."""
+        """Kind of device it runs on, such as ``cpu`` or ``2 cuda``; empty if unknown."""
         return ""
 
     @property
     def threads(self) -> int:
-        """Processor threads it computes with; 0 if nobody knows."""
+        """Processor threads it computes with; 0 if unknown."""
         return 0
+
+    @cached_property
+    def _timings(self) -> dict[int, Timing]:
+        return {}
 
     @property
     def timings(self) -> Mapping[int, Timing]:
-        """Number of conditions asked at once to what :meth:`embed` did so far, if it is kept."""
-        return MappingProxyType({})
+        """Number of conditions in a call to how long :meth:`embed` took so far; empty if the
+        encoder does not measure it.
+        """
+        return self._timings
+
+    def _add_timing(self, conditions: int, pictures: int, started: float) -> None:
+        """Add a call of :meth:`embed` that began at ``started`` of :func:`time.monotonic`."""
+        before = self._timings.get(conditions, Timing(0, 0.0))
+        seconds = before.seconds + time.monotonic() - started
+        self._timings[conditions] = Timing(before.pictures + pictures, seconds)
 
     @abstractmethod
     def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """Embed pictures and say a word about each.
+        """Embed images, and generate a word for each.
 
         Args:
-            images: RGB pictures of any size.
+            images: RGB images of any size.
             conditions: at least one.
-            words: whether the words are wanted, which cost a little more.
+            words: whether words are needed; they take a little more time.
 
         Raises:
-            ModelError: if the model cannot serve a condition or runs out of memory.
+            ModelError: if the model does not accept a condition or runs out of memory.
         """
 
     def encode(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
-        """Embed pictures: float32 [images, conditions, dim], unit rows."""
+        """Embed images: float32 [images, conditions, dim], unit rows."""
         return self.embed(images, conditions, words=False).vectors
 
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """Embed texts in place of pictures and say a word about each.
+        """Embed texts in place of images, and generate a word for each.
 
         Args:
-            texts: such as ``red heart``; each may have lines.
+            texts: such as ``red heart``; each may have several lines.
             conditions: at least one.
-            words: whether the words are wanted.
+            words: whether words are needed.
 
         Returns:
-            As of :meth:`embed`, with texts for images.
+            As :meth:`embed`, with texts for images.
 
         Raises:
-            UsageError: if the method has no text side, or a text cannot be read.
-            ModelError: if the model cannot serve a condition or runs out of memory.
+            UsageError: if the method does not embed texts, or a text cannot be a query.
+            ModelError: if the model does not accept a condition or runs out of memory.
         """
         raise UsageError(
-            f"The method {self.spec.method} embeds pictures only, so that a text cannot be "
-            "embedded; ask with a picture."
+            f"The method {self.spec.method} embeds pictures only, so a text cannot be embedded; "
+            "ask with a picture."
         )
 
     def encode_text(self, texts: Sequence[str], conditions: Sequence[Condition]) -> Vectors:
-        """Embed texts: float32 [texts, conditions, dim], unit rows, comparable to pictures'.
+        """Embed texts: float32 [texts, conditions, dim], unit rows, comparable to images'.
 
         Raises:
             UsageError: as :meth:`embed_text`.
@@ -244,9 +257,9 @@ class BaseEncoder(ABC):
 
     @abstractmethod
     def check(self, conditions: Sequence[Condition]) -> None:
-        """Refuse conditions this encoder cannot serve.
+        """Refuse conditions that this encoder does not accept.
 
         Raises:
             ModelError: naming the condition and the way out.
-            UsageError: if the prompt cannot be asked without a condition, and one has no phrase.
+            UsageError: if the prompt needs a condition, and one has no phrase.
         """

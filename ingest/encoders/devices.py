@@ -1,4 +1,4 @@
-"""Where a model is run, and in what numbers."""
+"""Devices, dtypes and memory: where a model runs and in which number format."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from typing import Any
 from indexes.errors import ModelError, UsageError
 from ingest.encoders.models.catalogue import cpu_has_bf16
 
-#: What a model may compute in; ``auto`` chooses by its size and the device.
+#: Values of ``--dtype``; ``auto`` chooses by the model's size and the device.
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-#: A device by name, and the ways in which accelerate spreads a model over all there are.
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+#: Ways in which accelerate spreads a model over all devices.
 _MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
-#: Models with fewer parameters run in fp32, where speed is no concern and exactness is free.
-_SMALL = 500_000_000
+#: Models with fewer parameters run in float32: they are fast enough, and it is exact.
+SMALL_MODEL_PARAMETERS = 500_000_000
+
+#: Texts of torch's out-of-memory errors on CPUs and Apple GPUs, which have no class of their own.
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a dtype that models are not run in.
+    """Refuse an unknown dtype.
 
     Raises:
-        UsageError: naming those they are.
+        UsageError: naming the known ones.
     """
     if dtype not in DTYPES:
         raise UsageError(f"There is no --dtype '{dtype}'; choose one of {', '.join(DTYPES)}.")
 
 
-def devices(device: str) -> list[str]:
+def parse_devices(device: str) -> list[str]:
     """The devices of ``--device``: one, or several of one kind with commas between.
 
     Raises:
         UsageError: if there is no such device, or they are of several kinds.
-        ModelError: if there is no such GPU here.
+        ModelError: if this machine has no such GPU.
     """
     names = device.split(",")
     if len(names) == 1:
@@ -44,15 +48,15 @@ def devices(device: str) -> list[str]:
             f"--device {device} names several kinds of devices, which round differently; name "
             "several of one kind, such as cuda:0,cuda:1."
         )
-    return [device_of(name) for name in names]
+    return [choose_device(name) for name in names]
 
 
-def device_of(device: str) -> str:
-    """The device asked for, or the best there is.
+def choose_device(device: str) -> str:
+    """The device asked for; for ``auto`` the best that there is.
 
     Raises:
         UsageError: if there is no such device.
-        ModelError: if there is no such GPU here.
+        ModelError: if this machine has no such GPU.
     """
     import torch
 
@@ -74,33 +78,56 @@ def device_of(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def mapped(device_map: str, device: str) -> str:
-    """The kind of device a map fills first.
+def first_mapped_device(device_map: str, device: str) -> str:
+    """The kind of device that a device map fills first.
 
     Raises:
-        UsageError: if there is no such map, or a device is asked for beside it.
-        ModelError: if there is no such GPU here.
+        UsageError: if there is no such map, or a device is given too.
+        ModelError: if this machine has no such GPU.
     """
     if device != "auto":
         raise UsageError(
             f"--device {device} and --device-map {device_map} exclude one another; give one."
         )
     if device_map in _MAPS:
-        return device_of("auto")
+        return choose_device("auto")
     if not _DEVICE.fullmatch(device_map):
         raise UsageError(
             f"There is no --device-map '{device_map}'; give {', '.join(_MAPS)} or a device."
         )
-    return device_of(device_map)
+    return choose_device(device_map)
 
 
-def dtype_of(dtype: str, model: Any, device: str) -> str:
-    """What a model is run in on a device: what is asked for, or what pays there."""
+def parameter_count(model: Any) -> int:
+    """How many parameters a torch module has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def choose_dtype(dtype: str, model: Any, device: str) -> str:
+    """The dtype asked for; for ``auto`` the one that suits the model's size and the device."""
     if dtype != "auto":
         return dtype
-    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
-    if small:
+    if parameter_count(model) < SMALL_MODEL_PARAMETERS:
         return "float32"
     if device == "cpu" and not cpu_has_bf16():
         return "float32"
     return "float16" if device == "mps" else "bfloat16"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def free_cached_memory() -> None:
+    """Release the memory that torch caches, so that a smaller batch finds room."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,58 +1,56 @@
-"""What a researcher may choose about an encoder's vectors, checked before anything heavy is loaded.
-
-Most of it is about DIOR; :meth:`DiorOptions.check_for` refuses what another method does not have.
-"""
+"""What a user may choose about an encoder, checked before anything is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 from indexes.errors import UsageError
 
-#: Which token's state becomes the vector, and what that is, in one line.
+#: Which token's state becomes the vector: name to one line of description.
 TOKENS = {
-    "last_prompt": "the last token of the prompt, from which the word is about to be said",
-    "first_generated": "the first token said, greedily, after it was read back in",
+    "last_prompt": "the last token of the prompt, from which the word is generated",
+    "first_generated": "the first generated token, greedily chosen and read back in",
     "mean": "the average over the prompt's tokens from the condition's first one to its end",
 }
 
-#: How attention may be computed. Only sdpa reads a tree mask rightly, so eager runs plain.
+#: How attention may be computed. Only sdpa applies a tree mask correctly; eager runs unpacked.
 ATTENTIONS = ("sdpa", "eager")
 
-#: Other implementations whose vectors can be had.
+#: Other implementations whose vectors can be reproduced.
 COMPATS = ("reference",)
 
-#: Bounds of the longest side pictures are reduced to.
-LEAST_SIDE, MOST_SIDE = 32, 4096
+#: Bounds of the longest side that pictures are reduced to.
+MIN_SIDE, MAX_SIDE = 32, 4096
 
 
 @dataclass(frozen=True)
-class DiorOptions:
-    """What may be chosen about DIOR's vectors, beside model, prompt and dtype.
+class EncoderOptions:
+    """Choices about the vectors, besides model, prompt and dtype. Most are for DIOR.
 
     Attributes:
-        layer: whose output is read, numbered as ``hidden_states`` of transformers: 0 the
-            embedded tokens, n the output of the n-th layer, and the last number, or -1, the last
-            layer's after the final norm. With another layer than the last, packed families run
-            no further than that layer, and no family says words: they come out empty.
-        token: one of :data:`TOKENS`. ``mean`` is taken over the tokens from the one that holds
+        layer: whose output is used, numbered as ``hidden_states`` of transformers: 0 for the
+            embedded tokens, n for the output of the n-th layer, and the last number, or -1, for
+            the last layer after the final norm. With another layer than the last, packed
+            families run only up to that layer, and all words are empty.
+        token: one of :data:`TOKENS`. ``mean`` averages over the tokens from the one that holds
             the first character of the condition's phrase (of the question, if there is no
             condition) to the last of the prompt, the chat template's opening of the answer
-            included; which other conditions are asked does not matter. ``first_generated`` with
-            another layer than the last runs plain.
-        max_side: pictures are reduced to this longest side, in pixels, before the model's own
-            processor sees them; that may reduce them further.
-        attention: ``sdpa``, or ``eager``, with which every condition gets a pass of its own.
-        compat: ``None``, or ``reference`` for the vectors the published code gives of one
-            picture at a time: a pass for each condition, token positions counted along one axis
-            even where the model has three, the processor as it comes, tiles included. They are
-            scaled to unit length, as all vectors here, and words come out empty.
-        sentences: what embeds the answers of ``generative``: a dual encoder or a model of
+            included; it does not depend on the other conditions. ``first_generated`` with
+            another layer than the last runs unpacked.
+        max_side: images are reduced to this longest side, in pixels, before the model's own
+            processor, which may reduce them further.
+        attention: ``sdpa``, or ``eager``, with which every condition has a pass of its own.
+        compat: ``None``, or ``reference`` for the vectors that the published code computes for
+            one image at a time: a pass for each condition, token positions counted along one
+            axis even where the model has three, the processor with its default settings, tiles
+            included. They are scaled to unit length, as all vectors here, and words are empty.
+        sentences: embeds the answers of ``generative``: a dual encoder or a model of
             sentence-transformers, by built-in name, ``ORG/NAME[@REVISION]``, or folder.
 
     Raises:
-        UsageError: naming the option and what it may be.
+        UsageError: naming the option and its allowed values.
     """
 
     layer: int = -1
@@ -63,55 +61,55 @@ class DiorOptions:
     sentences: str = "tiny-clip"
 
     def __post_init__(self) -> None:
-        if not _whole(self.layer) or self.layer < -1:
+        if not _is_integer(self.layer) or self.layer < -1:
             raise UsageError(
                 f"--layer is {self.layer!r}; give -1 for the last layer, or a number from 0 on."
             )
         if self.token not in TOKENS:
-            raise UsageError(f"There is no --token {self.token!r}; choose {_either(TOKENS)}.")
-        if not _whole(self.max_side) or not LEAST_SIDE <= self.max_side <= MOST_SIDE:
+            raise UsageError(f"There is no --token {self.token!r}; choose {_joined(TOKENS)}.")
+        if not _is_integer(self.max_side) or not MIN_SIDE <= self.max_side <= MAX_SIDE:
             raise UsageError(
-                f"--max-side is {self.max_side!r}; give a number of pixels from {LEAST_SIDE} to "
-                f"{MOST_SIDE}."
+                f"--max-side is {self.max_side!r}; give a number of pixels from {MIN_SIDE} to "
+                f"{MAX_SIDE}."
             )
         if self.attention not in ATTENTIONS:
             raise UsageError(
-                f"--attention {self.attention!r} is not offered, because only sdpa reads the mask "
-                f"of a shared pass rightly; choose {_either(ATTENTIONS)}."
+                f"--attention {self.attention!r} is not offered, because only sdpa applies the "
+                f"mask of a shared pass correctly; choose {_joined(ATTENTIONS)}."
             )
         if self.compat is not None and self.compat not in COMPATS:
             raise UsageError(
-                f"There is no --compat {self.compat!r}; choose {_either(COMPATS)}, or leave it out."
+                f"There is no --compat {self.compat!r}; choose {_joined(COMPATS)}, or leave it out."
             )
         if self.compat is not None and self.token != "last_prompt":
             raise UsageError(
-                f"--compat {self.compat} reads the last token of the prompt; leave --token out."
+                f"--compat {self.compat} uses the last token of the prompt; leave --token out."
             )
 
     @property
-    def speaks(self) -> bool:
+    def has_words(self) -> bool:
         """Whether words come with the vectors."""
         return self.layer == -1 and self.compat is None
 
     def check_for(self, method: str, names: Iterable[str]) -> None:
-        """Refuse choices that a method does not have.
+        """Refuse options that a method does not have.
 
         Args:
             method: its name.
-            names: of the choices it has.
+            names: of the options it has.
 
         Raises:
             UsageError: naming the option.
         """
         for name, value in asdict(self).items():
-            if value != getattr(_DEFAULT, name) and name not in names:
+            if value != getattr(DEFAULT_OPTIONS, name) and name not in names:
                 raise UsageError(
                     f"--{name.replace('_', '-')} {value} does not apply to the method {method}; "
                     "leave it out."
                 )
 
-    def for_layers(self, count: int) -> DiorOptions:
-        """The same choices for a model of so many layers, the last one called -1.
+    def for_layers(self, count: int) -> EncoderOptions:
+        """The same options for a model of ``count`` layers, with -1 for the last one.
 
         Raises:
             UsageError: if the model has no such layer.
@@ -124,30 +122,62 @@ class DiorOptions:
         return replace(self, layer=-1) if self.layer == count else self
 
     def settings(self) -> dict[str, Any]:
-        """As JSON values, for a gallery to keep.
+        """JSON values, for a gallery to store.
 
-        What came to be offered later is named only where it is chosen, so that galleries made
-        before are still recognised.
+        Options that were added in later versions are stored only if they differ from the
+        default, so that galleries of earlier versions still match.
         """
-        kept = asdict(self)
+        stored = asdict(self)
         for name in ("attention", "compat", "sentences"):
-            if kept[name] == getattr(_DEFAULT, name):
-                del kept[name]
-        return kept
+            if stored[name] == getattr(DEFAULT_OPTIONS, name):
+                del stored[name]
+        return stored
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> DiorOptions:
-        """The inverse of :meth:`settings`; other settings are passed over."""
-        names = asdict(_DEFAULT)
-        return cls(**{name: settings.get(name, default) for name, default in names.items()})
+    def from_settings(cls, settings: Mapping[str, Any]) -> EncoderOptions:
+        """The inverse of :meth:`settings`; other settings are ignored."""
+        defaults = asdict(DEFAULT_OPTIONS)
+        return cls(**{name: settings.get(name, default) for name, default in defaults.items()})
 
 
-def _whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _either(names: Iterable[str]) -> str:
+def _joined(names: Iterable[str]) -> str:
     return " or ".join(names)
 
 
-_DEFAULT = DiorOptions()
+DEFAULT_OPTIONS = EncoderOptions()
+
+#: The prompt template of methods that are not given one.
+DEFAULT_PROMPT = "describe"
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Which encoder to load, and how.
+
+    Attributes:
+        method: a name of :data:`ingest.encoders.factory.METHODS` or of a plug-in.
+        model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder; for methods that use a dual
+            encoder also ``open_clip:ARCH/WEIGHTS``.
+        prompt: a template of ``configs/prompts.toml``, or a text with ``{condition}``, for the
+            methods that ask an LVLM.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
+            ``cuda:0,cuda:1``, get a copy of the model each.
+        force: accept conditions that the model was not trained on.
+        options: further choices about the vectors.
+        device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
+            A dual encoder is not spread: it runs on the kind of device that the map fills first.
+    """
+
+    method: str
+    model: str
+    prompt: str = DEFAULT_PROMPT
+    dtype: str = "auto"
+    device: str = "auto"
+    force: bool = False
+    options: EncoderOptions = DEFAULT_OPTIONS
+    device_map: str | None = None

@@ -1,8 +1,8 @@
-"""Deals prepared pictures out to a model in batches, or to its copies on several devices.
+"""Runs prepared images through a model in batches, or through its copies on several devices.
 
-Pictures of one layout share a batch. Where memory runs out for a batch it is halved, and stays
-so; what was done is kept. Copies take batches as they become free, so that a slower device does
-less; which of them served a picture does not matter, since all hold the same weights.
+Images of one layout share a batch. Where memory runs out for a batch, the batch size is halved for
+good; finished results are kept. Copies take batches as they become free, so a slower device does
+less; the copies hold the same weights, so it does not matter which one runs an image.
 """
 
 from __future__ import annotations
@@ -16,97 +16,101 @@ from typing import Any
 import torch
 
 from indexes.errors import ModelError
-from ingest.encoders.memory import ran_out, release
+from ingest.encoders.devices import free_cached_memory, is_out_of_memory
 from ingest.encoders.vlm.lvlm import LastStates, Lvlm
 from ingest.encoders.vlm.processors import Prepared
-from ingest.read.prefetch import ahead
+from ingest.read.prefetch import prefetch
 
-#: Some pictures by their numbers, and what became of them.
-Served = tuple[list[int], LastStates]
+#: Numbers of some images, and their states.
+BatchResult = tuple[list[int], LastStates]
 
 _Batch = list[tuple[int, Prepared]]
 
 
 class Runner:
-    """Runs prepared pictures, or texts, through one model or several copies of it."""
+    """Runs prepared images, or texts, through one model or several copies of it."""
 
-    def __init__(self, copies: Sequence[Lvlm], batch_size: int, too_large: str):
-        """Take the models.
+    def __init__(self, copies: Sequence[Lvlm], batch_size: int, memory_error: str):
+        """Use some models.
 
         Args:
-            copies: the same model, once a device.
-            batch_size: most pictures in one forward pass.
-            too_large: what to say when memory does not suffice for a single picture.
+            copies: the same model, once for each device.
+            batch_size: most images in one forward pass.
+            memory_error: the error message if memory does not suffice for a single image.
         """
         self.batch_size = batch_size
-        self._too_large = too_large
+        self._memory_error = memory_error
         self._free: SimpleQueue[Lvlm] = SimpleQueue()
         for copy in copies:
             self._free.put(copy)
-        self._count = len(copies)
-        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="device")
+        self._copy_count = len(copies)
+        self._threads = ThreadPoolExecutor(self._copy_count, thread_name_prefix="device")
 
-    def run(self, prepared: Iterable[Prepared], words: bool) -> Iterator[Served]:
-        """Run them all, in batches of one layout.
+    def run(self, prepared: Iterable[Prepared], words: bool) -> Iterator[BatchResult]:
+        """Run all images, in batches of one layout.
 
         Args:
-            prepared: taken one by one, while the model is at work on those before.
-            words: whether the words are wanted.
+            prepared: consumed one by one, while the model runs on earlier ones.
+            words: whether words are needed.
 
         Raises:
-            ModelError: if there is no memory for a single one.
+            ModelError: if memory does not suffice for a single image.
         """
 
-        def serve(batch: _Batch) -> list[Served]:
-            return list(self._serve(batch, words))
+        def run_batch(batch: _Batch) -> list[BatchResult]:
+            return list(self._run_batch(batch, words))
 
         batches = self._batches(prepared)
-        if self._count == 1:
-            return chain.from_iterable(map(serve, batches))
-        return chain.from_iterable(ahead(self._threads, serve, batches, self._count + 1))
+        if self._copy_count == 1:
+            return chain.from_iterable(map(run_batch, batches))
+        return chain.from_iterable(
+            prefetch(self._threads, run_batch, batches, self._copy_count + 1)
+        )
 
     def _batches(self, prepared: Iterable[Prepared]) -> Iterator[_Batch]:
-        """Together what shares layout and prompts; full batches as soon as they are full."""
+        """Batches of images with the same layout and prompts, each as soon as it is full."""
         waiting: dict[Any, _Batch] = {}
-        for number, picture in enumerate(prepared):
-            alike = waiting.setdefault(picture.bucket, [])
-            alike.append((number, picture))
-            if len(alike) >= self.batch_size:
-                yield waiting.pop(picture.bucket)
+        for number, image in enumerate(prepared):
+            batch = waiting.setdefault(image.bucket, [])
+            batch.append((number, image))
+            if len(batch) >= self.batch_size:
+                yield waiting.pop(image.bucket)
         yield from waiting.values()
 
-    def _serve(self, batch: _Batch, words: bool) -> Iterator[Served]:
+    def _run_batch(self, batch: _Batch, words: bool) -> Iterator[BatchResult]:
         while batch:
             part = batch[: self.batch_size]
-            last = self._last_states([picture for _, picture in part], words)
+            last = self._last_states([image for _, image in part], words)
             if last is None:
-                # Another thread may have halved it meanwhile.
+                # Another thread may have halved it already.
                 self.batch_size = min(self.batch_size, len(part) // 2)
-                release()
+                free_cached_memory()
                 continue
             batch = batch[len(part) :]
             yield [number for number, _ in part], last
 
     def _last_states(self, batch: Sequence[Prepared], words: bool) -> LastStates | None:
-        """Run a batch of one layout; ``None`` if there was no memory for so many pictures.
+        """Run a batch of one layout; ``None`` if memory does not suffice for so many images.
 
         Raises:
-            ModelError: if there was none for a single one.
+            ModelError: if it does not suffice for a single one.
         """
         lvlm = self._free.get()
-        first = batch[0]
+        prompts, tails = batch[0].prompts, batch[0].tails
         try:
-            features = {
-                name: torch.cat([picture.features[name] for picture in batch])
-                for name in first.features
-            }
-            last = lvlm.last_states(features, first.prompts, len(batch), words, first.tails)
+            last = lvlm.last_states(join_features(batch), prompts, len(batch), words, tails)
             return LastStates(last.states.cpu(), last.tokens.cpu(), last.probabilities.cpu())
         except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) > 1:
                 return None
-            raise ModelError(self._too_large) from error
+            raise ModelError(self._memory_error) from error
         finally:
             self._free.put(lvlm)
+
+
+def join_features(batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    """The tensors of images of one layout, joined along the first dimension."""
+    names = batch[0].features
+    return {name: torch.cat([image.features[name] for image in batch]) for name in names}

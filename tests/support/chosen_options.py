@@ -6,12 +6,12 @@ from typing import Any
 
 from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 
 
 def chosen(encoder: DiorEncoder, **options: Any) -> DiorEncoder:
     """The same model with other options."""
-    return DiorEncoder(encoder._source, encoder._loaded, options=DiorOptions(**options))
+    return DiorEncoder(encoder._source, encoder._loaded, options=EncoderOptions(**options))
 
 
 def tail_of(encoder: DiorEncoder, ids: list[int], condition: Condition) -> int:

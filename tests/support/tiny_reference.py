@@ -13,6 +13,7 @@ from support.tiny_families import build
 
 from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.vlm.processors import untiled
 
 NAMES = ["color", "shape", "pattern", "background", "unconditional"]
@@ -35,7 +36,7 @@ _BUILT: dict[str, Tiny] = {}
 def tiny_model(name: str, folder: Path, pictures: list[Image.Image]) -> Tiny:
     """A tiny model by name, built into ``folder`` if it is the first time it is asked for."""
     if name not in _BUILT:
-        encoder = DiorEncoder.load(str(build(name, folder)))
+        encoder = DiorEncoder.load(EncoderChoice("dior", str(build(name, folder))))
         _BUILT[name] = Tiny(name, folder, encoder, reference(encoder, pictures))
     return _BUILT[name]
 
@@ -74,7 +75,8 @@ def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
                 output = model.model(**inputs_of(encoder, picture, condition))
                 rows.append(output.last_hidden_state[0, -1].float().numpy())
     vectors = np.array(rows).reshape(len(pictures), len(CONDITIONS), -1)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    units: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return units
 
 
 def furthest(one: np.ndarray, other: np.ndarray) -> float:

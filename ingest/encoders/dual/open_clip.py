@@ -1,6 +1,6 @@
 """Dual encoders that open_clip loads: ``open_clip:ARCH/WEIGHTS``, or ``open_clip:FOLDER``.
 
-open_clip is an extra, and brings torchvision. What is used of it is its documented face:
+open_clip is an extra and brings torchvision. Only its documented interface is used:
 ``create_model_from_pretrained``, ``get_tokenizer``, ``encode_image`` and ``encode_text``.
 """
 
@@ -9,70 +9,65 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 
 from indexes.errors import ModelError
-from ingest.encoders.devices import dtype_of
-from ingest.encoders.models.find import OPEN_CLIP, ModelSource, digest
-
-if TYPE_CHECKING:
-    from ingest.encoders.dual.encoder import Given
+from ingest.encoders.devices import choose_dtype
+from ingest.encoders.dual.towers import LoadedTowers, Tensors
+from ingest.encoders.models.find import OPEN_CLIP, ModelSource
+from ingest.encoders.models.loading import folder_digest
 
 _FORMS = (
     f"{OPEN_CLIP}ViT-B-32/laion2b_s34b_b79k, or {OPEN_CLIP}FOLDER with an open_clip_config.json"
 )
 
-#: Of each tensor of weights without files of their own, what is digested.
-_DIGEST_NUMBERS = 4096
+#: How many numbers of each weight tensor are hashed, for weights without files of their own.
+_HASHED_NUMBERS = 4096
 
 
-class OpenClipTowers:
-    """A dual encoder of open_clip, with its transform and tokenizer."""
+class _OpenClipTowers:
+    """A dual encoder of open_clip with its transform and tokenizer.
+
+    See :class:`ingest.encoders.dual.towers.Towers` for the methods.
+    """
 
     def __init__(self, model: Any, transform: Any, tokenizer: Any):
-        """Take what open_clip gives.
+        """Use what open_clip returned.
 
         Args:
             model: with ``encode_image`` and ``encode_text``.
-            transform: one RGB picture to a tensor.
+            transform: one RGB image to a tensor.
             tokenizer: a list of texts to int64 [texts, length].
         """
         self.model = model
         self._transform = transform
         self._tokenizer = tokenizer
 
-    def prepare(self, images: Sequence[Image.Image]) -> Given:
-        """See :class:`ingest.encoders.dual.encoder.Towers`."""
+    def prepare_images(self, images: Sequence[Image.Image]) -> Tensors:
         return {"image": torch.stack([self._transform(image) for image in images])}
 
-    def tokens(self, texts: Sequence[str]) -> Given:
-        """See :class:`ingest.encoders.dual.encoder.Towers`."""
+    def tokenize(self, texts: Sequence[str]) -> Tensors:
         return {"text": self._tokenizer(list(texts))}
 
-    def see(self, given: Given) -> torch.Tensor:
-        """See :class:`ingest.encoders.dual.encoder.Towers`."""
-        vectors: torch.Tensor = self.model.encode_image(given["image"])
+    def image_features(self, inputs: Tensors) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.encode_image(inputs["image"])
         return vectors
 
-    def read(self, given: Given) -> torch.Tensor:
-        """See :class:`ingest.encoders.dual.encoder.Towers`."""
-        vectors: torch.Tensor = self.model.encode_text(given["text"])
+    def text_features(self, inputs: Tensors) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.encode_text(inputs["text"])
         return vectors
 
 
-def load(model: str, dtype: str, device: str) -> tuple[ModelSource, OpenClipTowers, str, str]:
-    """Load a model.
+def load_open_clip(model: str, dtype: str, device: str) -> LoadedTowers:
+    """Load a dual encoder of open_clip.
 
     Args:
-        model: beginning with :data:`OPEN_CLIP`.
+        model: a name that starts with :data:`OPEN_CLIP`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: one device by name.
-
-    Returns:
-        Where it came from, the model, its revision, and its dtype.
 
     Raises:
         ModelError: if open_clip is not installed, or has no such model.
@@ -106,14 +101,15 @@ def load(model: str, dtype: str, device: str) -> tuple[ModelSource, OpenClipTowe
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())[:200].rstrip(".")
         raise ModelError(
-            f"open_clip cannot load {model}: {why}; write {_FORMS}, and see that the hub can be "
+            f"open_clip cannot load {model}: {why}; write {_FORMS}, and check that the hub can be "
             "reached."
         ) from error
     loaded.eval()
-    revision = digest(folder) if local else _digest_of(loaded)
-    kind = dtype_of(dtype, loaded, device)
-    loaded.to(device=device, dtype=getattr(torch, kind))
-    return source, OpenClipTowers(loaded, transform, tokenizer), revision, kind
+    revision = folder_digest(folder) if local else _weights_digest(loaded)
+    computed_dtype = choose_dtype(dtype, loaded, device)
+    loaded.to(device=device, dtype=getattr(torch, computed_dtype))
+    towers = _OpenClipTowers(loaded, transform, tokenizer)
+    return LoadedTowers(source, towers, revision, computed_dtype)
 
 
 def _check_weights(folder: Path, model: str) -> None:
@@ -124,11 +120,11 @@ def _check_weights(folder: Path, model: str) -> None:
         )
 
 
-def _digest_of(model: Any) -> str:
-    """A digest of a model's weights, because a tag says nothing of what stands behind it."""
+def _weights_digest(model: Any) -> str:
+    """A digest of a model's weights, because open_clip's tags do not identify a version."""
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         total.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        some = tensor.detach().flatten()[:_DIGEST_NUMBERS].float().contiguous()
-        total.update(some.cpu().numpy().tobytes())
+        numbers = tensor.detach().flatten()[:_HASHED_NUMBERS].float().contiguous()
+        total.update(numbers.cpu().numpy().tobytes())
     return total.hexdigest()[:16]

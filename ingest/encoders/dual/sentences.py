@@ -1,7 +1,7 @@
 """Sentence encoders: texts to vectors, by a model of sentence-transformers or a dual encoder.
 
-Models of sentence-transformers are read as their ``modules.json`` says, through transformers: a
-language model, pooling, dense layers and scaling, which is what nearly all of them are made of.
+A model of sentence-transformers is loaded with transformers, following its ``modules.json``: a
+language model, pooling, dense layers and normalisation, which covers nearly all of them.
 """
 
 from __future__ import annotations
@@ -11,35 +11,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Mapping, Protocol
 
+import numpy as np
 import torch
 
 from indexes.errors import ModelError
-from indexes.search.vectors import Vectors, unit
-from ingest.encoders.devices import device_of, dtype_of
+from indexes.vectors import Vectors, unit
+from ingest.encoders.devices import choose_device, choose_dtype
 from ingest.encoders.dual.encoder import DualEncoder
-from ingest.encoders.models.find import (
-    OPEN_CLIP,
-    ModelSource,
-    digest,
-    explained,
-    find,
-    quiet,
-    where_of,
+from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
+from ingest.encoders.models.loading import (
+    explained_errors,
+    folder_digest,
+    hub_arguments,
+    silence_libraries,
 )
 
 #: Texts in one forward pass.
 _BATCH = 64
 
-#: How the states of a text's tokens become one vector.
+#: Supported ways to combine the states of a text's tokens into one vector.
 _POOLINGS = ("cls", "mean", "max", "lasttoken")
 
 
 class SentenceEncoder(Protocol):
-    """What embeds texts."""
+    """A model that embeds texts."""
 
     @property
     def source(self) -> ModelSource:
-        """Where it came from."""
+        """Where the model came from."""
         ...
 
     @property
@@ -49,7 +48,7 @@ class SentenceEncoder(Protocol):
 
     @property
     def dtype(self) -> str:
-        """What it computes in."""
+        """The dtype it computes in."""
         ...
 
     @property
@@ -71,47 +70,48 @@ def load_sentences(model: str, device: str = "auto") -> SentenceEncoder:
         device: one device by name.
 
     Raises:
-        ModelError: if it cannot be had, or has parts that are not known here.
+        ModelError: if it cannot be loaded, or has unsupported modules.
     """
     if model.startswith(OPEN_CLIP):
         return DualEncoder.load(model, device=device)
     path = Path(model).expanduser()
     if path.is_dir() and (path / "modules.json").is_file():
-        # Its language model may be in a folder below.
+        # Its language model may be in a subfolder, without a config.json here.
         source = ModelSource(str(path.absolute()), str(path.absolute()), None, local=True)
     else:
-        source = find(model)
-    quiet()
-    with explained(source):
-        described = _file(source, "modules.json")
-        if described is None:
+        source = find_model(model)
+    silence_libraries()
+    with explained_errors(source):
+        modules_file = _model_file(source, "modules.json")
+        if modules_file is None:
             return DualEncoder.load(model, device=device)
-        # The hub's cache keeps each commit in a folder of its own.
-        revision = digest(described.parent) if source.local else described.parent.name
-        modules = json.loads(described.read_bytes())
-        return _SentenceModel(source, revision, modules, device_of(device))
+        # The hub's cache has a folder for each commit.
+        folder = modules_file.parent
+        revision = folder_digest(folder) if source.local else folder.name
+        modules = json.loads(modules_file.read_bytes())
+        return _SentenceModel(source, revision, modules, choose_device(device))
 
 
-def _file(source: ModelSource, name: str) -> Path | None:
-    """A file of a model, or ``None`` if it has none of this name."""
+def _model_file(source: ModelSource, name: str) -> Path | None:
+    """The path of a model's file, or ``None`` if there is no such file."""
     if source.local:
         path = Path(source.location) / name
         return path if path.is_file() else None
     from transformers.utils import cached_file
 
-    found = cached_file(
+    cached = cached_file(
         source.location,
         name,
         _raise_exceptions_for_missing_entries=False,
-        # Out of reach, what is not in the cache is taken not to be there.
+        # Without a network, a file that is not cached counts as missing.
         _raise_exceptions_for_connection_errors=False,
-        **where_of(source),
+        **hub_arguments(source),
     )
-    return None if found is None else Path(str(found))
+    return None if cached is None else Path(str(cached))
 
 
 class _SentenceModel:
-    """A model of sentence-transformers, in fp32 or what pays for one of its size."""
+    """A model of sentence-transformers, in the dtype that suits its size."""
 
     def __init__(
         self,
@@ -126,89 +126,87 @@ class _SentenceModel:
         unknown = set(kinds) - {"Transformer", "Pooling", "Dense", "Normalize"}
         if unknown or kinds[:2] != ["Transformer", "Pooling"]:
             raise ModelError(
-                f"{source.name} is made of {', '.join(kinds)}, and only a Transformer, Pooling, "
-                "Dense and Normalize are known here; name another sentence encoder, such as "
+                f"{source.name} is made of {', '.join(kinds)}, and only Transformer, Pooling, "
+                "Dense and Normalize are supported; name another sentence encoder, such as "
                 "sentence-transformers/sentence-t5-base, or tiny-clip."
             )
         paths = [str(module.get("path", "")) for module in modules]
-        self._read_language_model(paths[0])
-        self.dtype = dtype_of("auto", self._model, device)
-        self._kind = getattr(torch, self.dtype)
-        self._model.to(device=device, dtype=self._kind)
-        self._pooling = self._pooling_of(paths[1])
+        self._load_language_model(paths[0])
+        self.dtype = choose_dtype("auto", self._model, device)
+        dtype = getattr(torch, self.dtype)
+        self._model.to(device=device, dtype=dtype)
+        self._pooling = self._load_pooling(paths[1])
         self._dense = [
-            self._dense_of(path).to(device=device, dtype=self._kind)
+            self._load_dense(path).to(device=device, dtype=dtype)
             for kind, path in zip(kinds, paths, strict=True)
             if kind == "Dense"
         ]
         if source.local:
-            # Its parts lie in folders below, which count as much.
-            below = sorted({p for p in paths if p and (Path(source.location) / p).is_dir()})
-            self.revision = "-".join(
-                [self.revision, *(digest(Path(source.location) / p)[:8] for p in below)]
-            )
+            # The modules' files are in subfolders, which the digest of the folder leaves out.
+            folders = [Path(source.location) / p for p in sorted(set(paths)) if p]
+            digests = [folder_digest(folder)[:8] for folder in folders if folder.is_dir()]
+            self.revision = "-".join([self.revision, *digests])
 
-    def _read_language_model(self, path: str) -> None:
+    def _load_language_model(self, path: str) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
-        where: dict[str, Any] = {**where_of(self.source)}
+        location, arguments = self.source.location, hub_arguments(self.source)
         if path:
-            where["subfolder"] = path
-        location = self.source.location
-        config = AutoConfig.from_pretrained(location, **where)
+            arguments["subfolder"] = path
+        config = AutoConfig.from_pretrained(location, **arguments)
         kind = T5EncoderModel if config.model_type == "t5" else AutoModel
         self._model = kind.from_pretrained(
-            location, dtype="auto", use_safetensors=True, **where
+            location, dtype="auto", use_safetensors=True, **arguments
         ).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(location, **where)
+        self._tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
         settings = self._settings(path, "sentence_bert_config.json")
-        places = getattr(config, "max_position_embeddings", None)
-        longest = settings.get("max_seq_length") or min(
-            self._tokenizer.model_max_length, places or 512
+        positions = getattr(config, "max_position_embeddings", None)
+        max_tokens = settings.get("max_seq_length") or min(
+            self._tokenizer.model_max_length, positions or 512
         )
-        self._longest = int(longest)
-        self._small_letters = bool(settings.get("do_lower_case", False))
+        self._max_tokens = int(max_tokens)
+        self._lower_case = bool(settings.get("do_lower_case", False))
 
     def _settings(self, path: str, name: str) -> dict[str, Any]:
-        file = _file(self.source, f"{path}/{name}" if path else name)
+        file = _model_file(self.source, f"{path}/{name}" if path else name)
         return {} if file is None else dict(json.loads(file.read_bytes()))
 
-    def _pooling_of(self, path: str) -> str:
+    def _load_pooling(self, path: str) -> str:
         settings = self._settings(path, "config.json")
-        chosen = [
+        modes = [
             name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
             for name, value in settings.items()
             if name.startswith("pooling_mode_") and value is True
         ]
         if isinstance(settings.get("pooling_mode"), str):
-            chosen = [settings["pooling_mode"]]
-        if len(chosen) != 1 or chosen[0] not in _POOLINGS:
+            modes = [settings["pooling_mode"]]
+        if len(modes) != 1 or modes[0] not in _POOLINGS:
             raise ModelError(
-                f"{self.source.name} pools by {' and '.join(chosen) or 'nothing'}, and only "
-                f"{', '.join(_POOLINGS)} are known here; name another sentence encoder."
+                f"{self.source.name} pools by {' and '.join(modes) or 'nothing'}, and only "
+                f"{', '.join(_POOLINGS)} are supported; name another sentence encoder."
             )
-        return chosen[0]
+        return modes[0]
 
-    def _dense_of(self, path: str) -> torch.nn.Module:
+    def _load_dense(self, path: str) -> torch.nn.Module:
         from safetensors.torch import load_file
 
         settings = self._settings(path, "config.json")
-        weights = _file(self.source, f"{path}/model.safetensors")
-        if weights is None:
+        weights_file = _model_file(self.source, f"{path}/model.safetensors")
+        if weights_file is None:
             raise ModelError(
                 f"{self.source.name} has no safetensors weights in {path}, and other formats can "
                 "run code when loaded; convert them to safetensors, or name another model."
             )
-        loaded = {k.removeprefix("linear."): v for k, v in load_file(weights).items()}
+        weights = {k.removeprefix("linear."): v for k, v in load_file(weights_file).items()}
         linear = torch.nn.Linear(
             settings["in_features"], settings["out_features"], settings.get("bias", True)
         )
-        linear.load_state_dict(loaded)
+        linear.load_state_dict(weights)
         activation = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
         if activation not in ("Identity", "Tanh", "ReLU", "GELU"):
             raise ModelError(
-                f"{self.source.name} has a dense layer with {activation}, which is not known "
-                "here; name another sentence encoder."
+                f"{self.source.name} has a dense layer with {activation}, which is not "
+                "supported; name another sentence encoder."
             )
         return torch.nn.Sequential(linear, getattr(torch.nn, activation)()).eval()
 
@@ -218,41 +216,41 @@ class _SentenceModel:
         return int(self.encode_texts(["x"]).shape[1])
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts: float32 [texts, dim], unit rows; what is longer than the model reads is
-        cut off.
-        """
-        found = []
+        """Embed texts: float32 [texts, dim], unit rows; texts too long are truncated."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        rows = []
         for start in range(0, len(texts), _BATCH):
-            some = list(texts[start : start + _BATCH])
-            if self._small_letters:
-                some = [text.lower() for text in some]
+            batch = list(texts[start : start + _BATCH])
+            if self._lower_case:
+                batch = [text.lower() for text in batch]
             with torch.inference_mode():
-                found.append(self._embed(some).float().cpu())
-        return unit(torch.cat(found).numpy())
+                rows.append(self._embed(batch).float().cpu())
+        return unit(torch.cat(rows).numpy())
 
     def _embed(self, texts: list[str]) -> torch.Tensor:
-        given = self._tokenizer(
+        inputs = self._tokenizer(
             texts,
             padding=True,
             truncation=True,
-            max_length=self._longest,
+            max_length=self._max_tokens,
             return_tensors="pt",
         ).to(self._model.device)
-        states = self._model(**given).last_hidden_state
-        mask = given["attention_mask"][..., None].to(states.dtype)
+        states = self._model(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None].to(states.dtype)
         vectors: torch.Tensor
         if self._pooling == "mean":
             vectors = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
         elif self._pooling == "max":
             vectors = states.masked_fill(mask == 0, -torch.inf).max(1).values
         else:
-            # Wherever the padding is: the first or the last place that is none.
-            places = torch.arange(mask.shape[1], device=states.device)
-            own = places * given["attention_mask"]
+            # The first or last token that is not padding, on whichever side the padding is.
+            positions = torch.arange(mask.shape[1], device=states.device)
+            rank = positions * inputs["attention_mask"]
             if self._pooling == "cls":
-                own = -(places + mask.shape[1] * (1 - given["attention_mask"]))
+                rank = -(positions + mask.shape[1] * (1 - inputs["attention_mask"]))
             rows = torch.arange(len(texts), device=states.device)
-            vectors = states[rows, own.argmax(1)]
+            vectors = states[rows, rank.argmax(1)]
         for dense in self._dense:
             vectors = dense(vectors)
         return vectors

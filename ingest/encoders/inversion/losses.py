@@ -1,4 +1,4 @@
-"""What the networks of textual inversion are trained on: one class a paper."""
+"""Training losses of the networks of textual inversion: one class for each paper."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ingest.encoders.inversion.oti import PhraseTargets
 from ingest.encoders.inversion.phrases import Phrases
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords
 
-#: Words that name nothing by themselves.
-_SMALL = frozenset(
+#: Function words, which name nothing by themselves.
+_FUNCTION_WORDS = frozenset(
     "a an the of in on at by to with without and or is are was were be been that which this these "
     "it its as from for into over under up down no not but".split()
 )
 
 
-class Lesson(ABC):
-    """Gives the loss of a network at a step."""
+class InversionLoss(ABC):
+    """The loss of a network on some examples."""
 
-    #: How many examples there are to draw from.
+    #: How many examples there are.
     count: int
 
     @abstractmethod
@@ -37,32 +37,32 @@ class Lesson(ABC):
         """The loss of some examples.
 
         Args:
-            network: vectors to pseudo-words.
-            chosen: numbers of examples.
-            random: what else is drawn.
+            network: maps vectors to pseudo-words.
+            chosen: int64, numbers of examples.
+            random: for all other random choices.
         """
         ...
 
 
-def contrast(first: torch.Tensor, second: torch.Tensor, scale: float) -> torch.Tensor:
-    """CLIP's loss: each row's partner among all rows of the batch, both ways.
+def contrastive_loss(first: torch.Tensor, second: torch.Tensor, scale: float) -> torch.Tensor:
+    """CLIP's loss: cross-entropy of each row's partner among all rows, in both directions.
 
     Args:
         first: [n, dim], unit rows.
-        second: [n, dim], unit rows; partner by partner.
-        scale: of the cosines, the inverse of the temperature.
+        second: [n, dim], unit rows; row i is the partner of row i of ``first``.
+        scale: factor of the cosines, the inverse of the temperature.
     """
     cosines = scale * first @ second.T
-    own = torch.arange(len(first), device=first.device)
-    both = functional.cross_entropy(cosines, own) + functional.cross_entropy(cosines.T, own)
+    target = torch.arange(len(first), device=first.device)
+    both = functional.cross_entropy(cosines, target) + functional.cross_entropy(cosines.T, target)
     return both / 2
 
 
-class Searle(Lesson):
-    """SEARLE (Baldrati et al., ICCV 2023): the tokens of OTI, by contrast, and phrases.
+class SearleLoss(InversionLoss):
+    """SEARLE (Baldrati et al., ICCV 2023): distillation of OTI tokens, and a phrase loss.
 
-    The contrast is between predicted and optimised tokens at temperature 0.25; the phrase loss has
-    the weight 0.75 and draws from the 150 names that suit a picture best.
+    Predicted and optimised tokens are contrasted at temperature 0.25; the phrase loss has the
+    weight 0.75 and draws from the 150 names that are nearest to an image.
     """
 
     TEMPERATURE, PHRASES, NAMES = 0.25, 0.75, 150
@@ -75,37 +75,44 @@ class Searle(Lesson):
         tokens: NDArray[np.float32],
         seed: int,
     ):
-        """Take the pictures and the tokens that were optimised for them."""
+        """Use images and the tokens that were optimised for them.
+
+        Args:
+            words: of the model.
+            phrases: of the model.
+            vectors: float32 [images, dim], unit rows: base vectors.
+            tokens: float32 [images, width].
+            seed: of the phrases.
+        """
         self.count = len(vectors)
         self._words = words
         self._vectors = torch.from_numpy(vectors)
         self._tokens = functional.normalize(torch.from_numpy(tokens), dim=-1)
-        self._lengths = torch.from_numpy(tokens).norm(dim=-1)
         self._targets = PhraseTargets(words, phrases, np.random.default_rng([seed, 11]))
-        # A third of the names at most: that the worst suits a picture, nobody would say.
-        most = min(self.NAMES, max(1, len(phrases.concepts) // 3))
-        self._best = self._targets.best(vectors, most)
+        # At most a third of the names, because the others do not describe an image.
+        count = min(self.NAMES, max(1, len(phrases.concepts) // 3))
+        self._nearest = self._targets.nearest(vectors, count)
 
     def loss(
         self, network: nn.Module, chosen: NDArray[np.int64], random: np.random.Generator
     ) -> torch.Tensor:
-        """See :class:`Lesson`."""
-        found = network(self._vectors[chosen])
-        unit = functional.normalize(found, dim=-1)
-        distilled = contrast(unit, self._tokens[chosen], 1 / self.TEMPERATURE)
+        """See :class:`InversionLoss`."""
+        tokens = network(self._vectors[chosen])
+        unit = functional.normalize(tokens, dim=-1)
+        distillation = contrastive_loss(unit, self._tokens[chosen], 1 / self.TEMPERATURE)
         form = int(random.integers(len(self._targets.forms)))
-        names = self._best[chosen, random.integers(self._best.shape[1], size=len(chosen))]
-        said = self._words.read(self._targets.sentence(form), found)
-        named = self._targets.read(form, names).to(said.device)
-        off = (1 - functional.cosine_similarity(said, named)).mean()
-        return distilled + self.PHRASES * off
+        names = self._nearest[chosen, random.integers(self._nearest.shape[1], size=len(chosen))]
+        sentences = self._words.encode(self._targets.sentence(form), tokens)
+        targets = self._targets.encode(form, names).to(sentences.device)
+        phrase_loss = (1 - functional.cosine_similarity(sentences, targets)).mean()
+        return distillation + self.PHRASES * phrase_loss
 
 
-class Pic2Word(Lesson):
-    """Pic2Word (Saito et al., CVPR 2023): a sentence with the word, against the picture."""
+class Pic2WordLoss(InversionLoss):
+    """Pic2Word (Saito et al., CVPR 2023): a sentence with the word, contrasted with the image."""
 
     def __init__(self, words: PseudoWords, phrases: Phrases, vectors: Vectors):
-        """Take the pictures."""
+        """Use images: float32 [images, dim], unit rows: base vectors."""
         self.count = len(vectors)
         self._words = words
         self._vectors = torch.from_numpy(vectors)
@@ -114,26 +121,26 @@ class Pic2Word(Lesson):
     def loss(
         self, network: nn.Module, chosen: NDArray[np.int64], random: np.random.Generator
     ) -> torch.Tensor:
-        """See :class:`Lesson`."""
-        seen = self._vectors[chosen]
-        said = self._words.read(self._single, network(seen))
-        return contrast(said, seen.to(said.device), self._words.scale)
+        """See :class:`InversionLoss`."""
+        images = self._vectors[chosen]
+        sentences = self._words.encode(self._single, network(images))
+        return contrastive_loss(sentences, images.to(sentences.device), self._words.logit_scale)
 
 
-class Lincir(Lesson):
-    """LinCIR (Gu et al., CVPR 2024): texts alone, each told again by a word made of itself.
+class LincirLoss(InversionLoss):
+    """LinCIR (Gu et al., CVPR 2024): texts only, each reconstructed with a word made from itself.
 
-    The vector of a text, with noise upon it, is made a pseudo-word; put into the text in the place
-    of words that name something, it shall give the text's own vector. The noise is a normal's
-    draw times one between 0 and 1, for each text, so that vectors of pictures, which lie apart
-    from those of texts, are understood too. In place of a tagger of parts of speech, a run of
-    words counts as a name if none of them is a small word; one run of a text is replaced at a
-    time, or with probability 1/3 all of it.
+    The vector of a text, with noise added, is mapped to a pseudo-word; put into the text in place
+    of words that name something, it should give the text's own vector. The noise is a normal draw
+    times a number between 0 and 1, for each text, so that vectors of images, which are separated
+    from those of texts, are mapped well too. In place of a part-of-speech tagger, a run of words
+    counts as a name if none of them is a function word; one run of a text is replaced at a time,
+    or, with probability 1/3, the whole text.
     """
 
     def __init__(self, words: PseudoWords, phrases: Phrases, texts: Sequence[str]):
-        """Read the texts, of which those are left out that name nothing."""
-        kept = [text for text in dict.fromkeys(texts) if runs_of(text)]
+        """Use texts; those that name nothing are left out."""
+        kept = [text for text in dict.fromkeys(texts) if masked_runs(text)]
         self.count = len(kept)
         self._words = words
         self._texts = kept
@@ -143,34 +150,34 @@ class Lincir(Lesson):
     def loss(
         self, network: nn.Module, chosen: NDArray[np.int64], random: np.random.Generator
     ) -> torch.Tensor:
-        """See :class:`Lesson`."""
-        own = self._vectors[chosen]
-        draws = random.normal(size=tuple(own.shape)) * random.random((len(chosen), 1))
-        # The vectors have unit length here: the noise is that of one coordinate of such.
-        noise = torch.from_numpy(draws.astype(np.float32)) / own.shape[1] ** 0.5
-        found = network(functional.normalize(own + noise, dim=-1))
+        """See :class:`InversionLoss`."""
+        texts = self._vectors[chosen]
+        draws = random.normal(size=tuple(texts.shape)) * random.random((len(chosen), 1))
+        # The vectors have unit length here, so the noise is scaled to one coordinate of them.
+        noise = torch.from_numpy(draws.astype(np.float32)) / texts.shape[1] ** 0.5
+        tokens = network(functional.normalize(texts + noise, dim=-1))
         masked = []
         for number in chosen.tolist():
-            runs = runs_of(self._texts[number])
+            runs = masked_runs(self._texts[number])
             if random.random() < 1 / 3:
                 masked.append(self._single)
             else:
                 masked.append(runs[int(random.integers(len(runs)))])
-        said = self._words.read(self._words.sentences(masked), found)
-        return (1 - functional.cosine_similarity(said, own.to(said.device))).mean()
+        sentences = self._words.encode(self._words.sentences(masked), tokens)
+        return (1 - functional.cosine_similarity(sentences, texts.to(sentences.device))).mean()
 
 
-def runs_of(text: str) -> list[str]:
+def masked_runs(text: str) -> list[str]:
     """A text with each of its runs of naming words replaced by :data:`PLACE` in turn."""
     plain = text.replace(PLACE, " ")
     spans = list(re.finditer(r"[^\s,.;:!?]+", plain))
     runs: list[list[int]] = []
     following = False
     for span in spans:
-        names = span.group().lower() not in _SMALL
-        if names and following and not re.search(r"[,.;:!?]", plain[runs[-1][1] : span.start()]):
+        is_name = span.group().lower() not in _FUNCTION_WORDS
+        if is_name and following and not re.search(r"[,.;:!?]", plain[runs[-1][1] : span.start()]):
             runs[-1][1] = span.end()
-        elif names:
+        elif is_name:
             runs.append([span.start(), span.end()])
-        following = names
+        following = is_name
     return [f"{plain[:start]}{PLACE}{plain[end:]}" for start, end in runs]

@@ -1,14 +1,13 @@
-"""Networks that turn a picture's vector into a pseudo-word, and where they are kept.
+"""Networks that map an image's vector to a pseudo-word, and their files.
 
-A network knows one CLIP: it is kept with that model's revision, and refused for any other.
+A network belongs to one CLIP: it is stored with that model's revision, and refused for any other.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -17,29 +16,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from indexes.errors import ModelError
+from indexes.files import write_atomic
 from indexes.vectors import Vectors
 from ingest.encoders.inversion.pseudo_words import PseudoWords
 
-#: Form of the description beside a network's weights.
+#: Format of the description stored with a network's weights.
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class NetworkCard:
-    """What is known of a network.
+    """The description of a network.
 
     Attributes:
-        composer: whose network it is.
-        model: the CLIP it was trained for, by name.
+        composer: that uses it.
+        model: name of the CLIP it was trained for.
         revision: that model's commit, or a digest of its files.
         dimension: of the model's vectors.
-        width: of its words' embeddings.
+        width: of its word embeddings.
         hidden: width of the network.
-        trained: how it was trained and what was measured, for people.
+        trained: training parameters and measurements, for people.
     """
 
     composer: str
@@ -52,7 +52,7 @@ class NetworkCard:
 
 
 def _searle(card: NetworkCard) -> nn.Module:
-    # Baldrati et al., ICCV 2023; LinCIR (Gu et al., CVPR 2024) has the same.
+    # Baldrati et al., ICCV 2023; the same for LinCIR (Gu et al., CVPR 2024).
     wide = card.hidden
     return nn.Sequential(
         nn.Linear(card.dimension, wide),
@@ -79,23 +79,23 @@ def _pic2word(card: NetworkCard) -> nn.Module:
     )
 
 
-class _Together(nn.Module):
-    """A layer over sets: each member by itself, less what all have in common."""
+class _SetLayer(nn.Module):
+    """A layer over sets: a map of each member minus a map of the set's mean."""
 
-    def __init__(self, given: int, wide: int):
+    def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.each = nn.Linear(given, wide)
-        self.all = nn.Linear(given, wide, bias=False)
+        self.each = nn.Linear(inputs, outputs)
+        self.all = nn.Linear(inputs, outputs, bias=False)
 
     def forward(self, sets: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.each(sets) - self.all(sets.mean(1, keepdim=True))
-        return found
+        outputs: torch.Tensor = self.each(sets) - self.all(sets.mean(1, keepdim=True))
+        return outputs
 
 
 class _DeepSet(nn.Module):
     """PALAVRA's network (Cohen et al., ECCV 2022): sets [n, members, dim] to words [n, width].
 
-    A single vector, [n, dim], is a set of one.
+    An input [n, dim] is n sets of one.
     """
 
     def __init__(self, card: NetworkCard):
@@ -103,25 +103,25 @@ class _DeepSet(nn.Module):
         wide = card.hidden
         sizes = [card.dimension, wide, wide]
         layers = [
-            part for given in sizes for part in (_Together(given, wide), nn.ELU(), nn.Dropout(0.25))
+            part for size in sizes for part in (_SetLayer(size, wide), nn.ELU(), nn.Dropout(0.25))
         ]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(wide, card.width)
 
     def forward(self, sets: torch.Tensor) -> torch.Tensor:
         whole = sets[:, None] if sets.ndim == 2 else sets
-        found: torch.Tensor = self.head(self.layers(whole).mean(1))
-        return found
+        tokens: torch.Tensor = self.head(self.layers(whole).mean(1))
+        return tokens
 
 
-#: Composer to what makes its network.
+#: Composer to the function that creates its network.
 NETWORKS: Mapping[str, Callable[[NetworkCard], nn.Module]] = MappingProxyType(
     {"searle": _searle, "pic2word": _pic2word, "lincir": _searle, "palavra": _DeepSet}
 )
 
 
 def published_width(composer: str, dimension: int) -> int:
-    """The width of a composer's network as published, for a model's dimension."""
+    """The published width of a composer's network, for a model's dimension."""
     return {"pic2word": 512, "palavra": 4096}.get(composer, 4 * dimension)
 
 
@@ -129,122 +129,117 @@ class InversionNetwork:
     """A trained network."""
 
     def __init__(self, card: NetworkCard, module: nn.Module):
-        """Use a network; :func:`load_network` finds one."""
+        """Use a network; :func:`load_network` loads one."""
         self.card = card
         self._module = module.eval()
 
     def tokens(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Pseudo-words of pictures: float32 [n, dim] to float32 [n, width]."""
+        """Pseudo-words of images: float32 [n, dim] to float32 [n, width]."""
         with torch.inference_mode():
-            found: NDArray[np.float32] = self._module(torch.from_numpy(vectors)).numpy()
-        return found
+            tokens: NDArray[np.float32] = self._module(torch.from_numpy(vectors)).numpy()
+        return tokens
 
 
 def make_network(card: NetworkCard) -> nn.Module:
-    """A network with fresh weights, drawn from torch's generator."""
+    """A network with random weights, drawn from torch's generator."""
     return NETWORKS[card.composer](card)
 
 
-def own_folder() -> Path:
-    """Where ``cies train-composer`` keeps the user's networks."""
+def user_folder() -> Path:
+    """Where ``cies train-composer`` stores the user's networks."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("cies", appauthor=False)) / "composers"
 
 
 def shipped_folder() -> Path:
-    """Where those lie that come with the built-in CLIP."""
+    """The folder of the networks for the built-in CLIP."""
     return Path(str(resources.files("ingest.encoders").joinpath("builtin", "composers")))
 
 
-def place_of(composer: str, revision: str, folder: Path | None = None) -> Path:
-    """The description of a network; its weights lie beside it, with another ending."""
-    return (folder or own_folder()) / composer / f"{revision}.json"
+def card_path(composer: str, revision: str, folder: Path | None = None) -> Path:
+    """The file of a network's description; its weights have the same name with another ending."""
+    return (folder or user_folder()) / composer / f"{revision}.json"
 
 
 def save_network(module: nn.Module, card: NetworkCard, folder: Path | None = None) -> Path:
-    """Write a network in half precision; one that is there is replaced whole.
+    """Write a network in half precision, replacing an existing one.
 
     Returns:
-        Its description.
+        The file of its description.
     """
-    place = place_of(card.composer, card.revision, folder)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path = card_path(card.composer, card.revision, folder)
     half = {name: value.half().contiguous() for name, value in module.state_dict().items()}
-    weights = place.with_suffix(".safetensors")
-    fresh = weights.with_suffix(f".{os.getpid()}")
-    save_file(half, fresh)
-    fresh.replace(weights)
+    write_atomic(path.with_suffix(".safetensors"), save(half))
     text = json.dumps({"format": FORMAT, **asdict(card)}, indent=2) + "\n"
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(place)
-    return place
+    write_atomic(path, text.encode())
+    return path
 
 
 def load_network(composer: str, words: PseudoWords) -> InversionNetwork:
-    """The network of a composer for a model: the user's own, else the one that is shipped.
+    """The network of a composer for a model: the user's own, or else the shipped one.
 
     Raises:
         ModelError: if there is none, it is damaged, or it was trained for another model.
     """
-    for folder in (own_folder(), shipped_folder()):
-        place = place_of(composer, words.revision, folder)
-        if place.is_file():
-            return _opened(place, composer, words)
-    others = sorted({f"{card.model} of revision {card.revision}" for card in _all(composer)})
-    known = f"; those there are serve {', '.join(others)}" if others else ""
+    for folder in (user_folder(), shipped_folder()):
+        path = card_path(composer, words.revision, folder)
+        if path.is_file():
+            return _load(path, composer, words)
+    others = sorted({f"{card.model} of revision {card.revision}" for card in _all_cards(composer)})
+    existing = f"; the existing ones are for {', '.join(others)}" if others else ""
     examples = "--texts FILE" if composer == "lincir" else "--images FOLDER"
     raise ModelError(
-        f"There is no network of {composer} for {words.name} of revision {words.revision}{known}; "
-        f"train one with `cies train-composer {composer} {examples} --model {words.name}`, or "
-        "choose --composer searle-oti, which needs none."
+        f"There is no network of {composer} for {words.name} of revision {words.revision}"
+        f"{existing}; train one with `cies train-composer {composer} {examples} --model "
+        f"{words.name}`, or choose --composer searle-oti, which needs none."
     )
 
 
-def _all(composer: str) -> list[NetworkCard]:
-    found = []
-    for folder in (own_folder(), shipped_folder()):
-        for place in sorted((folder / composer).glob("*.json")):
+def _all_cards(composer: str) -> list[NetworkCard]:
+    cards = []
+    for folder in (user_folder(), shipped_folder()):
+        for path in sorted((folder / composer).glob("*.json")):
             try:
-                found.append(_card(place))
+                cards.append(_read_card(path))
             except ModelError:
-                continue  # it is named when it is to be used
-    return found
+                continue  # the error is raised when this network is loaded
+    return cards
 
 
-def _card(place: Path) -> NetworkCard:
+def _read_card(path: Path) -> NetworkCard:
     try:
-        entry = json.loads(place.read_text(encoding="utf-8"))
+        entry = json.loads(path.read_text(encoding="utf-8"))
         if entry.pop("format") == FORMAT:
             return NetworkCard(**entry)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _damaged(place) from error
-    raise ModelError(f"{place} was written by another version of CIES; train the network again.")
+        raise _damaged(path) from error
+    raise ModelError(f"{path} was written by another version of CIES; train the network again.")
 
 
-def _damaged(place: Path) -> ModelError:
+def _damaged(path: Path) -> ModelError:
     return ModelError(
-        f"The network {place} is damaged; delete it, and train it again with `cies train-composer`."
+        f"The network {path} is damaged; delete it, and train it again with `cies train-composer`."
     )
 
 
-def _opened(place: Path, composer: str, words: PseudoWords) -> InversionNetwork:
-    card = _card(place)
+def _load(path: Path, composer: str, words: PseudoWords) -> InversionNetwork:
+    card = _read_card(path)
     if card.revision != words.revision:
         raise ModelError(
-            f"The network {place} was trained for {card.model} of revision {card.revision}, and "
+            f"The network {path} was trained for {card.model} of revision {card.revision}, and "
             f"this is {words.name} of revision {words.revision}; train one for it with `cies "
             "train-composer`."
         )
     expected = composer, words.dual.dimension, words.width
     if (card.composer, card.dimension, card.width) != expected:
-        raise _damaged(place)
+        raise _damaged(path)
     from safetensors import SafetensorError
 
     module = make_network(card)
     try:
-        whole = load_file(place.with_suffix(".safetensors"))
-        module.load_state_dict({name: value.float() for name, value in whole.items()})
+        weights = load_file(path.with_suffix(".safetensors"))
+        module.load_state_dict({name: value.float() for name, value in weights.items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise _damaged(place) from error
-    return InversionNetwork(replace(card), module)
+        raise _damaged(path) from error
+    return InversionNetwork(card, module)

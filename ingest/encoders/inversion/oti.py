@@ -1,9 +1,9 @@
-"""Optimisation-based textual inversion: a pseudo-word for a picture, found by gradient descent.
+"""Optimisation-based textual inversion: an image's pseudo-word, found by gradient descent.
 
 SEARLE-OTI (Baldrati et al., ICCV 2023): a token is moved until a sentence with it is near the
-picture, and until a phrase with it is near the same phrase with the name of what the picture shows.
-Only the token takes gradients. All draws are the same for every picture, so that a picture gets the
-same token in a batch and alone, but for rounding.
+image, and a phrase with it is near the same phrase with the name of what the image shows. Only the
+token takes gradients. All random draws are the same for every image, so an image gets the same
+token in a batch and alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from indexes.vectors import Vectors
 from ingest.encoders.inversion.phrases import CONCEPT, Phrases
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords, Sentences
 
-#: Phrases that are drawn anew for each use; more cost more texts that are read once.
+#: Phrases drawn for each use; each costs texts that are encoded once.
 _FORMS = 16
 
 
 @dataclass(frozen=True)
 class OtiPlan:
-    """How a token is found; the defaults are the paper's.
+    """The parameters of the optimisation; the defaults are the paper's.
+
+    Caches store a digest of this object's text, so its fields keep their names and order.
 
     Attributes:
         steps: of gradient descent.
-        rate: of AdamW.
-        decay: of AdamW.
-        spread: standard deviation of the normal that the first token is drawn from.
-        phrase_weight: of the phrase loss, where that of the picture is 1.
-        concepts: how many names count as what a picture shows.
-        average: of the exponential moving average that is the result.
-        seed: of all draws.
+        rate: learning rate of AdamW.
+        decay: weight decay of AdamW.
+        spread: standard deviation of the normal that the initial token is drawn from.
+        phrase_weight: of the phrase loss; the image loss has weight 1.
+        concepts: how many of the nearest names describe an image.
+        average: decay of the exponential moving average that is the result.
+        seed: of all random draws.
     """
 
     steps: int = 350
@@ -50,11 +52,11 @@ class OtiPlan:
 
 
 @dataclass(frozen=True)
-class Inverted:
-    """Tokens that were found.
+class OptimizedTokens:
+    """The result of an optimisation.
 
     Attributes:
-        tokens: float32 [pictures, width].
+        tokens: float32 [images, width].
         losses: float64 [steps], the mean loss at each step.
     """
 
@@ -63,43 +65,43 @@ class Inverted:
 
 
 class PhraseTargets:
-    """Phrases with names in them, and which names suit which picture."""
+    """Phrases with names in them, and the names nearest to an image."""
 
     def __init__(self, words: PseudoWords, phrases: Phrases, random: np.random.Generator):
-        """Draw phrases and read the names.
+        """Draw phrases and encode the names.
 
         Args:
-            words: reads.
+            words: of the model.
             phrases: of the model.
-            random: draws.
+            random: draws the phrases.
 
         Raises:
-            ModelError: if the model has no words for them.
+            ModelError: if the model has no words for the names.
         """
         phrases.check(words.name)
         self._words = words
-        self.forms = [phrases.drawn(random) for _ in range(_FORMS)]
+        self.forms = [phrases.draw(random) for _ in range(_FORMS)]
         self._names = phrases.concepts
-        self._concepts = words.dual.encode_texts([phrases.alone(name) for name in phrases.concepts])
+        self._name_vectors = words.dual.encode_texts([phrases.alone(n) for n in self._names])
         self._sentences = [words.sentences([f.replace(CONCEPT, PLACE, 1)]) for f in self.forms]
-        self._read: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self._encoded: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def best(self, vectors: Vectors, count: int) -> NDArray[np.int64]:
-        """The names that suit pictures best: int64 [pictures, count], best first."""
-        order = np.argsort(-(vectors @ self._concepts.T), axis=1, kind="stable")
+    def nearest(self, vectors: Vectors, count: int) -> NDArray[np.int64]:
+        """The names nearest to images: int64 [images, count], nearest first."""
+        order = np.argsort(-(vectors @ self._name_vectors.T), axis=1, kind="stable")
         return order[:, : min(count, len(self._names))]
 
     def sentence(self, form: int) -> Sentences:
-        """A phrase with the place of a pseudo-word."""
+        """A phrase with a pseudo-word's slot in place of a name."""
         return self._sentences[form]
 
-    def read(self, form: int, names: NDArray[np.int64]) -> torch.Tensor:
-        """The phrase with names in it, as base vectors: float32 [names, dim]."""
-        missing = [n for n in np.unique(names).tolist() if (form, n) not in self._read]
+    def encode(self, form: int, names: NDArray[np.int64]) -> torch.Tensor:
+        """The base vectors of a phrase with names in it: float32 [names, dim]."""
+        missing = [n for n in np.unique(names).tolist() if (form, n) not in self._encoded]
         texts = [self.forms[form].replace(CONCEPT, self._names[n], 1) for n in missing]
         for name, vector in zip(missing, self._words.dual.encode_texts(texts), strict=True):
-            self._read[form, name] = vector
-        return torch.from_numpy(np.stack([self._read[form, n] for n in names.tolist()]))
+            self._encoded[form, name] = vector
+        return torch.from_numpy(np.stack([self._encoded[form, n] for n in names.tolist()]))
 
 
 def invert(
@@ -107,42 +109,42 @@ def invert(
     phrases: Phrases,
     vectors: Vectors,
     plan: OtiPlan | None = None,
-    told: Callable[[int], None] = lambda step: None,
-) -> Inverted:
-    """Find a pseudo-word for each picture.
+    progress: Callable[[int], None] = lambda step: None,
+) -> OptimizedTokens:
+    """Find a pseudo-word for each image.
 
     Args:
-        words: reads texts with pseudo-words.
-        phrases: of its model.
-        vectors: float32 [pictures, dim], unit rows: base vectors.
-        plan: how; as published by default.
-        told: called with each step that is done.
+        words: of the model.
+        phrases: of the model.
+        vectors: float32 [images, dim], unit rows: base vectors.
+        plan: the parameters; as published by default.
+        progress: called with the number of finished steps.
     """
     plan = plan or OtiPlan()
     random = np.random.default_rng([plan.seed, 7])
     targets = PhraseTargets(words, phrases, random)
-    best = targets.best(vectors, plan.concepts)
-    seen = torch.from_numpy(vectors).to(words.device)
+    nearest = targets.nearest(vectors, plan.concepts)
+    images = torch.from_numpy(vectors).to(words.device)
     templates = [words.sentences([text]) for text in phrases.templates]
-    first = torch.from_numpy(random.normal(0, plan.spread, words.width).astype(np.float32))
-    tokens = first.to(words.device).repeat(len(vectors), 1).requires_grad_(True)
+    initial = torch.from_numpy(random.normal(0, plan.spread, words.width).astype(np.float32))
+    tokens = initial.to(words.device).repeat(len(vectors), 1).requires_grad_(True)
     average = tokens.detach().clone()
-    descent = torch.optim.AdamW([tokens], lr=plan.rate, weight_decay=plan.decay)
+    optimizer = torch.optim.AdamW([tokens], lr=plan.rate, weight_decay=plan.decay)
     losses = np.zeros(plan.steps)
     for step in range(plan.steps):
         template = templates[int(random.integers(len(templates)))]
         form = int(random.integers(_FORMS))
-        names = best[:, int(random.integers(best.shape[1]))]
-        alone = words.read(template, tokens)
-        said = words.read(targets.sentence(form), tokens)
-        named = targets.read(form, names).to(words.device)
-        far = 1 - functional.cosine_similarity(alone, seen)
-        off = 1 - functional.cosine_similarity(said, named)
-        loss = (far + plan.phrase_weight * off) / (1 + plan.phrase_weight)
-        descent.zero_grad()
+        names = nearest[:, int(random.integers(nearest.shape[1]))]
+        alone = words.encode(template, tokens)
+        phrase = words.encode(targets.sentence(form), tokens)
+        target = targets.encode(form, names).to(words.device)
+        image_loss = 1 - functional.cosine_similarity(alone, images)
+        phrase_loss = 1 - functional.cosine_similarity(phrase, target)
+        loss = (image_loss + plan.phrase_weight * phrase_loss) / (1 + plan.phrase_weight)
+        optimizer.zero_grad()
         torch.autograd.backward(loss.sum())
-        descent.step()
+        optimizer.step()
         average.mul_(plan.average).add_(tokens.detach(), alpha=1 - plan.average)
         losses[step] = loss.detach().mean().item()
-        told(step + 1)
-    return Inverted(average.cpu().numpy(), losses)
+        progress(step + 1)
+    return OptimizedTokens(average.cpu().numpy(), losses)

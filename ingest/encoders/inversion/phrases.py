@@ -1,7 +1,7 @@
-"""Sentences for pseudo-words: templates, names of concepts, and what may be said of one.
+"""Sentences for pseudo-words: templates, names of concepts, and phrases about one.
 
-The words are those of our own lists (``configs/words``); what is done with them stands in
-``configs/inversion.toml``.
+The words are those of the shipped lists (``configs/words``); ``configs/inversion.toml`` says how
+they are used.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 
 from indexes.errors import ModelError
 from ingest.encoders.inversion.pseudo_words import PLACE, PseudoWords
-from ingest.vocabularies import shipped
+from ingest.vocabularies import shipped_vocabularies
 
-#: Where a concept's name goes in a phrase.
+#: The placeholder of a concept's name in a phrase.
 CONCEPT = "{concept}"
 
 _LISTED = re.compile(r"\{([^{}]+)\}")
@@ -28,14 +28,16 @@ _LISTED = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Phrases:
-    """What is said with pseudo-words to one model.
+    """Texts with pseudo-words for one model.
+
+    Caches store a digest of this object's text, so its fields keep their names and order.
 
     Attributes:
         single: a text about the pseudo-word alone.
-        coarse: a word that suits every picture.
-        templates: texts about the pseudo-word alone, of which one is drawn at each step.
-        concepts: names of what pictures may show.
-        forms: phrases with :data:`CONCEPT` and lists of words in braces.
+        coarse: a word that suits every image.
+        templates: texts about the pseudo-word alone; one is drawn at each step.
+        concepts: names of what images may show.
+        forms: phrases with :data:`CONCEPT` and names of word lists in braces.
         lists: name to words.
     """
 
@@ -48,38 +50,48 @@ class Phrases:
 
     @classmethod
     def of(cls, words: PseudoWords) -> Phrases:
-        """Those for a model, of words that its tokenizer has whole.
+        """The texts for a model, with only the words that are single tokens to its tokenizer.
 
-        A CLIP of few words spells all others, and understands none of them.
+        A CLIP with a small vocabulary splits all others, and does not understand them.
         """
-        own = _section(words.name)
-        names = {name for form in own["phrases"] for name in _LISTED.findall(form)} - {"concept"}
-        lists = {name: _whole(words, shipped()[name].vocabulary.words) for name in names}
+        settings = _section(words.name)
+        names = {n for form in settings["phrases"] for n in _LISTED.findall(form)} - {"concept"}
+        lists = {
+            name: _single_tokens(words, shipped_vocabularies()[name].vocabulary.words)
+            for name in names
+        }
         forms = tuple(
-            form for form in own["phrases"] if all(lists.get(n, ("",)) for n in _listed(form))
+            form
+            for form in settings["phrases"]
+            if all(lists.get(n, ("",)) for n in _lists_in(form))
         )
-        every = [word for name in own["concepts"] for word in shipped()[name].vocabulary.words]
-        concepts = _whole(words, tuple(dict.fromkeys(every)))
-        return cls(own["single"], own["coarse"], tuple(own["templates"]), concepts, forms, lists)
+        every = [
+            word
+            for name in settings["concepts"]
+            for word in shipped_vocabularies()[name].vocabulary.words
+        ]
+        concepts = _single_tokens(words, tuple(dict.fromkeys(every)))
+        templates = tuple(settings["templates"])
+        return cls(settings["single"], settings["coarse"], templates, concepts, forms, lists)
 
-    def drawn(self, random: np.random.Generator) -> str:
-        """A phrase with :data:`CONCEPT` left open."""
+    def draw(self, random: np.random.Generator) -> str:
+        """A random phrase, with :data:`CONCEPT` still in it."""
         form = self.forms[int(random.integers(len(self.forms)))]
-        for name in _listed(form):
+        for name in _lists_in(form):
             chosen = self.lists[name][int(random.integers(len(self.lists[name])))]
             form = form.replace(f"{{{name}}}", chosen, 1)
         return form
 
     def check(self, model: str) -> None:
-        """Refuse a model to which nothing can be said about what pictures show.
+        """Refuse a model whose tokenizer has no names for what images show.
 
         Raises:
             ModelError: naming the composers that need no names.
         """
         if not self.concepts or not self.forms:
             raise ModelError(
-                f"The tokenizer of {model} has none of our words whole, which searle, searle-oti "
-                "and palavra need; choose pic2word, lincir or sum."
+                f"The tokenizer of {model} has none of the words of CIES as single tokens, which "
+                "searle, searle-oti and palavra need; choose pic2word, lincir or sum."
             )
 
     def alone(self, concept: str) -> str:
@@ -87,22 +99,18 @@ class Phrases:
         return self.single.replace(PLACE, concept)
 
 
-def single_of(model: str) -> str:
-    """A text about a pseudo-word alone, as a model reads it best."""
-    return str(_section(model)["single"])
-
-
-def query_of(model: str, change: str) -> str:
-    """The text of a question to a model, with :data:`PLACE` for the picture."""
+def query_text(model: str, change: str) -> str:
+    """The text of a query for a model, with :data:`PLACE` for the image."""
     return str(_section(model)["query"]).replace("{change}", change)
 
 
-def _listed(form: str) -> list[str]:
+def _lists_in(form: str) -> list[str]:
     return [name for name in _LISTED.findall(form) if name != "concept"]
 
 
-def _whole(words: PseudoWords, names: tuple[str, ...]) -> tuple[str, ...]:
-    counts = words.counts(names)
+def _single_tokens(words: PseudoWords, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names whose words are one token each."""
+    counts = words.token_counts(names)
     return tuple(
         name for name, count in zip(names, counts, strict=True) if count == len(name.split())
     )
@@ -110,12 +118,12 @@ def _whole(words: PseudoWords, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _section(model: str) -> dict[str, Any]:
     plain = model.lower().replace("_", "").replace("-", "")
-    every = _settings()
-    marks = [mark for mark in every if mark != "default" and mark in plain]
-    return dict(every[marks[0] if marks else "default"])
+    sections = _sections()
+    matching = [name for name in sections if name != "default" and name in plain]
+    return dict(sections[matching[0] if matching else "default"])
 
 
 @cache
-def _settings() -> dict[str, Any]:
+def _sections() -> dict[str, Any]:
     text = resources.files("configs").joinpath("inversion.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

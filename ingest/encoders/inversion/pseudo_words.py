@@ -1,8 +1,8 @@
-"""Texts in which one word is a vector of our own: what textual inversion stands on.
+"""Texts in which one word is a given vector: the basis of textual inversion.
 
-A text tower looks each of its tokens up in a table of embeddings. Here the row of one of them is
-taken from elsewhere, so that a picture can stand in a sentence as if it were a word. All else
-(places, masks, pooling) is the model's own.
+A text tower looks up each token in an embedding table. Here the embedding of one token is replaced,
+so that an image can take the place of a word in a sentence. Everything else (positions, masks,
+pooling) is the model's own.
 """
 
 from __future__ import annotations
@@ -16,77 +16,73 @@ import torch
 from torch.nn import functional
 
 from indexes.errors import ModelError, UsageError
-from ingest.encoders.dual.encoder import DualEncoder, Given
+from ingest.encoders.dual.encoder import DualEncoder
+from ingest.encoders.dual.towers import Tensors
 
-#: What stands in a text where the pseudo-word goes.
+#: The placeholder of the pseudo-word in a text.
 PLACE = "$"
 
 
 @runtime_checkable
-class _Marking(Protocol):
-    """The part of a tower of transformers that is used here."""
+class _SlotTowers(Protocol):
+    """The part of :class:`ingest.encoders.dual.towers.Towers` and its extension used here."""
 
     @property
     def model(self) -> Any:
         """The torch module."""
         ...
 
-    def read(self, given: Given) -> torch.Tensor:
-        """Vectors of texts' tokens."""
+    def text_features(self, inputs: Tensors) -> torch.Tensor:
+        """Vectors of tokenized texts."""
         ...
 
     @property
-    def marks(self) -> bool:
-        """Whether :meth:`marked` can tell where a word went."""
+    def finds_slots(self) -> bool:
+        """Whether :meth:`tokenize_with_slot` works."""
         ...
 
-    def marked(self, texts: Sequence[tuple[str, str]]) -> tuple[Given, torch.Tensor]:
-        """Tokens of texts with one word more between their halves, and where that is."""
+    def tokenize_with_slot(self, texts: Sequence[tuple[str, str]]) -> tuple[Tensors, torch.Tensor]:
+        """Tokens of texts with one extra word between their halves, and its positions."""
         ...
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Texts with a place for a pseudo-word, as tokens.
+    """Tokenized texts with a slot for a pseudo-word.
 
     Attributes:
-        given: what the text tower takes.
-        places: int64 [texts], which token is the pseudo-word.
+        inputs: of the text tower.
+        slots: int64 [texts], position of the pseudo-word's token.
     """
 
-    given: Given
-    places: torch.Tensor
+    inputs: Tensors
+    slots: torch.Tensor
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.slots)
 
     def repeated(self, count: int) -> Sentences:
-        """One text, so many times."""
-        given = {name: value.expand(count, -1) for name, value in self.given.items()}
-        return Sentences(given, self.places.expand(count))
-
-    def chosen(self, numbers: Sequence[int] | torch.Tensor) -> Sentences:
-        """Some of the texts, by their numbers."""
-        at = torch.as_tensor(numbers, dtype=torch.int64)
-        return Sentences({name: value[at] for name, value in self.given.items()}, self.places[at])
+        """A single text, repeated ``count`` times."""
+        inputs = {name: value.expand(count, -1) for name, value in self.inputs.items()}
+        return Sentences(inputs, self.slots.expand(count))
 
 
 class PseudoWords:
-    """Reads texts with pseudo-words in them, by a dual encoder of transformers."""
+    """Encodes texts with pseudo-words in them, by a dual encoder of transformers."""
 
     def __init__(self, dual: DualEncoder):
-        """Use a loaded model, whose weights take no gradients from now on.
+        """Use a model.
 
         Raises:
-            ModelError: if words cannot be put into its text half.
+            ModelError: if pseudo-words cannot be put into its text tower.
         """
         towers = dual.towers
-        table = _table(towers)
-        if table is None or not isinstance(towers, _Marking) or not towers.marks:
+        table = _embedding_table(towers)
+        if table is None or not isinstance(towers, _SlotTowers) or not towers.finds_slots:
             raise ModelError(
-                f"Into the text half of {dual.source.name} no pseudo-words can be put, which needs "
-                "a CLIP that transformers loads, with a fast tokenizer; choose another --composer, "
-                "such as sum."
+                f"The text encoder of {dual.source.name} takes no pseudo-words: this needs a CLIP "
+                "that transformers loads, with a fast tokenizer; choose another --composer, such "
+                "as sum."
             )
         self.name = dual.source.name
         self.revision = dual.revision
@@ -106,16 +102,16 @@ class PseudoWords:
         return self._table.weight.device
 
     @property
-    def scale(self) -> float:
-        """By which the model multiplies cosines before a softmax; 100 where it keeps none."""
-        own = getattr(self._towers.model, "logit_scale", None)
-        return 100.0 if own is None else float(own.detach().float().exp().reshape(-1)[0])
+    def logit_scale(self) -> float:
+        """The model's factor of cosines before a softmax; 100 if it has none."""
+        scale = getattr(self._towers.model, "logit_scale", None)
+        return 100.0 if scale is None else float(scale.detach().float().exp().reshape(-1)[0])
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
-        """Texts with one :data:`PLACE` each; of several, the first counts.
+        """Tokenize texts that have a :data:`PLACE` each; of several, the first counts.
 
         Raises:
-            UsageError: if a text has none, or so late that the model does not read it.
+            UsageError: if a text has none, or it is truncated.
         """
         halves = []
         for text in texts:
@@ -125,35 +121,41 @@ class PseudoWords:
                     f"The text '{text}' has no {PLACE}, in whose place the picture goes."
                 )
             halves.append((before, after))
-        given, places = self._towers.marked(halves)
-        late = (places < 0).nonzero().flatten().tolist()
-        if late:
+        inputs, slots = self._towers.tokenize_with_slot(halves)
+        truncated = (slots < 0).nonzero().flatten().tolist()
+        if truncated:
             raise UsageError(
-                f"In '{texts[late[0]]}' the {PLACE} comes after all that {self.name} reads; say "
-                "it in fewer words."
+                f"In '{texts[truncated[0]]}' the {PLACE} comes after all that {self.name} reads; "
+                "use fewer words."
             )
-        return Sentences(given, places)
+        return Sentences(inputs, slots)
 
-    def counts(self, texts: Sequence[str]) -> list[int]:
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, without those that begin and end it."""
-        _, places = self._towers.marked([("", ""), *((f"{text} ", "") for text in texts)])
-        first, *ends = places.tolist()
+        _, slots = self._towers.tokenize_with_slot(
+            [("", ""), *((f"{text} ", "") for text in texts)]
+        )
+        first, *ends = slots.tolist()
         return [
             end - first if end >= 0 else len(text) for text, end in zip(texts, ends, strict=True)
         ]
 
-    def embeddings(self, words: Sequence[str]) -> torch.Tensor:
-        """Words' own embeddings, in the mean if one has several tokens: float32 [words, width]."""
-        given, places = self._towers.marked([("", ""), *((f"{word} ", "") for word in words)])
-        first, *ends = places.tolist()
-        ids = given["input_ids"][1:].to(self.device)
-        found = [
-            self._table(row[first:end]).float().mean(0) for row, end in zip(ids, ends, strict=True)
-        ]
-        return torch.stack(found)
+    def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
+        """Embeddings of words, averaged over the tokens of a word: float32 [words, width]."""
+        inputs, slots = self._towers.tokenize_with_slot(
+            [("", ""), *((f"{word} ", "") for word in words)]
+        )
+        first, *ends = slots.tolist()
+        ids = inputs["input_ids"][1:].to(self.device)
+        return torch.stack(
+            [
+                self._table(row[first:end]).float().mean(0)
+                for row, end in zip(ids, ends, strict=True)
+            ]
+        )
 
-    def read(self, sentences: Sentences, tokens: torch.Tensor) -> torch.Tensor:
-        """Texts with pseudo-words in them, as base vectors.
+    def encode(self, sentences: Sentences, tokens: torch.Tensor) -> torch.Tensor:
+        """Base vectors of texts with pseudo-words in them.
 
         Args:
             sentences: as many as there are tokens, or one for all.
@@ -164,31 +166,31 @@ class PseudoWords:
         """
         if len(sentences) != len(tokens):
             sentences = sentences.repeated(len(tokens))
-        owner, rows = get_ident(), torch.arange(len(tokens), device=self.device)
-        places = sentences.places.to(self.device)
+        thread, rows = get_ident(), torch.arange(len(tokens), device=self.device)
+        slots = sentences.slots.to(self.device)
 
-        def put_in(module: Any, arguments: Any, found: torch.Tensor) -> torch.Tensor:
-            if get_ident() != owner:  # another thread reads plain texts meanwhile
-                return found
-            changed: torch.Tensor = found.clone()
-            changed[rows, places] = tokens.to(found.device, found.dtype)
+        def insert(module: Any, arguments: Any, embedded: torch.Tensor) -> torch.Tensor:
+            if get_ident() != thread:  # another thread encodes plain texts at the same time
+                return embedded
+            changed: torch.Tensor = embedded.clone()
+            changed[rows, slots] = tokens.to(embedded.device, embedded.dtype)
             return changed
 
-        given = {name: value.to(self.device) for name, value in sentences.given.items()}
-        hook = self._table.register_forward_hook(put_in)
+        inputs = {name: value.to(self.device) for name, value in sentences.inputs.items()}
+        hook = self._table.register_forward_hook(insert)
         try:
-            vectors = self._towers.read(given)
+            vectors = self._towers.text_features(inputs)
         finally:
             hook.remove()
         return functional.normalize(vectors.float(), dim=-1)
 
 
-def _table(towers: Any) -> torch.nn.Embedding | None:
-    """The table of a text half's word embeddings, if it can be found."""
+def _embedding_table(towers: Any) -> torch.nn.Embedding | None:
+    """The word embedding table of a text tower, if it can be found."""
     model = getattr(towers, "model", None)
     text = getattr(model, "text_model", None)
     try:
-        found = None if text is None else text.get_input_embeddings()
+        table = None if text is None else text.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    return found if isinstance(found, torch.nn.Embedding) else None
+    return table if isinstance(table, torch.nn.Embedding) else None

@@ -1,10 +1,9 @@
-"""Trains the networks of textual inversion, and goes on where an earlier run was stopped."""
+"""Trains the networks of textual inversion, and resumes interrupted runs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from indexes.errors import UsageError
+from indexes.files import replacing
 from indexes.vectors import Vectors
-from ingest.encoders.inversion.losses import Lesson, Lincir, Pic2Word, Searle
+from ingest.encoders.inversion.losses import InversionLoss, LincirLoss, Pic2WordLoss, SearleLoss
 from ingest.encoders.inversion.networks import (
     NETWORKS,
     InversionNetwork,
@@ -30,30 +30,30 @@ from ingest.encoders.inversion.networks import (
     save_network,
 )
 from ingest.encoders.inversion.oti import OtiPlan, invert
-from ingest.encoders.inversion.palavra import Palavra
+from ingest.encoders.inversion.palavra import PalavraLoss
 from ingest.encoders.inversion.phrases import Phrases
 from ingest.encoders.inversion.pseudo_words import PseudoWords
 
-#: Fewer pictures or texts teach nothing.
-LEAST = 16
+#: Fewest images or texts to train on.
+MIN_EXAMPLES = 16
 
-#: Told what is done: the stage, how much of it, its whole, and a loss, NaN where there is none.
-Told = Callable[[str, int, int, float], None]
+#: Called with the stage, finished steps, all steps, and the loss, NaN where there is none.
+TrainingProgress = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network is trained.
+    """Training parameters of a network.
 
     Attributes:
         steps: of gradient descent.
-        batch: examples at each.
+        batch: examples in a step.
         rate: learning rate of AdamW; it rises over the first 20th and falls as half a cosine.
-        decay: of AdamW.
+        decay: weight decay of AdamW.
         hidden: width of the network; as published if 0.
-        oti_steps: of the optimisation that searle learns from.
-        oti_batch: pictures that are optimised at once; they are kept when they are done.
-        seed: of weights, order and draws.
+        oti_steps: of the optimisation whose tokens are distilled into searle.
+        oti_batch: images that are optimised at once, and then stored.
+        seed: of weights, order and random draws.
     """
 
     steps: int = 3000
@@ -67,7 +67,7 @@ class TrainingPlan:
 
 
 class Trainer:
-    """Trains one network; all that a run has done is kept until the network is written."""
+    """Trains one network; intermediate results are stored until the network is written."""
 
     CHECKPOINT_STEPS = 100
 
@@ -77,16 +77,16 @@ class Trainer:
         words: PseudoWords,
         plan: TrainingPlan,
         folder: Path,
-        told: Told = lambda stage, done, total, loss: None,
+        progress: TrainingProgress = lambda stage, done, total, loss: None,
     ):
-        """Train nothing yet.
+        """Choose what to train; :meth:`train` starts.
 
         Args:
             composer: of :data:`ingest.encoders.inversion.networks.NETWORKS`.
             words: of the CLIP it is trained for.
-            plan: how.
-            folder: for what is kept while it goes on; made if need be.
-            told: called with the stage, what is done of it, its whole, and the loss.
+            plan: training parameters.
+            folder: of intermediate results; created if it does not exist.
+            progress: called with the stage, finished steps, all steps, and the loss.
 
         Raises:
             UsageError: if there is no such network.
@@ -100,162 +100,159 @@ class Trainer:
         self.words = words
         self.plan = plan
         self.folder = folder
-        self._told = told
+        self._progress = progress
         self.phrases = Phrases.of(words)
 
     def train(
         self, examples: Vectors | Sequence[str], about: dict[str, Any], into: Path | None = None
     ) -> tuple[Path, InversionNetwork]:
-        """Train on pictures or, for ``lincir``, on texts, and write the network.
+        """Train on images or, for ``lincir``, on texts, and write the network.
 
         Args:
-            examples: float32 [pictures, dim], unit rows: base vectors; or texts.
-            about: what the network's description shall say of its data.
-            into: a folder for it, in place of the user's own.
+            examples: float32 [images, dim], unit rows: base vectors; or texts.
+            about: added to the network's description.
+            into: the folder to write to, in place of the user's own.
 
         Returns:
-            Its description's file, and the network.
+            The file of its description, and the network.
 
         Raises:
             UsageError: if there are too few examples.
         """
         plan = self.plan
         dimension = self.words.dual.dimension
-        trained = {**asdict(plan), **about}
-        hidden = plan.hidden or published_width(self.composer, dimension)
         card = NetworkCard(
-            self.composer,
-            self.words.name,
-            self.words.revision,
-            dimension,
-            self.words.width,
-            hidden,
-            trained,
+            composer=self.composer,
+            model=self.words.name,
+            revision=self.words.revision,
+            dimension=dimension,
+            width=self.words.width,
+            hidden=plan.hidden or published_width(self.composer, dimension),
+            trained={**asdict(plan), **about},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        mark = self._mark(card, examples)
-        lesson = self._lesson(examples, mark)
+        run_id = self._run_id(card, examples)
+        training_loss = self._training_loss(examples, run_id)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             module = make_network(card)
-            self._descend(module, lesson, mark)
-        place = save_network(module, card, into)
-        for kept in self.folder.glob(f"{mark}*"):
-            kept.unlink()
-        return place, InversionNetwork(card, module)
+            self._descend(module, training_loss, run_id)
+        path = save_network(module, card, into)
+        for stored in self.folder.glob(f"{run_id}*"):
+            stored.unlink()
+        return path, InversionNetwork(card, module)
 
-    # -- what it is trained on -----------------------------------------------------------------
+    # -- the examples --------------------------------------------------------------------------
 
-    def _mark(self, card: NetworkCard, examples: Vectors | Sequence[str]) -> str:
-        """A digest of all that decides the network, under which a run is kept."""
-        whole = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
+    def _run_id(self, card: NetworkCard, examples: Vectors | Sequence[str]) -> str:
+        """A digest of everything that determines the network; names the intermediate files."""
+        digest = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
         if isinstance(examples, np.ndarray):
-            whole.update(np.ascontiguousarray(examples).tobytes())
+            digest.update(np.ascontiguousarray(examples).tobytes())
         else:
-            whole.update(json.dumps(list(examples)).encode())
-        return whole.hexdigest()[:16]
+            digest.update(json.dumps(list(examples)).encode())
+        return digest.hexdigest()[:16]
 
-    def _lesson(self, examples: Vectors | Sequence[str], mark: str) -> Lesson:
+    def _training_loss(self, examples: Vectors | Sequence[str], run_id: str) -> InversionLoss:
         what = "pictures" if isinstance(examples, np.ndarray) else "texts"
-        if len(examples) < LEAST:
+        if len(examples) < MIN_EXAMPLES:
             raise UsageError(
-                f"A network of {self.composer} is trained on {LEAST} {what} or more; these are "
-                f"only {len(examples)}."
+                f"A network of {self.composer} is trained on {MIN_EXAMPLES} {what} or more; these "
+                f"are only {len(examples)}."
             )
+        loss: InversionLoss
         if not isinstance(examples, np.ndarray):
-            lesson: Lesson = Lincir(self.words, self.phrases, examples)
+            loss = LincirLoss(self.words, self.phrases, examples)
         elif self.composer == "pic2word":
-            lesson = Pic2Word(self.words, self.phrases, examples)
+            loss = Pic2WordLoss(self.words, self.phrases, examples)
         elif self.composer == "palavra":
-            lesson = Palavra(self.words, self.phrases, examples)
+            loss = PalavraLoss(self.words, self.phrases, examples)
         else:
-            tokens = self._optimised(examples, mark)
-            lesson = Searle(self.words, self.phrases, examples, tokens, self.plan.seed)
-        if lesson.count < LEAST:
+            tokens = self._optimised_tokens(examples, run_id)
+            loss = SearleLoss(self.words, self.phrases, examples, tokens, self.plan.seed)
+        if loss.count < MIN_EXAMPLES:
             raise UsageError(
-                f"Only {lesson.count} of the {what} name something; give {LEAST} or more that do."
+                f"Only {loss.count} of the {what} name something; give {MIN_EXAMPLES} or more that "
+                "do."
             )
-        return lesson
+        return loss
 
-    def _optimised(self, vectors: Vectors, mark: str) -> NDArray[np.float32]:
-        """The tokens of OTI for all pictures, batch by batch, each kept when it is done."""
-        found = []
+    def _optimised_tokens(self, vectors: Vectors, run_id: str) -> NDArray[np.float32]:
+        """The OTI tokens of all images, batch by batch; finished batches are stored."""
+        batches = []
         size = self.plan.oti_batch
         plan = OtiPlan(steps=self.plan.oti_steps, seed=self.plan.seed)
         total = len(vectors) * plan.steps
         for start in range(0, len(vectors), size):
-            part = vectors[start : start + size]
-            place = self.folder / f"{mark}-tokens-{start}.npy"
-            tokens = _kept(place)
-            if tokens is None or tokens.shape != (len(part), self.words.width):
+            batch = vectors[start : start + size]
+            path = self.folder / f"{run_id}-tokens-{start}.npy"
+            tokens = _stored_array(path)
+            if tokens is None or tokens.shape != (len(batch), self.words.width):
 
-                def told(step: int, start: int = start, count: int = len(part)) -> None:
-                    self._told("tokens", start * plan.steps + count * step, total, float("nan"))
+                def progress(step: int, start: int = start, count: int = len(batch)) -> None:
+                    done = start * plan.steps + count * step
+                    self._progress("tokens", done, total, float("nan"))
 
-                tokens = invert(self.words, self.phrases, part, plan, told).tokens
-                fresh = place.with_suffix(f".{os.getpid()}")
-                with fresh.open("wb") as file:
-                    np.save(file, tokens)
-                fresh.replace(place)
-            found.append(tokens)
-        return np.concatenate(found)
+                tokens = invert(self.words, self.phrases, batch, plan, progress).tokens
+                with replacing(path) as temporary:
+                    np.save(temporary, tokens)
+            batches.append(tokens)
+        return np.concatenate(batches)
 
-    # -- descent -------------------------------------------------------------------------------
+    # -- gradient descent ----------------------------------------------------------------------
 
-    def _descend(self, module: nn.Module, lesson: Lesson, mark: str) -> None:
+    def _descend(self, module: nn.Module, training_loss: InversionLoss, run_id: str) -> None:
         plan = self.plan
-        descent = torch.optim.AdamW(module.parameters(), lr=plan.rate, weight_decay=plan.decay)
-        place = self.folder / f"{mark}-step"
-        first = self._resume(module, descent, place)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=plan.rate, weight_decay=plan.decay)
+        path = self.folder / f"{run_id}-step"
+        first = self._resume(module, optimizer, path)
         module.train()
         recent: list[float] = []
-        size = min(plan.batch, lesson.count)
-        step = first
+        size = min(plan.batch, training_loss.count)
         try:
             for step in range(first, plan.steps):
                 random = np.random.default_rng([plan.seed, 3, step])
                 torch.manual_seed(int(random.integers(2**62)))
-                chosen = random.choice(lesson.count, size, replace=False)
-                for group in descent.param_groups:
-                    group["lr"] = plan.rate * _share(step, plan.steps)
-                loss = lesson.loss(module, chosen, random)
-                descent.zero_grad()
+                chosen = random.choice(training_loss.count, size, replace=False)
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.rate * _rate_factor(step, plan.steps)
+                loss = training_loss.loss(module, chosen, random)
+                optimizer.zero_grad()
                 torch.autograd.backward(loss)
-                descent.step()
+                optimizer.step()
                 recent = [*recent[-49:], loss.item()]
-                self._told("network", step + 1, plan.steps, float(np.mean(recent)))
+                self._progress("network", step + 1, plan.steps, float(np.mean(recent)))
                 if (step + 1) % self.CHECKPOINT_STEPS == 0:
-                    self._remember(module, descent, place, step + 1)
+                    self._checkpoint(module, optimizer, path, step + 1)
         finally:
-            # After a loss that failed half-way the weights are those of the step before.
+            # If the loss raises, the weights are those of the step before.
             module.eval()
 
-    def _remember(
-        self, module: nn.Module, descent: torch.optim.Optimizer, place: Path, steps: int
+    def _checkpoint(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, path: Path, steps: int
     ) -> None:
-        fresh = place.with_suffix(f".{os.getpid()}")
-        state = {"steps": steps, "network": module.state_dict(), "descent": descent.state_dict()}
-        torch.save(state, fresh)
-        fresh.replace(place)
+        state = {"steps": steps, "network": module.state_dict(), "descent": optimizer.state_dict()}
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
 
-    def _resume(self, module: nn.Module, descent: torch.optim.Optimizer, place: Path) -> int:
-        """Steps that an earlier run of the same plan on the same examples did."""
+    def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> int:
+        """Load a checkpoint of the same run; returns its number of steps."""
         with suppress(OSError, RuntimeError, LookupError, EOFError, UnpicklingError, ValueError):
-            kept = torch.load(place, weights_only=True)
-            module.load_state_dict(kept["network"])
-            descent.load_state_dict(kept["descent"])
-            return int(kept["steps"])
+            state = torch.load(path, weights_only=True)
+            module.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["descent"])
+            return int(state["steps"])
         return 0
 
 
-def _share(step: int, steps: int) -> float:
-    """Of the learning rate: a rise over the first 20th, then half a cosine."""
+def _rate_factor(step: int, steps: int) -> float:
+    """The factor of the learning rate: a linear rise over the first 20th, then half a cosine."""
     rise = max(1, steps // 20)
     return min(1.0, (step + 1) / rise) * 0.5 * (1 + cos(pi * step / steps))
 
 
-def _kept(place: Path) -> NDArray[np.float32] | None:
+def _stored_array(path: Path) -> NDArray[np.float32] | None:
     with suppress(OSError, ValueError, EOFError):
-        found: NDArray[np.float32] = np.load(place)
-        return found
+        array: NDArray[np.float32] = np.load(path)
+        return array
     return None

@@ -1,7 +1,8 @@
-"""Captions: what an LVLM says of a picture in a sentence, embedded by the text side of a CLIP.
+"""Captions: an LVLM's sentence about an image, embedded by the text tower of a CLIP.
 
-Kept beside the base vectors of the same CLIP, they let a query meet a picture by its words as well
-(WeiMoCIR, :mod:`query.composers.arithmetic`). Each picture's word is its caption.
+Stored together with the base vectors of the same CLIP, they let a query be compared with an
+image's text as well (WeiMoCIR, :mod:`query.composers.arithmetic`). The word of an image is its
+caption.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 
-from ingest.conditions import PLACE, PromptTemplate
+from ingest.conditions import PLACEHOLDER, PromptTemplate
 from ingest.encoders.methods.generative import GenerativeEncoder
-from ingest.encoders.models.find import LoadedModel, ModelSource
-from ingest.encoders.options import DiorOptions
-
-_DEFAULT = DiorOptions()
+from ingest.encoders.models.find import ModelSource
+from ingest.encoders.models.loading import LoadedModel
+from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
 
 
 class CaptionsEncoder(GenerativeEncoder):
-    """The LVLM's caption, through the text side of a CLIP; the same under every condition."""
+    """The LVLM's caption, through the text tower of a CLIP; the same under every condition."""
 
     METHOD = "captions"
     ANSWER_TOKENS = 48
@@ -28,18 +28,17 @@ class CaptionsEncoder(GenerativeEncoder):
         self,
         source: ModelSource,
         loaded: LoadedModel,
-        prompt: str = "describe",
+        prompt: str = DEFAULT_PROMPT,
         force: bool = False,
-        options: DiorOptions = _DEFAULT,
+        options: EncoderOptions = DEFAULT_OPTIONS,
         copies: Sequence[LoadedModel] = (),
     ):
-        """See :class:`GenerativeEncoder`; ``prompt`` may be ``describe`` alone."""
+        """See :class:`GenerativeEncoder`; the question is read from ``configs/compose.toml``."""
         super().__init__(source, loaded, prompt, force, options, copies)
         text = resources.files("configs").joinpath("compose.toml").read_text(encoding="utf-8")
-        kind = "general" if source.trained_on() is None else "schooled"
-        asked = tomllib.loads(text)["prompts"][kind]["describe"]
-        self._template = PromptTemplate(prompt, f"{asked} {PLACE}", asked)
-        self._ways = self.ways(self._template)
+        kind = "general" if source.declared_conditions() is None else "schooled"
+        question = tomllib.loads(text)["prompts"][kind]["describe"]
+        self._set_template(PromptTemplate(prompt, f"{question} {PLACEHOLDER}", question))
 
     @property
     def conditional(self) -> bool:

@@ -1,34 +1,40 @@
 """CLIP as an encoder: the same vector under every condition.
 
-What conditional methods are measured against, and what the views (:mod:`ingest.encoders.projections.base`)
-are worked out from. Only the unconditional vectors are worth storing.
+It is the baseline of the conditional methods, and gives the base vectors that projections
+(:mod:`ingest.encoders.projections.base`) are computed from. Only its vectors without a condition
+are worth storing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from indexes.search.vectors import Vectors
+from indexes.errors import UsageError
+from indexes.vectors import Vectors
 from ingest.conditions import Condition
-from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, Timing, check_text
-from ingest.encoders.devices import devices, mapped
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, check_text
+from ingest.encoders.devices import first_mapped_device, parse_devices
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.models.find import BUILTIN
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import (
+    DEFAULT_OPTIONS,
+    DEFAULT_PROMPT,
+    EncoderChoice,
+    EncoderOptions,
+)
 from ingest.read.images import reduced
-from ingest.read.prefetch import ahead
+from ingest.read.prefetch import prefetch
 
-#: Pictures given to one of several copies of the model at once.
+#: Items given at once to one of several copies of the model.
 _SHARE = 64
-
-_DEFAULT = DiorOptions()
 
 
 class ClipEncoder(BaseEncoder):
@@ -36,53 +42,49 @@ class ClipEncoder(BaseEncoder):
 
     METHOD = "clip"
 
-    def __init__(self, copies: Sequence[DualEncoder], options: DiorOptions = _DEFAULT):
-        """Use loaded models; :meth:`load` does both.
+    def __init__(self, copies: Sequence[DualEncoder], options: EncoderOptions = DEFAULT_OPTIONS):
+        """Use loaded models; :meth:`load` loads them.
 
         Args:
-            copies: the same model, once a device.
-            options: of which ``max_side`` counts.
+            copies: the same model, once for each device.
+            options: only ``max_side`` applies.
 
         Raises:
-            UsageError: if an option is chosen that a dual encoder does not have.
+            UsageError: if another option is given.
         """
         options.check_for(self.METHOD, ("max_side",))
         self._dual = copies[0]
-        self._count = len(copies)
-        self._side = options.max_side
+        self._copy_count = len(copies)
+        self._max_side = options.max_side
         self._free: SimpleQueue[DualEncoder] = SimpleQueue()
         for copy in copies:
             self._free.put(copy)
-        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="device")
-        self._timings: dict[int, Timing] = {}
+        self._threads = ThreadPoolExecutor(self._copy_count, thread_name_prefix="device")
 
     @classmethod
-    def load(
-        cls,
-        model: str,
-        dtype: str = "auto",
-        device: str = "auto",
-        options: DiorOptions = _DEFAULT,
-        device_map: str | None = None,
-    ) -> ClipEncoder:
+    def load(cls, choice: EncoderChoice) -> ClipEncoder:
         """Load a model by name.
 
         Args:
-            model: as of :meth:`ingest.encoders.dual.encoder.DualEncoder.load`.
-            dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-            device: ``auto``, ``cpu``, ``cuda`` or ``mps``; several of one kind, such as
-                ``cuda:0,cuda:1``, get a copy of the model each.
-            options: of which ``max_side`` counts.
-            device_map: in place of ``device``; a dual encoder is not spread, and goes whole to
-                the kind of device that the map fills first.
+            choice: its model as for :meth:`ingest.encoders.dual.encoder.DualEncoder.load`. Of
+                its options, only ``max_side`` applies.
 
         Raises:
-            ModelError: if the model cannot be had or embeds no texts.
+            ModelError: if the model cannot be loaded or embeds no texts.
             UsageError: if there is no such dtype or device, or an option does not apply.
         """
-        options.check_for(cls.METHOD, ("max_side",))
-        names = devices(device) if device_map is None else [mapped(device_map, device)]
-        return cls([DualEncoder.load(model, dtype, name) for name in names], options)
+        if choice.prompt != DEFAULT_PROMPT:
+            raise UsageError(
+                f"--prompt does not apply to the method {choice.method}, which asks no question; "
+                "leave it out."
+            )
+        choice.options.check_for(cls.METHOD, ("max_side",))
+        if choice.device_map is None:
+            devices = parse_devices(choice.device)
+        else:
+            devices = [first_mapped_device(choice.device_map, choice.device)]
+        copies = [DualEncoder.load(choice.model, choice.dtype, device) for device in devices]
+        return cls(copies, choice.options)
 
     @property
     def dual(self) -> DualEncoder:
@@ -92,7 +94,7 @@ class ClipEncoder(BaseEncoder):
     @property
     def spec(self) -> EncoderSpec:
         """See :class:`BaseEncoder`."""
-        settings = {"max_side": self._side, "dtype": self._dual.dtype}
+        settings = {"max_side": self._max_side, "dtype": self._dual.dtype}
         return EncoderSpec(self.METHOD, self._dual.source.name, self._dual.revision, settings)
 
     @property
@@ -117,39 +119,29 @@ class ClipEncoder(BaseEncoder):
     def device(self) -> str:
         """See :class:`BaseEncoder`."""
         kind = self._dual.device.type
-        return kind if self._count == 1 else f"{self._count} {kind}"
+        return kind if self._copy_count == 1 else f"{self._copy_count} {kind}"
 
     @property
     def threads(self) -> int:
         """See :class:`BaseEncoder`."""
-        import torch
-
         return torch.get_num_threads()
 
-    @property
-    def timings(self) -> Mapping[int, Timing]:
-        """See :class:`BaseEncoder`."""
-        return self._timings
-
     def check(self, conditions: Sequence[Condition]) -> None:
-        """See :class:`BaseEncoder`: it serves all conditions alike, so that none is refused."""
+        """See :class:`BaseEncoder`; all conditions are accepted."""
 
     def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """See :class:`BaseEncoder`; words come out empty."""
+        """See :class:`BaseEncoder`; words are empty."""
         started = time.monotonic()
         vectors = self.base_images(images)
-        before = self._timings.get(len(conditions), Timing(0, 0.0))
-        self._timings[len(conditions)] = Timing(
-            before.pictures + len(images), before.seconds + time.monotonic() - started
-        )
-        return alike(vectors, len(conditions))
+        self._add_timing(len(conditions), len(images), started)
+        return _repeated(vectors, len(conditions))
 
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """See :class:`BaseEncoder`; words come out empty.
+        """See :class:`BaseEncoder`; words are empty.
 
         Raises:
             UsageError: if a text cannot be a query.
@@ -157,48 +149,36 @@ class ClipEncoder(BaseEncoder):
         """
         for text in texts:
             check_text(text)
-        return alike(self.base_texts(texts), len(conditions))
+        return _repeated(self.base_texts(texts), len(conditions))
 
     def base_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """Embed pictures: float32 [images, dim], unit rows."""
-        return self._dealt([reduced(image, self._side) for image in images], _see)
+        """Embed images: float32 [images, dim], unit rows."""
+        small = [reduced(image, self._max_side) for image in images]
+        return self._on_copies(small, DualEncoder.encode_images)
 
     def base_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: float32 [texts, dim], unit rows."""
-        return self._dealt(list(texts), _read)
+        return self._on_copies(list(texts), DualEncoder.encode_texts)
 
-    def _dealt(
-        self, items: list[Any], work: Callable[[DualEncoder, list[Any]], Vectors]
+    def _on_copies(
+        self, items: list[Any], encode: Callable[[DualEncoder, list[Any]], Vectors]
     ) -> Vectors:
-        """Deal items out to the copies of the model, as they become free."""
-        if self._count == 1:
-            return work(self._dual, items)
+        """Encode items on the copies of the model, each taking a share when it is free."""
+        if self._copy_count == 1:
+            return encode(self._dual, items)
 
-        def serve(part: list[Any]) -> Vectors:
+        def encode_share(share: list[Any]) -> Vectors:
             copy = self._free.get()
             try:
-                return work(copy, part)
+                return encode(copy, share)
             finally:
                 self._free.put(copy)
 
-        parts = [items[start : start + _SHARE] for start in range(0, len(items), _SHARE)]
-        found = list(ahead(self._threads, serve, parts, self._count + 1))
-        return np.concatenate(found) if found else work(self._dual, [])
+        shares = [items[start : start + _SHARE] for start in range(0, len(items), _SHARE)]
+        vectors = list(prefetch(self._threads, encode_share, shares, self._copy_count + 1))
+        return np.concatenate(vectors) if vectors else encode(self._dual, [])
 
 
-def _see(dual: DualEncoder, images: list[Any]) -> Vectors:
-    return dual.encode_images(images)
-
-
-def _read(dual: DualEncoder, texts: list[Any]) -> Vectors:
-    return dual.encode_texts(texts)
-
-
-def alike(vectors: Vectors, conditions: int) -> Embeddings:
-    """The same vectors under so many conditions, without words."""
-    shape = (len(vectors), conditions)
-    return Embeddings(
-        np.repeat(vectors[:, None], conditions, axis=1),
-        [[""] * conditions for _ in vectors],
-        np.zeros(shape, dtype=np.float32),
-    )
+def _repeated(vectors: Vectors, conditions: int) -> Embeddings:
+    """The same vectors under each of so many conditions."""
+    return Embeddings.without_words(np.repeat(vectors[:, None], conditions, axis=1))

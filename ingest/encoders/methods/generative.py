@@ -1,8 +1,8 @@
-"""Generative: what an LVLM answers about a picture, embedded as a sentence.
+"""Generative: an LVLM's answer about an image, embedded by a sentence encoder.
 
-The baseline that Kawarada et al. (WACV 2026) measure DIOR against: the same prompt, at most 16
-tokens said greedily, and the answer put through a sentence encoder. Only what is said is decoded;
-the prompt, which names the condition and not the value, is never embedded.
+The baseline that Kawarada et al. (WACV 2026) compare DIOR with: the same prompt, at most 16
+tokens generated greedily, and the answer embedded by a sentence encoder. Only the generated tokens
+are decoded; the prompt, which names the condition and not the value, is never embedded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import numpy as np
 from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.dual.sentences import load_sentences
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.models.find import LoadedModel, ModelSource
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.models.find import ModelSource
+from ingest.encoders.models.loading import LoadedModel
+from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
 from ingest.encoders.vlm.processors import Prepared
-
-_DEFAULT = DiorOptions()
 
 
 class GenerativeEncoder(DiorEncoder):
-    """The LVLM's answer, through a sentence encoder. Its words are the answers."""
+    """The LVLM's answer, embedded by a sentence encoder. Its words are the answers."""
 
     METHOD = "generative"
     CHOICES = ("max_side", "attention", "sentences")
@@ -33,31 +32,29 @@ class GenerativeEncoder(DiorEncoder):
         self,
         source: ModelSource,
         loaded: LoadedModel,
-        prompt: str = "describe",
+        prompt: str = DEFAULT_PROMPT,
         force: bool = False,
-        options: DiorOptions = _DEFAULT,
+        options: EncoderOptions = DEFAULT_OPTIONS,
         copies: Sequence[LoadedModel] = (),
     ):
-        """See :class:`DiorEncoder`; ``options.sentences`` is loaded too.
+        """See :class:`DiorEncoder`; loads the sentence encoder ``options.sentences`` too.
 
         Raises:
-            UsageError: as of :class:`DiorEncoder`.
-            ModelError: if the sentence encoder cannot be had.
+            UsageError: as :class:`DiorEncoder`.
+            ModelError: if the sentence encoder cannot be loaded.
         """
         super().__init__(source, loaded, prompt, force, options, copies)
-        place = self.lvlm.device
-        self._sentences = load_sentences(options.sentences, str(place))
+        self._sentences = load_sentences(options.sentences, str(self.lvlm.device))
 
     @property
     def spec(self) -> EncoderSpec:
         """See :class:`ingest.encoders.base.BaseEncoder`."""
         spec = super().spec
-        read_by = self._sentences
         more = {
             "answer_tokens": self.ANSWER_TOKENS,
-            "sentences": read_by.source.name,
-            "sentences_revision": read_by.revision,
-            "sentences_dtype": read_by.dtype,
+            "sentences": self._sentences.source.name,
+            "sentences_revision": self._sentences.revision,
+            "sentences_dtype": self._sentences.dtype,
         }
         return replace(spec, settings={**spec.settings, **more})
 
@@ -71,13 +68,14 @@ class GenerativeEncoder(DiorEncoder):
         """See :class:`ingest.encoders.base.BaseEncoder`."""
         return f"{super().description}; answers embedded by {self._sentences.source.name}"
 
-    def _run(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
+    def _embed_prepared(
+        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
     ) -> Embeddings:
-        # The answers are the vectors, so that they are wanted whether or not the words are.
-        asked = self._asked(prepared, shape, True)
-        answers = sorted({answer for row in asked.words for answer in row})
-        place = {answer: number for number, answer in enumerate(answers)}
+        # The vectors are made of the answers, so the words are needed in any case.
+        states = self._states(prepared, shape, True)
+        answers = sorted({answer for row in states.words for answer in row})
+        number_of = {answer: number for number, answer in enumerate(answers)}
         vectors = self._sentences.encode_texts(answers)
-        rows = np.array([place[answer] for row in asked.words for answer in row], dtype=np.int64)
-        return replace(asked, vectors=vectors[rows].reshape(*shape, self.dimension))
+        numbers = [number_of[answer] for row in states.words for answer in row]
+        rows = vectors[np.array(numbers, dtype=np.int64)]
+        return replace(states, vectors=rows.reshape(*shape, self.dimension))

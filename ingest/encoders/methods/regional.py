@@ -1,8 +1,8 @@
-"""Regional: a picture as a whole and in four parts, so that small things are found too.
+"""Regional: an image as a whole and in four corners, so that small things are found too.
 
-SORCE (arXiv 2505.24441): the prompt is put five times, about the whole picture and about each of
-its four corners; a text is compared with all five, and the best cosine counts. Here the five are
-asked of one picture in one pass, and kept as one row.
+SORCE (arXiv 2505.24441): the prompt is asked five times, about the whole image and about each of
+its four corners; a text is compared with all five, and the highest cosine counts. Here the five
+are asked of one image in one pass, and stored as one row.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from indexes.errors import UsageError
-from indexes.search.parts import joined
+from indexes.search.multi_vector import joined
 from ingest.conditions import PromptTemplate
 from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.processors import Prepared
 
-#: What a prompt says of the picture as a whole, and of its corners instead.
+#: What a prompt calls the whole image, and what takes its place for the corners.
 WHOLE = "this image"
 CORNERS = (
     "the left-upper corner of this image",
@@ -34,27 +34,27 @@ PARTS = 1 + len(CORNERS)
 
 
 class RegionalEncoder(DiorEncoder):
-    """DIOR, asked about the whole picture and each of its corners.
+    """DIOR, asked about the whole image and each of its corners.
 
-    A row holds five unit vectors, the whole picture's first, each scaled by one over the square
-    root of five, so that the row is a unit vector too. :func:`indexes.search.parts.best_of_parts`
-    compares.
+    A row holds five unit vectors, the whole image's first, each scaled by one over the square
+    root of five, so that the row is a unit vector too. :func:`indexes.search.multi_vector.best_of_parts`
+    compares such rows.
     """
 
     METHOD = "regional"
 
     @classmethod
-    def ways(cls, template: PromptTemplate) -> tuple[PromptTemplate, ...]:
+    def expand_template(cls, template: PromptTemplate) -> tuple[PromptTemplate, ...]:
         """See :class:`DiorEncoder`.
 
         Raises:
-            UsageError: if the template does not speak of the picture once.
+            UsageError: if the template does not name the whole image exactly once.
         """
         forms = [form for form in (template.conditional, template.unconditional) if form]
         if any(form.count(WHOLE) != 1 for form in forms):
             raise UsageError(
                 f"The prompt '{template.name}' must say '{WHOLE}' once, so that the method "
-                f"{cls.METHOD} can put a part of it there; write it so, or leave --prompt out."
+                f"{cls.METHOD} can put a corner in its place; write it so, or leave --prompt out."
             )
         corners = [
             replace(
@@ -75,7 +75,7 @@ class RegionalEncoder(DiorEncoder):
 
     @property
     def dimension(self) -> int:
-        """See :class:`ingest.encoders.base.BaseEncoder`: of a row, all parts together."""
+        """See :class:`ingest.encoders.base.BaseEncoder`; the length of a row of five vectors."""
         return PARTS * self.lvlm.dimension
 
     @property
@@ -83,12 +83,12 @@ class RegionalEncoder(DiorEncoder):
         """See :class:`ingest.encoders.base.BaseEncoder`."""
         return f"{super().description}; the whole picture and its four corners"
 
-    def _run(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, ways: int
+    def _embed_prepared(
+        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
     ) -> Embeddings:
-        asked = self._asked(prepared, (shape[0], shape[1] * ways), words)
-        each = asked.vectors.reshape(*shape, ways, -1)
-        if ways == 1:  # a text, which has no corners: every part is the whole
-            each = np.repeat(each, PARTS, axis=2)
-        said = [row[::ways] for row in asked.words]
-        return Embeddings(joined(each), said, asked.word_probabilities[:, ::ways])
+        states = self._states(prepared, (shape[0], shape[1] * questions), words)
+        parts = states.vectors.reshape(*shape, questions, self.lvlm.dimension)
+        if questions == 1:  # a text has no corners: every part is the whole text
+            parts = np.repeat(parts, PARTS, axis=2)
+        whole_words = [row[::questions] for row in states.words]
+        return Embeddings(joined(parts), whole_words, states.word_probabilities[:, ::questions])

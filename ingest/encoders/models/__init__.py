@@ -1,1 +1,1 @@
-"""Models: where they are found and how they are loaded."""
+"""Models: names, locations, loading, and the error messages of loading."""

@@ -1,4 +1,4 @@
-"""Models of the hub worth a try, and which of them this machine can hold. Imports nothing heavy."""
+"""Recommended models of the hub, and which of them fit this machine. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from importlib import resources
 
 from ingest.encoders.vlm.families import Family, family
 
-#: Memory a model takes beside its weights, as a share of them, and in gigabytes.
-_OVERHEAD, _WORK = 1.2, 1.5
+#: Memory a model needs: a factor of its weights, plus gigabytes for activations.
+_WEIGHTS_FACTOR, _ACTIVATIONS = 1.2, 1.5
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class HubModel:
     Attributes:
         name: hub id.
         family: model type of transformers.
-        gigabytes: of 16-bit weights, which is what is downloaded.
+        gigabytes: of 16-bit weights, the size of the download.
         vector: length of its vectors.
-        teraflops: arithmetic for one picture under four conditions in one pass.
-        licence: as its maker states it.
+        teraflops: operations for one image under four conditions in one pass, in 10^12.
+        licence: as its publisher states it.
     """
 
     name: str
@@ -37,19 +37,19 @@ class HubModel:
     licence: str
 
     @property
-    def runs(self) -> Family:
-        """How its family is run."""
+    def family_info(self) -> Family:
+        """How its family runs."""
         return family(self.family)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What models have to fit into.
+    """The memory and processor of a computer.
 
     Attributes:
-        memory: gigabytes of main memory; ``None`` where the system does not say.
+        memory: gigabytes of main memory; ``None`` if the system does not say.
         gpu: gigabytes of the largest GPU's memory, or 0.
-        bf16: whether the processor computes in bf16, so that weights stay 16-bit there.
+        bf16: whether the processor computes in bf16, so weights can stay 16-bit.
     """
 
     memory: float | None
@@ -57,13 +57,13 @@ class Machine:
     bf16: bool
 
     def place(self, model: HubModel) -> str:
-        """Where a model can run: ``gpu``, ``cpu``, or empty if it fits nowhere known."""
-        if self.gpu >= model.gigabytes * _OVERHEAD + _WORK:
+        """Where a model can run: ``gpu``, ``cpu``, or empty if it does not fit."""
+        if self.gpu >= model.gigabytes * _WEIGHTS_FACTOR + _ACTIVATIONS:
             return "gpu"
         if self.memory is None:
             return ""
-        widened = model.gigabytes if self.bf16 else 2 * model.gigabytes
-        return "cpu" if self.memory >= widened * _OVERHEAD + _WORK else ""
+        weights = model.gigabytes if self.bf16 else 2 * model.gigabytes
+        return "cpu" if self.memory >= weights * _WEIGHTS_FACTOR + _ACTIVATIONS else ""
 
 
 @cache
@@ -75,14 +75,14 @@ def hub_models() -> tuple[HubModel, ...]:
 
 
 def this_machine() -> Machine:
-    """Look at this machine, without torch."""
+    """Memory and processor of this computer, found without torch."""
     return Machine(_memory(), _gpu_memory(), cpu_has_bf16())
 
 
 def _memory() -> float | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, OSError, ValueError):  # on Windows, and where a system keeps it back
+    except (AttributeError, OSError, ValueError):  # on Windows, and on systems that do not say
         return None
 
 
@@ -101,8 +101,8 @@ def _gpu_memory() -> float:
     if program is None:
         return 0.0
     command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    sizes = [line.strip() for line in asked.stdout.splitlines()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    sizes = [line.strip() for line in done.stdout.splitlines()]
     return max((float(size) / 1024 for size in sizes if size.isdigit()), default=0.0)
 
 

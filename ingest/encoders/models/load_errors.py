@@ -1,6 +1,6 @@
-"""One sentence for each of the many ways in which a model cannot be loaded.
+"""Explains in one sentence why a model cannot be loaded.
 
-The libraries below tell them apart by words only, so that words are looked for here.
+The libraries distinguish most of these errors by their text only, so the text is searched here.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.encoders.memory import ran_out
+from ingest.encoders.devices import is_out_of_memory
+from ingest.encoders.models.find import BUILTIN, ModelSource
 
 _INSTEAD = "or name another model"
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """What loading a model may raise for reasons that lie in its files, the network or memory."""
+    """Exceptions that loading a model may raise because of its files, the network or memory."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -22,48 +23,52 @@ def expected_errors() -> tuple[type[Exception], ...]:
     return (*kinds, SafetensorError, StrictDataclassError)
 
 
-def explain(
-    error: Exception, name: str, location: str, revision: str | None, local: bool
-) -> str | None:
-    """Why a model could not be loaded and what to do; ``None`` for an error of our own.
+def explain(error: Exception, source: ModelSource) -> str | None:
+    """Why a model could not be loaded and what to do; ``None`` for an error in our own code.
 
     Args:
         error: one of :func:`expected_errors`.
-        name: of the model, for people.
-        location: a hub id or a folder.
-        revision: the one asked for.
-        local: whether ``location`` is a folder.
+        source: the model.
     """
     text = " ".join(str(error).split())
-    if ran_out(error):
+    if is_out_of_memory(error):
         return (
-            f"There is not enough memory to load {name}; give --dtype bfloat16, --device cpu, "
-            "--device-map auto, or a smaller --model."
+            f"There is not enough memory to load {source.name}; give --dtype bfloat16, --device "
+            "cpu, --device-map auto, or a smaller --model."
         )
-    own = _of_its_files(error, text, name)
-    if own is not None:
-        return own
+    reason = _explain_files(error, text, source.name)
+    if reason is not None:
+        return reason
     if isinstance(error, RuntimeError):
         return None
-    return _of_a_folder(text, Path(location)) if local else _of_the_hub(text, name, revision)
+    return (
+        _explain_folder(text, Path(source.location))
+        if source.local
+        else _explain_hub(text, source.name, source.revision)
+    )
 
 
-def _of_its_files(error: Exception, text: str, name: str) -> str | None:
+def _explain_files(error: Exception, text: str, name: str) -> str | None:
     kind = type(error).__name__
     if kind == "SafetensorError":
         return (
-            f"The weights of {name} are cut short or damaged ({_first(text)}); copy or download "
-            f"them again, {_INSTEAD}."
+            f"The weights of {name} are cut short or damaged ({_first_sentence(text)}); copy or "
+            f"download them again, {_INSTEAD}."
         )
     if kind.startswith("StrictDataclass"):
-        return f"The config.json of {name} is wrong ({_first(text)}); restore it, {_INSTEAD}."
+        return (
+            f"The config.json of {name} is wrong ({_first_sentence(text)}); restore it, {_INSTEAD}."
+        )
     if "ignore_mismatched_sizes" in text:
         return (
-            f"The weights of {name} have other sizes than its config.json says; restore the one "
-            f"or the other, {_INSTEAD}."
+            f"The weights of {name} have other sizes than its config.json says; restore one of "
+            f"the two, {_INSTEAD}."
         )
     if isinstance(error, ImportError):
-        return f"{name} cannot be loaded: {_first(text)}; install what is missing, {_INSTEAD}."
+        return (
+            f"{name} cannot be loaded: {_first_sentence(text)}; install what is missing, "
+            f"{_INSTEAD}."
+        )
     if "safetensors" in text or "pytorch_model.bin" in text:
         return (
             f"{name} has no safetensors weights, and other formats can run code when loaded; "
@@ -79,7 +84,7 @@ def _of_its_files(error: Exception, text: str, name: str) -> str | None:
     return None
 
 
-def _of_a_folder(text: str, folder: Path) -> str:
+def _explain_folder(text: str, folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         try:
             json.loads(path.read_bytes())
@@ -91,15 +96,15 @@ def _of_a_folder(text: str, folder: Path) -> str:
                 f"The folder {folder} holds a model without {missing}; copy that file there too, "
                 f"{_INSTEAD}."
             )
-    return f"The model in {folder} cannot be loaded: {_first(text)}; restore it, {_INSTEAD}."
+    return (
+        f"The model in {folder} cannot be loaded: {_first_sentence(text)}; restore it, {_INSTEAD}."
+    )
 
 
-def _of_the_hub(text: str, name: str, revision: str | None) -> str:
-    from ingest.encoders.models.find import BUILTIN
-
+def _explain_hub(text: str, name: str, revision: str | None) -> str:
     if "gated repo" in text or "restricted" in text:
         return (
-            f"{name} is given only to those who accepted its terms; accept them on its page on "
+            f"{name} is available only to users who accepted its terms; accept them on its page on "
             f"the hub and log in with `hf auth login`, {_INSTEAD}."
         )
     if revision and "not a valid git identifier" in text:
@@ -109,11 +114,11 @@ def _of_the_hub(text: str, name: str, revision: str | None) -> str:
         )
     what = f"Revision '{revision}' of {name}" if revision else name
     return (
-        f"{what} is not in the local cache and could not be fetched from the hub; check the name "
-        f"and the network, or name a folder or a built-in model ({', '.join(BUILTIN)})."
+        f"{what} is not in the local cache and could not be downloaded from the hub; check the "
+        f"name and the network, or name a folder or a built-in model ({', '.join(BUILTIN)})."
     )
 
 
-def _first(text: str) -> str:
-    """The first sentence, without its stop."""
+def _first_sentence(text: str) -> str:
+    """The first sentence, without its full stop."""
     return text.partition(". ")[0].rstrip(".")[:200]

@@ -1,15 +1,14 @@
-"""CLAY: a picture under a condition is where it lies among the directions the words vary in.
+"""CLAY: an image under a condition is its position along the directions that the words vary in.
 
 CLAY, CVPR 2026 (arXiv 2604.11539): unit vectors of the condition's texts are mapped to the
-tangent space of the sphere at their mean by the logarithm map, the first right singular vectors
-there span what the condition is about, pictures are brought over from where pictures lie to where
-texts lie by a Householder reflection of the one mean onto the other, and are compared in the
-projected tangent space.
+tangent space of the sphere at their mean by the logarithm map; the first right singular vectors
+there span the condition; images are moved from their mean to the texts' mean by a Householder
+reflection, and are compared in the projected tangent space.
 
-The logarithm map of v at m is s (v - (v . m) m) with a number s > 0 of its own for each v. A basis
-B of tangent vectors is at right angles to m, so that B log(v) = s B v, and the number is lost when
-the row is scaled to unit length: past the fit, the method is a linear map, B for texts and B H for
-pictures, with H the reflection.
+The logarithm map of v at m is s (v - (v . m) m) with a number s > 0 that depends on v. A basis B
+of tangent vectors is at right angles to m, so B log(v) = s B v, and s is lost when the row is
+scaled to unit length: after the fit, the method is a linear map, B for texts and B H for images,
+with H the reflection.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 
-#: Share of the texts' variation that the basis keeps at least. The number of directions follows
-#: from the words this way: few for few values, and none that are noise. On 500 rendered pictures
+#: Least share of the texts' variation that the basis keeps. This makes the number of directions
+#: depend on the words: few for few values, and none for noise. On 500 rendered pictures
 #: under six conditions with the words of configs, the mean MAP@R is 0.336 with 0.7, 0.434 with
 #: 0.8, 0.450 with 0.9, 0.464 with 0.95, 0.447 with 0.99 and 0.248 with 0.999.
 KEPT = 0.95
 
 
 def logarithm(vectors: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tangent vectors at a point that lead to others along the sphere: float64 [n, dim].
+    """The logarithm map of the sphere at a point: tangent vectors, float64 [n, dim].
 
     Args:
         vectors: float64 [n, dim], unit rows.
@@ -36,18 +35,18 @@ def logarithm(vectors: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[
     cosine = np.clip(vectors @ at, -1, 1)
     across = vectors - cosine[:, None] * at
     sine = np.linalg.norm(across, axis=1)
-    # Next to the point itself the angle is the sine, and opposite to it no way is the shortest.
+    # Near the point the angle equals the sine; opposite to it the shortest way is not unique.
     scale = np.where(sine > 1e-12, np.arctan2(sine, cosine) / np.maximum(sine, 1e-12), 1.0)
     return scale[:, None] * across
 
 
 def basis(texts: Vectors, kept: float = KEPT) -> NDArray[np.float64]:
-    """The directions a condition's texts vary in: float64 [directions, dim], orthonormal rows.
+    """The directions that a condition's texts vary in: float64 [directions, dim], orthonormal rows.
 
-    As few as keep the share ``kept`` of the sum of squares of the tangent vectors.
+    The fewest that keep the share ``kept`` of the sum of squares of the tangent vectors.
 
     Args:
-        texts: float32 [texts, dim], unit rows, not all the same.
+        texts: float32 [texts, dim], unit rows, not all equal.
         kept: share, above 0 and at most 1.
     """
     centre = mean_direction(texts.mean(0))
@@ -60,33 +59,37 @@ def basis(texts: Vectors, kept: float = KEPT) -> NDArray[np.float64]:
     return result
 
 
-def reflection(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Householder reflection that takes one unit vector to another: float64 [dim, dim]."""
-    across = one - other
+def reflection(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Householder reflection that maps a unit vector to another: float64 [dim, dim]."""
+    across = source - target
     length = np.linalg.norm(across)
-    if length < 1e-9:  # they are the same, and nothing is to be turned
-        return np.eye(len(one))
+    if length < 1e-9:  # they are equal
+        return np.eye(len(source))
     across = across / length
-    turned: NDArray[np.float64] = np.eye(len(one)) - 2 * np.outer(across, across)
-    return turned
+    matrix: NDArray[np.float64] = np.eye(len(source)) - 2 * np.outer(across, across)
+    return matrix
 
 
-def fit(texts: Vectors, image_mean: Vectors | None, kept: float = KEPT) -> tuple[Vectors, Vectors]:
-    """Learn a condition's maps from the vectors of its texts.
+def fit_maps(
+    texts: Vectors, image_mean: Vectors | None, kept: float = KEPT
+) -> tuple[Vectors, Vectors, Vectors]:
+    """Fit a condition's maps to the vectors of its texts.
 
     Args:
-        texts: float32 [texts, dim], unit rows, one a value of the condition, not all the same.
-        image_mean: float32 [dim], mean of the pictures' vectors; ``None`` for no reflection.
-        kept: as of :func:`basis`.
+        texts: float32 [texts, dim], unit rows, one for each value of the condition, not all equal.
+        image_mean: float32 [dim], mean of the images' vectors; ``None`` for no reflection.
+        kept: as for :func:`basis`.
 
     Returns:
-        For pictures and for texts: float32 [directions, dim] each.
+        As :data:`ingest.encoders.projections.base.PROJECTIONS`; the offset is zero.
     """
     directions = basis(texts, kept)
-    turned = directions
+    image_map = directions
     if image_mean is not None:
-        turned = directions @ reflection(mean_direction(image_mean), mean_direction(texts.mean(0)))
-    return turned.astype(np.float32), directions.astype(np.float32)
+        matrix = reflection(mean_direction(image_mean), mean_direction(texts.mean(0)))
+        image_map = directions @ matrix
+    offset = np.zeros(len(directions), dtype=np.float32)
+    return image_map.astype(np.float32), directions.astype(np.float32), offset
 
 
 def mean_direction(mean: Vectors) -> NDArray[np.float64]:

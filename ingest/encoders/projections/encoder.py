@@ -1,7 +1,7 @@
-"""A view as an encoder: a dual encoder's vectors, seen under each condition.
+"""A projection as an encoder: a dual encoder's vectors, projected for each condition.
 
-For those who embed pictures by themselves, without a gallery. A gallery stores the base vectors
-and works its views out when they are wanted.
+For users who embed images without a gallery. A gallery stores the base vectors and projects them
+when they are needed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from indexes.search.vectors import Vectors
+from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, Timing, check_text
 from ingest.encoders.methods.clip import ClipEncoder
-from ingest.encoders.projections.base import Projection, fit_view
+from ingest.encoders.options import EncoderChoice
+from ingest.encoders.projections.base import Projection, fit_projection
 from ingest.encoders.projections.indirect import COMPONENTS
 
 if TYPE_CHECKING:
     from ingest.vocabularies import Vocabulary
 
 
-def shipped_words(condition: Condition) -> Vocabulary:
+def shipped_vocabulary(condition: Condition) -> Vocabulary:
     """The words of a condition that come with CIES.
 
     Raises:
@@ -37,31 +38,36 @@ def shipped_words(condition: Condition) -> Vocabulary:
 class ProjectionEncoder(BaseEncoder):
     """InDiReCT, CRL or CLAY over a dual encoder.
 
-    Views differ in length from condition to condition; here all are filled up with zeros to one
-    length, which changes no cosine. The nearest word is said of a picture.
+    Projections have different lengths for different conditions; here all are padded with zeros to
+    one length, which changes no cosine. The word of an image is the nearest one.
     """
 
     def __init__(
         self,
         base: ClipEncoder,
         method: str,
-        words: Callable[[Condition], Vocabulary] | None = None,
+        vocabulary: Callable[[Condition], Vocabulary] = shipped_vocabulary,
         image_mean: Vectors | None = None,
     ):
-        """See pictures through a view.
+        """Use a dual encoder.
 
         Args:
-            base: embeds pictures and texts.
+            base: embeds images and texts.
             method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
-            words: gives the words of a condition; those that come with CIES by default.
-            image_mean: float32 [dim], mean of the base vectors of pictures like those to come;
-                ``None`` if it is not known.
+            vocabulary: returns the words of a condition.
+            image_mean: float32 [dim], mean of the base vectors of similar images; ``None`` if
+                it is not known.
         """
         self.base = base
         self._method = method
-        self._words = words or shipped_words
+        self._vocabulary = vocabulary
         self._image_mean = image_mean
-        self._views: dict[Condition, Projection | None] = {}
+        self._projections: dict[Condition, Projection | None] = {}
+
+    @classmethod
+    def load(cls, choice: EncoderChoice) -> ProjectionEncoder:
+        """Load the dual encoder by name; see :meth:`ClipEncoder.load`."""
+        return cls(ClipEncoder.load(choice), choice.method)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -71,7 +77,7 @@ class ProjectionEncoder(BaseEncoder):
 
     @property
     def dimension(self) -> int:
-        """See :class:`BaseEncoder`: no view is longer."""
+        """See :class:`BaseEncoder`: the greatest length of a projection."""
         return max(self.base.dimension, COMPONENTS if self._method == "indirect" else 0)
 
     @property
@@ -94,20 +100,20 @@ class ProjectionEncoder(BaseEncoder):
         """See :class:`BaseEncoder`."""
         return self.base.timings
 
-    def view(self, condition: Condition) -> Projection | None:
-        """A condition's view, worked out once; ``None`` for the base vectors as they are.
+    def projection(self, condition: Condition) -> Projection | None:
+        """A condition's projection, fitted once; ``None`` without a phrase, for base vectors.
 
         Raises:
             UsageError: if the condition has no words.
         """
-        if condition not in self._views:
-            self._views[condition] = self._fitted(condition) if condition.phrase else None
-        return self._views[condition]
+        if condition not in self._projections:
+            self._projections[condition] = self._fit(condition) if condition.phrase else None
+        return self._projections[condition]
 
-    def _fitted(self, condition: Condition) -> Projection:
-        vocabulary = self._words(condition)
+    def _fit(self, condition: Condition) -> Projection:
+        vocabulary = self._vocabulary(condition)
         texts = self.base.base_texts(vocabulary.texts)
-        return fit_view(self._method, vocabulary.words, texts, self._image_mean)
+        return fit_projection(self._method, vocabulary.words, texts, self._image_mean)
 
     def check(self, conditions: Sequence[Condition]) -> None:
         """See :class:`BaseEncoder`.
@@ -116,7 +122,7 @@ class ProjectionEncoder(BaseEncoder):
             UsageError: if a condition has no words.
         """
         for condition in conditions:
-            self.view(condition)
+            self.projection(condition)
 
     def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
@@ -128,35 +134,39 @@ class ProjectionEncoder(BaseEncoder):
             ModelError: if memory does not suffice.
         """
         self.check(conditions)
-        seen = self.base.embed(images, conditions).vectors
-        base = seen[:, 0] if len(conditions) else seen.reshape(len(images), -1)
-        return self.see(base, conditions, words)
+        repeated = self.base.embed(images, conditions).vectors
+        base = repeated[:, 0] if len(conditions) else repeated.reshape(len(images), -1)
+        return self.project(base, conditions, words)
 
-    def see(self, base: Vectors, conditions: Sequence[Condition], words: bool = True) -> Embeddings:
-        """As :meth:`embed`, of pictures whose base vectors are known.
+    def project(
+        self, base: Vectors, conditions: Sequence[Condition], words: bool = True
+    ) -> Embeddings:
+        """As :meth:`embed`, for images whose base vectors are known.
 
         Args:
             base: float32 [images, dim], unit rows.
-            conditions: under which they are seen.
-            words: whether the nearest words are wanted.
+            conditions: any number.
+            words: whether the nearest words are needed.
 
         Raises:
             UsageError: if a condition has no words.
         """
-        reading = self._blank(len(base), len(conditions))
+        embeddings = self._empty(len(base), len(conditions))
         for k, condition in enumerate(conditions):
-            view = self.view(condition)
-            self._put(reading.vectors, k, base if view is None else view.images(base))
-            if words and view is not None:
-                said, reading.word_probabilities[:, k] = view.said(base)
-                for row, word in zip(reading.words, said, strict=True):
+            projection = self.projection(condition)
+            projected = base if projection is None else projection.images(base)
+            embeddings.vectors[:, k, : projected.shape[1]] = projected
+            if words and projection is not None:
+                nearest, probabilities = projection.nearest_words(base)
+                embeddings.word_probabilities[:, k] = probabilities
+                for row, word in zip(embeddings.words, nearest, strict=True):
                     row[k] = word
-        return reading
+        return embeddings
 
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """See :class:`BaseEncoder`; words come out empty.
+        """See :class:`BaseEncoder`; words are empty.
 
         Raises:
             UsageError: if a text cannot be a query, or a condition has no words.
@@ -166,19 +176,13 @@ class ProjectionEncoder(BaseEncoder):
             check_text(text)
         self.check(conditions)
         base = self.base.base_texts(texts)
-        reading = self._blank(len(texts), len(conditions))
+        embeddings = self._empty(len(texts), len(conditions))
         for k, condition in enumerate(conditions):
-            view = self.view(condition)
-            self._put(reading.vectors, k, base if view is None else view.texts(base))
-        return reading
+            projection = self.projection(condition)
+            projected = base if projection is None else projection.texts(base)
+            embeddings.vectors[:, k, : projected.shape[1]] = projected
+        return embeddings
 
-    def _blank(self, count: int, conditions: int) -> Embeddings:
-        return Embeddings(
-            np.zeros((count, conditions, self.dimension), dtype=np.float32),
-            [[""] * conditions for _ in range(count)],
-            np.zeros((count, conditions), dtype=np.float32),
-        )
-
-    @staticmethod
-    def _put(vectors: Vectors, column: int, found: Vectors) -> None:
-        vectors[:, column, : found.shape[1]] = found
+    def _empty(self, count: int, conditions: int) -> Embeddings:
+        shape = (count, conditions, self.dimension)
+        return Embeddings.without_words(np.zeros(shape, dtype=np.float32))

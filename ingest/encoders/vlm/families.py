@@ -1,16 +1,17 @@
 """Which families of models share one pass between all conditions, and why the others do not.
 
-A family is a model type of transformers. *Packed* is said of a family only after
-``tests/test_families.py`` has shown, on a small model of that family, that the packed pass gives
-what plain passes give; every other family runs plain, which is exact and slower. This module
-imports nothing heavy, so that the table can be printed at once.
+A family is a model type of transformers. It is *packed* only if
+``tests/ingest/encoders/test_families.py`` shows, on a small model of that family, that the packed
+pass computes the same as plain passes; every other family runs plain, which is exact and slower.
+This module imports nothing heavy, so the table can be printed at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Mapping
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,17 @@ class Family:
     reason: str
 
 
-_CAUSAL = "Text attention is causal, so a tree mask and the plain positions are all it takes."
+_CAUSAL = "Text attention is causal, so a tree mask and the plain positions suffice."
 _MROPE = "Text attention is causal; the picture's multi-axis positions are kept in every branch."
 
-#: Model type to family. What is not here runs plain.
+#: Model type to family. All other types run plain.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "aya_vision": Family("packed", _CAUSAL),
         "gemma3": Family(
             "packed",
-            "Picture tokens see each other both ways and some layers look back only so "
-            "far; both are written into the tree masks.",
+            "Picture tokens see each other in both directions and some layers have a sliding "
+            "window; the tree masks contain both.",
         ),
         "glm4v": Family("packed", _MROPE),
         "idefics3": Family("packed", _CAUSAL),
@@ -52,7 +53,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "paligemma": Family(
             "plain",
-            "The prompt is read both ways, so the shared words already depend on the "
+            "The prompt is read in both directions, so the shared words already depend on the "
             "condition and cannot be shared.",
         ),
         "qwen2_5_vl": Family("packed", _MROPE),
@@ -68,8 +69,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
-#: Text models a packed family may stand on: ordinary attention in every layer, read in order.
-#: Families such as LLaVA take any text model, recurrent ones too, in which branches would mix.
+#: Text models of packed families: they have ordinary causal attention in every layer. Families
+#: such as LLaVA take any text model, recurrent ones too, in which branches would mix.
 ATTENTION_ONLY_TEXTS = frozenset(
     {
         "cohere2",
@@ -89,12 +90,11 @@ ATTENTION_ONLY_TEXTS = frozenset(
     }
 )
 
-#: What is said of a model type that is not in the table.
+#: The family of a model type that is not in the table.
 UNKNOWN = Family("plain", "Not tested yet, so every condition gets a pass of its own.")
 
-
-_OTHER_TEXT = Family("plain", "Its text model is not among those a packed pass was tested on.")
-_OTHER_ATTENTION = Family("plain", "Its attention was loaded in a form that misreads a tree mask.")
+_OTHER_TEXT = Family("plain", "Its text model is not among those tested with a packed pass.")
+_OTHER_ATTENTION = Family("plain", "Its attention implementation does not support a tree mask.")
 
 
 def family(model_type: str, text_type: str | None = None, attention: str | None = None) -> Family:
@@ -102,13 +102,13 @@ def family(model_type: str, text_type: str | None = None, attention: str | None 
 
     Args:
         model_type: of the whole model, such as ``llava``.
-        text_type: of its text model, such as ``qwen2``; ``None`` for the one it usually has.
-        attention: how its text model computes attention; ``None`` for ``sdpa``, as is asked for
-            at loading. Others take the boolean mask without complaint and read it wrongly.
+        text_type: of its text model, such as ``qwen2``; ``None`` for the usual one.
+        attention: how its text model computes attention; ``None`` for ``sdpa``, the default at
+            loading. Others accept the boolean mask without an error and apply it wrongly.
     """
-    known = FAMILIES.get(model_type, UNKNOWN)
-    if known.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:
+    found = FAMILIES.get(model_type, UNKNOWN)
+    if found.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:
         return _OTHER_TEXT
-    if known.mode == "packed" and attention not in (None, "sdpa"):
+    if found.mode == "packed" and attention not in (None, "sdpa"):
         return _OTHER_ATTENTION
-    return known
+    return found

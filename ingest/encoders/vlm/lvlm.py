@@ -1,49 +1,47 @@
 """Runs an LVLM over prompts that differ only in their last words.
 
-Two ways to the same numbers, and one to others. *Plain* asks the model's own ``generate`` once
-for each prompt, after one look at the picture where the model can be handed what it saw: slow,
-and as independent of this project as can be. *Packed* runs the shared
-prefix once and all tails as branches of one sequence (:mod:`ingest.encoders.vlm.packing`), through
-the model's public forward; it is used for the families whose equality with the plain way is tested
-(:mod:`ingest.encoders.vlm.families`). The third, *reference*, gives what the published code gives.
+There are three ways. *Plain* calls the model's own ``generate`` once for each prompt, after
+encoding the image once where the model accepts that: slow, and independent of this project's
+code. *Packed* runs the shared prefix once and all tails as branches of one sequence
+(:mod:`ingest.encoders.vlm.packing`), through the model's public forward, with the same numbers; it
+is used for the families for which tests show that equality (:mod:`ingest.encoders.vlm.families`).
+*Reference* reproduces the numbers of the published code.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import DEFAULT_OPTIONS, EncoderOptions
 from ingest.encoders.vlm.families import family
-from ingest.encoders.vlm.layers import up_to
 from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
-from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions, together
-from ingest.encoders.vlm.skip_unused import spared
+from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions, prompts_per_pass
+from ingest.encoders.vlm.skip_unused import skip_layers_after, skip_unread_tokens
 
-#: Tokens a word may take before it is cut.
+#: Most tokens of a word.
 MAX_WORD_TOKENS = 6
-
-_DEFAULT = DiorOptions()
 
 _WORD = re.compile(r"\w[\w'’-]*")
 
-#: What stands around an answer, since the prompt ends in an opening quotation mark.
+#: Characters around an answer, since the prompt ends in an opening quotation mark.
 _AROUND = " .\"'“”‘’"
 
 
 @dataclass(frozen=True)
 class LastStates:
-    """What the model holds in mind at the end of each prompt.
+    """States and next tokens of the model at the end of each prompt.
 
     Attributes:
-        states: float32 [pictures, prompts, dim], of the layer and token chosen.
-        tokens: int64 [pictures, prompts, steps], what it would say next, greedily; no steps
-            where the options leave no words.
-        probabilities: float32 [pictures, prompts, steps], of each of these tokens.
+        states: float32 [images, prompts, dim], of the chosen layer and token.
+        tokens: int64 [images, prompts, steps], the greedily generated tokens; no steps where
+            the options leave no words.
+        probabilities: float32 [images, prompts, steps], of each of these tokens.
     """
 
     states: torch.Tensor
@@ -52,23 +50,23 @@ class LastStates:
 
 
 class Lvlm:
-    """A loaded model with its ways of running."""
+    """A loaded model with the ways to run it."""
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
-        options: DiorOptions = _DEFAULT,
+        options: EncoderOptions = DEFAULT_OPTIONS,
         answer_tokens: int | None = None,
     ):
-        """Settle how a model is run.
+        """Choose how a model is run.
 
         Args:
             model: of transformers, in evaluation mode.
             tokenizer: the model's.
             options: which state is read; ``layer`` is -1 or less than the number of layers.
-            answer_tokens: how many tokens are said at most where the whole answer is wanted;
-                ``None`` for its first word.
+            answer_tokens: most tokens of an answer, where the whole answer is needed; ``None``
+                for its first word.
         """
         self._answer_tokens = answer_tokens
         self.model = model
@@ -81,13 +79,13 @@ class Lvlm:
             text.model_type,
             getattr(text, "_attn_implementation", "unknown"),
         )
-        # The token said hangs on all layers, so a layer in between cannot end the pass before it.
+        # A generated token depends on all layers, so the pass before it cannot end earlier.
         deeper = options.token == "first_generated" and options.layer != -1
         self.packs = self.family.mode == "packed" and options.compat is None and not deeper
-        self.hints = ModelInputs(model)
+        self.inputs = ModelInputs(model)
         self._stops = stop_tokens(model, tokenizer)
-        # The model keeps state between calls (M-RoPE's offset), and the packed pass listens in.
-        #: Held while the model runs.
+        #: Locked while the model runs: it keeps state between calls (M-RoPE's offset), and the
+        #: packed pass attaches hooks.
         self.lock = threading.Lock()
 
     @property
@@ -96,8 +94,8 @@ class Lvlm:
         return input_device(self.model)
 
     @property
-    def said_tokens(self) -> int:
-        """How many tokens are said at most."""
+    def max_new_tokens(self) -> int:
+        """Most tokens that are generated."""
         return self._answer_tokens or MAX_WORD_TOKENS
 
     @property
@@ -113,35 +111,37 @@ class Lvlm:
         words: bool = True,
         tails: Sequence[int] | None = None,
     ) -> LastStates:
-        """Run a batch of pictures that share their prompts' token ids.
+        """Run a batch of images that share their prompts' token ids.
 
         Args:
-            features: the pictures' tensors, joined along the first dimension.
-            prompts: token ids of each prompt, the picture's tokens included.
-            count: how many pictures.
-            words: whether the words are wanted; without them one token is said.
+            features: the images' tensors, joined along the first dimension.
+            prompts: token ids of each prompt, the image's tokens included.
+            count: how many images.
+            words: whether words are needed; without them one token is generated.
             tails: over how many of each prompt's last tokens states are averaged; one by default.
         """
         tails = tails or [1] * len(prompts)
-        words = words and self.options.speaks
+        words = words and self.options.has_words
         moved = self.moved(features)
         with self.lock, torch.inference_mode():
             if self.options.compat == "reference":
                 return self._reference(moved, prompts, count)
             if self.packs:
-                size = len(prompts) if not self._stops else together(prompts, self.dimension)
+                size = (
+                    len(prompts) if not self._stops else prompts_per_pass(prompts, self.dimension)
+                )
                 parts = [slice(n, n + size) for n in range(0, len(prompts), size)]
                 packs = [pack(prompts[part]) for part in parts]
-                if all(self.hints.can_share(packed, self.said_tokens) for packed in packs):
-                    found = [
+                if all(self.inputs.can_pack(packed, self.max_new_tokens) for packed in packs):
+                    passes = [
                         self._packed(moved, packed, prompts[part], count, words, tails[part])
                         for packed, part in zip(packs, parts, strict=True)
                     ]
-                    return found[0] if len(found) == 1 else _beside(found, min(self._stops))
+                    return passes[0] if len(passes) == 1 else _joined(passes, min(self._stops))
             return self._plain(moved, prompts, count, words, tails)
 
     def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Tensors where the model takes them, numbers with a fraction in its own kind."""
+        """Tensors on the model's device, floating point numbers in its dtype."""
         moved = {name: value.to(self.device) for name, value in features.items()}
         return {
             name: value.to(self.model.dtype) if value.is_floating_point() else value
@@ -149,14 +149,14 @@ class Lvlm:
         }
 
     @property
-    def _after_saying(self) -> bool:
+    def _reads_generated(self) -> bool:
         return self.options.token == "first_generated"
 
     def _steps(self, words: bool) -> int:
-        """How many tokens are said at most."""
+        """How many tokens are generated at most."""
         if words:
-            return self.said_tokens
-        return 2 if self._after_saying else 1
+            return self.max_new_tokens
+        return 2 if self._reads_generated else 1
 
     # -- reference -------------------------------------------------------------------------
 
@@ -174,11 +174,11 @@ class Lvlm:
                 position_ids=mask.cumsum(-1) - 1,
                 use_cache=False,
                 output_hidden_states=True,
-                **self.hints.of_tokens(ids, features),
+                **self.inputs.for_prompts(ids, features),
                 **features,
             )
             states.append(output.hidden_states[self.options.layer][:, -1].float())
-        return _wordless(torch.stack(states, 1))
+        return _without_words(torch.stack(states, 1))
 
     # -- plain -----------------------------------------------------------------------------
 
@@ -190,36 +190,33 @@ class Lvlm:
         words: bool,
         tails: Sequence[int],
     ) -> LastStates:
-        from transformers import GenerationConfig
-
-        greedy = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=self._steps(words),
-            # No token ends it, so that one that would is read back in like any other.
-            eos_token_id=-1,
-            pad_token_id=self.tokenizer.pad_token_id,
+        # No token ends the generation, so that the same steps run as in a packed pass.
+        greedy = greedy_generation(
+            self.tokenizer,
+            self._steps(words),
+            -1,
             return_dict_in_generate=True,
             output_hidden_states=True,
             output_logits=True,
         )
-        seen = self.hints.seen(features)
+        image_inputs = self.inputs.image_inputs(features)
         states, tokens, probabilities = [], [], []
         for prompt, tail in zip(prompts, tails, strict=True):
             ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
-            said = self.model.generate(
+            output = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
-                **self.hints.of_tokens(ids, features),
-                **seen(),
+                **self.inputs.for_prompts(ids, features),
+                **image_inputs(),
             )
-            passed = said.hidden_states[1 if self._after_saying else 0]
-            states.append(passed[self.options.layer][:, -tail:].float().mean(1))
-            best = [_best(logits) for logits in said.logits]
+            hidden = output.hidden_states[1 if self._reads_generated else 0]
+            states.append(hidden[self.options.layer][:, -tail:].float().mean(1))
+            best = [_best(logits) for logits in output.logits]
             tokens.append(torch.stack([token for token, _ in best], dim=-1))
-            probabilities.append(torch.stack([sure for _, sure in best], dim=-1))
-        if not self.options.speaks:
-            return _wordless(torch.stack(states, 1))
+            probabilities.append(torch.stack([probability for _, probability in best], dim=-1))
+        if not self.options.has_words:
+            return _without_words(torch.stack(states, 1))
         return LastStates(
             torch.stack(states, 1), torch.stack(tokens, 1), torch.stack(probabilities, 1)
         )
@@ -238,76 +235,77 @@ class Lvlm:
         from transformers import DynamicCache
 
         device = self.device
-        plain = [self.hints.positions(prompt, features) for prompt in prompts]
+        plain = [self.inputs.positions(prompt, features) for prompt in prompts]
         positions = packed_positions(packed, plain).to(device)
         ids = packed.ids.to(device).expand(count, -1)
-        # A cache that knows the model's settings would drop what is out of a layer's window.
+        # A cache with the model's settings would drop what is outside a layer's window.
         cache = DynamicCache()
         inputs = {
             "input_ids": ids,
-            "attention_mask": self.hints.masks(packed, count),
+            "attention_mask": self.inputs.masks(packed, count),
             "position_ids": _for_batch(positions, count),
             "past_key_values": cache,
-            **self.hints.of_packed(ids, features),
+            **self.inputs.for_packed(ids, features),
             **features,
         }
-        places = packed.tails(tails)
-        read = torch.tensor(sorted(set(torch.cat(places).tolist())))
+        tail_indices = packed.tail_indices(tails)
+        read = torch.tensor(sorted(set(torch.cat(tail_indices).tolist())))
+        causal_prefix = self.inputs.has_causal_prefix(packed)
         with (
-            up_to(self.model, self.options.layer),
-            spared(self.model, packed, self.hints.is_tree(packed), read),
+            skip_layers_after(self.model, self.options.layer),
+            skip_unread_tokens(self.model, packed, causal_prefix, read),
         ):
-            entered, logits = self._forward(read.to(device), **inputs)
-        found = [torch.searchsorted(read, own).to(entered.device) for own in places]
-        states = torch.stack([entered[:, own].float().mean(1) for own in found], 1)
-        if not self.options.speaks:
-            return _wordless(states)
-        said, sure = _best(logits[:, [int(own[-1]) for own in found]])
-        tokens, probabilities = [said], [sure]
+            hidden, logits = self._forward(read.to(device), **inputs)
+        rows = [torch.searchsorted(read, tail).to(hidden.device) for tail in tail_indices]
+        states = torch.stack([hidden[:, tail].float().mean(1) for tail in rows], 1)
+        if not self.options.has_words:
+            return _without_words(states)
+        token, probability = _best(logits[:, [int(tail[-1]) for tail in rows]])
+        tokens, probabilities = [token], [probability]
         for step in range(1, self._steps(words)):
-            first = step == 1 and self._after_saying
-            if not first and self._all_ended(torch.stack(tokens, -1)):
+            first = step == 1 and self._reads_generated
+            if not first and self._all_complete(torch.stack(tokens, -1)):
                 break
-            entered, logits = self._forward(
+            hidden, logits = self._forward(
                 0,
                 input_ids=tokens[-1],
-                attention_mask=self.hints.step_masks(packed, step, count),
+                attention_mask=self.inputs.step_masks(packed, step, count),
                 position_ids=_for_batch(positions[..., packed.last] + step, count),
                 past_key_values=cache,
-                **self.hints.of_said(tokens[-1], features),
+                **self.inputs.for_generated(tokens[-1], features),
             )
             if first:
-                states = entered.float()
-            said, sure = _best(logits)
-            tokens.append(said)
-            probabilities.append(sure)
+                states = hidden.float()
+            token, probability = _best(logits)
+            tokens.append(token)
+            probabilities.append(probability)
         return LastStates(states, torch.stack(tokens, -1), torch.stack(probabilities, -1))
 
     def _forward(
         self, keep: torch.Tensor | int, **inputs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """States that enter the output head and the logits that leave the model.
+        """The states that enter the output head, and the logits.
 
-        The head is left to the model, because some scale or cap what leaves it; listening at its
-        door spares keeping the states of every layer.
+        The head is run by the model, because some models scale or cap the logits; a hook on it
+        avoids keeping the states of every layer.
         """
-        entered: list[torch.Tensor] = []
-        ear = self.model.get_output_embeddings().register_forward_pre_hook(
-            lambda _, given: entered.append(given[0])
+        states: list[torch.Tensor] = []
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, arguments: states.append(arguments[0])
         )
         try:
             output = self.model(logits_to_keep=keep, use_cache=True, **inputs)
         finally:
-            ear.remove()
-        return entered[-1], output.logits
+            hook.remove()
+        return states[-1], output.logits
 
     # -- words -----------------------------------------------------------------------------
 
-    def _all_ended(self, tokens: torch.Tensor) -> bool:
-        return all(self._ended(row) for row in tokens.flatten(0, 1).tolist())
+    def _all_complete(self, tokens: torch.Tensor) -> bool:
+        return all(self._is_complete(row) for row in tokens.flatten(0, 1).tolist())
 
-    def _ended(self, tokens: Sequence[int]) -> bool:
-        """Whether what is wanted of what is said is complete: its first word, or all."""
+    def _is_complete(self, tokens: Sequence[int]) -> bool:
+        """Whether the tokens contain all that is needed: the first word, or the whole answer."""
         if not self._stops.isdisjoint(tokens):
             return True
         if self._answer_tokens is not None:
@@ -316,11 +314,13 @@ class Lvlm:
         found = _WORD.search(text)
         return bool(found and found.end() < len(text))
 
-    def word(self, tokens: Sequence[int], probabilities: Sequence[float]) -> tuple[str, float]:
-        """The first word of what is said, and the product of its tokens' probabilities.
+    def first_word(
+        self, tokens: Sequence[int], probabilities: Sequence[float]
+    ) -> tuple[str, float]:
+        """The first word of an answer, and the product of its tokens' probabilities.
 
         Args:
-            tokens: what the model says, greedily.
+            tokens: greedily generated.
             probabilities: of each of these tokens.
         """
         tokens = self._until_stop(tokens)
@@ -328,39 +328,63 @@ class Lvlm:
         if found is None:
             return "", 0.0
         word, probability = found.group(), 1.0
-        for place in range(1, len(tokens) + 1):
-            probability *= probabilities[place - 1]
-            part = self.tokenizer.decode(list(tokens[:place]), skip_special_tokens=True)
+        for count in range(1, len(tokens) + 1):
+            probability *= probabilities[count - 1]
+            part = self.tokenizer.decode(list(tokens[:count]), skip_special_tokens=True)
             begun = _WORD.search(part)
             if begun and begun.group() == word:
                 break
         return word, probability
 
-    def answer(self, tokens: Sequence[int], probabilities: Sequence[float]) -> tuple[str, float]:
-        """All that is said, without the quotation marks around it, and its probability.
+    def full_answer(
+        self, tokens: Sequence[int], probabilities: Sequence[float]
+    ) -> tuple[str, float]:
+        """The whole answer, without the quotation marks around it, and its probability.
 
         Args:
-            tokens: what the model says, greedily; none of the prompt.
+            tokens: greedily generated, without the prompt.
             probabilities: of each of these tokens.
         """
-        said = self._until_stop(tokens)
-        text = self.tokenizer.decode(list(said), skip_special_tokens=True)
+        tokens = self._until_stop(tokens)
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         probability = 1.0
-        for sure in probabilities[: len(said)]:
-            probability *= sure
+        for one in probabilities[: len(tokens)]:
+            probability *= one
         plain = " ".join(text.split()).strip(_AROUND)
         return plain, probability if plain else 0.0
 
     def _until_stop(self, tokens: Sequence[int]) -> Sequence[int]:
-        ends = (place for place, token in enumerate(tokens) if token in self._stops)
+        ends = (index for index, token in enumerate(tokens) if token in self._stops)
         return tokens[: next(ends, len(tokens))]
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end what a model says."""
+    """The tokens that end an answer."""
     stops = model.generation_config.eos_token_id
     listed = stops if isinstance(stops, list) else [stops]
     return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+
+
+def greedy_generation(
+    tokenizer: Any, max_new_tokens: int, stops: int | list[int] | None, **options: Any
+) -> Any:
+    """The generation settings of a greedy answer.
+
+    Args:
+        tokenizer: the model's.
+        max_new_tokens: most tokens of the answer.
+        stops: tokens that end it.
+        **options: of transformers' ``GenerationConfig``.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=stops,
+        pad_token_id=tokenizer.pad_token_id,
+        **options,
+    )
 
 
 def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
@@ -371,23 +395,23 @@ def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest token of each row and its probability."""
+    """The most probable token of each row and its probability."""
     best = logits.float().softmax(-1).max(-1)
     return best.indices, best.values
 
 
-def _beside(found: Sequence[LastStates], stop: int) -> LastStates:
-    """Passes over the same pictures, prompts one after another; who said less says no more."""
-    steps = max(one.tokens.shape[-1] for one in found)
+def _joined(passes: Sequence[LastStates], stop: int) -> LastStates:
+    """Passes over the same images with different prompts as one; short answers are padded."""
+    steps = max(one.tokens.shape[-1] for one in passes)
     tokens, probabilities = [], []
-    for one in found:
+    for one in passes:
         short = (0, steps - one.tokens.shape[-1])
         tokens.append(torch.nn.functional.pad(one.tokens, short, value=stop))
         probabilities.append(torch.nn.functional.pad(one.probabilities, short, value=1.0))
-    states = torch.cat([one.states for one in found], 1)
+    states = torch.cat([one.states for one in passes], 1)
     return LastStates(states, torch.cat(tokens, 1), torch.cat(probabilities, 1))
 
 
-def _wordless(states: torch.Tensor) -> LastStates:
+def _without_words(states: torch.Tensor) -> LastStates:
     empty = states.new_zeros(*states.shape[:2], 0)
     return LastStates(states, empty.long(), empty)

@@ -1,21 +1,22 @@
-"""Pictures and prompts to tensors, for any chat model with eyes.
+"""Images and prompts to tensors, for any chat model that sees images.
 
-The model's own processor does it where it can be built, else one put together from its parts
-(:mod:`ingest.encoders.vlm.composed`).
+The model's own processor is used where it can be built, otherwise one assembled from its parts
+(:mod:`ingest.encoders.vlm.assembled_processor`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
 from indexes.errors import ModelError
-from ingest.encoders.vlm.composed import ComposedProcessor, composes
+from ingest.encoders.vlm.assembled_processor import AssembledProcessor, needs_assembly
 
-#: What a processor returns beside the picture's own tensors.
+#: Outputs of a processor that are not the image's own tensors.
 _TEXT_KEYS = frozenset(
     {
         "input_ids",
@@ -27,18 +28,18 @@ _TEXT_KEYS = frozenset(
     }
 )
 
-#: Settings of image processors that cut a picture into tiles.
+#: Settings of image processors that cut an image into tiles.
 _TILE_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One picture, or one text in its place, with its prompts.
+    """One image, or one text in its place, with its prompts.
 
     Attributes:
-        features: the picture's tensors, with a first dimension that pictures are joined along;
-            none of a text.
-        prompts: token ids of every prompt, the picture's own tokens included.
+        features: the image's tensors, with a first dimension that images are joined along;
+            empty for a text.
+        prompts: token ids of every prompt, the image's own tokens included.
         tails: over how many of each prompt's last tokens states are averaged; ``None`` for one.
     """
 
@@ -48,16 +49,16 @@ class Prepared:
 
     @property
     def bucket(self) -> tuple[Any, ...]:
-        """Pictures with equal buckets can share one batch: same layout, same prompts.
+        """Images with equal buckets can share one batch: same layout, same prompts.
 
-        Whole numbers beside the pixels, such as a grid of patches, decide positions, so a tall
-        and a wide picture of as many tokens must not meet.
+        Integer tensors, such as a grid of patches, determine positions, so a tall and a wide image
+        with the same number of tokens must not share a batch.
         """
         layout = []
         for name, value in sorted(self.features.items()):
-            # As bytes, because a mask of pixels holds a million numbers.
-            numbers = b"" if value.is_floating_point() else value.contiguous().numpy().tobytes()
-            layout.append((name, tuple(value.shape), numbers))
+            # As bytes, because a pixel mask holds a million numbers.
+            integers = b"" if value.is_floating_point() else value.contiguous().numpy().tobytes()
+            layout.append((name, tuple(value.shape), integers))
         return tuple(layout), self.prompts
 
 
@@ -71,34 +72,33 @@ class ChatProcessor(Protocol):
         ...
 
     def __call__(self, text: Any, images: Any, **options: Any) -> Mapping[str, Any]:
-        """Turn text and pictures into tensors."""
+        """Turn text and images into tensors."""
         ...
 
 
-def load_processor(location: str, config: Any, where: Mapping[str, Any]) -> Any:
+def load_processor(location: str, config: Any, arguments: Mapping[str, Any]) -> Any:
     """The processor of a model.
 
     Args:
         location: a hub id or a folder.
         config: the model's configuration.
-        where: ``revision``, if one was asked for.
+        arguments: of ``from_pretrained``, such as ``revision``.
 
     Raises:
-        ModelError: if it cannot be built here, or has no chat template, so that nobody knows how
-            to ask it.
+        ModelError: if it cannot be built here, or has no chat template.
     """
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
     processor: Any
-    if composes(config):
-        processor = ComposedProcessor(
+    if needs_assembly(config):
+        processor = AssembledProcessor(
             config,
-            AutoImageProcessor.from_pretrained(location, backend="pil", **where),
-            AutoTokenizer.from_pretrained(location, **where),
+            AutoImageProcessor.from_pretrained(location, backend="pil", **arguments),
+            AutoTokenizer.from_pretrained(location, **arguments),
         )
     else:
         try:
-            processor = AutoProcessor.from_pretrained(location, **where)
+            processor = AutoProcessor.from_pretrained(location, **arguments)
         except ImportError as error:
             raise ModelError(
                 f"The processor of {location} cannot be built: {_first_sentence(error)}. "
@@ -117,23 +117,23 @@ def _first_sentence(error: Exception) -> str:
 
 
 def untiled(processor: Any) -> dict[str, bool]:
-    """Options by which a processor has a picture read whole, once, and not also in tiles.
+    """Options with which a processor encodes the whole image once, without tiles.
 
-    Tiles multiply a picture's tokens by up to seventeen. Families that cannot do without (such as
-    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep theirs.
+    Tiles multiply an image's tokens by up to seventeen. Families that need them (such as
+    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep them.
     """
     image_processor = getattr(processor, "image_processor", None)
     return {switch: False for switch in _TILE_SWITCHES if hasattr(image_processor, switch)}
 
 
 class PromptWriter:
-    """Prepares pictures, or one text, for a fixed list of questions."""
+    """Prepares images, or one text, for a fixed list of questions."""
 
     def __init__(
         self,
         processor: ChatProcessor,
         questions: Sequence[str],
-        as_it_comes: bool = False,
+        default_settings: bool = False,
         begins: Sequence[int] | None = None,
         text: str | None = None,
     ):
@@ -141,17 +141,21 @@ class PromptWriter:
 
         Args:
             processor: the model's.
-            questions: what each prompt asks.
-            as_it_comes: leave the processor's own settings alone: tiles where it makes them, and
+            questions: one for each prompt.
+            default_settings: keep the processor's own settings: tiles where it makes them, and
                 an opening token even if the chat template has written one.
-            begins: a character's place in each question, from which on tokens are counted as the
-                prompt's tail; ``None`` if tails are not wanted.
-            text: what the questions are about, on the lines above them; ``None`` for pictures.
+            begins: index of a character in each question; the prompt's tail begins there.
+                ``None`` if tails are not needed.
+            text: what the questions are about, on the lines above them; ``None`` for images.
 
         Raises:
             ModelError: if it makes tiles that cannot be written into a prompt here.
         """
-        if as_it_comes and isinstance(processor, ComposedProcessor) and not processor.writes_tiles:
+        if (
+            default_settings
+            and isinstance(processor, AssembledProcessor)
+            and not processor.writes_tiles
+        ):
             raise ModelError(
                 "This model's processor cuts pictures into tiles, which cannot be written into a "
                 "prompt here; leave --compat out, or name another model."
@@ -164,55 +168,55 @@ class PromptWriter:
         self._chats = [self._chat(above, before + question) for question in questions]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
-        self._special = as_it_comes or not (bos and self._chats[0].startswith(bos))
-        options = {"add_special_tokens": self._special, **untiled(processor)}
-        self._options: dict[str, Any] = {} if as_it_comes else options
-        tokens = processor.tokenizer(self._chats, add_special_tokens=self._special)["input_ids"]
-        self._bare = [tuple(ids) for ids in tokens]
-        self._grown: dict[tuple[int, ...], Prepared] = {}
+        self._add_special = default_settings or not (bos and self._chats[0].startswith(bos))
+        options = {"add_special_tokens": self._add_special, **untiled(processor)}
+        self._options: dict[str, Any] = {} if default_settings else options
+        tokens = processor.tokenizer(self._chats, add_special_tokens=self._add_special)["input_ids"]
+        self._chat_ids = [tuple(ids) for ids in tokens]
+        #: By the first prompt's ids, which depend on the image's size only.
+        self._prompts: dict[tuple[int, ...], Prepared] = {}
 
     def _chat(self, above: list[dict[str, str]], text: str) -> str:
         turn = [{"role": "user", "content": [*above, {"type": "text", "text": text}]}]
         return str(self._processor.apply_chat_template(turn, add_generation_prompt=True))
 
     def prepare(self, image: Image.Image, processor: ChatProcessor | None = None) -> Prepared:
-        """Tensors of one picture, and all prompts with the picture's tokens in place.
+        """Tensors of one image, and all prompts with the image's tokens in place.
 
         Args:
             image: RGB.
-            processor: a copy of the model's, for a thread that is not alone in preparing.
+            processor: a copy of the model's, if several threads prepare images.
         """
         processor = processor or self._processor
-        inputs = self._processed(processor, self._chats[0], image)
+        inputs = self._process(processor, self._chats[0], image)
         first = tuple(inputs["input_ids"][0].tolist())
-        if first not in self._grown:
-            self._grown[first] = self._with_tails(processor, self._grow(processor, first, image))
+        if first not in self._prompts:
+            prompts = self._with_image_tokens(processor, first, image)
+            self._prompts[first] = self._with_tails(processor, prompts)
         features = {name: value for name, value in inputs.items() if name not in _TEXT_KEYS}
-        return replace(self._grown[first], features=features)
+        return replace(self._prompts[first], features=features)
 
     def prepare_text(self) -> Prepared:
         """All prompts about the text."""
-        return self._with_tails(self._processor, tuple(self._bare))
+        return self._with_tails(self._processor, tuple(self._chat_ids))
 
-    def _processed(self, processor: ChatProcessor, chat: str, image: Image.Image) -> dict[str, Any]:
+    def _process(self, processor: ChatProcessor, chat: str, image: Image.Image) -> dict[str, Any]:
         return dict(processor(text=[chat], images=[image], return_tensors="pt", **self._options))
 
-    def _grow(
+    def _with_image_tokens(
         self, processor: ChatProcessor, first: tuple[int, ...], image: Image.Image
     ) -> tuple[tuple[int, ...], ...]:
-        """All prompts with the picture's tokens, which the first one shows."""
-        bare = self._bare[0]
-        tail = 0
-        while tail < min(len(bare), len(first)) and bare[-1 - tail] == first[-1 - tail]:
-            tail += 1
-        head, opening = bare[: len(bare) - tail], first[: len(first) - tail]
+        """All prompts with the image's tokens, which are taken from the first prompt."""
+        plain = self._chat_ids[0]
+        tail = _common_prefix(plain[::-1], first[::-1])
+        head, opening = plain[: len(plain) - tail], first[: len(first) - tail]
         prompts = []
-        for ids, chat in zip(self._bare, self._chats, strict=True):
+        for ids, chat in zip(self._chat_ids, self._chats, strict=True):
             if ids[: len(head)] == head:
                 prompts.append((*opening, *ids[len(head) :]))
             else:
-                grown = self._processed(processor, chat, image)
-                prompts.append(tuple(grown["input_ids"][0].tolist()))
+                processed = self._process(processor, chat, image)
+                prompts.append(tuple(processed["input_ids"][0].tolist()))
         return tuple(prompts)
 
     def _with_tails(
@@ -228,33 +232,33 @@ class PromptWriter:
         begins: Sequence[int],
         prompts: Sequence[Sequence[int]],
     ) -> tuple[int, ...]:
-        """How many tokens each prompt has from some character of its question to its end.
+        """How many tokens each prompt has from a given character of its question to its end.
 
-        A token that holds that character and some before it counts. Where tokens end is seen
-        from the prompt cut off before the character: what differs from then on is counted.
+        A token that holds that character and some before it counts. Token boundaries are found by
+        tokenizing the prompt up to that character: the tokens that differ are counted.
 
         Args:
             processor: the model's, or a copy.
-            begins: that character's place in each of the questions.
-            prompts: with the picture's tokens in place.
+            begins: index of that character in each question.
+            prompts: with the image's tokens in place.
 
         Raises:
-            ModelError: if the model's chat template rewrites the question, or puts the picture
-                after it.
+            ModelError: if the model's chat template changes the question, or puts the image after
+                it.
         """
         counts = []
-        for question, begin, chat, bare, prompt in zip(
-            self._questions, begins, self._chats, self._bare, prompts, strict=True
+        for question, begin, chat, ids, prompt in zip(
+            self._questions, begins, self._chats, self._chat_ids, prompts, strict=True
         ):
             start = chat.rfind(question[begin:].rstrip())
             if start < 0:
                 raise ModelError(
-                    "This model's chat template rewrites the question, so that its words are not "
+                    "This model's chat template changes the question, so that its words are not "
                     "found again; leave out --token mean, or name another model."
                 )
-            cut = processor.tokenizer(chat[:start], add_special_tokens=self._special)
-            count = len(bare) - _agreeing(bare, cut["input_ids"])
-            if tuple(prompt[-count:]) != bare[-count:]:
+            cut = processor.tokenizer(chat[:start], add_special_tokens=self._add_special)
+            count = len(ids) - _common_prefix(ids, cut["input_ids"])
+            if tuple(prompt[-count:]) != ids[-count:]:
                 raise ModelError(
                     "This model's chat template puts the picture after the question; leave out "
                     "--token mean, or name another model."
@@ -263,7 +267,7 @@ class PromptWriter:
         return tuple(counts)
 
 
-def _agreeing(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """How many leading tokens two sequences have in common."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))

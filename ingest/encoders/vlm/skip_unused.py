@@ -1,16 +1,18 @@
-"""Spares a packed pass the work whose result nobody reads.
+"""Skips work whose results are not used: layers, attention and feed-forward work of a packed pass.
 
-Two savings, neither of which changes a number that is kept. *Attention*: the shared prefix is an
-ordinary causal sequence and needs no mask, and only the tails are compared with everything; under
-one square mask the prefix would be compared with every tail as well. *Last layer*: its
-feed-forward part is run for the tokens that are read, such as the last one of each branch.
+None of it changes a number that is used. *Layers*: the layers after the one whose states are read
+are not run. *Attention*: the shared prefix is an ordinary causal sequence and needs no mask, and
+only the tails are compared with every token; under one square mask the prefix would be compared
+with every tail as well. *Last layer*: its feed-forward part runs only for the tokens whose states
+are read, such as the last one of each branch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from transformers import AttentionInterface
@@ -20,8 +22,30 @@ from ingest.encoders.vlm.packing import PackedPrompts
 
 _NAME = "cies_tree"
 
-#: Length of the shared prefix and of the whole sequence, while a packed pass is under way.
-_TREE: ContextVar[tuple[int, int] | None] = ContextVar("tree", default=None)
+#: Lengths of the shared prefix and of the whole sequence during a packed pass.
+_LENGTHS: ContextVar[tuple[int, int] | None] = ContextVar("lengths", default=None)
+
+
+@contextmanager
+def skip_layers_after(model: Any, layer: int) -> Iterator[None]:
+    """Leave out the layers after one, and the final norm, inside a ``with`` block.
+
+    The output head then receives ``hidden_states[layer]`` of the whole model.
+
+    Args:
+        model: of a packed family, whose decoder has a list of layers and one norm.
+        layer: -1 leaves the model as it is; 0 leaves only the embedding of the tokens.
+    """
+    if layer == -1:
+        yield
+        return
+    decoder = model.get_decoder()
+    layers, norm = decoder.layers, decoder.norm
+    decoder.layers, decoder.norm = torch.nn.ModuleList(layers[:layer]), torch.nn.Identity()
+    try:
+        yield
+    finally:
+        decoder.layers, decoder.norm = layers, norm
 
 
 def _tree_attention(
@@ -36,22 +60,22 @@ def _tree_attention(
 
     Args:
         module: the layer's attention.
-        query: [pictures, heads, length, head dim].
-        key: [pictures, key heads, length, head dim].
+        query: [images, heads, length, head dim].
+        key: [images, key heads, length, head dim].
         value: as ``key``.
-        attention_mask: bool [pictures, 1, length, length].
+        attention_mask: bool [images, 1, length, length].
         **options: passed on.
 
     Returns:
-        [pictures, length, heads, head dim], and ``None`` for the weights.
+        [images, length, heads, head dim], and ``None`` for the weights.
     """
-    tree = _TREE.get()
+    lengths = _LENGTHS.get()
     whole = (query.shape[2], key.shape[2])
-    if tree is None or attention_mask is None or whole != (tree[1], tree[1]):
-        return _plain(module, query, key, value, attention_mask, **options)
-    prefix = tree[0]
+    if lengths is None or attention_mask is None or whole != (lengths[1], lengths[1]):
+        return _plain_attention(module, query, key, value, attention_mask, **options)
+    prefix = lengths[0]
     options.pop("is_causal", None)
-    shared, _ = _plain(
+    shared, _ = _plain_attention(
         module,
         query[:, :, :prefix],
         key[:, :, :prefix],
@@ -60,13 +84,13 @@ def _tree_attention(
         is_causal=True,
         **options,
     )
-    tails, _ = _plain(
+    tails, _ = _plain_attention(
         module, query[:, :, prefix:], key, value, attention_mask[:, :, prefix:], **options
     )
     return torch.cat([shared, tails], dim=1), None
 
 
-def _plain(*arguments: Any, **options: Any) -> tuple[torch.Tensor, None]:
+def _plain_attention(*arguments: Any, **options: Any) -> tuple[torch.Tensor, None]:
     output, _ = sdpa_attention_forward(*arguments, **options)
     return output, None
 
@@ -75,29 +99,32 @@ AttentionInterface.register(_NAME, _tree_attention)
 
 
 @contextmanager
-def spared(model: Any, packed: PackedPrompts, is_tree: bool, read: torch.Tensor) -> Iterator[None]:
-    """Run a packed pass without the work nobody reads.
+def skip_unread_tokens(
+    model: Any, packed: PackedPrompts, causal_prefix: bool, read: torch.Tensor
+) -> Iterator[None]:
+    """Skip attention and feed-forward work for tokens whose states are not read.
 
     Args:
         model: one whose text attention is sdpa.
-        packed: what is run, in one pass over the whole sequence.
-        is_tree: whether the mask is the bare tree, so that the prefix is causal.
-        read: int64 [n], places of the tokens whose states are read.
+        packed: the sequence of the pass inside the ``with`` block.
+        causal_prefix: whether the mask of the prefix is causal.
+        read: int64 [n], indices of the tokens whose states are read.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     if not layers:
         yield
         return
-    prefix, length = packed.prefix if is_tree else 0, len(packed.ids)
-    with _tree_attended(layers, packed, prefix), _last_feed_forward_cut(layers[-1], length, read):
+    prefix, length = packed.prefix if causal_prefix else 0, len(packed.ids)
+    with _split_attention(layers, length, prefix), _short_feed_forward(layers[-1], length, read):
         yield
 
 
 @contextmanager
-def _tree_attended(layers: Any, packed: PackedPrompts, prefix: int) -> Iterator[None]:
+def _split_attention(layers: Any, length: int, prefix: int) -> Iterator[None]:
+    """Use :func:`_tree_attention` in the layers that have sdpa."""
     configs = {id(c): c for layer in layers if (c := _attention_config(layer)) is not None}
     chosen = [c for c in configs.values() if c._attn_implementation == "sdpa"]
-    token = _TREE.set((prefix, len(packed.ids)) if prefix else None)
+    token = _LENGTHS.set((prefix, length) if prefix else None)
     for config in chosen:
         config._attn_implementation = _NAME
     try:
@@ -105,7 +132,7 @@ def _tree_attended(layers: Any, packed: PackedPrompts, prefix: int) -> Iterator[
     finally:
         for config in chosen:
             config._attn_implementation = "sdpa"
-        _TREE.reset(token)
+        _LENGTHS.reset(token)
 
 
 def _attention_config(layer: Any) -> Any:
@@ -113,29 +140,30 @@ def _attention_config(layer: Any) -> Any:
 
 
 @contextmanager
-def _last_feed_forward_cut(layer: Any, length: int, read: torch.Tensor) -> Iterator[None]:
+def _short_feed_forward(layer: Any, length: int, read: torch.Tensor) -> Iterator[None]:
+    """Run a layer's feed-forward part for the tokens at ``read`` only."""
     part = getattr(layer, "mlp", None)
     if part is None:
         yield
         return
-    real, wrapped = part.forward, "forward" in vars(part)
+    original, wrapped = part.forward, "forward" in vars(part)
 
-    def cut(states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+    def forward(states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         if states.ndim != 3 or states.shape[1] != length:
-            return real(states, *arguments, **options)
-        places = read.to(states.device)
-        made = real(states[:, places], *arguments, **options)
-        if not isinstance(made, torch.Tensor):
-            return real(states, *arguments, **options)
-        # Nothing is added to the tokens that are not read.
-        return torch.zeros_like(states).index_copy(1, places, made)
+            return original(states, *arguments, **options)
+        indices = read.to(states.device)
+        output = original(states[:, indices], *arguments, **options)
+        if not isinstance(output, torch.Tensor):
+            return original(states, *arguments, **options)
+        # Zero is added to the tokens that are not read.
+        return torch.zeros_like(states).index_copy(1, indices, output)
 
-    part.forward = cut
+    part.forward = forward
     try:
         yield
     finally:
-        # A model spread over devices has wrapped the method already, on the object itself.
+        # In a model spread over devices, accelerate has wrapped the method on the object itself.
         if wrapped:
-            part.forward = real
+            part.forward = original
         else:
             del part.forward

@@ -15,12 +15,12 @@ from support.tiny_duals import SAVERS
 
 import cies
 from indexes.errors import ModelError, UsageError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.factory import METHODS, make_encoder, remake_encoder
 from ingest.encoders.methods.clip import ClipEncoder
-from ingest.encoders.options import DiorOptions
-from ingest.encoders.projections.base import PROJECTIONS, fit_view
+from ingest.encoders.options import EncoderChoice, EncoderOptions
+from ingest.encoders.projections.base import PROJECTIONS, fit_projection
 from ingest.encoders.projections.encoder import ProjectionEncoder
 from ingest.read.images import reduced
 from ingest.vocabularies import Vocabulary
@@ -31,7 +31,7 @@ TEXTS = ["red circle", "Describe the BLUE square", "x " * 60]
 
 @pytest.fixture(scope="module")
 def clip() -> ClipEncoder:
-    return ClipEncoder.load("tiny-clip")
+    return ClipEncoder.load(EncoderChoice("clip", "tiny-clip"))
 
 
 def plain_vectors(folder: Path, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def test_families_are_plain_transformers(
 def test_dtype_side_and_memory_are_honoured(
     clip: ClipEncoder, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = make_encoder("clip", dtype="bfloat16", options=DiorOptions(max_side=64))
+    half = make_encoder("clip", dtype="bfloat16", options=EncoderOptions(max_side=64))
     assert half.spec.settings == {"dtype": "bfloat16", "max_side": 64}
     assert half.spec.max_side == 64 and remake_encoder(half.spec).spec == half.spec
     small = [reduced(picture, 64) for picture in pictures]
@@ -91,12 +91,12 @@ def test_dtype_side_and_memory_are_honoured(
     assert (half.encode(pictures, CONDITIONS)[:, 0] * full).sum(1).min() > 0.99
     # Two copies take their shares, and the order stays.
     monkeypatch.setattr("ingest.encoders.methods.clip._SHARE", 2)
-    double = ClipEncoder([clip.dual, ClipEncoder.load("tiny-clip").dual])
+    double = ClipEncoder([clip.dual, ClipEncoder.load(EncoderChoice("clip", "tiny-clip")).dual])
     assert np.allclose(double.encode(small, CONDITIONS)[:, 0], full, atol=1e-5)
     assert double.device == "2 cpu"
     # Memory for two at once only.
-    dual = ClipEncoder.load("tiny-clip").dual
-    seen, counts = dual._towers.see, []
+    dual = ClipEncoder.load(EncoderChoice("clip", "tiny-clip")).dual
+    seen, counts = dual._towers.image_features, []
 
     def scarce(given: Any) -> torch.Tensor:
         counts.append(len(given["pixel_values"]))
@@ -104,10 +104,12 @@ def test_dtype_side_and_memory_are_honoured(
             raise RuntimeError("CUDA out of memory")
         return seen(given)
 
-    monkeypatch.setattr(dual._towers, "see", scarce)
+    monkeypatch.setattr(dual._towers, "image_features", scarce)
     assert np.allclose(dual.encode_images(small), full, atol=1e-5)
     assert counts == [6, 3, 1, 1, 1, 1, 1, 1]
-    monkeypatch.setattr(dual._towers, "see", lambda given: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(
+        dual._towers, "image_features", lambda given: (_ for _ in ()).throw(MemoryError())
+    )
     with pytest.raises(ModelError, match="not enough memory for tiny-clip"):
         dual.encode_images(small)
 
@@ -210,7 +212,7 @@ def test_views_are_encoders_too(
     reading = encoder.embed(pictures, asked)
     assert reading.vectors.shape == (len(pictures), 3, encoder.dimension)
     base, words = clip.base_images(pictures), colors(CONDITIONS[0])
-    view = fit_view(method, words.words, clip.base_texts(words.texts), mean)
+    view = fit_projection(method, words.words, clip.base_texts(words.texts), mean)
     alone = view.images(base)
     found = reading.vectors[:, 0]
     assert np.allclose(found @ found.T, alone @ alone.T, atol=1e-5)
@@ -218,7 +220,7 @@ def test_views_are_encoders_too(
     assert np.allclose(texts @ found.T, view.texts(clip.base_texts(["a red heart"])) @ alone.T)
     # Without a condition there is nothing to see otherwise; without words none are said.
     assert np.array_equal(reading.vectors[:, 1, : clip.dimension], base)
-    assert [row[0] for row in reading.words] == view.said(base)[0]
+    assert [row[0] for row in reading.words] == view.nearest_words(base)[0]
     assert {row[1] for row in reading.words} == {""}
     assert {row[2] for row in reading.words} <= {"one", "two"}
 
@@ -235,7 +237,7 @@ def test_a_long_list_of_words_is_no_longer_than_the_vectors(clip: ClipEncoder) -
     random = np.random.default_rng(0)
     texts = unit(random.normal(size=(50, 20)) + 2)
     seen, mean = unit(random.normal(size=(30, 20)) - 1), random.normal(size=20).astype("f4") / 9
-    view = fit_view("crl", [str(n) for n in range(50)], texts, mean)
+    view = fit_projection("crl", [str(n) for n in range(50)], texts, mean)
     profiles = unit(seen @ texts.T)
     read = unit((texts + mean - texts.mean(0)) @ texts.T)
     assert view.dimension == 20
@@ -254,15 +256,15 @@ def test_methods_name_their_kinds() -> None:
         ({"method": "clipp"}, "There is no method 'clipp'; choose one of dior, generative"),
         ({"method": "clip", "prompt": "express"}, "--prompt does not apply to the method clip"),
         (
-            {"method": "clip", "options": DiorOptions(layer=2)},
+            {"method": "clip", "options": EncoderOptions(layer=2)},
             "--layer 2 does not apply to the method clip; leave it out.",
         ),
         (
-            {"method": "generative", "options": DiorOptions(token="mean")},
+            {"method": "generative", "options": EncoderOptions(token="mean")},
             "--token mean does not apply to the method generative",
         ),
         (
-            {"method": "dior", "options": DiorOptions(sentences="x")},
+            {"method": "dior", "options": EncoderOptions(sentences="x")},
             "--sentences x does not apply to the method dior",
         ),
         (

@@ -14,6 +14,7 @@ import ingest.encoders.vlm.lvlm as lvlm_module
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition, prompt_templates
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.vlm.packing import PackedPrompts, pack
 
 NAMES = ["color", "shape", "pattern", "background", "unconditional"]
@@ -128,7 +129,7 @@ def test_one_vision_pass_a_picture(
 def test_every_prompt_template_packs(qwen_folder: Path, pictures: list[Image.Image]) -> None:
     assert len(prompt_templates()) == 7
     for name in prompt_templates():
-        encoder = DiorEncoder.load(str(qwen_folder), prompt=name)
+        encoder = DiorEncoder.load(EncoderChoice("dior", str(qwen_folder), prompt=name))
         assert furthest(encoder, pictures[:2]) < 2e-5
 
 
@@ -160,7 +161,7 @@ def test_builtin_refuses_what_it_was_not_schooled_on(
 ) -> None:
     with pytest.raises(ModelError, match=r"movie genre.*--model.*--force"):
         builtin.encode(pictures[:1], [Condition.parse("movie genre")])
-    forced = DiorEncoder.load("tiny-lvlm", force=True)
+    forced = DiorEncoder.load(EncoderChoice("dior", "tiny-lvlm", force=True))
     two = [Condition.parse("movie genre"), Condition.parse("fabric")]
     vectors = forced.encode(pictures[:1], two)
     assert not np.allclose(vectors[0, 0], vectors[0, 1], atol=1e-3)
@@ -192,7 +193,7 @@ def test_models_that_cannot_be_had(
     make: Callable[[Path], str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        DiorEncoder.load(make(tmp_path))
+        DiorEncoder.load(EncoderChoice("dior", make(tmp_path)))
 
 
 def _another_kind(folder: Path) -> str:
@@ -211,4 +212,4 @@ def _pickled(folder: Path) -> str:
 
 def test_unknown_prompt_names_those_there_are() -> None:
     with pytest.raises(UsageError, match="describe"):
-        DiorEncoder.load("tiny-lvlm", prompt="shout")
+        DiorEncoder.load(EncoderChoice("dior", "tiny-lvlm", prompt="shout"))

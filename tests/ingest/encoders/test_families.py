@@ -25,6 +25,7 @@ import ingest.encoders.vlm.lvlm as lvlm_module
 import ingest.encoders.vlm.model_inputs as hints_module
 from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.vlm.families import ATTENTION_ONLY_TEXTS, FAMILIES, UNKNOWN, family
 from ingest.encoders.vlm.lvlm import MAX_WORD_TOKENS, Lvlm
 from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions
@@ -99,7 +100,7 @@ def test_word_is_what_generate_says(tiny: Tiny, pictures: list[Image.Image]) -> 
             inputs = inputs_of(encoder, picture, condition)
             said = encoder._loaded.model.generate(**inputs, generation_config=greedy)
             best = [logits[0].softmax(-1).max(-1) for logits in said.logits]
-            word, chance = encoder.lvlm.word(
+            word, chance = encoder.lvlm.first_word(
                 [int(one.indices) for one in best], [float(one.values) for one in best]
             )
             assert reading.words[row][column] == word
@@ -124,7 +125,7 @@ def test_picture_is_looked_at_once(
 
 @packed_only
 def test_bf16_is_no_further_from_fp32_than_plain(tiny: Tiny, pictures: list[Image.Image]) -> None:
-    encoder = DiorEncoder.load(str(tiny.folder), dtype="bfloat16")
+    encoder = DiorEncoder.load(EncoderChoice("dior", str(tiny.folder), dtype="bfloat16"))
     distances = []
     for packs in (True, False):
         encoder.lvlm.packs = packs
@@ -204,7 +205,7 @@ def test_control_with_one_axis_differs(
 
 @pytest.mark.parametrize(
     ("tiny", "step"),
-    [("gemma3", "see_each_other"), ("gemma3-narrow", "windowed")],
+    [("gemma3", "with_mutual_attention"), ("gemma3-narrow", "windowed")],
     indirect=["tiny"],
 )
 def test_control_with_the_wrong_gemma_mask_differs(
@@ -218,10 +219,10 @@ def test_control_with_the_wrong_gemma_mask_differs(
 def test_control_without_the_picture_from_aside_differs(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hints_module.ModelInputs._cross
+    real = hints_module.ModelInputs._cross_mask
     monkeypatch.setattr(
         hints_module.ModelInputs,
-        "_cross",
+        "_cross_mask",
         lambda self, sees, features: real(self, torch.zeros_like(sees), features),
     )
     assert furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors) > FAR

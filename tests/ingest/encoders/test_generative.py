@@ -14,14 +14,14 @@ from support.tiny_duals import save_siglip
 from support.tiny_models import make_tokenizer
 
 from indexes.errors import ModelError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.dual.sentences import load_sentences
 from ingest.encoders.factory import make_encoder, remake_encoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.methods.generative import GenerativeEncoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 
 CONDITIONS = [Condition.parse(name) for name in ("color", "shape", "unconditional")]
 
@@ -218,7 +218,7 @@ def test_any_sentence_encoder_may_be_named(
     tmp_path: Path, pictures: list[Image.Image], generative: GenerativeEncoder
 ) -> None:
     save_sentences(tmp_path / "sentences", {"pooling_mode_mean_tokens": True}, dense=True)
-    options = DiorOptions(sentences=str(tmp_path / "sentences"), max_side=96)
+    options = EncoderOptions(sentences=str(tmp_path / "sentences"), max_side=96)
     encoder = make_encoder("generative", options=options)
     reading = encoder.embed(pictures[:2], CONDITIONS[:1])
     assert reading.vectors.shape == (2, 1, 10) and encoder.dimension == 10
@@ -243,10 +243,10 @@ def test_sentence_encoders_that_are_not_known(tmp_path: Path) -> None:
         load_sentences(str(folder))
     module = {"path": "", "type": "sentence_transformers.models.CLIPModel"}
     (folder / "modules.json").write_text(json.dumps([module]))
-    with pytest.raises(ModelError, match="is made of CLIPModel, and only a Transformer"):
+    with pytest.raises(ModelError, match="is made of CLIPModel, and only Transformer"):
         load_sentences(str(folder))
-    with pytest.raises(ModelError, match="does not embed pictures and texts alike"):
-        make_encoder("generative", options=DiorOptions(sentences="tiny-lvlm"))
+    with pytest.raises(ModelError, match="does not embed pictures and texts in one"):
+        make_encoder("generative", options=EncoderOptions(sentences="tiny-lvlm"))
 
 
 def test_sentence_encoders_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_sentence_encoders_of_the_hub(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found.source.name, found.revision) == ("some/sentences", commit)
     # A dual encoder of the hub, of which nobody knows whether it has a modules.json.
     assert load_sentences("some/siglip").revision == commit
-    encoder = make_encoder("generative", options=DiorOptions(sentences="some/sentences"))
+    encoder = make_encoder("generative", options=EncoderOptions(sentences="some/sentences"))
     assert encoder.spec.settings["sentences_revision"] == commit
     assert remake_encoder(encoder.spec).spec == encoder.spec
     with pytest.raises(ModelError, match="some/none is not in the local cache"):

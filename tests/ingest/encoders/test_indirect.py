@@ -11,14 +11,14 @@ from PIL import Image
 
 from eval.training.model import make_clip, make_clip_processor
 from indexes.errors import ModelError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.encoders.dual.encoder import DualEncoder
-from ingest.encoders.projections.indirect import COMPONENTS, PATIENCE, RATE, first_map, fit, project
+from ingest.encoders.projections.indirect import COMPONENTS, PATIENCE, RATE, fit, initial_map
 
 
 def independent_fit(texts: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, float]:
     """The same descent in float64, gradient and Adam written out by hand."""
-    u = first_map(components, texts.shape[1], seed).astype(np.float64)
+    u = initial_map(components, texts.shape[1], seed).astype(np.float64)
     x = texts.astype(np.float64)
     mean, square = np.zeros_like(u), np.zeros_like(u)
     best, kept, since, step = np.inf, u.copy(), 0, 0
@@ -62,8 +62,8 @@ def test_fit_against_float64_by_hand() -> None:
     reference, best = independent_fit(texts, 4, 3)
     # The paths part by rounding in the end, where they arrive does not.
     assert angle(texts, mapping) == pytest.approx(best, abs=0.01)
-    near = project(texts, mapping) @ project(texts, mapping).T
-    wanted = project(texts, reference.astype(np.float32))
+    near = unit(texts @ mapping.T) @ unit(texts @ mapping.T).T
+    wanted = unit(texts @ reference.astype(np.float32).T)
     assert np.abs(near - wanted @ wanted.T).max() < 0.06
     assert np.array_equal(fit(texts, 4, seed=3), mapping)
 
@@ -76,8 +76,8 @@ def test_directions_no_text_varies_in_are_dropped() -> None:
     mapping = fit(texts, components=8)
     noise = np.zeros((20, 32), dtype=np.float32)
     noise[:, 8:] = random.normal(size=(20, 24))
-    moved = project(unit(inside + 0.5 * noise), mapping)
-    same = (project(texts, mapping) * moved).sum(1)
+    moved = unit(unit(inside + 0.5 * noise) @ mapping.T)
+    same = (unit(texts @ mapping.T) * moved).sum(1)
     plain = (texts * unit(inside + 0.5 * noise)).sum(1)
     # What the texts vary in stays, and the rest counts for less than before.
     assert same.mean() > plain.mean()
@@ -119,5 +119,5 @@ def test_dual_encoder_is_plain_transformers(clip_folder: Path) -> None:
 
 
 def test_a_model_without_texts_is_refused() -> None:
-    with pytest.raises(ModelError, match="does not embed pictures and texts alike"):
+    with pytest.raises(ModelError, match="does not embed pictures and texts in one"):
         DualEncoder.load("tiny-lvlm")

@@ -20,13 +20,13 @@ from eval.world.render import render
 from indexes.errors import ModelError, UsageError
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.inversion.encoder import OPTIMISED, Inversion
-from ingest.encoders.inversion.losses import contrast, runs_of
+from ingest.encoders.inversion.losses import contrastive_loss, masked_runs
 from ingest.encoders.inversion.networks import (
     NETWORKS,
+    card_path,
     load_network,
-    own_folder,
-    place_of,
     shipped_folder,
+    user_folder,
 )
 from ingest.encoders.inversion.oti import OtiPlan, invert
 from ingest.encoders.inversion.phrases import CONCEPT, Phrases
@@ -63,7 +63,7 @@ def seen(dual: DualEncoder) -> np.ndarray:
 @pytest.mark.parametrize("text", ["a picture of $", "$", "$, but red", "a red $ on gray", "2$$ x"])
 def test_a_words_own_embedding_gives_the_plain_text(words: PseudoWords, text: str) -> None:
     names = ["heart", "star", "car"]
-    found = words.read(words.sentences([text]), words.embeddings(names))
+    found = words.encode(words.sentences([text]), words.word_embeddings(names))
     # As it is put together: a place is set apart from letters and signs of numbers beside it.
     before, _, after = text.partition("$")
     before += " " if before[-1:].isalnum() else ""
@@ -73,7 +73,7 @@ def test_a_words_own_embedding_gives_the_plain_text(words: PseudoWords, text: st
 
 def test_several_sentences_of_several_lengths_keep_their_places(words: PseudoWords) -> None:
     texts = ["a red $", "a picture of a small $, on a gray background", "$"]
-    found = words.read(words.sentences(texts), words.embeddings(["heart", "star", "car"]))
+    found = words.encode(words.sentences(texts), words.word_embeddings(["heart", "star", "car"]))
     plain = ["a red heart", "a picture of a small star, on a gray background", "car"]
     assert np.allclose(found.numpy(), words.dual.encode_texts(plain), atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_other_families_are_read_exactly_or_refused(save: Any, tmp_path: Path) -
         assert "no pseudo-words" in str(error) and "--composer" in str(error)
         assert save is not save_siglip
         return
-    found = words.read(words.sentences(["a $ of it"]), words.embeddings(["b"]))
+    found = words.encode(words.sentences(["a $ of it"]), words.word_embeddings(["b"]))
     assert np.allclose(found.numpy(), dual.encode_texts(["a b of it"]), atol=1e-6)
 
 
@@ -95,11 +95,11 @@ def test_another_thread_reads_plain_texts_meanwhile(words: PseudoWords) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     plain = words.dual.encode_texts(["a red heart"])
-    token = words.embeddings(["star"])
+    token = words.word_embeddings(["star"])
     sentence = words.sentences(["a picture of $"])
-    want = words.read(sentence, token)
+    want = words.encode(sentence, token)
     with ThreadPoolExecutor(2) as pool:
-        mine = [pool.submit(words.read, sentence, token) for _ in range(40)]
+        mine = [pool.submit(words.encode, sentence, token) for _ in range(40)]
         theirs = [pool.submit(words.dual.encode_texts, ["a red heart"]) for _ in range(40)]
         assert all(torch.equal(one.result(), want) for one in mine)
         assert all(np.array_equal(one.result(), plain) for one in theirs)
@@ -108,12 +108,12 @@ def test_another_thread_reads_plain_texts_meanwhile(words: PseudoWords) -> None:
 def test_gradients_are_those_of_differences(words: PseudoWords, seen: np.ndarray) -> None:
     picture = torch.from_numpy(seen[0])
     sentence = words.sentences(["a picture of $, on gray"])
-    token = words.embeddings(["heart"]).requires_grad_(True)
-    (words.read(sentence, token)[0] @ picture).backward()
+    token = words.word_embeddings(["heart"]).requires_grad_(True)
+    (words.encode(sentence, token)[0] @ picture).backward()
     way = functional.normalize(torch.randn(token.shape, generator=torch.Generator().manual_seed(1)))
     step = 1e-2
     with torch.no_grad():
-        ends = [words.read(sentence, token + sign * step * way)[0] @ picture for sign in (1, -1)]
+        ends = [words.encode(sentence, token + sign * step * way)[0] @ picture for sign in (1, -1)]
     slope = float(ends[0] - ends[1]) / (2 * step)
     assert slope == pytest.approx(float((token.grad * way).sum()), rel=0.02, abs=1e-4)
     assert all(weight.grad is None for weight in words.dual.towers.model.parameters())
@@ -131,30 +131,30 @@ def test_a_place_that_is_not_read_or_not_there_is_refused(words: PseudoWords) ->
 
 def test_phrases_hold_words_that_the_model_has_whole(words: PseudoWords, phrases: Phrases) -> None:
     assert {"heart", "car"} <= set(phrases.concepts) and "backpack" not in phrases.concepts
-    said = {phrases.drawn(np.random.default_rng(n)) for n in range(60)}
+    said = {phrases.draw(np.random.default_rng(n)) for n in range(60)}
     assert len(said) > 30
     assert all(one.count(CONCEPT) == 1 and one.count("{") == 1 for one in said)
-    assert max(words.counts(phrases.concepts)) == 1
+    assert max(words.token_counts(phrases.concepts)) == 1
 
 
 def test_a_model_without_our_words_is_refused(tmp_path: Path) -> None:
     words = PseudoWords(DualEncoder.load(str(save_siglip(tmp_path / "model")), "float32"))
     seen = np.eye(32, words.dual.dimension, dtype=np.float32)
     for composer in ("searle", "palavra"):
-        with pytest.raises(ModelError, match="none of our words whole"):
+        with pytest.raises(ModelError, match="none of the words of CIES as single tokens"):
             Trainer(composer, words, PLAN, tmp_path / "work").train(seen, {}, tmp_path)
     place, _ = Trainer("pic2word", words, PLAN, tmp_path / "work").train(seen, {}, tmp_path)
     assert place.is_file()
 
 
 def test_runs_of_naming_words_are_replaced_one_at_a_time() -> None:
-    assert runs_of("a picture of two red hearts on gray") == [
+    assert masked_runs("a picture of two red hearts on gray") == [
         "a $ of two red hearts on gray",
         "a picture of $ on gray",
         "a picture of two red hearts on $",
     ]
-    assert runs_of("small, red") == ["$, red", "small, $"]
-    assert runs_of("of the") == []
+    assert masked_runs("small, red") == ["$, red", "small, $"]
+    assert masked_runs("of the") == []
 
 
 def test_the_contrast_is_clips() -> None:
@@ -164,7 +164,7 @@ def test_the_contrast_is_clips() -> None:
     rows = cosines - np.log(np.exp(cosines).sum(1, keepdims=True))
     columns = cosines - np.log(np.exp(cosines).sum(0, keepdims=True))
     expected = -(np.trace(rows) + np.trace(columns)) / 10
-    assert float(contrast(first, second, 4)) == pytest.approx(expected, rel=1e-5)
+    assert float(contrastive_loss(first, second, 4)) == pytest.approx(expected, rel=1e-5)
 
 
 # -- optimisation --------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_optimised_words_find_their_pictures(
     plan = OtiPlan(steps=60, average=0.9)
     found = invert(words, phrases, seen[:10], plan)
     assert found.losses[-10:].mean() < 0.75 * found.losses[:10].mean()
-    cosines = Inversion(words).read(phrases.single, found.tokens) @ seen.T
+    cosines = Inversion(words).encode(phrases.single, found.tokens) @ seen.T
     assert (cosines.argmax(1) == np.arange(10)).mean() >= 0.9
 
 
@@ -253,7 +253,7 @@ def test_texts_told_again_are_nearer_after_training(words: PseudoWords, tmp_path
     for steps in (1, 40):
         plan = TrainingPlan(**{**vars(PLAN), "steps": steps, "hidden": 64, "rate": 5e-3})
         _, network = Trainer("lincir", words, plan, tmp_path).train(texts, {}, tmp_path)
-        again = Inversion(words).read("a picture of $", network.tokens(own))
+        again = Inversion(words).encode("a picture of $", network.tokens(own))
         near.append(float(np.mean(np.sum(again * own, axis=1))))
     assert near[1] > near[0] + 0.1
 
@@ -277,7 +277,7 @@ def test_networks_of_other_models_and_damaged_ones_are_refused(
     words: PseudoWords, seen: np.ndarray, tmp_path: Path
 ) -> None:
     place, _ = Trainer("pic2word", words, PLAN, tmp_path / "w").train(seen, {})
-    assert place == place_of("pic2word", words.revision) and place.is_relative_to(own_folder())
+    assert place == card_path("pic2word", words.revision) and place.is_relative_to(user_folder())
     mine = load_network("pic2word", words)
     assert mine.card.hidden == 16  # the user's own before the one that is shipped
     shutil.copytree(shipped_folder().parent / "tiny-clip", tmp_path / "other")
@@ -288,7 +288,7 @@ def test_networks_of_other_models_and_damaged_ones_are_refused(
         ModelError, match=r"no network of pic2word for .*other.*tiny-clip.*train.*--images"
     ):
         load_network("pic2word", other)
-    copied = place_of("pic2word", other.revision)
+    copied = card_path("pic2word", other.revision)
     for ending in (".json", ".safetensors"):
         shutil.copy(place.with_suffix(ending), copied.with_suffix(ending))
     with pytest.raises(ModelError, match="was trained for tiny-clip of revision"):
@@ -321,7 +321,7 @@ def test_the_benchmark_of_words_counts_what_it_says(dual: DualEncoder) -> None:
     base = dual.encode_images(scenes)
     inversion = Inversion.of(dual)
     tokens = inversion.tokens("pic2word", base)
-    cosines = inversion.read("a picture of $", tokens) @ base.T
+    cosines = inversion.encode("a picture of $", tokens) @ base.T
     assert found["pic2word"].first == pytest.approx((cosines.argmax(1) == np.arange(30)).mean())
     assert all(one.query_ms > 0 and one.loss_first is None for one in found.values())
     assert as_markdown(list(found.values())).count("\n") == 3

@@ -17,8 +17,9 @@ from support.tiny_models import save_qwen2_5_vl
 
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition
-from ingest.encoders.models.find import find, load
+from ingest.encoders.models.find import ModelSource, find_model
 from ingest.encoders.models.load_errors import explain
+from ingest.encoders.models.loading import load_model
 
 COMMIT = "a" * 40
 
@@ -78,7 +79,7 @@ def test_broken_folders(what: str, qwen_folder: Path, tmp_path: Path) -> None:
     breaks, message = BROKEN[what]
     breaks(folder)
     with pytest.raises(ModelError, match=message) as refused:
-        load(find(str(folder)))
+        load_model(find_model(str(folder)))
     said = str(refused.value)
     assert said.endswith(".") and "\n" not in said and ". " not in said
     assert "name a" in said
@@ -136,8 +137,9 @@ NO_NETWORK = """
 import socket, sys
 def refuse(*a, **k): raise AssertionError("the network was asked")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
-from ingest.encoders.models.find import find, load
-print(load(find(sys.argv[1])).revision)
+from ingest.encoders.models.find import find_model
+from ingest.encoders.models.loading import load_model
+print(load_model(find_model(sys.argv[1])).revision)
 """
 
 
@@ -161,7 +163,7 @@ def test_a_pinned_commit_in_the_cache_needs_no_network(hub: Path) -> None:
     ],
 )
 def test_what_the_hub_says(words: str, revision: str | None, said: str) -> None:
-    found = explain(OSError(words), "org/name", "org/name", revision, local=False)
+    found = explain(OSError(words), ModelSource("org/name", "org/name", revision, local=False))
     assert found is not None and said in found
 
 
@@ -173,11 +175,11 @@ def test_memory_at_loading(qwen_folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Model, "to", full)
     with pytest.raises(ModelError, match=r"memory to load .*--dtype bfloat16"):
-        load(find(str(qwen_folder)))
+        load_model(find_model(str(qwen_folder)))
 
 
 def test_errors_of_our_own_are_not_dressed_up() -> None:
-    assert explain(RuntimeError("a bug"), "m", "m", None, local=True) is None
+    assert explain(RuntimeError("a bug"), ModelSource("m", "m", None, local=True)) is None
 
 
 @pytest.mark.parametrize("text", ["", "   ", "x" * 1000])

@@ -12,7 +12,7 @@ from PIL import Image
 from support.tiny_reference import CONDITIONS, furthest
 
 from indexes.errors import ModelError
-from ingest.encoders.memory import ran_out
+from ingest.encoders.devices import is_out_of_memory
 from ingest.encoders.methods.dior import DiorEncoder
 
 CPU_WORDS = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: 9"
@@ -95,10 +95,10 @@ def test_other_errors_are_not_taken_for_it(
     with pytest.raises(RuntimeError, match="shapes do not match"):
         qwen.encode(pictures, CONDITIONS)
     assert not sizes and qwen.runner.batch_size == 32
-    assert not ran_out(ValueError("out of memory"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_memory_that_really_runs_out_on_a_cpu() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60, dtype=torch.uint8)
-    assert ran_out(raised.value)
+    assert is_out_of_memory(raised.value)

@@ -18,7 +18,7 @@ from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition, prompt_template
 from ingest.encoders.factory import make_encoder, remake_encoder
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderChoice, EncoderOptions
 
 CLOSE, FAR = 2e-5, 1e-3
 
@@ -219,7 +219,9 @@ def test_longest_side(builtin: DiorEncoder) -> None:
 
 @pytest.mark.parametrize("tiny", ["llava"], indirect=True)
 def test_eager_attention_runs_plain(tiny: Tiny, pictures: list[Image.Image]) -> None:
-    eager = DiorEncoder.load(str(tiny.folder), options=DiorOptions(attention="eager"))
+    eager = DiorEncoder.load(
+        EncoderChoice("dior", str(tiny.folder), options=EncoderOptions(attention="eager"))
+    )
     assert not eager.lvlm.packs
     assert eager.lvlm.model.config._attn_implementation == "eager"
     assert furthest(eager.encode(pictures[:2], CONDITIONS), tiny.vectors[:2]) < CLOSE
@@ -230,7 +232,7 @@ def test_eager_attention_runs_plain(tiny: Tiny, pictures: list[Image.Image]) -> 
 @pytest.mark.parametrize("tiny", ["llava", "qwen2_5_vl"], indirect=True)
 @pytest.mark.parametrize("device_map", ["cpu", "auto"])
 def test_device_map(tiny: Tiny, device_map: str, pictures: list[Image.Image]) -> None:
-    spread = DiorEncoder.load(str(tiny.folder), device_map=device_map)
+    spread = DiorEncoder.load(EncoderChoice("dior", str(tiny.folder), device_map=device_map))
     assert spread.spec == tiny.encoder.spec
     assert spread.lvlm.packs
     for _ in range(2):
@@ -242,7 +244,7 @@ def test_a_model_that_accelerate_has_wrapped(tiny: Tiny, pictures: list[Image.Im
     """Weights that live elsewhere and are fetched for each layer, as under ``auto``."""
     from accelerate import cpu_offload
 
-    loaded = DiorEncoder.load(str(tiny.folder))
+    loaded = DiorEncoder.load(EncoderChoice("dior", str(tiny.folder)))
     cpu_offload(loaded.lvlm.model, torch.device("cpu"))
     assert loaded.lvlm.device == torch.device("cpu")
     for _ in range(2):

@@ -16,7 +16,7 @@ from indexes.errors import GalleryMismatch, UsageError
 from ingest.conditions import Condition
 from ingest.encoders.factory import make_encoder, remake_encoder
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ from ingest.encoders.options import DiorOptions
 def test_an_encoder_is_made_again(
     options: dict[str, Any], qwen_folder: Path, pictures: list[Image.Image]
 ) -> None:
-    first = make_encoder(model=str(qwen_folder), options=DiorOptions(**options))
+    first = make_encoder(model=str(qwen_folder), options=EncoderOptions(**options))
     again = remake_encoder(first.spec)
     assert again.spec == first.spec
-    assert DiorOptions.from_settings(first.spec.settings) == DiorOptions(**options)
+    assert EncoderOptions.from_settings(first.spec.settings) == EncoderOptions(**options)
     assert (again.encode(pictures[:1], CONDITIONS) == first.encode(pictures[:1], CONDITIONS)).all()
     plain = make_encoder(model=str(qwen_folder))
     assert (first.spec == plain.spec) == (not options)
@@ -52,7 +52,7 @@ def test_a_gallery_from_before_there_was_a_choice(builtin: DiorEncoder) -> None:
         "tiles": "off",
         "dtype": "float32",
     }
-    assert DiorOptions.from_settings({"prompt": "describe"}) == DiorOptions()
+    assert EncoderOptions.from_settings({"prompt": "describe"}) == EncoderOptions()
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_a_gallery_from_before_there_was_a_choice(builtin: DiorEncoder) -> None:
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as refused:
-        DiorOptions(**options)
+        EncoderOptions(**options)
     assert str(refused.value).count(".") <= 2 and "\n" not in str(refused.value)
 
 
 def test_a_gallery_keeps_its_options(world: Path, tmp_path: Path) -> None:
     sources = sorted((world / "images").iterdir())[:3]
     gallery = cies.create(tmp_path / "gallery")
-    options = DiorOptions(layer=2, max_side=64)
+    options = EncoderOptions(layer=2, max_side=64)
     cies.ingest(gallery, sources[:2], ["color"], options=options)
     # Nothing asked for is the gallery's own; so is the same again.
     cies.ingest(gallery, sources[:2], ["shape"])
@@ -92,8 +92,8 @@ def test_a_gallery_keeps_its_options(world: Path, tmp_path: Path) -> None:
     cosines = column.vectors @ want.T
     assert (cosines.max(1) > 0.999).all()
     for choice in (
-        {"options": DiorOptions()},
-        {"options": DiorOptions(layer=2)},
+        {"options": EncoderOptions()},
+        {"options": EncoderOptions(layer=2)},
         {"prompt": "express"},
         {"dtype": "bfloat16"},
     ):
@@ -127,13 +127,13 @@ def test_the_last_layer_by_its_number_is_the_last_layer(world: Path, tmp_path: P
     gallery = cies.create(tmp_path / "gallery")
     cies.ingest(gallery, [source], ["color"])
     last = cies.load_encoder().lvlm.model.config.get_text_config().num_hidden_layers
-    report = cies.ingest(gallery, [source], ["shape"], options=DiorOptions(layer=last))
+    report = cies.ingest(gallery, [source], ["shape"], options=EncoderOptions(layer=last))
     assert report.conditions == ["color", "shape"]
     assert {table.made_by["settings"]["layer"] for table in gallery.conditions()} == {-1}
     with pytest.raises(GalleryMismatch, match="was built with layer -1, not 1"):
-        cies.ingest(gallery, [source], ["size"], options=DiorOptions(layer=1))
+        cies.ingest(gallery, [source], ["size"], options=EncoderOptions(layer=1))
     with pytest.raises(UsageError, match=f"--layer is {last + 1}; give a number from 0 to {last}"):
-        cies.ingest(gallery, [source], ["size"], options=DiorOptions(layer=last + 1))
+        cies.ingest(gallery, [source], ["size"], options=EncoderOptions(layer=last + 1))
 
 
 def test_attention_of_the_command(world: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_attention_of_the_command(world: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert cies.create(place).conditions()[0].made_by["settings"]["attention"] == "eager"
     with pytest.raises(GalleryMismatch, match="was built with attention eager, not sdpa"):
-        cies.ingest(cies.create(place), [source], options=DiorOptions())
+        cies.ingest(cies.create(place), [source], options=EncoderOptions())
     refused = run(source, "-g", tmp_path / "x", "-c", "color", "--attention", "flash_attention_2")
     assert refused.returncode == 2 and not (tmp_path / "x").exists()
     assert refused.stderr.startswith("Error: --attention 'flash_attention_2' is not offered")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexes.search.parts import best_of_parts, joined, split
-from indexes.search.vectors import unit
+from indexes.search.multi_vector import best_of_parts, joined, split
+from indexes.vectors import unit
 from ingest.conditions import Condition
 from ingest.encoders.factory import remake_encoder
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.methods.regional import RegionalEncoder
-from ingest.encoders.options import DiorOptions
+from ingest.encoders.options import EncoderOptions
 from ingest.encoders.vlm import lvlm
 
 CONDITIONS = [Condition.parse(name) for name in ("color", "unconditional")]
@@ -81,7 +81,7 @@ def test_texts_and_options(builtin: DiorEncoder, pictures: list[Image.Image]) ->
     best = best_of_parts(text, gallery)
     assert np.allclose(best, (split(gallery, 5) @ text[0]).max(1), atol=1e-5)
     assert remake_encoder(encoder.spec).spec == encoder.spec
-    mean = RegionalEncoder(builtin._source, builtin._loaded, options=DiorOptions(token="mean"))
+    mean = RegionalEncoder(builtin._source, builtin._loaded, options=EncoderOptions(token="mean"))
     assert mean.encode(pictures[:1], CONDITIONS).shape == (1, 2, encoder.dimension)
 
 
@@ -115,5 +115,5 @@ def test_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = joined(unit(random.normal(size=(55, 4))).reshape(11, 5, 4))
     queries = unit(random.normal(size=(2, 4)))
     whole = best_of_parts(queries, rows)
-    monkeypatch.setattr("indexes.search.parts._BLOCK", 60)
+    monkeypatch.setattr("indexes.search.multi_vector._BLOCK", 60)
     assert np.allclose(best_of_parts(queries, rows), whole)

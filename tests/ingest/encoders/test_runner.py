@@ -14,10 +14,11 @@ from PIL import Image
 from support.tiny_reference import CONDITIONS, furthest
 
 from indexes.errors import ModelError, UsageError
-from ingest.encoders.devices import devices
+from ingest.encoders.devices import parse_devices
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.vlm.lvlm import Lvlm
-from ingest.read.prefetch import ahead
+from ingest.read.prefetch import prefetch
 
 CLOSE = 2e-5
 
@@ -39,7 +40,7 @@ def test_ahead_keeps_order_and_bounds() -> None:
             yield number
 
     with ThreadPoolExecutor(4) as pool:
-        results = ahead(pool, lambda number: number**2, items(), 5)
+        results = prefetch(pool, lambda number: number**2, items(), 5)
         for number in range(20):
             assert next(results) == number**2
             assert len(taken) <= number + 5
@@ -54,7 +55,7 @@ def test_ahead_raises_in_turn_and_begins_nothing_after() -> None:
         return 1 // (2 - number)
 
     with ThreadPoolExecutor(1) as pool:
-        results = ahead(pool, work, range(100), 4)
+        results = prefetch(pool, work, range(100), 4)
         assert [next(results), next(results)] == [0, 1]
         with pytest.raises(ZeroDivisionError):
             next(results)
@@ -105,7 +106,7 @@ def test_a_picture_that_cannot_be_prepared_is_raised(
 @pytest.fixture(scope="module")
 def pair(qwen_folder: Path) -> DiorEncoder:
     """The tiny Qwen2.5-VL on two devices that are both the processor."""
-    return DiorEncoder.load(str(qwen_folder), device="cpu,cpu")
+    return DiorEncoder.load(EncoderChoice("dior", str(qwen_folder), device="cpu,cpu"))
 
 
 def test_two_devices_give_what_one_gives(
@@ -174,4 +175,4 @@ def test_two_devices_share_what_memory_teaches(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no GPU")
 def test_devices_that_are_not_there(device: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        devices(device)
+        parse_devices(device)

@@ -28,6 +28,7 @@ from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition
 from ingest.encoders.base import MAX_TEXT_CHARACTERS
 from ingest.encoders.methods.dior import DiorEncoder
+from ingest.encoders.options import EncoderChoice
 from ingest.encoders.vlm.lvlm import MAX_WORD_TOKENS
 
 CLOSE, FAR = 2e-5, 1e-3
@@ -72,7 +73,7 @@ def reading_builtin(builtin: DiorEncoder, tmp_path: Path) -> DiorEncoder:
     folder = tmp_path / "model"
     shutil.copytree(builtin._source.location, folder)
     (folder / "cies.json").unlink()
-    return DiorEncoder.load(str(folder))
+    return DiorEncoder.load(EncoderChoice("dior", str(folder)))
 
 
 def check_contract(encoder: DiorEncoder, picture: Image.Image) -> None:
@@ -125,7 +126,7 @@ def test_packed_or_plain_the_word_is_what_generate_says(
         inputs = inputs_of(encoder, TEXTS[0], condition)
         said = encoder.lvlm.model.generate(**inputs, generation_config=greedy)
         tokens = said[0, inputs["input_ids"].shape[1] :].tolist()
-        assert encoder.lvlm.word(tokens, [1.0] * len(tokens))[0] == packed.words[0][column]
+        assert encoder.lvlm.first_word(tokens, [1.0] * len(tokens))[0] == packed.words[0][column]
 
 
 @pytest.mark.parametrize("tiny", ["llava", "qwen2_5_vl", "gemma3", "paligemma"], indirect=True)
@@ -168,8 +169,8 @@ def test_one_pass_for_all_conditions(qwen: DiorEncoder, monkeypatch: pytest.Monk
         ("a" * (MAX_TEXT_CHARACTERS + 1), r"2001 characters, 2000 are allowed"),
         ("red\0circle", "control characters"),
         ("red \udcff", "control characters"),
-        ("red <|image_pad|> circle", r"'<\|image_pad\|>', which .* takes for a mark"),
-        ("<|im_end|>", r"takes for a mark"),
+        ("red <|image_pad|> circle", r"'<\|image_pad\|>', which is a special token of .*"),
+        ("<|im_end|>", r"is a special token of"),
     ],
 )
 def test_texts_that_cannot_be_asked(text: str, message: str, qwen: DiorEncoder) -> None:
@@ -203,7 +204,7 @@ def test_a_model_schooled_on_pictures_alone(builtin: DiorEncoder, tmp_path: Path
     about = json.loads((folder / "cies.json").read_text())
     (folder / "cies.json").write_text(json.dumps({**about, "texts": False}))
     for force in (False, True):
-        encoder = DiorEncoder.load(str(folder), force=force)
+        encoder = DiorEncoder.load(EncoderChoice("dior", str(folder), force=force))
         with pytest.raises(ModelError, match=r"schooled on pictures alone.*--model Qwen"):
             encoder.encode_text(["red circle"], CONDITIONS[:1])
 

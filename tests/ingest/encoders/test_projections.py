@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.search.vectors import unit
+from indexes.vectors import unit
 from ingest.encoders.projections import clay
-from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_view
+from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_projection
 
 WORDS = ("red", "green", "blue")
 
@@ -66,7 +66,7 @@ def clay_step_by_step(
 
 def test_crl_is_the_profile_over_the_words() -> None:
     texts = unit(np.array([[1, 0, 0], [0, 2, 0], [3, 0, 4]], dtype=np.float32))
-    view = fit_view("crl", WORDS, texts)
+    view = fit_projection("crl", WORDS, texts)
     # By hand: (0.6, 0.8, 0) . (1, 0, 0), (0, 1, 0), (0.6, 0, 0.8) = 0.6, 0.8, 0.36.
     profile = np.array([0.6, 0.8, 0.36])
     picture = np.array([[0.6, 0.8, 0.0]], dtype=np.float32)
@@ -75,7 +75,7 @@ def test_crl_is_the_profile_over_the_words() -> None:
     # With pictures elsewhere, a text is moved by the difference of the means before its profile.
     mean = np.array([0.0, 0.1, 0.9], dtype=np.float32)
     moved = texts @ (picture[0] + mean - texts.mean(0))
-    apart = fit_view("crl", WORDS, texts, mean)
+    apart = fit_projection("crl", WORDS, texts, mean)
     assert np.allclose(apart.texts(picture), moved / np.linalg.norm(moved), atol=1e-6)
     assert np.array_equal(apart.images(picture), view.images(picture))
 
@@ -84,7 +84,7 @@ def test_crl_is_the_profile_over_the_words() -> None:
 def test_clay_is_its_description(seed: int) -> None:
     texts, pictures = two_modalities(seed)
     mean = pictures.mean(0)
-    view = fit_view("clay", [f"word {n}" for n in range(len(texts))], texts, mean)
+    view = fit_projection("clay", [f"word {n}" for n in range(len(texts))], texts, mean)
     wanted, read = clay_step_by_step(texts, pictures, mean)
     found = view.images(pictures)
     assert found.shape == wanted.shape and found.dtype == np.float32
@@ -96,7 +96,7 @@ def test_clay_keeps_what_the_words_vary_in() -> None:
     # Words on a circle about the third axis; pictures differ from them along the fourth.
     angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles), 2 + 0 * angles, 0 * angles], 1)
-    view = fit_view("clay", [str(n) for n in range(8)], unit(circle))
+    view = fit_projection("clay", [str(n) for n in range(8)], unit(circle))
     assert view.dimension == 2
     noise = np.random.default_rng(0).normal(size=8)
     pictures = unit(circle + np.outer(noise, [0, 0, 0, 3]))
@@ -108,7 +108,7 @@ def test_clay_keeps_what_the_words_vary_in() -> None:
 def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
     texts, pictures = two_modalities()
     words = [f"wörd {n}" for n in range(len(texts))]
-    view = fit_view(method, words, texts, pictures.mean(0))
+    view = fit_projection(method, words, texts, pictures.mean(0))
     found = view.images(pictures)
     assert found.shape == (len(pictures), view.dimension)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
@@ -118,7 +118,7 @@ def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
     many = view.images(np.tile(pictures, (500, 1)))
     assert np.allclose(many.reshape(500, len(pictures), -1), found, atol=1e-5)
     # The nearest word is that of the base vectors.
-    said, sure = view.said(pictures)
+    said, sure = view.nearest_words(pictures)
     scores = 100 * pictures.astype(np.float64) @ texts.T
     chances = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert said == [words[n] for n in scores.argmax(1)]
@@ -134,7 +134,7 @@ def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", PROJECTIONS)
 def test_a_picture_without_a_direction_is_not_lost(method: str) -> None:
     texts, pictures = two_modalities()
-    view = fit_view(method, [str(n) for n in range(len(texts))], texts, pictures[0])
+    view = fit_projection(method, [str(n) for n in range(len(texts))], texts, pictures[0])
     alone = view.images(np.concatenate([pictures[:1], np.zeros_like(pictures[:1])]))
     assert np.allclose(np.linalg.norm(alone, axis=1), 1, atol=1e-5)
 
@@ -142,12 +142,12 @@ def test_a_picture_without_a_direction_is_not_lost(method: str) -> None:
 def test_what_is_no_view_is_refused() -> None:
     texts = unit(np.eye(3, dtype=np.float32))
     with pytest.raises(UsageError, match="There is no view 'dior'; choose one of indirect, crl"):
-        fit_view("dior", WORDS, texts)
+        fit_projection("dior", WORDS, texts)
     with pytest.raises(UsageError, match="at least two different words"):
-        fit_view("clay", ["red", "red"], texts[[0, 0]])
+        fit_projection("clay", ["red", "red"], texts[[0, 0]])
     with pytest.raises(ValueError, match="3 numbers"):
-        fit_view("crl", WORDS, texts).images(np.ones((2, 4), dtype=np.float32))
-    kept = fit_view("crl", WORDS, texts).to_npz()
+        fit_projection("crl", WORDS, texts).images(np.ones((2, 4), dtype=np.float32))
+    kept = fit_projection("crl", WORDS, texts).to_npz()
     for damaged in (b"", b"no archive", kept[: len(kept) // 2]):
         with pytest.raises(ValueError):
             Projection.from_npz(damaged)
@@ -156,8 +156,9 @@ def test_what_is_no_view_is_refused() -> None:
 def test_views_need_no_torch() -> None:
     code = (
         "import numpy as np, sys\n"
-        "from ingest.encoders.projections.base import VIEWS, fit_view\n"
-        "for name in VIEWS: fit_view(name, 'abc', np.eye(3), np.ones(3)).images(np.eye(3))\n"
+        "from ingest.encoders.projections.base import PROJECTIONS, fit_projection\n"
+        "for name in PROJECTIONS:\n"
+        "    fit_projection(name, 'abc', np.eye(3), np.ones(3)).images(np.eye(3))\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from indexes.errors import ModelError
-from ingest.encoders.models.find import find, load
-from ingest.encoders.vlm.listing import WANTED, Listing, read_list
+from ingest.encoders.models.find import find_model
+from ingest.encoders.models.loading import load_model
+from ingest.encoders.vlm.value_lists import WANTED, LvlmWordLister, parse_values
 
 MOODS = ["happy", "sad", "calm", "tense", "eerie", "cozy", "dark", "playful", "dreamy"]
 
@@ -34,7 +35,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_answers_of_every_form_give_the_same_values(answer: str) -> None:
-    assert sorted(value.lower() for value in read_list(answer)) == sorted(MOODS)
+    assert sorted(value.lower() for value in parse_values(answer)) == sorted(MOODS)
 
 
 @pytest.mark.parametrize(
@@ -49,25 +50,25 @@ def test_answers_of_every_form_give_the_same_values(answer: str) -> None:
     ],
 )
 def test_what_is_no_list_is_refused_by_name(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    listing = Listing("org/model")
-    monkeypatch.setattr(Listing, "answer", lambda self, condition: (answer, True))
+    listing = LvlmWordLister("org/model")
+    monkeypatch.setattr(LvlmWordLister, "answer", lambda self, condition: (answer, True))
     with pytest.raises(ModelError, match=r"org/model did not list values of 'mood'.*edit"):
         listing("mood")
 
 
 def test_a_value_that_was_cut_off_is_left_out() -> None:
-    assert read_list("happy, sad, cal", whole=False) == ["happy", "sad"]
-    assert read_list("1. happy\n2. sad\n3. cal", whole=False) == ["happy", "sad"]
+    assert parse_values("happy, sad, cal", complete=False) == ["happy", "sad"]
+    assert parse_values("1. happy\n2. sad\n3. cal", complete=False) == ["happy", "sad"]
 
 
 def test_the_built_in_model_says_that_it_lists_nothing() -> None:
     with pytest.raises(ModelError, match=r"tiny-lvlm says one word .*`cies conditions edit"):
-        Listing("tiny-lvlm")("mood")
+        LvlmWordLister("tiny-lvlm")("mood")
 
 
 def test_only_what_the_model_adds_is_its_answer(qwen_folder: Path) -> None:
-    answer, whole = Listing(str(qwen_folder), most=12).answer("mood")
-    loaded = load(find(str(qwen_folder)))
+    answer, whole = LvlmWordLister(str(qwen_folder), max_tokens=12).answer("mood")
+    loaded = load_model(find_model(str(qwen_folder)))
     tokenizer = loaded.processor.tokenizer
     turn = [
         {

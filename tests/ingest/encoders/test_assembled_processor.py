@@ -12,7 +12,8 @@ from support.tiny_reference import Tiny
 
 from indexes.errors import ModelError
 from ingest.encoders.methods.dior import DiorEncoder
-from ingest.encoders.vlm.composed import ComposedProcessor
+from ingest.encoders.options import EncoderChoice
+from ingest.encoders.vlm.assembled_processor import AssembledProcessor
 from ingest.encoders.vlm.processors import PromptWriter, untiled
 
 
@@ -44,7 +45,7 @@ def test_composed_text_is_what_the_own_processor_writes(
 ) -> None:
     """The own processor cannot be built here, but the method that writes a picture can be run."""
     composed, config = tiny.encoder._loaded.processor, tiny.encoder._loaded.model.config
-    assert isinstance(composed, ComposedProcessor)
+    assert isinstance(composed, AssembledProcessor)
     tokenizer = composed.tokenizer
     mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
     own = object.__new__(OWN[tiny.name])
@@ -96,4 +97,4 @@ def test_processor_that_cannot_be_built_says_what_is_missing(
 
     monkeypatch.setattr(tf.AutoProcessor, "from_pretrained", missing)
     with pytest.raises(ModelError, match="SomeProcessor requires the Torchvision library"):
-        DiorEncoder.load(str(tiny.folder))
+        DiorEncoder.load(EncoderChoice("dior", str(tiny.folder)))

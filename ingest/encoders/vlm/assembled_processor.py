@@ -1,45 +1,46 @@
-"""Processors put together from their parts, for families whose own one cannot be built.
+"""Processors assembled from their parts, for families whose own one cannot be built.
 
-Some families' processors have a video part, for which no user here has a need and which cannot
-be built without torchvision. Their image processor, tokenizer and chat template can; what is
-left to know is the text that stands for a picture of a given size.
+The processors of some families have a video part, which CIES does not need and which cannot be
+built without torchvision. Their image processor, tokenizer and chat template can. The functions
+here add what is missing: the text that represents an image of a given size.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
-#: What image processors return for their own processor only.
+#: Outputs of image processors that are meant for their own processor only.
 _LAYOUT_KEYS = frozenset({"num_patches", "rows", "cols"})
 
 
-class ComposedProcessor:
-    """An image processor, a tokenizer and its chat template, put together."""
+class AssembledProcessor:
+    """An image processor, a tokenizer and its chat template as one processor."""
 
     def __init__(self, config: Any, image_processor: Any, tokenizer: Any):
-        """Put the parts together.
+        """Assemble the parts.
 
         Args:
-            config: the model's configuration, of which :func:`composes` is true.
+            config: the model's configuration, for which :func:`needs_assembly` is true.
             image_processor: the model's, without torchvision.
             tokenizer: the model's, with its chat template.
         """
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self._config = config
-        self._written = _WRITTEN[_kind(config)]
+        self._image_text = _IMAGE_TEXTS[_kind(config)]
         if _kind(config) == "pixtral":
-            # Its own processor, not its files, tells it that merged patches must come out even.
+            # Only its own processor, not its files, makes sizes a multiple of a merged patch.
             side = config.vision_config.patch_size * _merge(config)
             image_processor.patch_size = {"height": side, "width": side}
 
     @property
     def writes_tiles(self) -> bool:
-        """Whether a picture cut into tiles, as the files have it, can be written here."""
+        """Whether an image cut into tiles, as the files say, can be written into a prompt here."""
         split = getattr(self.image_processor, "do_image_splitting", False)
         return not (split and _kind(self._config) == "smolvlm")
 
@@ -55,13 +56,13 @@ class ComposedProcessor:
         add_special_tokens: bool = True,
         **options: Any,
     ) -> Mapping[str, Any]:
-        """Turn exactly one text and one picture into tensors; ``options`` are of the picture."""
+        """Turn exactly one text and one image into tensors; ``options`` are for the image."""
         features = dict(
             self.image_processor(images=list(images), return_tensors=return_tensors, **options)
         )
-        mark, picture = self._written(self._config, self.tokenizer, features)
+        mark, image_text = self._image_text(self._config, self.tokenizer, features)
         tokens = self.tokenizer(
-            [text[0].replace(mark, picture, 1)],
+            [text[0].replace(mark, image_text, 1)],
             return_tensors=return_tensors,
             add_special_tokens=add_special_tokens,
         )
@@ -69,9 +70,9 @@ class ComposedProcessor:
         return {**tokens, **kept}
 
 
-#: (configuration, tokenizer, picture's tensors) to the mark in the chat template, and the text
-#: that takes its place.
-_Written = Callable[[Any, Any, Mapping[str, Any]], tuple[str, str]]
+#: (configuration, tokenizer, image's tensors) to the placeholder in the chat template, and the
+#: text that replaces it.
+_ImageText = Callable[[Any, Any, Mapping[str, Any]], tuple[str, str]]
 
 
 def _by_grid(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
@@ -82,7 +83,7 @@ def _by_grid(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[
 
 
 def _smolvlm(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
-    """SmolVLM, a picture unsplit: always as many tokens, between two marks."""
+    """SmolVLM, an image without tiles: a fixed number of tokens, between two marks."""
     vision = config.vision_config
     count = (vision.image_size // vision.patch_size) ** 2 // config.scale_factor**2
     mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
@@ -92,14 +93,14 @@ def _smolvlm(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[
 
 
 def _internvl(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
-    """InternVL: as many tokens a tile, between two marks."""
+    """InternVL: a fixed number of tokens for each tile, between two marks."""
     count = config.image_seq_length * int(features["num_patches"][0])
     mark = tokenizer.context_image_token
     return mark, f"{tokenizer.start_image_token}{mark * count}{tokenizer.end_image_token}"
 
 
 def _llava_onevision(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
-    """LLaVA-OneVision: the picture whole, and again in tiles with their padding cut away."""
+    """LLaVA-OneVision: the whole image, then its tiles without their padding."""
     from transformers.image_processing_utils import select_best_resolution
 
     size = config.vision_config.image_size
@@ -115,7 +116,7 @@ def _llava_onevision(config: Any, tokenizer: Any, features: Mapping[str, Any]) -
     shrink = math.sqrt(rows * columns / (most * side**2))
     if shrink > 1.1:
         rows, columns = int(rows // shrink), int(columns // shrink)
-    # Every row of tiles' tokens ends with one that says so.
+    # Every row of the tiles' tokens ends with a newline token.
     mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
     return mark, mark * (side**2 + rows * columns + rows)
 
@@ -125,15 +126,15 @@ def _merge(config: Any) -> int:
 
 
 def _pixtral(config: Any, tokenizer: Any, features: Mapping[str, Any]) -> tuple[str, str]:
-    """Pixtral, in Mistral 3 or LLaVA: rows of tokens, every row but the last ended by a break."""
+    """Pixtral, in Mistral 3 or LLaVA: rows of tokens, with a break token between two rows."""
     side = config.vision_config.patch_size * _merge(config)
     height, width = (int(length) // side for length in features["image_sizes"][0])
     mark = tokenizer.convert_ids_to_tokens(config.image_token_id)
     return mark, "[IMG_BREAK]".join([mark * width] * height) + "[IMG_END]"
 
 
-#: Kinds of models whose processor does not build without torchvision.
-_WRITTEN: Mapping[str, _Written] = MappingProxyType(
+#: Model types whose processor cannot be built without torchvision.
+_IMAGE_TEXTS: Mapping[str, _ImageText] = MappingProxyType(
     {
         "glm4v": _by_grid,
         "internvl": _internvl,
@@ -150,12 +151,12 @@ _WRITTEN: Mapping[str, _Written] = MappingProxyType(
 
 
 def _kind(config: Any) -> str:
-    """The model type, or ``pixtral`` for the types that come with that picture tower."""
+    """The model type, or ``pixtral`` for the types that have that image tower."""
     if config.model_type in ("llava", "mistral3") and config.vision_config.model_type == "pixtral":
         return "pixtral"
     return str(config.model_type)
 
 
-def composes(config: Any) -> bool:
-    """Whether the processor of a model is to be put together here."""
-    return _kind(config) in _WRITTEN
+def needs_assembly(config: Any) -> bool:
+    """Whether the processor of a model must be assembled here."""
+    return _kind(config) in _IMAGE_TEXTS
