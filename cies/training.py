@@ -18,7 +18,7 @@ from indexes.files import replacing
 if TYPE_CHECKING:
     from indexes.vectors import Vectors
     from ingest.encoders.dual.encoder import DualEncoder
-    from ingest.encoders.inversion.training import Told, TrainingPlan
+    from ingest.encoders.inversion.training import TrainingPlan, TrainingProgress
     from ingest.sources.base import SourceFile
 
 #: The composer that is trained on texts.
@@ -69,7 +69,7 @@ def train_composer(
     texts: str | Path | None = None,
     plan: TrainingPlan | None = None,
     device: str = "auto",
-    told: Told = lambda stage, done, total, loss: None,
+    told: TrainingProgress = lambda stage, done, total, loss: None,
 ) -> TrainedComposer:
     """Train a composer's network. A run that was stopped continues where it was.
 
@@ -119,7 +119,7 @@ def train_composer(
     description, network = trainer.train(examples, {kind: len(examples)})
     first = None
     if test is not None and len(test) > 1:
-        sentences = Inversion(words).read(trainer.phrases.single, network.tokens(test))
+        sentences = Inversion(words).encode(trainer.phrases.single, network.tokens(test))
         first = float(np.mean((sentences @ test.T).argmax(1) == np.arange(len(test))))
     return TrainedComposer(
         composer=composer,
@@ -179,7 +179,7 @@ def _picture_files(images: str | Path) -> list[SourceFile]:
 
 
 def _embed_files(
-    dual: DualEncoder, files: Sequence[SourceFile], cache: Path, told: Told
+    dual: DualEncoder, files: Sequence[SourceFile], cache: Path, told: TrainingProgress
 ) -> tuple[Vectors, int]:
     """The base vectors of the readable files, and the number of the others."""
     parts, unreadable = [], 0

@@ -43,14 +43,16 @@ class _InversionComposer:
         """See :class:`Composer`."""
         weights = merge_weights(self.name, {}, query.modification.weights)
         inversion = inversion_of(self.name, context)
-        text = query.modification.caption or inversion.text(self.name, query.modification.text)
+        text = query.modification.caption or inversion.query_text(
+            self.name, query.modification.text
+        )
         if PICTURE not in text:
             raise UsageError(
                 f"--caption {shortened(text)} has no {PICTURE}, which represents the picture for "
                 f"the composer {self.name}; put one in, or choose --composer text."
             )
         token = self._token(inversion, query.vector)
-        vector = inversion.read(text, token[None])[0]
+        vector = inversion.encode(text, token[None])[0]
         interpretation = Interpretation(
             self.name, query.modification.text, target=text, weights=weights
         )
@@ -87,7 +89,7 @@ class SearleOtiComposer(_InversionComposer):
 
     def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         digest = hashlib.sha256(vector.tobytes()).hexdigest()
-        about = {**inversion.decides(self.name), "vector": digest}
+        about = {**inversion.cache_identity(self.name), "vector": digest}
 
         def optimise() -> str:
             return json.dumps(inversion.tokens(self.name, vector[None])[0].tolist())
