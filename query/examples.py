@@ -266,7 +266,7 @@ class ExampleEmbedder:
                 moved = self._tables.transform_new(resolved, vector, unconditional, is_text)[0]
                 word, probability = embeddings.words[0][at], embeddings.word_probabilities[0, at]
                 if resolved.projection is not None:
-                    said = ([""], [0.0]) if is_text else resolved.projection.said(vector)
+                    said = ([""], [0.0]) if is_text else resolved.projection.nearest_words(vector)
                     word, probability = said[0][0], said[1][0]
                 found[n] = moved, word, float(probability)
         vectors, words, probabilities = zip(*(found[n] for n in range(len(found))), strict=True)

@@ -1,4 +1,4 @@
-"""Pictures as words: whether the word alone finds its picture, and what a question costs."""
+"""Textual inversion: whether a picture's word finds the picture, and the time of a query."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from ingest.encoders.inversion.networks import NETWORKS
 from ingest.encoders.inversion.oti import invert
 from ingest.encoders.inversion.pseudo_words import PLACE
 
-#: Side of the pictures in pixels; the networks were trained on smaller ones.
+#: Side of a picture in pixels; the networks were trained on smaller ones.
 SIZE = 160
 
-#: What is asked for while the time is taken.
+#: The change of the timed queries.
 CHANGE = "the same in green"
 
-#: Stands in the sentence of a plain query in the picture's place.
+#: The word of the plain text queries in the place of the picture's word.
 _WORD = "heart"
 
 
 @dataclass(frozen=True)
 class InversionQuality:
-    """What was found of one composer.
+    """The figures of one composer.
 
     Attributes:
         composer: its name.
-        first: share of the pictures that the sentence with their word alone finds first.
+        first: share of the pictures that a sentence with only their word finds first.
         ten: share that it finds among the first ten.
-        cosine: of that sentence with the picture, in the mean.
-        length: of the words, in the mean; a word of the model has ``own_length``.
-        own_length: of the model's own words, in the mean.
-        loss_first: of the optimisation, in the mean of its first ten steps; ``None`` of networks.
-        loss_last: of its last ten.
-        query_ms: a question with the word of a picture, in the median.
-        text_ms: a plain text query with a word in its place, in the median.
-        ratio: median of the quotients of neighbouring questions.
+        cosine: mean cosine of that sentence with the picture.
+        length: mean length of the words' vectors.
+        own_length: mean length of the model's own words.
+        loss_first: mean loss of the first ten steps of the optimisation; ``None`` for networks.
+        loss_last: mean loss of its last ten steps.
+        query_ms: median time of a query with the word of a picture.
+        text_ms: median time of a plain text query with a word in its place.
+        ratio: median of the ratios of neighbouring queries.
     """
 
     composer: str
@@ -66,15 +66,15 @@ def measure(
     composers: Sequence[str] = (),
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[InversionQuality]:
-    """Measure on rendered pictures that no network was trained on.
+    """Measure composers on rendered pictures that no network was trained on.
 
     Args:
         clip: a dual encoder's name.
-        pictures: how many.
-        seed: of them; not that of a school.
-        rounds: questions and plain text queries, in turn, that are timed.
-        composers: those that are measured; all by default.
-        progress: told what comes next.
+        pictures: number of pictures.
+        seed: of the pictures; a seed that no network was trained on.
+        rounds: number of timed queries, in turn with plain text queries.
+        composers: to measure; all by default.
+        progress: called with the name of each step.
 
     Raises:
         ModelError: if the model or a network cannot be had.
@@ -97,7 +97,7 @@ def measure(
             tokens = inversion.tokens(name, base)
         cosines = inversion.encode(inversion.image_text(name), tokens) @ base.T
         better = (cosines > np.diag(cosines)[:, None]).sum(1)
-        # The word of searle-oti is kept once it was found, as a picture's vector is.
+        # The word of searle-oti is computed once and kept, as a picture's vector is.
         query, text = _timed(inversion, dual, base, name, tokens, rounds)
         found.append(
             InversionQuality(
@@ -125,7 +125,7 @@ def _timed(
     tokens: Vectors,
     rounds: int,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of questions and of plain text queries, in turn, after a few of each unmeasured."""
+    """Seconds of queries and of plain text queries, in turn, after a few warm-up queries."""
     sentence = inversion.query_text(name, CHANGE)
     plain = sentence.replace(PLACE, _WORD)
 
@@ -141,7 +141,7 @@ def _timed(
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(-5, rounds):
         both = list(zip(times, (ask, read), strict=True))
-        # Which of them comes first shall not matter.
+        # The order alternates, so that it does not matter.
         for kept, work in both if number % 2 else both[::-1]:
             started = time.perf_counter()
             work(number)
@@ -150,7 +150,7 @@ def _timed(
     return times
 
 
-#: Columns of the table: a heading and how a figure is written.
+#: Columns of the table: heading, and the format of a figure.
 _COLUMNS: tuple[tuple[str, Callable[[InversionQuality], str]], ...] = (
     ("composer", lambda one: one.composer),
     ("itself first", lambda one: f"{one.first:.3f}"),
@@ -166,7 +166,7 @@ _COLUMNS: tuple[tuple[str, Callable[[InversionQuality], str]], ...] = (
 
 
 def table(found: Sequence[InversionQuality]) -> list[list[str]]:
-    """Headings, and a row for each composer."""
+    """The headings, then a row for each composer."""
     head = [heading for heading, _ in _COLUMNS]
     return [head, *([write(one) for _, write in _COLUMNS] for one in found)]
 

@@ -64,7 +64,7 @@ def test_hits_are_those_of_the_sentence_with_the_word(g: Any, red: str, composer
     text = "a picture of $, the same in green"
     if composer == "palavra":
         text = "a picture of thing $, the same in green"
-    scores = dict(zip(kept.keys, kept.vectors @ inversion.read(text, token)[0], strict=True))
+    scores = dict(zip(kept.keys, kept.vectors @ inversion.encode(text, token)[0], strict=True))
     assert [hit.score for hit in hits] == pytest.approx([scores[h.key] for h in hits], abs=2e-3)
     assert hits.query.composed["target"] == text
     assert hits.query.composed["composer"] == composer
