@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check docs school clean
+.PHONY: demo test soak check docs train clean
 
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
@@ -25,8 +25,8 @@ check: .venv/ready  ## Lint, format and types, of the code and of the tests' hel
 docs: .venv/docs-ready  ## The documentation site, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-school: .venv/ready  ## Train the built-in models again from nothing, a few hours on 2 cores
-	$(BIN)/python -m eval.training school
+train: .venv/ready  ## Train the built-in models again from random weights, a few hours on 2 cores
+	$(BIN)/python -m eval.training trained
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -125,7 +125,8 @@ class LabelJudge:
             vectors_of: gives pictures' vectors under one condition.
             metrics: to measure.
             labels: to judge by; all by default.
-            parts: vectors in each row, of which the best counts (:mod:`indexes.search.multi_vector`).
+            parts: vectors in each row, of which the best counts: see
+                :mod:`indexes.search.multi_vector`.
 
         Yields:
             A label under which a query has something to find, and metric's name to the scores of

@@ -80,8 +80,8 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
     Raises:
         UsageError: if the label file does not fit the gallery.
     """
-    keys_of = _keys_of(engine)
-    matched = match_files(labels.values, keys_of, labels.path)
+    key_by_path = keys_by_path(engine)
+    matched = match_files(labels.values, key_by_path, labels.path)
     if left_out is not None and left_out not in labels.columns:
         raise UsageError(
             f"{labels.path} has no column '{left_out}' to leave out; it has "
@@ -99,13 +99,13 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
         },
         groups=groups,
     )
-    key_of = {file: keys_of[path] for file, path in matched.items()}
+    key_of = {file: key_by_path[path] for file, path in matched.items()}
     conditions = ((name, _vectors_of(engine, name, key_of)) for name in engine.names())
     found = judge_conditions(judge, conditions)
     return GalleryMatrix(found.cells, len(matched), len(labels.values) - len(matched), left_out)
 
 
-def _keys_of(engine: Engine) -> dict[str, str]:
+def keys_by_path(engine: Engine) -> dict[str, str]:
     """A gallery's paths to the content keys of their pictures."""
     return {path: key for key, paths in engine.gallery.paths().items() for path in paths}
 
@@ -160,10 +160,10 @@ def evaluate_triplets(
     Raises:
         UsageError: if the file does not fit the gallery.
     """
-    keys_of = _keys_of(engine)
+    key_by_path = keys_by_path(engine)
     names = {name for triplet in triplets for name in triplet.files}
-    matched = match_files(sorted(names), keys_of, source)
-    key_of = {file: keys_of[path] for file, path in matched.items()}
+    matched = match_files(sorted(names), key_by_path, source)
+    key_of = {file: key_by_path[path] for file, path in matched.items()}
     scores = []
     for pair, condition in sorted({(t.pair, t.condition) for t in triplets}):
         stored = next((c for c in engine.names() if same_name(c, condition)), None)

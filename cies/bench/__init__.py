@@ -1,1 +1,1 @@
-"""The reports of ``cies bench``: what each benchmark prints."""
+"""`cies bench`: runs the measurements and prints them."""

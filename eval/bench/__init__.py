@@ -1,1 +1,1 @@
-"""Benchmarks of speed: both sides in one process, with sizes, versions and ratios."""
+"""What `cies bench` measures: speed of each part, methods, composers and re-ranking."""

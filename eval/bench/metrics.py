@@ -1,4 +1,4 @@
-"""How long it takes to measure a whole gallery against itself, and in how much memory."""
+"""Time and memory to measure a whole gallery against itself."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from eval.bench.search.vectors import mixture
 from eval.metrics.blocks import by_value, itself, judge_all
 from eval.metrics.names import metric
 
-#: What is measured, of the whole rankings.
+#: Metrics of the whole rankings.
 NAMES = ("P@1", "R-precision", "MAP@R", "MAP")
 
-#: Queries of the plain way, which is too slow to be run on all.
+#: Queries of the plain way, which is too slow for all of them.
 _PLAIN = 64
 
 
 @dataclass(frozen=True)
 class MetricsSpeed:
-    """One run.
+    """The figures of one run.
 
     Attributes:
-        vectors: ranked against each other.
-        dimension: of each.
-        labels: distinct ones, drawn at random with equal chances.
+        vectors: number of vectors, ranked against each other.
+        dimension: of each vector.
+        labels: number of distinct labels, drawn uniformly.
         seconds: for all metrics over all queries.
-        cpu_seconds: of all threads together, which other work on the machine does not stretch.
-        plain_seconds: of one processor that scores and argsort of whole rows alone would take,
-            the plain way, estimated from some queries.
-        peak_megabytes: most resident memory of this process, the vectors included.
-        matrix_megabytes: that the places of all pictures for all queries would take as int64, as
-            evaluators that rank everything at once keep them.
+        cpu_seconds: processor time of all threads, which other work does not change.
+        plain_seconds: processor time of scores and argsort of whole rows alone, estimated from
+            some queries.
+        peak_megabytes: peak resident memory of this process, with the vectors.
+        matrix_megabytes: memory of all ranks for all queries as int64, which evaluators that rank
+            everything at once need.
         values: metric's name to its mean.
-        chance: the same by chance.
+        chance: metric's name to its chance level.
     """
 
     vectors: int
@@ -52,12 +52,12 @@ class MetricsSpeed:
 
 
 def measure_metrics(vectors: int, dimension: int, labels: int, seed: int) -> MetricsSpeed:
-    """Rank generated vectors against each other and measure, the query left out.
+    """Rank generated vectors against each other, without the query, and measure.
 
     Args:
-        vectors: how many.
-        dimension: of each.
-        labels: distinct ones.
+        vectors: number of vectors.
+        dimension: of each vector.
+        labels: number of distinct labels.
         seed: of vectors and labels.
     """
     rows = mixture(vectors, dimension, seed)

@@ -1,7 +1,7 @@
-"""What re-ranking a view's best finds of what a full table of the large model gives.
+"""Compares re-ranking of a projection's best hits with a full table of the large model.
 
-The full table stands in for the model: a picture's vector is shown to the re-ranking only when it
-would be embedded, so that no pass is made and none is missed.
+No model runs: the vectors come from the full table. The re-ranking gets a picture's vector only
+when it would have embedded the picture, so that every pass is counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eval.labels import Labels, match_files
+from eval.matrix import keys_by_path
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from indexes.store.records import VectorColumn
@@ -28,22 +29,21 @@ HITS = 10
 
 @dataclass(frozen=True)
 class RerankingQuality:
-    """Under one condition.
+    """The figures of one condition.
 
     Attributes:
-        condition: that the gallery is embedded under by its large model.
-        queries: pictures of the gallery that were asked with.
-        by_view: share of the large model's ten nearest that the view's own ten hold.
-        reranked: share that the ten hold after re-ranking, where no other question was asked
-            before.
-        passes: pictures that were embedded for a question, on the mean, besides its own.
-        by_chance: share that as many pictures drawn at random would let be found.
-        after: as ``reranked``, where others were asked before; ``None`` if that was not measured.
+        condition: under which the gallery is embedded by its large model.
+        queries: number of pictures of the gallery that were queries.
+        by_view: share of the large model's first ten that the projection's first ten have.
+        reranked: share that the first ten have after re-ranking, without queries before.
+        passes: mean number of pictures that were embedded for a query, besides the query.
+        by_chance: share that could be found in as many pictures drawn at random.
+        after: as ``reranked``, after other queries; ``None`` if it was not measured.
         passes_after: as ``passes``, for these.
-        right_by_view: share of the view's ten that have the query's value; ``None`` if its values
-            are not known.
-        right_reranked: of the ten after re-ranking.
-        right_by_table: of the large model's ten.
+        right_by_view: share of the projection's first ten that have the query's value; ``None`` if
+            the values are not known.
+        right_reranked: the same of the first ten after re-ranking.
+        right_by_table: the same of the large model's first ten.
     """
 
     condition: str
@@ -60,13 +60,13 @@ class RerankingQuality:
 
 
 class TableReranker(Reranker):
-    """Takes from a full table what it would embed."""
+    """Takes vectors from a full table instead of embedding pictures."""
 
     def __init__(self, kept: set[str], *args: Any):
-        """Know what was embedded before.
+        """Begin with the pictures that were embedded before.
 
         Args:
-            kept: keys of pictures that were; those that are embedded now are added.
+            kept: keys of these pictures; newly embedded ones are added.
             args: of :class:`Reranker`.
         """
         super().__init__(*args)
@@ -101,42 +101,42 @@ def bench_reranking(
     earlier: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[RerankingQuality]:
-    """Ask by a view what the gallery has a full table for, and compare.
+    """Search by a projection under conditions with a full table, and compare the hits.
 
     Args:
         engine: over a gallery with tables of a large model and base vectors.
-        count: how many of the best are ranked again.
-        method: the view.
-        queries: pictures of the gallery that are asked with, drawn at random.
-        conditions: those that are asked for; all of the large model's by default.
-        labels: of its pictures, with columns named as conditions.
-        earlier: how many other questions come before each of those that are asked a second time;
-            0 for no such measurement.
-        progress: told what is being done.
+        count: number of best hits that are ranked again.
+        method: the projection.
+        queries: number of pictures of the gallery that are queries, drawn at random.
+        conditions: to measure; all conditions of the large model by default.
+        labels: of the pictures, with columns named as conditions.
+        earlier: other queries before each query that is measured again; 0 to leave that out.
+        progress: called with the name of each step.
 
     Raises:
-        UsageError: if the gallery has no such tables, the label file does not fit it, or there are
-            no more questions than shall come earlier.
+        UsageError: if the gallery has no such tables, the label file does not fit it, or
+            ``earlier`` is not less than ``queries``.
     """
     model = engine.reranking_model()
     if model is None:
         raise UsageError(
-            f"The gallery at {engine.gallery.path} has no vectors by a large model to compare with."
+            f"The gallery at {engine.gallery.path} has no vectors of a large model to compare "
+            "with; make them with `cies ingest --model`."
         )
     full = f"{model.spec.method}:{model.spec.model}"
     names = list(conditions or engine.names(full))
     if earlier >= queries:
         raise UsageError(
-            f"{queries} questions are not more than the {earlier} that come before; give more "
-            "--queries, or fewer --earlier."
+            f"--queries {queries} must be more than --earlier {earlier}; give more --queries, or "
+            "fewer --earlier."
         )
     if labels is not None and not any(_column(labels, name) for name in names):
         raise UsageError(
-            f"{labels.path} has a column for none of {', '.join(names)} (it has: "
-            f"{', '.join(labels.columns)}); name one that has, or leave --labels out."
+            f"{labels.path} has no column for {', '.join(names)} (it has: "
+            f"{', '.join(labels.columns)}); name another -c, or leave --labels out."
         )
     found = []
-    kind = engine.make_reranker
+    usual = engine.make_reranker
     try:
         for condition in names:
             progress(f"Measuring {condition}")
@@ -145,7 +145,7 @@ def bench_reranking(
                 _measured(engine, count, method, queries, condition, full, values, earlier)
             )
     finally:
-        engine.make_reranker = kind
+        engine.make_reranker = usual
     return found
 
 
@@ -172,12 +172,12 @@ def _measured(
     shares, right, after = [], [], []
     for key in drawn:
         want = engine.search(key, condition, HITS, method=full)
-        view = engine.search(key, condition, HITS, method=method, rerank=0)
+        projected = engine.search(key, condition, HITS, method=method, rerank=0)
         kept.clear()
         hits, passes = reranked(key)
-        shares.append([_share(want, view), _share(want, hits), passes])
+        shares.append([_share(want, projected), _share(want, hits), passes])
         if values.get(key):
-            right.append([_right(each, values[key], values) for each in (view, hits, want)])
+            right.append([_right(each, values[key], values) for each in (projected, hits, want)])
     for end in range(earlier, len(drawn), earlier + 1) if earlier else ():
         kept.clear()
         for key in drawn[end - earlier : end]:
@@ -195,26 +195,26 @@ def _measured(
 
 
 def _share(want: Hits, got: Hits) -> float:
-    """How many of some hits others hold, as a share."""
+    """Share of the wanted hits that others have."""
     return len({hit.key for hit in want} & {hit.key for hit in got}) / max(1, len(want))
 
 
 def _right(hits: Hits, value: str, values: Mapping[str, str]) -> float:
-    """The share of hits with a value, of those whose value is known."""
+    """Share of hits with a value, among hits whose value is known."""
     known = [values[hit.key] == value for hit in hits if values.get(hit.key)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def _column(labels: Labels, condition: str) -> str:
-    """The column of a condition's values, or nothing."""
+    """The column of a condition's values, or an empty text."""
     return next((name for name in labels.columns if same_name(name, condition)), "")
 
 
 def _values(engine: Engine, labels: Labels, condition: str) -> dict[str, str]:
-    """Content key to value under a condition, of the pictures that a label file knows."""
+    """Content key to value of a condition, for the pictures of a label file."""
     column = _column(labels, condition)
     if not column:
         return {}
-    keys = {path: key for key, paths in engine.gallery.paths().items() for path in paths}
+    keys = keys_by_path(engine)
     matched = match_files(labels.values, keys, labels.path)
     return {keys[path]: labels.values[file][column] for file, path in matched.items()}

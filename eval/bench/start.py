@@ -1,7 +1,7 @@
-"""Cold starts: how long a command takes in a fresh process, beside what no such command can avoid.
+"""Cold starts: time of a command in a new process, compared with the imports that it needs.
 
-Every command and every baseline runs once in each round, one after the other, so that what else
-the machine does falls on all of them alike; ratios are of medians.
+Every command and every baseline runs once in each round, one after the other, so that other work
+on the machine affects all of them equally; ratios are of medians.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _IMPORTS = {
     "torch, transformers": "import torch; from transformers import LlavaForConditionalGeneration",
 }
 
-#: Libraries of which it is told whether a command imports them.
+#: Heavy libraries; the report names those that a command imports.
 HEAVY = ("torch", "transformers", "lancedb", "faiss", "pyarrow", "numpy", "PIL", "rich", "pandas")
 
-_TELL = (
+_LIST_IMPORTS = (
     "import sys; sys.argv = ['cies', *sys.argv[1:]]\n"
     "from cies.cli.app import main\n"
     "try: main()\n"
@@ -41,12 +41,12 @@ class ColdStart:
 
     Attributes:
         command: as typed.
-        seconds: its median.
-        beside: the imports it is compared with.
-        beside_seconds: their median in the same rounds.
-        ratio: the one over the other.
-        limit: the greatest ratio that is good.
-        imports: which of :data:`HEAVY` it imports.
+        seconds: its median time.
+        beside: the baseline, a process with only the needed imports.
+        beside_seconds: median time of the baseline in the same rounds.
+        ratio: of the two.
+        limit: the highest acceptable ratio.
+        imports: libraries of :data:`HEAVY` that it imports.
     """
 
     command: str
@@ -66,15 +66,15 @@ def measure_starts(
     rounds: int,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[ColdStart]:
-    """Measure ``cies --help`` and ``cies search`` in processes of their own.
+    """Measure ``cies --help`` and ``cies search`` in new processes.
 
     Args:
         gallery: embedded by the built-in model.
-        condition: one it has.
+        condition: of the gallery.
         known: a picture of the gallery.
-        new: a picture that is not in it.
-        rounds: runs of each, after one that is not counted.
-        progress: told after every round.
+        new: a picture that is not in the gallery.
+        rounds: runs of each command, after one that is not counted.
+        progress: called after every round.
 
     Raises:
         CiesError: if a command fails.
@@ -95,7 +95,7 @@ def measure_starts(
             taken = _timed(command)
             if number:
                 seconds[name].append(taken)
-        progress(f"round {number} of {rounds} done" if number else "everything is in memory now")
+        progress(f"round {number} of {rounds} done" if number else "all files are cached now")
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     return [
         ColdStart(
@@ -130,5 +130,5 @@ def _timed(command: Sequence[str]) -> float:
 
 
 def _imports(arguments: Sequence[str]) -> tuple[str, ...]:
-    last = _run([sys.executable, "-c", _TELL, *arguments]).splitlines()[-1].split()
+    last = _run([sys.executable, "-c", _LIST_IMPORTS, *arguments]).splitlines()[-1].split()
     return tuple(name for name in HEAVY if name in last)

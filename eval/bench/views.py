@@ -1,4 +1,4 @@
-"""How long a condition takes that a gallery of base vectors never heard of."""
+"""Speed of a new condition on a gallery of base vectors."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from ingest.encoders.projections.base import PROJECTIONS
 from ingest.fill.vector_sources import BASE
 from query.engine import Engine
 
-#: Conditions that are asked for, with lists of words of different lengths.
+#: Conditions of the queries, with word lists of different lengths.
 CONDITIONS = ("color", "mood", "weather", "animal", "texture")
 
-#: The text side of CLIP ViT-B/32: tokens it reads at most, vocabulary, width, layers, heads.
+#: The text model of CLIP ViT-B/32: maximum tokens, vocabulary, width, layers, heads.
 _TOKENS, _VOCABULARY, _WIDTH, _LAYERS, _HEADS = 77, 49_408, 512, 12, 8
 
 
 @dataclass(frozen=True)
 class ProjectionSpeed:
-    """How long one method takes, in milliseconds: medians over conditions, and the worst.
+    """Times of one method in milliseconds: medians over conditions, and the slowest.
 
     Attributes:
-        method: the view.
-        words_ms: the text side embeds a condition's words; part of the next.
-        first_ms: first results of a new condition: words embedded, view worked out, all vectors
-            moved and kept, ten hits found.
-        first_worst_ms: of the slowest condition.
-        first_processor_ms: what the processor's cores worked for it, all added up, which other
-            work on the machine does not change.
-        again_ms: another question under it.
-        opened_ms: first results in an engine that was opened anew, with the view kept.
-        opened_worst_ms: of the slowest condition.
+        method: the projection.
+        words_ms: to embed a condition's words; part of the next figure.
+        first_ms: to the first hits under a new condition: words embedded, projection fitted, all
+            vectors projected and kept, ten hits found.
+        first_worst_ms: the same of the slowest condition.
+        first_processor_ms: processor time of all cores for it, which other work on the machine does
+            not change.
+        again_ms: of the next query under the condition.
+        opened_ms: to the first hits of a new engine, with the kept projection.
+        opened_worst_ms: the same of the slowest condition.
     """
 
     method: str
@@ -56,16 +56,16 @@ class ProjectionSpeed:
 
 
 class RandomTextEncoder(BaseEncoder):
-    """The text side of CLIP ViT-B/32, with weights drawn at random and no picture side.
+    """A text encoder of CLIP ViT-B/32's size with random weights, and no image encoder.
 
-    It costs what the real one costs; what it says of a text means nothing.
+    It is as fast as the real one; its vectors mean nothing.
     """
 
     def __init__(self, dimension: int):
         """Draw the weights.
 
         Args:
-            dimension: of its vectors.
+            dimension: of the vectors.
         """
         import torch
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -98,7 +98,7 @@ class RandomTextEncoder(BaseEncoder):
     @property
     def description(self) -> str:
         """See :class:`BaseEncoder`."""
-        return "a text side of CLIP ViT-B/32's size with random weights"
+        return "a text encoder of CLIP ViT-B/32's size with random weights"
 
     def check(self, conditions: Sequence[Condition]) -> None:
         """See :class:`BaseEncoder`."""
@@ -106,7 +106,7 @@ class RandomTextEncoder(BaseEncoder):
     def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """It has no picture side.
+        """It has no image encoder.
 
         Raises:
             NotImplementedError: always.
@@ -116,11 +116,11 @@ class RandomTextEncoder(BaseEncoder):
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """See :class:`BaseEncoder`; a token a word, as CLIP has for most."""
+        """See :class:`BaseEncoder`; one token a word, as CLIP has for most words."""
         import torch
 
         began = time.perf_counter()
-        # One token a word, and one before and after.
+        # A begin token, one token a word, and an end token.
         rows = [[hash(word) % (_VOCABULARY - 2) for word in text.split()] for text in texts]
         longest = max(map(len, rows)) + 2
         tokens = torch.full((len(rows), longest), _VOCABULARY - 1)
@@ -144,19 +144,19 @@ def bench_projections(
     conditions: Sequence[str] = CONDITIONS,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[ProjectionSpeed]:
-    """Measure every view on a gallery of generated base vectors.
+    """Measure projections on a gallery of generated base vectors.
 
-    The engine is open, has answered by the base vectors themselves, and the text side is loaded
-    and has read a text: what is measured is what a new condition adds.
+    The engine has already answered a query by the base vectors, and the text encoder has embedded a
+    text, so that the figures are what a new condition adds.
 
     Args:
-        size: how many vectors.
-        dimension: of each.
-        seed: of the drawing.
-        folder: where the gallery is written.
-        methods: the views that are measured.
-        conditions: those that are asked for, with shipped lists of words.
-        progress: told what is being done.
+        size: number of vectors.
+        dimension: of each vector.
+        seed: of the vectors.
+        folder: of the gallery.
+        methods: projections to measure.
+        conditions: of the queries, with shipped word lists.
+        progress: called with the name of each step.
 
     Raises:
         GalleryError: if the disk is full.

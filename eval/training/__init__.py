@@ -1,1 +1,1 @@
-"""The school of the built-in models: what makes them from nothing, on rendered pictures."""
+"""Training of the built-in models from random weights, on rendered pictures."""

@@ -1,12 +1,12 @@
-"""The rendered world as a benchmark: every factor known, so no right answer is counted wrong.
+"""The rendered world as a benchmark: every factor is known, so that every right answer is known.
 
-Six tasks. ``world`` judges each of ten conditions by each of ten factors that tell nothing about
-one another: the diagonal is what was asked for, the rest is leakage. ``world-wordings`` asks for
-the same in other words. ``world-abstention`` asks for what some pictures do not have.
+It has six tasks. ``world`` judges each of ten conditions by each of ten independent factors: the
+diagonal is what was asked for, the rest is leakage. ``world-wordings`` asks for the same conditions
+in other words. ``world-abstention`` asks for a factor that some pictures do not have.
 ``world-focus`` and ``world-change`` are templates as in GeneCIS (Vaze et al., CVPR 2023), each with
-a small gallery and one target. ``world-edits`` asks for one change and all else kept, with several
-targets, as CIRCO does (Baldrati et al., ICCV 2023), on pictures in which nothing else differs; it
-is what ``cies bench compose`` asks too.
+a small gallery and one target. ``world-edits`` asks for one change with all other factors kept,
+with several targets, as CIRCO does (Baldrati et al., ICCV 2023), on pictures in which nothing else
+differs; ``cies bench compose`` asks the same kind of queries.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from eval.world.edits import VARIED, Edits, make_edits, picture_id
 from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.gallery import draw
 
-#: A seed no built-in model was schooled on.
+#: A seed that no built-in model was trained on.
 SEED = 4711
 
 SOURCE = BenchmarkSource(
     "the rendered world of CIES", "cies bench world", "MIT, made by this program"
 )
 
-#: Factor to ways of asking for it, its own name first.
+#: Factor to its wordings, its own name first.
 WORDINGS: Mapping[str, tuple[str, ...]] = {
     "color": ("color", "colour", "hue"),
     "shape": ("shape", "form", "kind of thing"),
@@ -46,14 +46,14 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
     "frame": ("frame", "border"),
 }
 
-#: Factors that a change is asked of: all of their values are seen in every picture.
+#: Factors whose changes are asked for: every picture has a visible value of them.
 CHANGED = ("color", "shape", "pattern", "background", "size", "count", "style")
 
-#: Pictures of ``world-edits``, in which little varies: see :mod:`eval.world.edits`.
+#: Number of pictures of ``world-edits``, in which few factors vary: see :mod:`eval.world.edits`.
 EDITED = 648
 
-#: Candidates of a template, as in GeneCIS; fewer where so few pictures are rendered that there are
-#: not enough, but never less than :data:`FEWEST`.
+#: Candidates of a template, as in GeneCIS; fewer if there are too few pictures, but at least
+#: :data:`FEWEST`.
 CANDIDATES, FEWEST = 15, 5
 
 Progress = Callable[[int, int], None]
@@ -67,60 +67,60 @@ def world_tasks(
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Task, ...]:
-    """Render the pictures, unless they are there, and pose all tasks.
+    """Render the pictures, unless they exist, and make all tasks.
 
     Args:
         folder: gets ``world/00001.jpg`` and so on, and ``edits/``.
-        count: pictures of ``world``; :data:`EDITED` more are of ``world-edits``.
-        seed: equal seeds give equal pictures and questions.
+        count: number of pictures of ``world``; ``world-edits`` has :data:`EDITED` more.
+        seed: equal seeds give equal pictures and queries.
         size: side of a picture in pixels.
-        workers: processes to draw with; one a core by default.
-        progress: called with pictures drawn and to draw.
+        workers: processes that render; one a core by default.
+        progress: called with the numbers of rendered and of all pictures.
 
     Raises:
         CiesError: if the folder cannot be written to.
     """
     scenes = {f"{n:05d}.jpg": s for n, s in enumerate(sample_scenes(count, seed), start=1)}
     questions = max(10, count // 20)
-    asked = make_edits(EDITED, questions * len(VARIED), seed)
-    edits = {f"{picture_id(n)}.jpg": scene for n, scene in enumerate(asked.scenes)}
+    edited = make_edits(EDITED, questions * len(VARIED), seed)
+    edits = {f"{picture_id(n)}.jpg": scene for n, scene in enumerate(edited.scenes)}
     _draw_once(folder, {"world": scenes, "edits": edits}, (count, seed, size), workers, progress)
-    of = {f"world/{name}": scene.labels for name, scene in scenes.items()}
-    images = {key: folder / key for key in of}
+    labels_of = {f"world/{name}": scene.labels for name, scene in scenes.items()}
+    images = {key: folder / key for key in labels_of}
     random = np.random.default_rng(seed)
     return (
-        _labels("world", images, {factor: (factor,) for factor in FACTORS}, of),
-        _labels("world-wordings", images, WORDINGS, of),
-        _abstention(images, of),
-        _focus(images, of, questions, random),
-        _change(images, of, questions, random),
-        _edits(folder, asked),
+        _labels("world", images, {factor: (factor,) for factor in FACTORS}, labels_of),
+        _labels("world-wordings", images, WORDINGS, labels_of),
+        _abstention(images, labels_of),
+        _focus(images, labels_of, questions, random),
+        _change(images, labels_of, questions, random),
+        _edits(folder, edited),
     )
 
 
 def _draw_once(
     folder: Path,
     scenes: Mapping[str, Mapping[str, Scene]],
-    made_of: Sequence[int],
+    settings: Sequence[int],
     workers: int | None,
     progress: Progress,
 ) -> None:
-    """Render what is not there; the note of what it is comes last."""
+    """Render the pictures unless they exist; ``rendered.json`` is written last."""
     note = folder / "rendered.json"
-    count, seed, size = made_of
+    count, seed, size = settings
     about = json.dumps({"count": count, "seed": seed, "size": size, "edits": EDITED})
     if note.exists() and note.read_text(encoding="utf-8") == about:
         return
-    total, before = sum(len(of) for of in scenes.values()), 0
-    for name, of in scenes.items():
+    total, before = sum(len(some) for some in scenes.values()), 0
+    for name, some in scenes.items():
         draw(
             folder / name,
-            of,
+            some,
             size,
             workers,
             lambda done, _, start=before: progress(start + done, total),  # type: ignore[misc]
         )
-        before += len(of)
+        before += len(some)
     note.write_text(about, encoding="utf-8")
 
 
@@ -128,11 +128,11 @@ def _labels(
     name: str,
     images: Mapping[str, Path],
     wordings: Mapping[str, Sequence[str]],
-    of: Mapping[str, Mapping[str, str]],
+    labels_of: Mapping[str, Mapping[str, str]],
 ) -> LabelTask:
     crossed = all(len(words) == 1 for words in wordings.values())
     labels = {
-        word: {key: (values[factor],) for key, values in of.items() if values[factor]}
+        word: {key: (values[factor],) for key, values in labels_of.items() if values[factor]}
         for factor, words in wordings.items()
         for word in words
     }
@@ -140,9 +140,13 @@ def _labels(
     return LabelTask(name, SOURCE, images, labels, metrics=metrics, crossed=crossed)
 
 
-def _abstention(images: Mapping[str, Path], of: Mapping[str, Mapping[str, str]]) -> LabelTask:
-    """Things drawn in lines have no material."""
-    labels = {key: (APPLIES if values["material"] else ABSENT,) for key, values in of.items()}
+def _abstention(
+    images: Mapping[str, Path], labels_of: Mapping[str, Mapping[str, str]]
+) -> LabelTask:
+    """Objects drawn in lines have no material."""
+    labels = {
+        key: (APPLIES if values["material"] else ABSENT,) for key, values in labels_of.items()
+    }
     return LabelTask(
         "world-abstention",
         SOURCE,
@@ -154,43 +158,43 @@ def _abstention(images: Mapping[str, Path], of: Mapping[str, Mapping[str, str]])
     )
 
 
-class _Pool:
+class _PicturePool:
     """Pictures by their values."""
 
-    def __init__(self, of: Mapping[str, Mapping[str, str]], random: np.random.Generator):
-        self.of = of
-        self.keys = list(of)
+    def __init__(self, labels_of: Mapping[str, Mapping[str, str]], random: np.random.Generator):
+        self.labels_of = labels_of
+        self.keys = list(labels_of)
         self.random = random
         self._values = {
-            factor: np.array([of[key][factor] for key in self.keys]) for factor in FACTORS
+            factor: np.array([labels_of[key][factor] for key in self.keys]) for factor in FACTORS
         }
 
     def having(self, **values: str) -> np.ndarray:
-        """Which pictures have these values: bool [pictures]."""
+        """Whether each picture has these values: bool [pictures]."""
         found = np.ones(len(self.keys), dtype=bool)
         for factor, value in values.items():
             found &= self._values[factor] == value
         return found
 
     def draw(self, which: np.ndarray, count: int = 1) -> list[str]:
-        """Some of these pictures, at most ``count``, none twice."""
+        """At most ``count`` of these pictures, without repeats."""
         rows = np.flatnonzero(which)
         chosen = self.random.choice(rows, min(count, len(rows)), replace=False)
         return [self.keys[row] for row in chosen]
 
     def order(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """The same in random order, so that the target's place tells nothing."""
+        """Pictures in random order, so that the target's position tells nothing."""
         return tuple(keys[n] for n in self.random.permutation(len(keys)))
 
 
 def _focus(
     images: Mapping[str, Path],
-    of: Mapping[str, Mapping[str, str]],
+    labels_of: Mapping[str, Mapping[str, str]],
     questions: int,
     random: np.random.Generator,
 ) -> QueryTask:
-    """Find the one picture with the reference's value; the others share some other value."""
-    pool = _Pool(of, random)
+    """Find the one picture with the reference's value; the others share another value with it."""
+    pool = _PicturePool(labels_of, random)
     parts: list[TaskPart] = []
     for factor in FACTORS:
         queries: list[TaskQuery] = []
@@ -199,7 +203,7 @@ def _focus(
         for reference in references:
             if len(queries) == questions:
                 break
-            values = of[reference]
+            values = labels_of[reference]
             same = pool.having(**{factor: values[factor]})
             unlike = ~same & ~pool.having(**{factor: ""})
             itself = np.array([key == reference for key in pool.keys])
@@ -225,7 +229,7 @@ def _template(
     reference: str,
     text: str,
     target: Sequence[str],
-    pool: _Pool,
+    pool: _PicturePool,
     gallery: Sequence[str],
 ) -> TaskQuery:
     return TaskQuery(
@@ -235,16 +239,16 @@ def _template(
 
 def _change(
     images: Mapping[str, Path],
-    of: Mapping[str, Mapping[str, str]],
+    labels_of: Mapping[str, Mapping[str, str]],
     questions: int,
     random: np.random.Generator,
 ) -> QueryTask:
     """Find the picture of the same kind with the new value.
 
-    Of the others, one half is of the same kind without it, one half has it and is of another
-    kind. The kind is the shape; where that is to change, the color.
+    Half of the other candidates are of the same kind without the value, half have the value and are
+    of another kind. The kind is the shape, or the color if the shape changes.
     """
-    pool = _Pool(of, random)
+    pool = _PicturePool(labels_of, random)
     parts: list[TaskPart] = []
     for factor in CHANGED:
         kind = "color" if factor == "shape" else "shape"
@@ -252,7 +256,7 @@ def _change(
         for reference in pool.draw(np.ones(len(pool.keys), dtype=bool), 5 * questions):
             if len(queries) == questions:
                 break
-            values = of[reference]
+            values = labels_of[reference]
             wanted = str(random.choice([v for v in FACTORS[factor] if v != values[factor]]))
             new, same = pool.having(**{factor: wanted}), pool.having(**{kind: values[kind]})
             itself = np.array([key == reference for key in pool.keys])
@@ -271,13 +275,13 @@ def _change(
 
 
 def _part(name: str, queries: Sequence[TaskQuery]) -> list[TaskPart]:
-    """The questions as a part; none where too few pictures are rendered to ask any."""
+    """The queries as a part; empty if there are too few pictures for a query."""
     every = dict.fromkeys(key for query in queries for key in query.gallery or ())
     return [TaskPart(name, tuple(queries), tuple(every))] if queries else []
 
 
 def _edits(folder: Path, edits: Edits) -> QueryTask:
-    """Change one thing, keep all others: every picture of that combination is right."""
+    """Change one factor and keep the others: every picture of that combination is right."""
     names = [f"edits/{picture_id(number)}.jpg" for number in range(len(edits.scenes))]
     key = dict(zip(map(picture_id, range(len(names))), names, strict=True))
     parts = []

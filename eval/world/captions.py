@@ -1,4 +1,4 @@
-"""Words for scenes: captions in many phrasings, and changes one may ask for."""
+"""Texts about scenes: captions in many phrasings, and requests for a change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.world.factors import FACTORS
 
-Labels = Mapping[str, str]
+SceneLabels = Mapping[str, str]
 
 _PLURALS = {"leaf": "leaves", "cross": "crosses", "fish": "fish", "trousers": "trousers"}
 _SAME = ("shorts", "bush")
@@ -22,7 +22,7 @@ _STYLES = {
     "pixelated": "mosaic",
 }
 
-#: How a factor's value is said on its own.
+#: Phrasings of a factor's value alone.
 _ALONE = {
     "color": ("{}", "a {} thing", "something {}", "{} object"),
     "shape": ("{}", "a {}", "picture of a {}"),
@@ -36,7 +36,7 @@ _ALONE = {
     "frame": ("{} frame", "in a {} frame", "framed by a {}"),
 }
 
-#: How a change to a factor is asked for, beside "change the FACTOR to VALUE".
+#: Phrasings of a change to a factor, besides "change the FACTOR to VALUE".
 _CHANGES = {
     "color": ("the same in {}", "but {}", "make it {}", "in {} instead"),
     "shape": ("a {} instead", "the same but a {}", "make it a {}"),
@@ -52,17 +52,17 @@ _CHANGES = {
 
 
 def plural(shape: str) -> str:
-    """Several of a shape: hearts, leaves."""
+    """The plural of a shape, such as hearts or leaves."""
     if shape in _PLURALS:
         return _PLURALS[shape]
     return shape if shape in _SAME else f"{shape}s"
 
 
-def describe(labels: Labels) -> str:
-    """All there is to say about a scene, always in the same order and number of words.
+def describe(labels: SceneLabels) -> str:
+    """A full description of a scene, always with the same order and number of words.
 
     Args:
-        labels: of the scene; a shape without a word is called a thing, a style a picture.
+        labels: of the scene; a shape without a word becomes "thing", a style "picture".
     """
     one = labels["count"] == "one"
     shape = labels["shape"] or "thing"
@@ -79,20 +79,20 @@ class Caption:
     """A text about a scene.
 
     Attributes:
-        text: what is said.
-        named: the factors it tells the value of.
+        text: of the caption.
+        named: the factors whose values it names.
     """
 
     text: str
     named: frozenset[str]
 
 
-def caption(labels: Labels, random: np.random.Generator) -> Caption:
-    """A caption that names some of what is seen, in one of many phrasings.
+def caption(labels: SceneLabels, random: np.random.Generator) -> Caption:
+    """A caption that names some of the factors, in one of many phrasings.
 
     Args:
-        labels: of the scene; what is empty is never named.
-        random: decides what is named and how.
+        labels: of the scene; empty values are never named.
+        random: chooses the factors and the phrasing.
     """
     known = [name for name in FACTORS if labels[name]]
     if random.random() < 0.2:
@@ -103,7 +103,7 @@ def caption(labels: Labels, random: np.random.Generator) -> Caption:
     return Caption(_sentence(labels, named, random), frozenset(named))
 
 
-def _alone(name: str, labels: Labels, random: np.random.Generator) -> Caption:
+def _alone(name: str, labels: SceneLabels, random: np.random.Generator) -> Caption:
     value = _STYLES[labels[name]] if name == "style" and random.random() < 0.5 else labels[name]
     if name == "frame" and value == "none":
         return Caption("no frame", frozenset({name}))
@@ -114,7 +114,7 @@ def _alone(name: str, labels: Labels, random: np.random.Generator) -> Caption:
 
 
 def value_texts(factor: str) -> list[str]:
-    """Every value of a factor in every phrasing that says nothing else."""
+    """Every value of a factor, in every phrasing that names no other factor."""
     return [
         phrase.format(_STYLES[value] if factor == "style" else value)
         for value in FACTORS[factor]
@@ -122,7 +122,7 @@ def value_texts(factor: str) -> list[str]:
     ]
 
 
-def _sentence(labels: Labels, named: set[str], random: np.random.Generator) -> str:
+def _sentence(labels: SceneLabels, named: set[str], random: np.random.Generator) -> str:
     def say(name: str) -> str:
         return labels[name] if name in named else ""
 
@@ -154,37 +154,37 @@ def _sentence(labels: Labels, named: set[str], random: np.random.Generator) -> s
 
 
 @dataclass(frozen=True)
-class Change:
-    """A change one asks for.
+class RequestedChange:
+    """A request for a change.
 
     Attributes:
-        text: how it is asked.
-        factor: what is to change.
-        value: what it is to become.
+        text: of the request.
+        factor: that changes.
+        value: the new value.
     """
 
     text: str
     factor: str
     value: str
 
-    def applied(self, labels: Labels) -> dict[str, str]:
+    def applied(self, labels: SceneLabels) -> dict[str, str]:
         """The labels after the change."""
         return {**labels, self.factor: self.value}
 
 
-def change(factor: str, value: str, random: np.random.Generator) -> Change:
-    """Ask in one of many ways for a factor to become a value."""
-    own = _CHANGES[factor]
-    choice = int(random.integers(len(own) + 2))
-    if choice < len(own):
+def change(factor: str, value: str, random: np.random.Generator) -> RequestedChange:
+    """A request for a new value of a factor, in one of many phrasings."""
+    phrases = _CHANGES[factor]
+    choice = int(random.integers(len(phrases) + 2))
+    if choice < len(phrases):
         said = _STYLES[value] if factor == "style" else value
-        return Change(own[choice].format(said), factor, value)
-    phrase = "change the {} to {}" if choice == len(own) else "the same with {} {}"
-    return Change(phrase.format(factor, value), factor, value)
+        return RequestedChange(phrases[choice].format(said), factor, value)
+    phrase = "change the {} to {}" if choice == len(phrases) else "the same with {} {}"
+    return RequestedChange(phrase.format(factor, value), factor, value)
 
 
 def vocabulary() -> list[str]:
-    """Every word that captions and changes are made of."""
+    """Every word that occurs in captions and requests."""
     lines = [*_STYLES.values(), "no without a an of them picture thing things object objects style"]
     lines += [
         phrase.format("") for group in (_ALONE, _CHANGES) for p in group.values() for phrase in p
@@ -200,7 +200,7 @@ def vocabulary() -> list[str]:
 def short_texts(
     labels: Sequence[Mapping[str, str]], random: np.random.Generator
 ) -> tuple[list[str], list[str]]:
-    """A text about each scene, all of one form and length, and the factors they tell."""
+    """A text about each scene, all of one form and length, and the factors that they name."""
     forms = (
         ("{color} {shape}", ["color", "shape"]),
         ("{pattern} {shape}", ["pattern", "shape"]),

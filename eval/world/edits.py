@@ -1,10 +1,10 @@
-"""Changes asked of rendered pictures, with every right answer known.
+"""Queries that ask for a change to a rendered picture, with every right answer known.
 
-A world in which few factors vary, so that a gallery holds several pictures of each combination. A
-question is a picture and a change to one of these factors; right is every picture that has the new
-value and agrees in the others of them. All else is as plain as can be, or, in a busy world, differs
-from picture to picture and is of no account. Published benchmarks know a part of their right
-answers (CIRCO 4.5 of them on average, CIRR one); here none is missing.
+Few factors vary in this world, so that a gallery has several pictures of each combination. A query
+is a picture and a change to one of these factors. Every picture is right that has the new value and
+is equal in the other varied factors. The remaining factors are fixed, or, in a busy world, vary and
+do not count. Published benchmarks know only some of their right answers (CIRCO 4.5 on average, CIRR
+one); here all are known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eval.tasks import TaskQuery
 from eval.world.captions import change
 from eval.world.factors import FACTORS, Scene, sample_scenes
 
-#: What varies; drawn evenly and independently.
+#: The varied factors, drawn uniformly and independently.
 VARIED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "color": ("red", "yellow", "green", "blue", "black", "orange"),
@@ -29,7 +29,7 @@ VARIED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-#: What all pictures have in common.
+#: The values that all pictures share.
 FIXED: Mapping[str, str] = MappingProxyType(
     {
         "pattern": "plain",
@@ -41,19 +41,19 @@ FIXED: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: A question has at least so many right answers.
+#: Least number of right answers of a query.
 LEAST_RIGHT = 2
 
 
 @dataclass(frozen=True)
 class Edits:
-    """A world and what is asked of it.
+    """A world and its queries.
 
     Attributes:
-        scenes: of the gallery; a picture's id is its number, written with five digits.
+        scenes: of the gallery; a picture's id is its number with five digits.
         queries: each with the id of its picture, the change in words, and all right answers; the
             picture itself is not ranked.
-        factors: what each query changes.
+        factors: the factor that each query changes.
     """
 
     scenes: tuple[Scene, ...]
@@ -62,21 +62,21 @@ class Edits:
 
 
 def picture_id(number: int) -> str:
-    """The id of a scene, by its place."""
+    """The id of a scene by its number."""
     return f"{number:05d}"
 
 
 def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Edits:
-    """Draw a world and its questions.
+    """Draw a world and its queries.
 
     Args:
-        pictures: of the gallery.
-        queries: as many for each factor of :data:`VARIED`, as far as they can be dealt evenly.
-        seed: equal seeds give equal worlds and questions.
-        busy: whether the other factors are drawn as well, in place of :data:`FIXED`.
+        pictures: number of pictures in the gallery.
+        queries: number of queries, divided equally between the factors of :data:`VARIED`.
+        seed: equal seeds give equal worlds and queries.
+        busy: whether the other factors vary, instead of the values of :data:`FIXED`.
 
     Raises:
-        ValueError: if so few pictures leave a question without right answers.
+        ValueError: if there are too few pictures for the queries to have right answers.
     """
     random = np.random.default_rng([seed, 9])
     scenes = []
@@ -88,13 +88,13 @@ def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Ed
     for number, scene in enumerate(scenes):
         kinds.setdefault(_kind(scene.labels), []).append(number)
     names = list(VARIED)
-    asked: list[TaskQuery] = []
+    found: list[TaskQuery] = []
     factors: list[str] = []
     for _ in range(200 * queries):
-        if len(asked) == queries:
+        if len(found) == queries:
             break
         number = int(random.integers(pictures))
-        labels, factor = scenes[number].labels, names[len(asked) % len(names)]
+        labels, factor = scenes[number].labels, names[len(found) % len(names)]
         values = [value for value in VARIED[factor] if value != labels[factor]]
         wanted = change(factor, str(random.choice(values)), random)
         right = kinds.get(_kind(wanted.applied(labels)), [])
@@ -102,11 +102,11 @@ def make_edits(pictures: int, queries: int, seed: int, busy: bool = False) -> Ed
             continue
         image = picture_id(number)
         relevant = {picture_id(one): 1.0 for one in right}
-        asked.append(TaskQuery(f"{len(asked)}", image, wanted.text, relevant, exclude=(image,)))
+        found.append(TaskQuery(f"{len(found)}", image, wanted.text, relevant, exclude=(image,)))
         factors.append(factor)
-    if len(asked) < queries:
-        raise ValueError(f"{pictures} pictures do not suffice for {queries} questions")
-    return Edits(tuple(scenes), tuple(asked), tuple(factors))
+    if len(found) < queries:
+        raise ValueError(f"{pictures} pictures are too few for {queries} queries")
+    return Edits(tuple(scenes), tuple(found), tuple(factors))
 
 
 def _kind(labels: Mapping[str, str]) -> tuple[str, ...]:

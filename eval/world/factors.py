@@ -1,9 +1,9 @@
-"""The factors of the rendered world: what can differ between two of its pictures.
+"""The factors of the rendered world, by which its pictures differ.
 
-Every picture is one value of every factor, all combinations are possible, and no factor tells
-anything about another. That independence is what makes the world a benchmark: whatever a search
-by color finds out about shape, it should not have. Only the material is left empty where things
-are drawn in lines, since lines have none.
+Every picture has one value of every factor, all combinations are possible, and the factors are
+independent. The independence makes the world a benchmark: if a search by color also finds equal
+shapes, the shape has leaked into the vectors. Only the material is empty where objects are drawn in
+lines, since lines have no material.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from eval.world.shapes import SHAPES
 
 Color = tuple[int, int, int]
 
-#: Red, green, blue (0 to 255) of what goes by a color word, the plainest first; pictures vary
-#: around each.
+#: Color word to its tones as red, green, blue (0 to 255), the plainest first; pictures vary around
+#: each tone.
 TONES: Mapping[str, tuple[Color, ...]] = MappingProxyType(
     {
         "red": ((208, 36, 40), (176, 26, 36), (230, 64, 58)),
@@ -40,11 +40,11 @@ TONES: Mapping[str, tuple[Color, ...]] = MappingProxyType(
 #: The plainest tone of each color word.
 PALETTE: Mapping[str, Color] = MappingProxyType({name: tones[0] for name, tones in TONES.items()})
 
-#: How a thing is drawn: as a filled form, or in lines of this weight.
+#: The stroke of objects that are filled; the others are drawn in lines of a weight.
 FILLED = "filled"
 
-#: Factor name to its values. The names are the columns of ``labels.csv`` and the conditions one
-#: asks for; the values are the words a model is taught to answer with.
+#: Factor name to its values. The names are the columns of ``labels.csv`` and the conditions; the
+#: values are the words that the built-in models are trained to answer with.
 FACTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "color": tuple(TONES),
@@ -60,8 +60,8 @@ FACTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-#: Values that turn up this many times as often as their neighbours, as they do among real
-#: pictures: most show one thing, filled, without a frame.
+#: How many times as often as other values a value occurs: most real pictures show one object,
+#: filled, without a frame.
 WEIGHTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {"count": {"one": 3}, "stroke": {FILLED: 4}, "frame": {"none": 3}}
 )
@@ -74,12 +74,12 @@ class Scene:
     Attributes:
         labels: factor name to value, one entry for each of :data:`FACTORS`; empty where the
             factor does not apply.
-        seed: decides everything the labels leave open (place, tilt, light, noise, clutter).
-        form: if not 0, the number of a nameless form drawn in place of a shape, and above
-            ``FORMS`` that of a nameless thing; only a school needs those, to learn to tell
-            outlines apart that have no word.
-        manner: if not 0, the number of a nameless manner of depiction in place of a style; only a
-            school needs those.
+        seed: decides everything that the labels leave open (place, tilt, light, noise, clutter).
+        form: if not 0, the number of an unnamed form drawn instead of a shape, and above ``FORMS``
+            that of an unnamed object. Only training uses them, so that the models distinguish
+            outlines without a word.
+        manner: if not 0, the number of an unnamed drawing style instead of a named one; only
+            training uses them.
     """
 
     labels: Mapping[str, str]
@@ -91,12 +91,12 @@ class Scene:
 def sample_scenes(count: int, seed: int) -> list[Scene]:
     """Draw scenes whose labels are balanced and independent.
 
-    Each factor's values are dealt out evenly, or by their :data:`WEIGHTS` (counts differ by at
-    most one from their share), and shuffled on their own, so that no factor carries information
-    about another.
+    The values of each factor occur equally often, or by their :data:`WEIGHTS` (counts differ by at
+    most one from their share), and each factor is shuffled separately, so that no factor has
+    information about another.
 
     Args:
-        count: how many scenes, at least 1.
+        count: number of scenes, at least 1.
         seed: equal seeds give equal scenes on every machine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Writes rendered worlds to disk, in the form of any labelled folder."""
+"""Writes rendered worlds to disk as labelled folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indexes.errors import CiesError, UsageError
 
 
 @dataclass(frozen=True)
-class _Draw:
+class _RenderToFile:
     folder: Path
     size: int
 
@@ -39,11 +39,11 @@ def write_world(
     Args:
         folder: gets ``images/00001.jpg`` and so on, and ``labels.csv`` with the column ``file``
             and one column a factor; files of the same name are replaced.
-        count: how many pictures, at least 1.
+        count: number of pictures, at least 1.
         seed: equal seeds give equal pictures.
         size: side in pixels.
-        workers: processes to draw with; one a core by default.
-        progress: called with pictures drawn and to draw.
+        workers: processes that render; one a core by default.
+        progress: called with the numbers of rendered and of all pictures.
 
     Returns:
         The label file.
@@ -79,32 +79,32 @@ def draw(
     """Render scenes to files.
 
     Args:
-        folder: made if need be; files of the same name are replaced.
-        scenes: file name to what it shows.
+        folder: made if it does not exist; files of the same name are replaced.
+        scenes: file name to its scene.
         size: side in pixels.
-        workers: processes to draw with; one a core by default.
-        progress: called with pictures drawn and to draw.
+        workers: processes that render; one a core by default.
+        progress: called with the numbers of rendered and of all pictures.
 
     Raises:
         CiesError: if the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Ctrl-C reaches the workers too; one that it ends while it holds the queue would leave
-        # this process waiting for ever.
+        # Ctrl-C reaches the workers too. A worker that ends while it holds the queue's lock would
+        # block this process forever, so workers ignore the signal.
         ignored = (signal.SIGINT, signal.SIG_IGN)
         with ProcessPoolExecutor(workers or os.cpu_count(), None, signal.signal, ignored) as pool:
             try:
-                drawn = pool.map(_Draw(folder, size), scenes.items(), chunksize=16)
+                drawn = pool.map(_RenderToFile(folder, size), scenes.items(), chunksize=16)
                 for number, _ in enumerate(drawn, start=1):
                     progress(number, len(scenes))
             except BaseException:
-                # So would a second one, that comes while the workers are told to stop. Whatever
-                # Ctrl-C raises, it does so in the main thread, which alone may ask for this.
-                here = threading.current_thread() is threading.main_thread()
-                before = signal.signal(*ignored) if here else None
+                # A second Ctrl-C during the shutdown would do the same. Only the main thread may
+                # set signal handlers, and only it gets the exception of Ctrl-C.
+                in_main = threading.current_thread() is threading.main_thread()
+                before = signal.signal(*ignored) if in_main else None
                 pool.shutdown(cancel_futures=True)
-                if here:
+                if in_main:
                     signal.signal(signal.SIGINT, before)
                 raise
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a thing stands before: the ground, what litters it, and what hides a corner of the view."""
+"""Backgrounds: the ground behind objects, small clutter, and objects that cover a side."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from eval.world.surfaces import Pixels, vary
 
 _ALL = np.array([tone for tones in TONES.values() for tone in tones], dtype=np.float32)
 
-#: The least difference of a channel (0 to 255) by which a thing is told from its ground.
+#: Least difference of a channel (0 to 255) that makes an object visible on its ground.
 _VISIBLE = 48
 
 
 def tone_of(name: str, random: np.random.Generator) -> Pixels:
-    """One of a color word's tones, float32 [3]; the plainest is the most frequent."""
+    """One of the tones of a color word, float32 [3]; the plainest is the most frequent."""
     tones = TONES[name]
     choice = 0 if random.random() < 0.4 else int(random.integers(len(tones)))
     return np.array(tones[choice], dtype=np.float32)
@@ -29,7 +29,7 @@ def any_tone(random: np.random.Generator) -> Pixels:
 
 
 def apart(color: Pixels, other: Pixels) -> Pixels:
-    """``color`` moved in lightness, if it must be, until it can be told from ``other``; [3]."""
+    """``color``, with its lightness changed if needed to be visible on ``other``: [3]."""
     gap = float(np.abs(color - other).max())
     if gap >= _VISIBLE:
         return color
@@ -47,11 +47,11 @@ def all_tones() -> Pixels:
 
 
 def ground(scene: Scene, side: int, random: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """The empty picture [side, side, 3] and the mean color it was painted with [3]."""
+    """The background [side, side, 3] and its mean color [3]."""
     labels = scene.labels
     color = vary(tone_of(labels["background"], random), 14, random)
     if labels["background"] == labels["color"]:
-        # The same word twice must stay visible: the ground steps away in lightness.
+        # Object and ground have the same color word: the ground gets another lightness.
         color = np.clip(color + (34 if color.mean() < 128 else -34), 0, 255).astype(np.float32)
     canvas = np.broadcast_to(color, (side, side, 3)).astype(np.float32)
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
@@ -62,7 +62,7 @@ def ground(scene: Scene, side: int, random: np.random.Generator) -> tuple[Pixels
     if random.random() < (0.6 if lifelike else 0.2):
         light = light + _mottle(side, random)
     if lifelike and random.random() < 0.3:
-        # A table or a floor: below a line everything is a little darker or lighter.
+        # A table or a floor: everything below a line is a little darker or lighter.
         line = random.uniform(0.35, 0.9) * side + random.uniform(-0.2, 0.2) * np.arange(side)
         below = np.arange(side)[:, None] > line[None, :]
         light = light + below * np.float32(random.choice([-1, 1]) * random.uniform(10, 24))
@@ -79,7 +79,7 @@ def _mottle(side: int, random: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _texture(side: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Faint stripes, tiles or planks over all of the ground."""
+    """Faint stripes, tiles or planks on the whole ground."""
     turn, pace = random.uniform(0, np.pi), 2 * np.pi / random.uniform(0.06, 0.2)
     axis = np.linspace(0, 1, side, dtype=np.float32)
     u = axis[None, :] * np.cos(turn) + axis[:, None] * np.sin(turn)
@@ -93,7 +93,7 @@ def _texture(side: int, random: np.random.Generator) -> NDArray[np.float32]:
 
 
 def litter(canvas: Pixels, color: Pixels, random: np.random.Generator) -> Pixels:
-    """Specks, scratches and small alien forms, too small to be taken for what is meant."""
+    """Add specks, scratches and small unnamed forms, too small to be taken for the object."""
     side = canvas.shape[0]
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -114,7 +114,7 @@ def litter(canvas: Pixels, color: Pixels, random: np.random.Generator) -> Pixels
 
 
 def intrude(canvas: Pixels, random: np.random.Generator) -> Pixels:
-    """Things that reach into the view from outside and hide a part of a side."""
+    """Add unnamed forms at the border that cover part of a side."""
     side = canvas.shape[0]
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)

@@ -1,8 +1,8 @@
-"""Nameless manners of depiction: the hand that one set of drawings shares and another has not.
+"""Unnamed drawing styles (manners), which one set of drawings shares and another does not.
 
-Only a school needs them. A word such as "flat" covers the sets of many draughtsmen, who differ in
-their outlines, their shading, their gloss and their paper; whoever has learned to tell these
-manners apart sees a style in pictures for which no word was taught.
+Only training uses them. A word such as "flat" covers sets of drawings that differ in outlines,
+shading, gloss and paper. A model that is trained to distinguish these manners recognises styles
+that have no word in its vocabulary.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import numpy as np
 from eval.world.shapes import Outline
 from eval.world.surfaces import Pixels
 
-#: How many nameless manners there are.
+#: Number of unnamed manners.
 MANNERS = 80
 
-#: The tone of a rim: black, a darker or a lighter shade of the thing's own color, white.
+#: The tone of a rim: black, a darker or lighter shade of the object's color, or white.
 RIMS = ("black", "darker", "lighter", "white")
 
 
 @dataclass(frozen=True)
 class Manner:
-    """What is the same in all pictures of a manner; lengths are shares of the picture's side.
+    """The properties shared by all pictures of a manner; lengths are shares of the picture's side.
 
     Attributes:
         rim: width of the line around every part, 0 for none.
         rim_tone: one of :data:`RIMS`.
-        gradient: how much darker the far end is than the near one, 0 to 0.5.
-        light: where the light is, in radii of the thing, x and y.
-        around: whether the gradient spreads from the light, else it runs along its direction.
-        gloss: strength of a sheen near the light, 0 for none.
-        hard: whether the sheen has an edge.
-        shadow: how far the shadow falls, 0 for none.
+        gradient: how much darker the far end is than the near end, 0 to 0.7.
+        light: position of the light, x and y, in radii of the object.
+        around: whether the gradient is radial around the light, else linear.
+        gloss: strength of a highlight near the light, 0 for none.
+        hard: whether the highlight has an edge.
+        shadow: offset of the shadow, 0 for none.
         softness: blur of the shadow.
-        wobble: how far an unsteady hand strays, in radii.
-        saturation: 1 leaves colors as they are.
-        lightness: what is added to all channels.
-        dots: strength of a printer's dots over everything, 0 for none.
+        wobble: amplitude of the unsteadiness of outlines, in radii.
+        saturation: factor of the saturation.
+        lightness: added to all channels.
+        dots: strength of halftone dots over the picture, 0 for none.
         period: of the dots.
         paper: strength of the paper's grain, 0 for none.
-        levels: number of steps that a channel has, 0 for all.
+        levels: number of levels of a channel, 0 for all.
     """
 
     rim: float
@@ -63,7 +63,7 @@ class Manner:
     levels: int
 
     def wobbled(self, line: Outline, random: np.random.Generator) -> Outline:
-        """An outline as an unsteady hand draws it; float64 of the same shape [corners, 2]."""
+        """An unsteady outline: float64 [corners, 2], with more corners than the given one."""
         if not self.wobble:
             return line
         following = np.roll(line, -1, axis=0)
@@ -77,11 +77,11 @@ class Manner:
         return np.asarray(dense + self.wobble * strayed)
 
     def shaded(self, paint: Pixels, x: Pixels, y: Pixels) -> Pixels:
-        """Paint under this manner's light.
+        """Paint with this manner's shading.
 
         Args:
             paint: [height, width, 3], 0 to 255.
-            x: of every pixel, the thing's radius being 1.
+            x: of every pixel, in radii of the object.
             y: likewise.
         """
         lx, ly = self.light
@@ -97,7 +97,7 @@ class Manner:
         return np.asarray(paint, dtype=np.float32)
 
     def rim_of(self, color: Pixels) -> Pixels:
-        """The rim's color about a thing of this color, float32 [3]."""
+        """The color of the rim of an object of this color, float32 [3]."""
         tones = {
             "black": np.full(3, 24),
             "white": np.full(3, 250),
@@ -107,7 +107,7 @@ class Manner:
         return np.asarray(tones[self.rim_tone], dtype=np.float32)
 
     def finished(self, canvas: Pixels, random: np.random.Generator) -> Pixels:
-        """The whole picture on this manner's paper, in its inks: [side, side, 3], 0 to 255."""
+        """The picture with this manner's colors, dots and paper: [side, side, 3], 0 to 255."""
         side = canvas.shape[0]
         grey = canvas.mean(axis=2, keepdims=True)
         canvas = grey + (canvas - grey) * self.saturation + self.lightness
@@ -128,7 +128,7 @@ class Manner:
 
 @cache
 def manner(number: int) -> Manner:
-    """A nameless manner, 1 to :data:`MANNERS`, always the same for a number."""
+    """The unnamed manner of a number, 1 to :data:`MANNERS`; always the same for a number."""
     random = np.random.default_rng([79, number])
 
     def perhaps(chance: float, least: float, most: float) -> float:

@@ -1,4 +1,4 @@
-"""How a finished canvas becomes a picture: the faults and manners of photographs and paints."""
+"""Turns a painted canvas into a picture: the look of photographs, paintings and sketches."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from eval.world.surfaces import Pixels
 
 
 def develop(canvas: Pixels, style: str, size: int, random: np.random.Generator) -> Image.Image:
-    """Reduce a canvas to a picture in a style of depiction.
+    """Reduce a canvas to a picture of a style.
 
     Args:
         canvas: [side, side, 3], 0 to 255, larger than the picture.
         style: photo, flat, painting, sketch or pixelated; empty is flat.
         size: width and height of the picture in pixels.
-        random: decides how strong each fault is.
+        random: draws the strength of each effect.
     """
     if style == "painting":
         canvas = _dabs(canvas, random)
@@ -37,7 +37,7 @@ def develop(canvas: Pixels, style: str, size: int, random: np.random.Generator) 
     pixels = np.asarray(image, dtype=np.float32) * np.float32(random.uniform(0.88, 1.08))
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     if random.random() < 0.25:
-        # Saved once before, and not well.
+        # JPEG artefacts, as of a picture that was saved before.
         saved = io.BytesIO()
         image.save(saved, "JPEG", quality=int(random.integers(35, 85)))
         image = Image.open(saved).convert("RGB")
@@ -49,7 +49,7 @@ def _photographed(image: Image.Image, size: int, random: np.random.Generator) ->
         image = image.filter(ImageFilter.GaussianBlur(size * random.uniform(0.002, 0.008)))
     pixels = np.asarray(image, dtype=np.float32)
     balance = random.uniform(0.92, 1.08, 3).astype(np.float32)
-    # Grain is drawn coarse, so that it survives being reduced to a model's input.
+    # The grain is coarse, so that it is still visible in a model's reduced input.
     grain = random.normal(0, random.uniform(5, 13), (96, 96, 1)).astype(np.float32)
     if random.random() < 0.5:
         grain = grain + random.normal(0, 6, (96, 96, 3)).astype(np.float32)
@@ -62,7 +62,7 @@ def _photographed(image: Image.Image, size: int, random: np.random.Generator) ->
 
 
 def _dabs(canvas: Pixels, random: np.random.Generator) -> Pixels:
-    """Every dab of the brush takes the color of a place nearby."""
+    """Brush strokes: every cell takes the color of a nearby place."""
     side = canvas.shape[0]
     cells = int(random.integers(52, 72))
     reach = side * random.uniform(0.007, 0.011)
@@ -75,7 +75,7 @@ def _dabs(canvas: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _hatched(canvas: Pixels, random: np.random.Generator) -> Pixels:
-    """Colored pencil: strokes in one direction, with paper showing between them."""
+    """Colored pencil: strokes in one direction, with paper visible between them."""
     side = canvas.shape[0]
     turn = random.uniform(0.5, 1.1) * random.choice([-1, 1])
     axis = np.linspace(0, 1, side, dtype=np.float32)
@@ -88,7 +88,7 @@ def _hatched(canvas: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _tilted(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Seen a little from the side."""
+    """Apply a slight perspective."""
     side = image.width
     inset = random.uniform(0, 0.09, 8) * side
     corners = (

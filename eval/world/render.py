@@ -1,7 +1,7 @@
-"""Draws scenes: what the labels say is what is seen, the seed decides the rest.
+"""Renders scenes: the labels decide what is visible, the seed decides the rest.
 
 Everything is painted at twice its size and reduced, so that edges are smooth. All lengths are
-fractions of the picture, so a scene looks the same at 128 and at 512 pixels.
+shares of the picture's side, so that a scene looks the same at 128 and at 512 pixels.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from eval.world.manners import Manner, manner
 from eval.world.media import develop
 from eval.world.shapes import FORMS, form, holes, outline
 from eval.world.surfaces import Pixels, material, pattern, second_tone, vary
-from eval.world.things import DARKER, LIGHTER, OTHER, OWN, Part, thing
+from eval.world.things import DARKER, LIGHTER, OTHER, OWN, ObjectPart, thing
 
-#: Radius of a thing as a fraction of the picture's side, from and to.
+#: Size to the radius of an object as a share of the picture's side, from and to.
 RADIUS = {"small": (0.15, 0.175), "medium": (0.22, 0.255), "large": (0.305, 0.36)}
 
-#: How many things, from and to, and how much smaller each is for there being more.
+#: Count to the number of objects, from and to, and the factor of their size.
 COUNT = {
     "one": (1, 1, 1.0),
     "two": (2, 2, 0.94),
@@ -30,10 +30,10 @@ COUNT = {
     "many": (6, 9, 0.62),
 }
 
-#: Width of a line as a fraction of the picture's side, for a large thing.
+#: Stroke to the width of a line as a share of the picture's side, for a large object.
 STROKE = {"thin": (0.014, 0.018), "regular": (0.028, 0.034), "bold": (0.052, 0.066)}
 
-#: Things inside a frame are this much smaller, so that the frame fits around them.
+#: Factor of the size of objects in a frame, so that the frame fits around them.
 _FRAMED = 0.84
 
 _Line = NDArray[np.float64]
@@ -42,9 +42,10 @@ _Line = NDArray[np.float64]
 def _places(
     count: int, radius: float, room: float, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Centers of ``count`` things within ``room`` of the middle, as far apart as is easily found.
+    """Centers of ``count`` objects within ``room`` of the middle: float32 [count, 2].
 
-    They may overlap where they are large or many, as things do. float32 [count, 2].
+    The first of some random placements in which they do not touch is taken, else the one with the
+    largest gaps, so that large or many objects may overlap.
     """
     reach = max(0.015, room - radius * 0.93)
     if count == 1:
@@ -77,7 +78,7 @@ def _lines(line: _Line, cut: tuple[_Line, ...], box: int, width: int) -> Pixels:
 
 
 class _Brush:
-    """Paints the things of one scene, all alike but for place, tilt and a little of their form."""
+    """Paints the objects of a scene, which differ only in place, tilt and a little in form."""
 
     def __init__(self, scene: Scene, side: int, color: Pixels, random: np.random.Generator):
         labels = scene.labels
@@ -104,7 +105,7 @@ class _Brush:
                 line, self.cut = form(scene.form)
             else:
                 line, self.cut = outline(labels["shape"]), holes(labels["shape"])
-            self.parts = (Part(line, OWN),)
+            self.parts = (ObjectPart(line, OWN),)
         self.tilt = random.uniform(-0.3, 0.3)
         self.drawn = labels["stroke"] != FILLED
         widths = STROKE.get(labels["stroke"], (0.012, 0.02))
@@ -127,21 +128,21 @@ class _Brush:
             }
 
     def paint(self, canvas: Pixels, center: NDArray[np.float32]) -> None:
-        """Draw one thing into ``canvas`` [side, side, 3], in place."""
+        """Draw one object into ``canvas`` [side, side, 3], in place."""
         random, labels = self.random, self.labels
         radius = self.radius * self.side
         box = int(np.ceil(radius * 2.6)) + 4
         left, top = (np.round(center * self.side) - box // 2).astype(int)
         turn = self.tilt + random.uniform(-0.12, 0.12)
         spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        # Seen a little from the side, no two quite the same.
+        # A slight perspective, different for each object.
         stretch = np.array([[random.uniform(0.88, 1.08), 0], [random.uniform(-0.12, 0.12), 1]])
         move = stretch @ spin * radius
         lines = [self._moved(part.line, move, box) for part in self.parts]
         cut = tuple(c @ move + box / 2 for c in self.cut)
         grid = (np.arange(box, dtype=np.float32) - box / 2) / radius
         x, y = np.meshgrid(grid, grid)
-        # Nothing is finer than a small picture can show: a label must be seen to be true.
+        # No pattern is finer than a small picture can show, so that every label is visible.
         seen = self.side / radius
         coarse, fine = max(0.26, 0.07 * seen), max(0.13, 0.045 * seen)
         second = pattern(labels["pattern"], x, y, coarse, self.drawn, random)
@@ -155,9 +156,9 @@ class _Brush:
             alpha = body
             cover = second[..., None]
             paint = self.color * (1 - cover) + self.tone * cover
-            own = paint
+            body_paint = paint
             for part, visible in zip(self.parts, bodies, strict=True):
-                tone = self.tones.get(part.tone, own)
+                tone = self.tones.get(part.tone, body_paint)
                 paint = paint * (1 - visible[..., None]) + tone * visible[..., None]
             factor, white = material(labels["material"], x, y, fine, random)
             paint = paint * factor[..., None] + 255 * white[..., None]
@@ -188,7 +189,7 @@ class _Brush:
     def _rims(
         self, lines: list[_Line], cut: tuple[_Line, ...], bodies: list[Pixels], width: float
     ) -> Pixels:
-        """The lines about all parts, where no later part lies over them; [box, box]."""
+        """The outlines of all parts, where no later part covers them: [box, box]."""
         box = len(bodies[0])
         shown: Pixels = np.zeros((box, box), dtype=np.float32)
         for line, body in zip(lines, bodies, strict=True):
@@ -208,7 +209,7 @@ class _Brush:
         width = 0 if solid else max(3, round(self.width * random.uniform(0.9, 1.3)))
         tone = self.color if random.random() < 0.6 else any_tone(random)
         if solid:
-            # A disc or a tile that the thing stands on, unlike both of them.
+            # A disc or a tile behind the object, of another color than both.
             tone = np.clip(color + random.choice([-1, 1]) * random.uniform(35, 60), 0, 255)
         fill, line = (255, None) if solid else (None, 255)
         if self.labels["frame"] == "circle":
@@ -244,7 +245,7 @@ def render(scene: Scene, size: int = 256) -> Image.Image:
     """Draw a scene.
 
     Args:
-        scene: its labels decide what is seen, its seed all the rest.
+        scene: its labels decide what is visible, its seed the rest.
         size: width and height of the picture in pixels.
 
     Returns:

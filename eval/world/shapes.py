@@ -1,7 +1,7 @@
 """Outlines of the world's shapes, as polygons inside the unit circle.
 
-Geometric ones are computed; things are drawn by hand as a few corners, and rounded where the
-thing is soft.
+Geometric shapes are computed; objects are given by a few corners, which are rounded for soft
+objects.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ _CORNERS: dict[str, tuple[int, str]] = {
 
 _GEOMETRIC = ("circle", "square", "triangle", "star", "ring", "heart", "hexagon", "crescent")
 
-#: Every named shape: forms first, then things.
+#: Every named shape: geometric forms first, then objects.
 SHAPES = (*_GEOMETRIC, "ellipse", "flower", "face", *_CORNERS)
 
-#: How many nameless forms there are.
+#: Number of unnamed forms.
 FORMS = 100
 
 
@@ -115,7 +115,7 @@ def _circle(radius: float = 1.0) -> Outline:
 
 
 def _regular(corners: int, turn: float, inner: float | None = None) -> Outline:
-    """A regular polygon, or a star when every second corner is drawn in to ``inner``."""
+    """A regular polygon, or a star with every second corner at radius ``inner``."""
     points = corners * (1 if inner is None else 2)
     angle = turn + 2 * np.pi * np.arange(points) / points
     radius = np.ones(points)
@@ -186,7 +186,7 @@ def outline(shape: str) -> Outline:
 
 @cache
 def holes(shape: str) -> tuple[Outline, ...]:
-    """The polygons cut out of a shape; most have none."""
+    """The polygons cut out of a shape; most shapes have none."""
     if shape == "ring":
         return (_circle(0.55),)
     if shape == "flower":
@@ -204,7 +204,7 @@ def holes(shape: str) -> tuple[Outline, ...]:
 
 @cache
 def form(number: int) -> tuple[Outline, tuple[Outline, ...]]:
-    """A nameless form and its holes: one of :data:`FORMS`, always the same for a number."""
+    """An unnamed form and its holes: one of :data:`FORMS`, always the same for a number."""
     random = np.random.default_rng([77, number])
     angle = np.linspace(0, 2 * np.pi, 2 * _STEPS, endpoint=False)
     radius = np.ones_like(angle)

@@ -1,4 +1,4 @@
-"""What covers a thing: its pattern and its material, as functions over the thing's own plane."""
+"""Surfaces of objects: patterns and materials, as functions over the object's plane."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Pixels = NDArray[np.floating[Any]]
 
 
 def vary(color: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A color near another one: lightness moves together, hue a little."""
+    """A similar color: all channels are shifted together, and each a little."""
     lightness = random.uniform(-amount, amount)
     hue = random.uniform(-amount / 2, amount / 2, 3)
     return np.clip(color + lightness + hue, 0, 255).astype(np.float32)
 
 
 def second_tone(color: Pixels, others: Pixels, random: np.random.Generator) -> Pixels:
-    """The tone a pattern is drawn in: mostly the same color, clearly darker or lighter.
+    """The tone of a pattern: usually a clearly darker or lighter tone of the same color.
 
     Args:
-        color: of the thing, [3].
-        others: any colors, [n, 3], one of which may be taken in its place.
-        random: decides.
+        color: of the object, [3].
+        others: any colors, [n, 3], one of which may be used instead.
+        random: chooses.
     """
     if random.random() < 0.35:
         other = vary(others[int(random.integers(len(others)))], 15, random)
@@ -37,15 +37,15 @@ def second_tone(color: Pixels, others: Pixels, random: np.random.Generator) -> P
 def pattern(
     kind: str, x: Pixels, y: Pixels, fineness: float, thin: bool, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """How much of the second tone goes where, 0 to 1.
+    """Share of the second tone at every pixel, 0 to 1.
 
     Args:
         kind: plain, striped, checked, dotted or printed.
-        x: of every pixel, the thing's radius being 1.
+        x: of every pixel, in radii of the object.
         y: likewise.
-        fineness: the smallest period that can still be seen, in radii.
-        thin: whether the thing is drawn in lines, and its pattern with it.
-        random: decides period, angle and kind of pattern.
+        fineness: the smallest visible period, in radii.
+        thin: whether the object and its pattern are drawn in lines.
+        random: draws period, angle and kind of pattern.
     """
     turn = random.uniform(0, np.pi) if random.random() < 0.5 else random.choice([0.0, np.pi / 2])
     u = x * np.cos(turn) - y * np.sin(turn) + 8
@@ -62,7 +62,7 @@ def pattern(
         elif random.random() < 0.55:
             second = (np.floor(1.6 * u / period) + np.floor(1.6 * v / period)) % 2 == 0
         else:
-            # Bands that cross, deeper where they do, as cloth is woven.
+            # Crossing bands, darker where they cross, as in woven cloth.
             width = random.uniform(0.3, 0.45)
             second = 0.5 * ((u / period) % 1 < width) + 0.5 * ((v / period) % 1 < width)
     elif kind == "dotted":
@@ -74,7 +74,7 @@ def pattern(
             (np.abs(distance - 0.26) < 0.1) if thin else (distance < random.uniform(0.22, 0.32))
         )
     else:
-        # Printed: irregular blotches, where a few waves of unlike direction add up.
+        # Printed: irregular blotches, the sum of a few waves of different directions.
         waves = np.zeros(x.shape, dtype=np.float32)
         for _ in range(5):
             angle = random.uniform(0, 2 * np.pi)
@@ -88,14 +88,14 @@ def pattern(
 def material(
     kind: str, x: Pixels, y: Pixels, fineness: float, random: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How a material changes the paint: a factor and an amount of white added.
+    """Effect of a material on the paint: a factor and an amount of white.
 
     Args:
         kind: matte, shiny, woven or wooden; empty is matte.
-        x: of every pixel, the thing's radius being 1.
+        x: of every pixel, in radii of the object.
         y: likewise.
-        fineness: the smallest period that can still be seen, in radii.
-        random: decides light, grain and angle.
+        fineness: the smallest visible period, in radii.
+        random: draws light, grain and angle.
 
     Returns:
         ``factor`` and ``white``, both of the shape of ``x``: paint x factor + 255 x white.

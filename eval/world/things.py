@@ -1,7 +1,7 @@
-"""Nameless things of several parts, as most real things are: a body, limbs, and marks upon it.
+"""Unnamed objects of several parts, like most real objects: a body, limbs, and marks on it.
 
-Only a school needs them. Whoever has learned to tell these apart, whatever their color, pattern and
-material, has learned to look at form where a picture shows something that no word was taught for.
+Only training uses them. A model that is trained to distinguish them, whatever their color, pattern
+and material, also represents the form of objects that have no word in its vocabulary.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from PIL import Image, ImageDraw
 
 from eval.world.shapes import Outline
 
-#: How many nameless things there are.
+#: Number of unnamed objects.
 THINGS = 300
 
-#: What a part is painted in: the thing's own color, a darker or a lighter one, or another.
+#: Tone of a part: the object's own color, a darker or lighter tone of it, or another color.
 OWN, DARKER, LIGHTER, OTHER = range(4)
 
-#: The least share of a thing that shows its own color: that is the color it goes by.
+#: Least visible share of the own color, by which the object is labelled.
 LEAST_OWN = 0.6
 
 _STEPS = 32
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a thing; those that come later lie over the earlier ones.
+class ObjectPart:
+    """One part of an object; later parts cover earlier ones.
 
     Attributes:
         line: float64 [corners, 2], a polygon within the unit circle, y downwards.
@@ -41,8 +41,8 @@ class Part:
 
 
 @cache
-def thing(number: int) -> tuple[Part, ...]:
-    """The parts of a nameless thing, 1 to :data:`THINGS`, always the same for a number."""
+def thing(number: int) -> tuple[ObjectPart, ...]:
+    """The parts of an unnamed object, 1 to :data:`THINGS`, always the same for a number."""
     random = np.random.default_rng([78, number])
     while True:
         parts = _fitted(_assembled(random))
@@ -50,8 +50,8 @@ def thing(number: int) -> tuple[Part, ...]:
             return parts
 
 
-def own_share(parts: tuple[Part, ...]) -> float:
-    """The share of what is seen of a thing that shows its own color, 0 to 1."""
+def own_share(parts: tuple[ObjectPart, ...]) -> float:
+    """The visible share of an object that has its own color, 0 to 1."""
     side = 96
     image = Image.new("L", (side, side), 255)
     draw = ImageDraw.Draw(image)
@@ -62,7 +62,7 @@ def own_share(parts: tuple[Part, ...]) -> float:
     return float((seen == OWN).sum() / max(1, (seen != 255).sum()))
 
 
-def _assembled(random: np.random.Generator) -> tuple[Part, ...]:
+def _assembled(random: np.random.Generator) -> tuple[ObjectPart, ...]:
     mirrored = random.random() < 0.6
     body = _piece(random, mirrored) * np.array([random.uniform(0.45, 1.0), random.uniform(0.5, 1)])
     parts = []
@@ -78,17 +78,17 @@ def _assembled(random: np.random.Generator) -> tuple[Part, ...]:
         tone = int(random.choice([DARKER, LIGHTER, OTHER]))
         mark = _piece(random, mirrored) * random.uniform([0.07, 0.07], [0.32, 0.2])
         marks += _placed(mark, at, tone, mirrored and random.random() < 0.6)
-    return (*parts[:behind], Part(body, OWN), *parts[behind:], *marks)
+    return (*parts[:behind], ObjectPart(body, OWN), *parts[behind:], *marks)
 
 
 def _piece(random: np.random.Generator, mirrored: bool) -> Outline:
-    """A simple form about the origin; one that is mirrored is the same on its left and right."""
+    """A simple form around the origin; a mirrored one is symmetric about the vertical axis."""
     angle = np.linspace(0, 2 * np.pi, _STEPS, endpoint=False)
     kind = int(random.integers(5))
     if kind == 0:
         radius = np.ones_like(angle)
     elif kind == 1:
-        # Between a disc and a box, or drawn in like a cushion.
+        # Between a disc and a box, or concave like a cushion.
         power = random.choice([1.2, 3.0, 6.0])
         radius = (np.abs(np.cos(angle)) ** power + np.abs(np.sin(angle)) ** power) ** (-1 / power)
         radius = radius / radius.max()
@@ -112,18 +112,22 @@ def _piece(random: np.random.Generator, mirrored: bool) -> Outline:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _placed(line: Outline, at: NDArray[np.float64], tone: int, both: bool) -> list[Part]:
-    """A part at a place, and its mirror image on the other side of the middle."""
+def _placed(line: Outline, at: NDArray[np.float64], tone: int, both: bool) -> list[ObjectPart]:
+    """A part at a place, and if ``both`` its mirror image on the other side."""
     placed = line + at
-    return [Part(placed, tone), Part(placed * [-1, 1], tone)] if both else [Part(placed, tone)]
+    return (
+        [ObjectPart(placed, tone), ObjectPart(placed * [-1, 1], tone)]
+        if both
+        else [ObjectPart(placed, tone)]
+    )
 
 
-def _fitted(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The same within the unit circle, its middle at the origin."""
+def _fitted(parts: tuple[ObjectPart, ...]) -> tuple[ObjectPart, ...]:
+    """Parts scaled into the unit circle, with their middle at the origin."""
     corners = np.concatenate([part.line for part in parts])
     middle = (corners.max(0) + corners.min(0)) / 2
     reach = np.linalg.norm(corners - middle, axis=1).max()
-    return tuple(Part((part.line - middle) / reach, part.tone) for part in parts)
+    return tuple(ObjectPart((part.line - middle) / reach, part.tone) for part in parts)
 
 
 def _turned(angle: float) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ def test_an_index_that_is_none_is_no_result(tmp_path: Path) -> None:
 
 def test_a_gallery_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_cold", lambda *words: 1.0)
-    monkeypatch.setattr(search, "_theirs", lambda *words: [])
+    monkeypatch.setattr(search, "_measure_baselines", lambda *words: [])
     gallery = write_generated(tmp_path / "g.cies", 300, 32, seed=4)
     engine = Engine(gallery, lambda spec: pytest.fail("no model is needed"))
     table_loader = engine.table_loader("generated")

@@ -1,4 +1,4 @@
-"""The built-in model's figures, on pictures of a seed its school never saw."""
+"""The figures of the built-in model, on pictures of a seed that it was not trained on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 import cies
 from eval.labels import read_labels
-from eval.matrix import Matrix, evaluate
+from eval.matrix import GalleryMatrix, evaluate
 from eval.world.factors import FACTORS
 from eval.world.gallery import write_world
 
 
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> GalleryMatrix:
     folder = tmp_path_factory.mktemp("figures")
     labels = write_world(folder / "world", 600, seed=777)
     gallery = cies.create(folder / "gallery")
@@ -42,7 +42,7 @@ LEAST = {
 NOT_LEAKED = {("material", "stroke")}
 
 
-def test_every_condition_finds_its_own_label_best(matrix: Matrix) -> None:
+def test_every_condition_finds_its_own_label_best(matrix: GalleryMatrix) -> None:
     assert set(matrix.conditions) == set(matrix.labels) == set(FACTORS) == set(LEAST)
     for condition, (nearest, whole) in LEAST.items():
         own = matrix.cell(condition, condition).metrics
@@ -64,7 +64,7 @@ def test_stroke_under_material_is_no_leak(tmp_path: Path) -> None:
         assert (values["material"] == "") == (values["stroke"] != "filled")
 
 
-def test_words_are_the_labels(tmp_path: Path, matrix: Matrix) -> None:
+def test_words_are_the_labels(tmp_path: Path, matrix: GalleryMatrix) -> None:
     labels = read_labels(write_world(tmp_path / "w", 100, seed=778))
     cies.ingest(cies.create(tmp_path / "g"), [tmp_path / "w" / "images"], ["color", "shape"])
     engine = cies.open(tmp_path / "g")

@@ -39,7 +39,7 @@ def test_right_is_what_has_the_new_value_and_all_the_others(busy: bool) -> None:
 
 
 def test_too_few_pictures_are_told() -> None:
-    with pytest.raises(ValueError, match="40 pictures do not suffice"):
+    with pytest.raises(ValueError, match="40 pictures are too few for 10 queries"):
         make_edits(40, 10, 1)
 
 

@@ -1,4 +1,4 @@
-"""What a school shows without a word for it: things of several parts, and manners of depiction."""
+"""Training pictures without a word: objects of several parts, and unnamed drawing styles."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_manner_leaves_colors_true() -> None:
     assert true / asked > 0.85
 
 
-def test_a_school_shows_the_nameless_and_never_names_them() -> None:
+def test_training_shows_unnamed_values_and_never_names_them() -> None:
     scenes = training_scenes(1600, 9)
     random = np.random.default_rng(0)
     formed = [each for each in scenes if each.form]

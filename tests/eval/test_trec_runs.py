@@ -1,4 +1,4 @@
-"""A run as TREC files: trec_eval reads off them what our reports say."""
+"""A run as TREC files: trec_eval computes the figures of our reports."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_trec_eval_gives_the_figures_of_the_report(
     assert compared >= 6
 
 
-def test_a_run_may_be_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_can_be_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {f"{n}.png": tmp_path / f"{n}.png" for n in range(12)}
     for n, path in enumerate(files.values()):
         Image.new("RGB", (5, 5), (20 * n, 0, 0)).save(path)
@@ -93,7 +93,7 @@ def test_a_run_may_be_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     run_bench_trec(tmp_path / "run", tmp_path / "trec", 4)
     told = capsys.readouterr()
     assert str(tmp_path / "trec" / "t" / "c.ours.run") in told.out.splitlines()
-    assert "sure is no ranking" in told.err and not (tmp_path / "trec" / "sure").exists()
+    assert "sure is not a ranking" in told.err and not (tmp_path / "trec" / "sure").exists()
     answers = read_run(tmp_path / "trec" / "t" / "c.ours.run")
     assert len(answers) == 12 and {len(own) for own in answers.values()} == {4}
     assert all(query not in dict(own) for query, own in answers.items())

@@ -268,9 +268,11 @@ def test_what_cannot_be_ranked_again_is_said(engine: cies.Engine, place: Path) -
     plain = [hit.key for hit in engine.search(key, "mood", 5, rerank=0)]
     refused = engine.search(key, "mood", 5, rerank=20)
     assert [hit.key for hit in refused] == plain and not refused.query.reranked
-    assert any("was not schooled on 'mood'" in note for note in refused.notes)
+    assert any("was not trained on 'mood'" in note for note in refused.notes)
     stored = engine.search(key, "color", 5, rerank=20)
-    assert any("for one condition alone, answered by a view" in note for note in stored.notes)
+    assert any(
+        "needs a single condition, answered by a projection" in note for note in stored.notes
+    )
     before = engine.gallery.conditions()
     with locked(engine.gallery.path):
         hits = engine.search(key, "style", 5, rerank=20)
@@ -313,7 +315,7 @@ def test_what_is_usual_hangs_on_the_measured_speed(engine: cies.Engine) -> None:
     quick = engine.search(key, "style", 3)
     assert quick.query.reranked == 59
     unschooled = engine.search(key, "mood", 3)
-    assert not unschooled.query.reranked and "not schooled on 'mood'" in unschooled.notes[-1]
+    assert not unschooled.query.reranked and "not trained on 'mood'" in unschooled.notes[-1]
 
 
 def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine, world: Path) -> None:
@@ -329,9 +331,9 @@ def test_re_ranking_finds_what_a_full_table_gives(engine: cies.Engine, world: Pa
         assert one.after is not None and one.after >= one.reranked - 0.05
         assert one.right_by_table is not None and one.right_reranked is not None
         assert one.right_reranked == pytest.approx(one.right_by_table, abs=0.05)
-    with pytest.raises(UsageError, match="a column for none of color, shape"):
+    with pytest.raises(UsageError, match="has no column for color, shape"):
         bench_reranking(engine, 30, "clay", 2, labels=replace(labels, columns=("price",)))
-    with pytest.raises(UsageError, match="2 questions are not more than the 5"):
+    with pytest.raises(UsageError, match="--queries 2 must be more than --earlier 5"):
         bench_reranking(engine, 30, "clay", 2, earlier=5)
 
 

@@ -1,1 +1,1 @@
-"""The search benchmark and what it compares with."""
+"""The search benchmark and its baselines."""

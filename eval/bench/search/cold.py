@@ -1,6 +1,6 @@
-"""One question in a new process: ``python -m eval.bench.search.cold WAY FOLDER ...``.
+"""One search in a new process: ``python -m eval.bench.search.cold WAY FOLDER ...``.
 
-Prints when it had its first answer, in seconds since 1970; interpreter and imports come before.
+Prints the time of its first answer, in seconds since 1970, so that start and imports count.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def main(way: str, place: str, *rest: str) -> None:
-    """Answer once.
+    """Search once.
 
     Args:
         way: ``cies``, ``numpy``, ``faiss-flat`` or ``lancedb``.
-        place: the gallery's folder, or the file or folder that the way reads.
-        rest: for ``cies`` condition, kind of index and key; else the file of a query, .npy.
+        place: the gallery's folder, or the file or folder of the library's index.
+        rest: for ``cies`` condition, kind of index and key; else the .npy file of a query.
     """
     if way == "cies":
         condition, kind, key = rest
@@ -46,7 +46,7 @@ def main(way: str, place: str, *rest: str) -> None:
             table = lancedb.connect(place).open_table("plain")
             found = len(table.search(query[0]).distance_type("dot").limit(10).to_arrow())
     assert found == 10
-    # Whoever started this process knows when, and by the same clock.
+    # The parent process took the start time from the same clock.
     print(f"{time.time():.6f}")  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""How fast, how right and how large each index is, beside NumPy, FAISS and LanceDB used plainly."""
+"""Speed, recall and size of every index, compared with plain NumPy, FAISS and LanceDB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.search.plain import Ask, K, faiss_flat, lancedb_scan, numpy_search
+from eval.bench.search.plain import K, SearchCall, faiss_flat, lancedb_scan, numpy_search
 from eval.bench.search.vectors import mixture
 from indexes.errors import CiesError, UsageError
 from indexes.search.base import ExactIndex
@@ -24,29 +24,29 @@ from indexes.search.table_loader import TableLoader
 from indexes.vectors import Vectors, unit
 from query.engine import Engine
 
-#: The kinds measured, each beside the others in one run.
+#: Kinds of indexes that are measured in one run.
 KINDS = ("exact", "faiss", "ivf", "hnsw", "pq", "lance")
 
-#: What ours is compared with.
+#: The baselines.
 PLAIN = (("numpy", numpy_search), ("faiss-flat", faiss_flat), ("lancedb", lancedb_scan))
 
-#: Shares of the gallery that filters let through.
+#: Shares of the gallery that pass the filters.
 SHARES = (0.01, 0.1, 0.5)
 
-#: Questions, and the batches they are asked in.
+#: Number of queries, and the sizes of batches.
 QUERIES = 1000
 BATCHES = (100, 1000)
 
-#: Seconds spent on one figure, at most, once it was taken three times.
+#: Most seconds for one figure, once it was taken three times.
 _SECONDS = 5.0
 
-#: Seconds after which not even three calls are waited for.
+#: Seconds after which fewer than three calls must do.
 _PATIENCE = 30.0
 
-#: New processes started for one figure.
+#: New processes for one figure.
 _COLD_RUNS = 3
 
-#: Length of what is added to a gallery's own vectors to make questions of them.
+#: Length of the noise that makes queries of a gallery's vectors.
 _PERTURBED = 0.3
 
 _TIE = 1e-5
@@ -54,17 +54,18 @@ _TIE = 1e-5
 
 @dataclass(frozen=True)
 class SearchSpeed:
-    """What was measured of one way to search.
+    """The figures of one way to search.
 
     Attributes:
-        way: an index of ours by name, or ``numpy``, ``faiss-flat``, ``lancedb``.
-        made_as: FAISS factory, or library.
-        build_seconds: to make it from vectors in memory (theirs) or from our cached rows.
-        megabytes: on the disk; for ours those of the rows, which all of ours share, and its own.
-        recall_at_10: against exact search in float32, over held-out questions, ties counted.
-        p50_ms: of a single question, and ``p95_ms``.
-        batch_ms: median of a batch, by its size.
-        cold_ms: a new process from its start to its first answer, median of three.
+        way: an index of CIES by name, or ``numpy``, ``faiss-flat``, ``lancedb``.
+        made_as: FAISS factory string, or library.
+        build_seconds: to build it from vectors in memory (baselines) or from the cached rows.
+        megabytes: on the disk; an index of CIES counts the cached rows, which all share, too.
+        recall_at_10: against exact search in float32, over held-out queries, ties counted as found.
+        p50_ms: median time of a single query.
+        p95_ms: 95th percentile of it.
+        batch_ms: size of a batch to the median time.
+        cold_ms: from the start of a new process to its first answer, median of three.
     """
 
     way: str
@@ -80,12 +81,12 @@ class SearchSpeed:
 
 @dataclass(frozen=True)
 class FilteredSpeed:
-    """A search among a share of the gallery, exact.
+    """An exact search in a share of the gallery.
 
     Attributes:
-        share: of the pictures that may be found.
-        p50_ms: of a single question.
-        over_unfiltered: that, over an exact search among all.
+        share: of the pictures that pass the filter.
+        p50_ms: median time of a single query.
+        over_unfiltered: this time over that of an exact search in all pictures.
     """
 
     share: float
@@ -95,15 +96,15 @@ class FilteredSpeed:
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """All of a run.
+    """All figures of a run.
 
     Attributes:
-        vectors: in the gallery.
-        dimension: of each.
-        rows_seconds: to cache the rows from the gallery's table.
+        vectors: number of vectors in the gallery.
+        dimension: of each vector.
+        rows_seconds: to cache the rows of the gallery's table.
         rows_megabytes: of the cached rows.
-        lines: one a way.
-        filtered: one a share.
+        lines: one entry a way.
+        filtered: one entry a share.
     """
 
     vectors: int
@@ -123,15 +124,14 @@ def bench_search(
 ) -> SearchFigures:
     """Measure indexes over one condition of a gallery.
 
-    The gallery's choice of an index is as before afterwards, and indexes that were not there are
-    removed.
+    The gallery's choice of an index is restored afterwards, and new indexes are removed.
 
     Args:
         engine: over the gallery.
-        condition: one it has.
-        seed: of the generated vectors that it holds; ``None`` for a gallery of pictures, whose
-            questions are its own vectors with noise added.
-        progress: told what is being done.
+        condition: of the gallery.
+        seed: of the generated vectors of the gallery; ``None`` for a gallery of pictures, where
+            queries are its own vectors with noise.
+        progress: called with the name of each step.
         kinds: of indexes, of :data:`indexes.search.factory.KINDS` or FAISS factory strings; those
             of :data:`KINDS` by default.
 
@@ -141,34 +141,34 @@ def bench_search(
     """
     table_loader = engine.table_loader(condition)
     before = table_loader.choice
-    had = {built.kind for built in table_loader.known()}
+    kinds_before = {built.kind for built in table_loader.known()}
     progress("Caching rows")
     began = time.perf_counter()
     table_loader.build("exact")
     rows_seconds = time.perf_counter() - began
     try:
         exact = table_loader.open("exact")
-        queries = _questions(exact, seed)
+        queries = _queries(exact, seed)
         least = _least(exact, queries)
         lines = []
         for kind in kinds or KINDS:
             progress(f"Measuring {kind}")
-            line = _ours(engine, table_loader, condition, kind, queries, least)
+            line = _measure_index(engine, table_loader, condition, kind, queries, least)
             if line is not None:
                 lines.append(line)
         filtered = _filtered(exact, queries)
         vectors = exact.vectors(np.arange(len(exact)))
         del exact
-        lines += _theirs(vectors, queries, least, progress)
+        lines += _measure_baselines(vectors, queries, least, progress)
         rows_megabytes = table_loader.rows_bytes() / 1e6
         count, dimension = vectors.shape
         return SearchFigures(count, dimension, rows_seconds, rows_megabytes, lines, filtered)
     finally:
         table_loader.choose(before)
-        table_loader.forget({built.kind for built in table_loader.known()} - had)
+        table_loader.forget({built.kind for built in table_loader.known()} - kinds_before)
 
 
-def _questions(table: OpenTable, seed: int | None) -> Vectors:
+def _queries(table: OpenTable, seed: int | None) -> Vectors:
     dimension = table.vectors(np.arange(1)).shape[1]
     if seed is not None:
         return mixture(QUERIES, dimension, seed + 1)
@@ -179,7 +179,7 @@ def _questions(table: OpenTable, seed: int | None) -> Vectors:
 
 
 def _least(table: OpenTable, queries: Vectors) -> Vectors:
-    """Score of each question's tenth neighbour, by brute force: float32 [queries, 1]."""
+    """Score of each query's tenth neighbour, by exact search: float32 [queries, 1]."""
     found = np.empty((len(queries), 1), dtype=np.float32)
     for start in range(0, len(queries), 25):
         scores = table.scores(queries[start : start + 25])
@@ -187,7 +187,7 @@ def _least(table: OpenTable, queries: Vectors) -> Vectors:
     return found
 
 
-def _ours(
+def _measure_index(
     engine: Engine,
     table_loader: TableLoader,
     condition: str,
@@ -198,12 +198,12 @@ def _ours(
     try:
         built = table_loader.build(kind)
     except UsageError:
-        raise  # a name that is none, not a library that is missing
+        raise  # the kind is unknown; a missing library is another error
     except CiesError as error:
         print(f"{kind} is left out: {error}", file=sys.stderr)  # noqa: T201
         return None
     table = table_loader.open(kind)
-    p50, p95, batches, recall = _asked(lambda asked: table.search(asked, K), queries, least)
+    p50, p95, batches, recall = _time_queries(lambda asked: table.search(asked, K), queries, least)
     key = table.keys[len(table) // 2]
     cold = _cold("cies", str(engine.gallery.path), condition, kind, key)
     return SearchSpeed(
@@ -219,10 +219,10 @@ def _ours(
     )
 
 
-def _theirs(
+def _measure_baselines(
     vectors: Vectors, queries: Vectors, least: Vectors, progress: Callable[[str], None]
 ) -> list[SearchSpeed]:
-    """The same with the libraries as anyone would use them first."""
+    """Measure the baselines."""
     lines = []
     with TemporaryDirectory(prefix="cies-bench-") as made:
         place = Path(made)
@@ -237,7 +237,7 @@ def _theirs(
             except ImportError as error:
                 print(f"{way} is left out: {error}", file=sys.stderr)  # noqa: T201
                 continue
-            p50, p95, batches, recall = _asked(ask, queries, least, vectors)
+            p50, p95, batches, recall = _time_queries(ask, queries, least, vectors)
             size = sum(p.stat().st_size for p in [file, *file.rglob("*")] if p.is_file())
             cold = _cold(way, str(file), str(asked))
             lines.append(
@@ -247,16 +247,16 @@ def _theirs(
     return lines
 
 
-def _asked(
-    ask: Ask, queries: Vectors, least: Vectors, vectors: Vectors | None = None
+def _time_queries(
+    ask: SearchCall, queries: Vectors, least: Vectors, vectors: Vectors | None = None
 ) -> tuple[float, float, dict[int, float], float]:
-    """Milliseconds of single questions (p50, p95) and of batches, and the recall.
+    """Milliseconds of single queries (p50, p95) and of batches, and the recall.
 
     Args:
-        ask: what is measured.
+        ask: runs a search.
         queries: float32 [n, dim].
         least: float32 [n, 1], score of the tenth neighbour.
-        vectors: to take the scores from where ``ask`` gives none that are exact.
+        vectors: to compute the scores from, if those of ``ask`` are not exact.
     """
     for warm in range(3):
         ask(queries[warm : warm + 1])
@@ -279,7 +279,7 @@ def _asked(
 
 
 def _timed(work: Callable[[int], object], most: int) -> list[float]:
-    """Seconds of each call: as many as asked for, or as fit in the time, and three at least.
+    """Seconds of each call: ``most`` calls or as many as fit in the time, but at least three.
 
     A call that alone takes several times as long is made once.
     """
@@ -315,7 +315,7 @@ def _filtered(table: OpenTable, queries: Vectors) -> list[FilteredSpeed]:
 
 
 def _check_filtered(table: OpenTable, queries: Vectors, allowed: NDArray[np.bool_]) -> None:
-    """A filtered search that were not exact would be no figure at all."""
+    """Check that a filtered search is exact; its time would mean nothing otherwise."""
     rows, scores = table.search(queries, K, allowed)
     among = np.flatnonzero(allowed)
     _, truth = ExactIndex(table.vectors(among)).search(queries, K)
@@ -324,7 +324,7 @@ def _check_filtered(table: OpenTable, queries: Vectors, allowed: NDArray[np.bool
 
 
 def _cold(*words: str) -> float:
-    """Milliseconds of a new process from its start to its first answer: median of three."""
+    """Milliseconds from the start of a new process to its first answer: median of three."""
     times = []
     for _ in range(_COLD_RUNS):
         started = time.time()

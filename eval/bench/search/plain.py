@@ -1,4 +1,4 @@
-"""Search as anyone would begin it: NumPy, FAISS and LanceDB used plainly."""
+"""Baselines of the search benchmark: NumPy, FAISS and LanceDB with their defaults."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from indexes.vectors import Vectors
 
-#: Hits asked for.
+#: Number of hits.
 K = 10
 
-#: Questions [n, dim] to rows int64 [n, 10], and their scores if these are exact, else zeros.
-Ask = Callable[[Vectors], tuple[NDArray[np.int64], Vectors]]
+#: Queries [n, dim] to rows int64 [n, 10], and their scores if these are exact, else zeros.
+SearchCall = Callable[[Vectors], tuple[NDArray[np.int64], Vectors]]
 
 
-def numpy_search(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    """Ready to ask a matrix product; the file it lies in, and its version."""
+def numpy_search(vectors: Vectors, place: Path) -> tuple[SearchCall, Path, str]:
+    """A search by matrix product, the file of its vectors, and its version."""
     file = place / "vectors.npy"
     np.save(file, vectors)
 
@@ -39,8 +39,8 @@ def _ten(scores: Vectors) -> NDArray[np.int64]:
     return np.take_along_axis(rows, order, 1)
 
 
-def faiss_flat(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    """Ready to ask a flat index of FAISS; the file it lies in, and its version."""
+def faiss_flat(vectors: Vectors, place: Path) -> tuple[SearchCall, Path, str]:
+    """A search in a flat index of FAISS, the file of the index, and its version."""
     import faiss
 
     index = faiss.IndexFlatIP(vectors.shape[1])
@@ -55,8 +55,8 @@ def faiss_flat(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
     return ask, file, f"faiss {faiss.__version__} Flat"
 
 
-def lancedb_scan(vectors: Vectors, place: Path) -> tuple[Ask, Path, str]:
-    """Ready to ask a LanceDB table without an index; the file it lies in, and its version."""
+def lancedb_scan(vectors: Vectors, place: Path) -> tuple[SearchCall, Path, str]:
+    """A search in a LanceDB table without an index, its folder, and its version."""
     import lancedb
     import pyarrow as pa
 

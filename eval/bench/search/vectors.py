@@ -1,4 +1,4 @@
-"""Vectors for the search bench: generated ones, and a gallery that holds them."""
+"""Generated vectors for the search benchmark, and a gallery of them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, ImageRecord, VectorTable
 from indexes.vectors import Vectors, unit
 
-#: Rows made and written at once.
+#: Rows generated and written at once.
 ROWS = 20_000
 
-#: Clusters, directions in which a cluster spreads, and how far, beside centers of length 1.
+#: Number of clusters, directions in which a cluster spreads, and how far; centers have length 1.
 _CLUSTERS = 500
 _SPREAD = 48
 _WITHIN = 0.6
 
-#: Length of the offset that all hidden states under one prompt share.
+#: Length of the common offset, as hidden states under one prompt have.
 _OFFSET = 1.0
 
 
 def mixture(count: int, dimension: int, seed: int) -> Vectors:
-    """Unit vectors that lie as hidden states do: clusters of low rank around a shared offset.
+    """Unit vectors distributed like hidden states: clusters of low rank around a common offset.
 
     Equal seeds give equal vectors; different seeds draw from the same mixture.
 
     Args:
-        count: how many.
-        dimension: of each.
+        count: number of vectors.
+        dimension: of each vector.
         seed: of the drawing.
 
     Returns:
@@ -41,21 +41,21 @@ def mixture(count: int, dimension: int, seed: int) -> Vectors:
     centers = shape.standard_normal((_CLUSTERS, dimension), dtype=np.float32) * width
     spread = shape.standard_normal((_SPREAD, dimension), dtype=np.float32) * width
     offset = shape.standard_normal(dimension, dtype=np.float32) * width * np.float32(_OFFSET)
-    # Some clusters are ten times as large as others, as in any collection.
+    # Some clusters are ten times as large as others, as in real collections.
     weights = shape.gamma(1.0, size=_CLUSTERS)
     found = np.empty((count, dimension), dtype=np.float32)
     for start in range(0, count, ROWS):
         part = found[start : start + ROWS]
-        of = random.choice(_CLUSTERS, len(part), p=weights / weights.sum())
+        cluster = random.choice(_CLUSTERS, len(part), p=weights / weights.sum())
         within = random.standard_normal((len(part), _SPREAD), dtype=np.float32)
         noise = random.standard_normal(part.shape, dtype=np.float32)
-        part[:] = centers[of] + offset + noise * (width * np.float32(0.3))
+        part[:] = centers[cluster] + offset + noise * (width * np.float32(0.3))
         part += within @ spread * np.float32(_WITHIN / np.sqrt(_SPREAD))
     return unit(found)
 
 
 def table_of(dimension: int) -> VectorTable:
-    """The condition that generated vectors are stored under."""
+    """The table of the generated vectors."""
     made_by = {
         "method": "generated",
         "model": "none",
@@ -69,14 +69,14 @@ def table_of(dimension: int) -> VectorTable:
 def write_generated(
     folder: Path, size: int, dimension: int, seed: int, table: VectorTable | None = None
 ) -> Gallery:
-    """A gallery of generated vectors, each with a picture and a file in the record.
+    """Write a gallery of generated vectors, each with the record of a picture and a file.
 
     Args:
-        folder: of the gallery; made.
-        size: how many.
-        dimension: of each.
-        seed: of the drawing.
-        table: what they are stored as; by default :func:`table_of` says it.
+        folder: of the new gallery.
+        size: number of vectors.
+        dimension: of each vector.
+        seed: of the vectors.
+        table: of the vectors; :func:`table_of` by default.
 
     Raises:
         GalleryError: if the disk is full.
