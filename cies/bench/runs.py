@@ -1,4 +1,4 @@
-"""``cies bench NAME`` and what is made of its runs."""
+"""``cies bench NAME``, ``measure``, ``compare`` and ``report``: benchmark runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cies.console import counter, print_json, print_table, say
 from eval.protocols.benchmarks import WORLD, WORLD_METHODS, tasks_of
-from eval.reports.compare import RunComparison, RunSelection, compare
+from eval.reports.compare import RunSelection, compare
 from eval.reports.markdown import as_markdown, headline_rows
 from eval.reports.report import Report, report
 from eval.reports.reproduce_page import write_into
@@ -22,6 +23,7 @@ from eval.runs.files import write_bytes
 from eval.runs.measuring import measure
 from eval.runs.run import Run
 from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
+from eval.tasks import LabelTask
 from eval.world.factors import FACTORS
 from indexes.errors import UsageError
 from ingest.encoders.base import BaseEncoder
@@ -31,8 +33,8 @@ from query.composers.modification import Modification, parse_composer_weights
 
 
 @dataclass(frozen=True)
-class Changes:
-    """How changes in words are composed, as it was typed."""
+class ComposerArguments:
+    """The options of ``cies bench NAME`` for composers, as typed."""
 
     composers: Sequence[str] = ()
     conditions: Sequence[str] = ()
@@ -41,7 +43,7 @@ class Changes:
     rewriter: str = ""
     rewriter_model: str = ""
 
-    def composing(self, benchmark: str, device: str) -> ComposerOptions | None:
+    def options(self, benchmark: str, device: str) -> ComposerOptions | None:
         """Return the options for a run; ``None`` if no composer is named.
 
         Raises:
@@ -78,33 +80,51 @@ def run_benchmark(
     methods: Sequence[str],
     model: str | None,
     options: Sequence[str],
-    partial: bool,
+    allow_partial: bool,
     how: Mapping[str, Any],
-    changes: Changes,
+    composers: ComposerArguments,
     seed: int,
     depth: int,
     as_json: bool,
 ) -> None:
-    """Ask, store, measure, and print the headlines.
+    """Embed and rank, store the answers, measure them, and print the headline metrics.
+
+    Args:
+        name: of the benchmark.
+        data: its folder.
+        output: the run's folder.
+        methods: ``METHOD`` or ``METHOD:MODEL``; the benchmark's own if empty.
+        model: of a single method.
+        options: ``NAME=VALUE`` of the benchmark.
+        allow_partial: whether a part of the data is enough.
+        how: prompt, dtype, device and force, as :func:`ingest.encoders.factory.make_encoder`.
+        composers: of changes in words.
+        seed: of chance, intervals and rendered pictures.
+        depth: number of best answers of a query that are stored.
+        as_json: whether to print a JSON document.
 
     Raises:
-        UsageError: if something asked for does not exist or does not fit the run folder.
-        DataError: if the data are not as published.
-        ModelError: if a model cannot be had or cannot serve a condition.
+        UsageError: if an argument is invalid or does not fit the run folder.
+        DataError: if the data differ from the published ones.
+        ModelError: if a model cannot be loaded or cannot serve a condition.
         CiesError: if a picture cannot be read or the run is damaged.
     """
     given = _options(options)
-    place = output or Path("runs") / (name if data is None else f"{name}-{_last(data)}")
-    composing = changes.composing(name, how["device"])
-    usual = _default(name, composing is not None)
-    asked = _asked(methods or usual, model, dict(how) | _forced(name, how))
+    folder = name if data is None else f"{name}-{data.resolve().name}"
+    place = output or Path("runs") / folder
+    composing = composers.options(name, how["device"])
+    if name == WORLD:
+        # The world asks in other wordings too, which the models were not trained on.
+        methods, how = methods or WORLD_METHODS, {**how, "force": True}
+    # Composers work on the vectors of clip.
+    encoders = _encoders(methods or ["clip" if composing else "dior"], model, how)
     began = time.monotonic()
     with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
         tasks = tasks_of(
             name,
             data,
             given,
-            partial,
+            allow_partial,
             seed,
             place / "pictures",
             lambda done, total: show(Progress(done, total, done, 0)),
@@ -122,29 +142,13 @@ def run_benchmark(
                 shown[what] = stack.enter_context(counter(what))
             shown[what](Progress(done, total, done, 0))
 
-        run_encoders(run, asked, composing, tell, say)
+        run_encoders(run, encoders, composing, tell, say)
     run.spend("asking", time.monotonic() - began)
     began = time.monotonic()
     measure(run, lambda line: say(f"  {line}"))
     run.spend("measuring", time.monotonic() - began)
     _print(report([run], sheets=False), as_json)
-    say(f"Stored in {place}; `cies bench report {place}` writes a page of it.")
-
-
-def _forced(name: str, how: Mapping[str, Any]) -> dict[str, Any]:
-    """The world asks in other words too, which shows what a model makes of them."""
-    return {"force": True} if name == WORLD else {}
-
-
-def _default(name: str, composed: bool) -> Sequence[str]:
-    """The methods asked where none is named: composers work on the vectors of clip."""
-    if name == WORLD:
-        return WORLD_METHODS
-    return ("clip",) if composed else ("dior",)
-
-
-def _last(data: Path) -> str:
-    return data.resolve().name
+    say(f"Stored in {place}; `cies bench report {place}` writes a report.")
 
 
 def _options(texts: Sequence[str]) -> dict[str, str]:
@@ -159,10 +163,10 @@ def _options(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _asked(
+def _encoders(
     methods: Sequence[str], model: str | None, how: Mapping[str, Any]
 ) -> list[EvaluatedEncoder]:
-    """Encoders to be asked.
+    """The encoders of a run.
 
     Raises:
         UsageError: if there is no such method, or one model is given to several.
@@ -171,18 +175,18 @@ def _asked(
 
     if model is not None and len(methods) > 1:
         raise UsageError(
-            "--model is given, and several methods; write each as METHOD:MODEL instead."
+            "--model takes one method, and several are given; write each as METHOD:MODEL."
         )
     found: dict[str, EvaluatedEncoder] = {}
     for text in methods:
-        method, _, own = text.partition(":")
-        chosen = own or model
+        method, _, named = text.partition(":")
+        chosen = named or model
         if method not in METHODS:
             raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
         name = method if chosen is None else f"{method} {chosen}"
         wanted = {"method": method, "model": chosen or METHODS[method].model}
         wanted |= {key: value for key, value in how.items() if key != "device"}
-        found[name] = EvaluatedEncoder(name, wanted, _maker(method, chosen, how))
+        found[name] = EvaluatedEncoder(name, wanted, partial(_load, method, chosen, how))
     clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
     return [
         replace(
@@ -194,20 +198,17 @@ def _asked(
     ]
 
 
-def _maker(method: str, model: str | None, how: Mapping[str, Any]) -> Callable[[], BaseEncoder]:
-    def make() -> BaseEncoder:
-        from ingest.encoders.factory import make_encoder
+def _load(method: str, model: str | None, how: Mapping[str, Any]) -> BaseEncoder:
+    from ingest.encoders.factory import make_encoder
 
-        return make_encoder(method, model, **how)
-
-    return make
+    return make_encoder(method, model, **how)
 
 
 def run_measure(path: Path, again: bool, as_json: bool) -> None:
-    """Measure a run and print the headlines.
+    """Measure a run and print the headline metrics.
 
     Raises:
-        UsageError: if the folder is no run.
+        UsageError: if the folder is not a run.
         CiesError: if it is damaged.
     """
     run = Run.open(path)
@@ -225,7 +226,7 @@ def _print(found: Report, as_json: bool) -> None:
 
 
 def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
-    """Print what differs.
+    """Print the differences of two runs in settings and figures.
 
     Raises:
         UsageError: if the two have nothing to compare.
@@ -237,9 +238,9 @@ def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
         print_json(found.to_json())
         return
     if found.settings:
-        print_table(["setting", first, second], found.settings, "What is not the same")
+        print_table(["setting", first, second], found.settings, "Settings that differ")
     else:
-        say("Both were made in the same way.")
+        say("Both runs have the same settings.")
     shown = [d for d in found.differences if every or _headline(sides[0].run, d.task) == d.metric]
     shown = [d for d in shown if every or d.judge in ("", d.row)]
     rows = [
@@ -260,28 +261,22 @@ def run_compare(first: str, second: str, every: bool, as_json: bool) -> None:
     ]
     judge = ["judged by"] if every else []
     head = ["task", "row", *judge, "metric", "first", "second", "difference", "95 %", "p"]
-    print_table([*head, "p (Holm)", "queries"], rows, _pairs(found))
+    pairs = dict.fromkeys(f"{a} and {b}" for _, a, b in found.pairs)
+    print_table([*head, "p (Holm)", "queries"], rows, "; ".join(pairs))
 
 
-def _pairs(found: RunComparison) -> str:
-    named = dict.fromkeys(f"{a} and {b}" for _, a, b in found.pairs)
-    return "; ".join(named)
-
-
-def _headline(run: Run, task: str) -> str:
-    from eval.tasks import LabelTask
-
-    of = run.tasks[task]
-    return of.headline if isinstance(of, LabelTask) else of.metrics[0]
+def _headline(run: Run, name: str) -> str:
+    task = run.tasks[name]
+    return task.headline if isinstance(task, LabelTask) else task.metrics[0]
 
 
 def run_report(
     paths: Sequence[Path], output: Path | None, title: str | None, into: Path | None
 ) -> None:
-    """Write a report in three forms, and its figures into a page if one is named.
+    """Write a report as JSON, Markdown and HTML, and its figures into a page if one is named.
 
     Raises:
-        UsageError: if a folder is no run, or the page has no place for it.
+        UsageError: if a folder is not a run, or the page has no marks for the figures.
         CiesError: if one is damaged, or the report cannot be written.
     """
     from cies.html.report import report_page

@@ -80,7 +80,7 @@ def bench_run(
 
     Example: cies bench circo --data CIRCO --method clip --composer pdv --composer cirevl
     """
-    from cies.bench.runs import Changes, run_benchmark
+    from cies.bench.runs import ComposerArguments, run_benchmark
 
     run_benchmark(
         name,
@@ -91,7 +91,9 @@ def bench_run(
         option or [],
         partial,
         {"prompt": prompt, "dtype": dtype, "device": device, "force": force},
-        Changes(composer or [], condition or [], weight or [], lvlm, rewriter, rewriter_model),
+        ComposerArguments(
+            composer or [], condition or [], weight or [], lvlm, rewriter, rewriter_model
+        ),
         seed,
         depth,
         as_json,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.commands import run
 from support.json_docs import documented, leaves, printed, wrong
 from support.judged import judge
 
@@ -260,3 +261,9 @@ def test_a_method_that_is_none_is_refused_and_a_view_brings_its_clip() -> None:
     with pytest.raises(UsageError, match="No method 'clop' is measured here; choose among dior"):
         run_bench_methods("tiny-lvlm", "tiny-clip", 100, 1, [], [], ["clop"], None, False)
     assert check_methods(["dior", "clay", "crl"]) == {"dior", "clip"}
+
+
+def test_the_former_command_names_what_replaced_it() -> None:
+    done = run("bench", "quality", "--model", "x", "-n", 5)
+    assert done.returncode == 2 and not done.stdout
+    assert "`cies bench quality` is now `cies bench methods`" in done.stderr
