@@ -1,4 +1,4 @@
-"""Label files: which picture has which value of which attribute."""
+"""Reads files of labels and of triplets, and matches their file names with a gallery's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def read_labels(path: Path) -> Labels:
     columns, rows = _rows(path, ["file"])
     names = tuple(name for name in columns if name != "file")
     if not names:
-        raise UsageError(f"{path} has no label beside 'file'; add a column, such as 'color'.")
+        raise UsageError(f"{path} has no label column; add one, such as 'color', after 'file'.")
     values: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         if row["file"] in values:
@@ -77,7 +77,7 @@ def read_labels(path: Path) -> Labels:
 
 @dataclass(frozen=True)
 class Triplet:
-    """Under ``condition``, ``query`` is more like ``positive`` than like ``negative``."""
+    """Under ``condition``, ``query`` is more similar to ``positive`` than to ``negative``."""
 
     pair: str
     condition: str
@@ -103,7 +103,7 @@ def read_triplets(path: Path) -> list[Triplet]:
 
 
 def match_files(files: Iterable[str], stored: Iterable[str], source: Path) -> dict[str, str]:
-    """Find the gallery's path of each file a label file names.
+    """Find the gallery's path of each file that a label file names.
 
     A name matches a stored path that equals it or ends with it after a slash.
 
@@ -112,23 +112,26 @@ def match_files(files: Iterable[str], stored: Iterable[str], source: Path) -> di
         stored: the gallery's paths.
         source: the label file, for messages.
 
+    Returns:
+        Name in the label file to stored path; names without a match are left out.
+
     Raises:
-        UsageError: if no file is found, or a name fits several pictures.
+        UsageError: if no file matches, or a name matches several pictures.
     """
     by_name: dict[str, list[str]] = {}
     for path in stored:
         by_name.setdefault(path.rsplit("/", 1)[-1], []).append(path)
     matched: dict[str, str] = {}
     for file in files:
-        near = by_name.get(file.rsplit("/", 1)[-1], [])
-        fits = [path for path in near if path == file or path.endswith("/" + file)]
-        if len(fits) > 1:
+        same_name = by_name.get(file.rsplit("/", 1)[-1], [])
+        paths = [path for path in same_name if path == file or path.endswith("/" + file)]
+        if len(paths) > 1:
             raise UsageError(
-                f"{source} names {file}, which fits {fits[0]} and {fits[1]}; "
-                "write more of the path."
+                f"{source} names {file}, which matches {paths[0]} and {paths[1]}; write more of "
+                "the path."
             )
-        if fits:
-            matched[file] = fits[0]
+        if paths:
+            matched[file] = paths[0]
     if not matched:
         raise UsageError(
             f"None of the files in {source} is in the gallery; check that both are of one folder."

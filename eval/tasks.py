@@ -8,7 +8,7 @@ gallery of its own (GeneCIS, CIRCO, CIRR, FashionIQ, INQUIRE, SORCE).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,31 @@ class LabelTask:
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     crossed: bool = True
+
+    def known_queries(self, condition: str) -> list[str]:
+        """Return the queries with a label under a condition."""
+        return [key for key in self.queries or self.images if self.labels[condition].get(key)]
+
+    def known_gallery(self, condition: str) -> list[str]:
+        """Return the candidates with a label under a condition."""
+        return [key for key in self.gallery or self.images if self.labels[condition].get(key)]
+
+    def is_ranked(self, query: str, key: str) -> bool:
+        """Return whether a candidate is neither the query nor another view of its object."""
+        view = self.views.get(query)
+        return key != query and (view is None or self.views.get(key) != view)
+
+    def right_answers(self, condition: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield every query with right answers under a condition, and these."""
+        labels = self.labels[condition]
+        labelled: dict[str, list[str]] = {}
+        for key in self.known_gallery(condition):
+            for label in labels[key]:
+                labelled.setdefault(label, []).append(key)
+        for query in self.known_queries(condition):
+            same = dict.fromkeys(key for name in labels[query] for key in labelled.get(name, ()))
+            if right := [key for key in same if self.is_ranked(query, key)]:
+                yield query, right
 
 
 @dataclass(frozen=True)

@@ -154,27 +154,14 @@ def _positions(names: Sequence[str]) -> dict[str, int]:
 def _label_task(task: LabelTask, condition: str) -> Any:
     if task.headline == AUROC:
         raise UsageError(f"{task.name} is not a ranking, which mteb's format cannot hold.")
-    labels = {name: set(values) for name, values in task.labels[condition].items()}
-    queries = [name for name in task.queries or task.images if name in labels]
-    gallery = [name for name in task.gallery or task.images if name in labels]
-    labelled: dict[str, list[str]] = {}
-    for name in gallery:
-        for label in labels[name]:
-            labelled.setdefault(label, []).append(name)
-    views = task.views
-
-    def is_ranked(query: str, name: str) -> bool:
-        return name != query and (query not in views or views.get(name) != views[query])
-
-    right = {}
-    for query in queries:
-        same = {name for label in labels[query] for name in labelled.get(label, ())}
-        if found := {name: 1 for name in sorted(same) if is_ranked(query, name)}:
-            right[query] = found
+    gallery = task.known_gallery(condition)
+    right = {
+        query: dict.fromkeys(sorted(names), 1) for query, names in task.right_answers(condition)
+    }
     _check_answers(task.name, right)
     candidates = None
-    if views:
-        candidates = {q: [name for name in gallery if is_ranked(q, name)] for q in right}
+    if task.views:
+        candidates = {q: [name for name in gallery if task.is_ranked(q, name)] for q in right}
 
     def data() -> Any:
         split = {
@@ -199,7 +186,7 @@ def _label_task(task: LabelTask, condition: str) -> Any:
         headline=metrics[0],
         content=repr(right),
     )
-    return _make_task(metadata, data, metrics, top, leave_out_query=not views)
+    return _make_task(metadata, data, metrics, top, leave_out_query=not task.views)
 
 
 def _query_task(task: QueryTask) -> Any:

@@ -71,16 +71,7 @@ def _right(task: LabelTask | QueryTask, row: str) -> Iterator[tuple[str, Mapping
     if isinstance(task, QueryTask):
         yield from ((q.id, q.relevant) for q in _part(task, row).queries if q.relevant)
         return
-    labels, gallery = _ids(task, row)
-    labelled: dict[str, list[str]] = {}
-    for key in gallery:
-        for label in labels[key]:
-            labelled.setdefault(label, []).append(key)
-    for query in _queries(task, row):
-        found = {key: 1.0 for label in labels[query] for key in labelled.get(label, ())}
-        right = {key: gain for key, gain in found.items() if _is_ranked(task, query, key)}
-        if right:
-            yield query, right
+    yield from ((query, dict.fromkeys(right, 1.0)) for query, right in task.right_answers(row))
 
 
 def _answers(
@@ -107,8 +98,7 @@ def _answers(
 def _nearest(
     run: Run, task: LabelTask, row: str, system: System, depth: int
 ) -> Iterator[tuple[str, Ranking]]:
-    _, gallery = _ids(task, row)
-    queries = _queries(task, row)
+    gallery, queries = task.known_gallery(row), task.known_queries(row)
     if not queries or not gallery:
         return
     table = run.table(system)
@@ -144,20 +134,6 @@ def _left_out(task: LabelTask, gallery: Sequence[str]) -> Callable[[str], list[i
         return itself + (views.get(task.views[query], []) if query in task.views else [])
 
     return rows
-
-
-def _ids(task: LabelTask, row: str) -> tuple[Mapping[str, tuple[str, ...]], list[str]]:
-    labels = {key: values for key, values in task.labels[row].items() if values}
-    return labels, [key for key in task.gallery or task.images if key in labels]
-
-
-def _queries(task: LabelTask, row: str) -> list[str]:
-    return [key for key in task.queries or task.images if task.labels[row].get(key)]
-
-
-def _is_ranked(task: LabelTask, query: str, key: str) -> bool:
-    shown = task.views.get(query)
-    return key != query and (shown is None or task.views.get(key) != shown)
 
 
 def _part(task: QueryTask, row: str) -> TaskPart:

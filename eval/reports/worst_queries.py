@@ -80,15 +80,8 @@ def _of_labels(
     run: Run, task: LabelTask, system: System, row: str, judge: str, number: int, value: float
 ) -> WorstQuery:
     labels = task.labels[judge]
-    queries = [key for key in task.queries or task.images if labels.get(key)]
-    query = queries[number]
-    gallery = [
-        key
-        for key in task.gallery or task.images
-        if labels.get(key)
-        and key != query
-        and not (key in task.views and task.views[key] == task.views.get(query))
-    ]
+    query = task.known_queries(judge)[number]
+    gallery = [key for key in task.known_gallery(judge) if task.is_ranked(query, key)]
     table = run.table(system)
     condition = UNCONDITIONAL if system.composer == IMAGE else row
     vectors = table.vectors(condition, [query, *gallery])

@@ -1,4 +1,4 @@
-"""Our figures beside those of the field's own evaluators, to 1e-6.
+"""Our figures equal those of other evaluators to 1e-6.
 
 These break ties by order or not at all, so that they are asked about data without ties; ties are
 held against all orders written out in test_ties_and_chance.py.
@@ -21,7 +21,7 @@ CLOSE = 1e-6
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[np.ndarray, np.ndarray]:
-    """300 unit vectors around 12 centers, of very unequal classes, one of a single picture."""
+    """300 unit vectors around 12 centers, with very unequal classes, one of a single picture."""
     random = np.random.default_rng(5)
     labels = np.minimum(random.geometric(0.25, 300) - 1, 11)
     labels[0] = 50
@@ -101,7 +101,7 @@ def test_scikit_learn_average_precision(random: np.random.Generator) -> None:
 
 
 def test_scikit_learn_gain_with_ties(random: np.random.Generator) -> None:
-    """Its DCG averages over ties, and so do we, graded gains included."""
+    """Its DCG averages over ties like ours, including graded gains."""
     scores_of = pytest.importorskip("sklearn.metrics")
     for k in (5, 12, None):
         scores = random.integers(0, 4, (20, 15)).astype(float)
@@ -175,7 +175,7 @@ def test_circo_by_hand() -> None:
 
 
 def test_cirr_by_hand() -> None:
-    """The reference is out of both rankings; the group is the five other pictures of six."""
+    """The reference is in neither ranking; the group is the five other pictures."""
     names = ["reference", "a", "target", "b", "c", "d", "far", "near"]
     scores = np.array([0.99, 0.5, 0.8, 0.9, 0.4, 0.3, 0.1, 0.95])
     gallery = [i for i, name in enumerate(names) if name != "reference"]

@@ -1,4 +1,4 @@
-"""Blocked rankings of whole galleries against one query at a time."""
+"""Rankings of whole galleries in blocks equal those of single queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unit_rows(random: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 
 def one_by_one(queries, gallery, right, left_out):
-    """Each query's own ranking of all candidates, by the definition."""
+    """Rank all candidates of each query, by the definition."""
     numbers, scores, gains = [], [], []
     for query, vector in enumerate(queries):
         kept = np.setdiff1d(np.arange(len(gallery)), left_out(query))
@@ -44,7 +44,7 @@ def test_blocks_equal_one_query_at_a_time(
     monkeypatch.setattr(eval.metrics.blocks, "_SCORES", 70 * 9)  # blocks of 9 queries
     vectors = unit_rows(random, 70, 6)
     values = random.integers(-1, 8, 70)
-    values[0] = 99  # nothing to find
+    values[0] = 99  # no right answer
     classes = random.integers(-1, 15, 70)
     right, left_out = by_value(values), itself_and_alike(classes) if alike else itself
     judged = judge_all(vectors, vectors, {"a": right}, list(map(metric, NAMES)), left_out, threads)
@@ -57,7 +57,7 @@ def test_blocks_equal_one_query_at_a_time(
         assert np.allclose(judged["a"].chance[name], metric(name).chance(ranked), atol=1e-12), name
 
 
-def test_pictures_of_several_labels_and_a_gallery_apart(random: np.random.Generator) -> None:
+def test_pictures_with_several_labels_and_a_separate_gallery(random: np.random.Generator) -> None:
     queries, gallery = unit_rows(random, 12, 5), unit_rows(random, 40, 5)
     shown = [list(random.choice(list("abcde"), random.integers(1, 3))) for _ in range(40)]
     asked = [["a"], ["b", "c"], ["nowhere"], []] * 3
@@ -69,8 +69,8 @@ def test_pictures_of_several_labels_and_a_gallery_apart(random: np.random.Genera
         assert value == pytest.approx(slow[0], abs=1e-12)
 
 
-def test_equal_vectors_tie_to_the_last_bit(random: np.random.Generator) -> None:
-    """One-word vectors: all of one word are the same row, wherever it stands."""
+def test_equal_vectors_tie_exactly(random: np.random.Generator) -> None:
+    """Vectors of words: all pictures with one word have the same row."""
     words = unit_rows(random, 7, 48)
     said = random.integers(0, 7, 203)
     values = random.integers(0, 4, 203)
@@ -88,7 +88,7 @@ def test_equal_vectors_tie_to_the_last_bit(random: np.random.Generator) -> None:
         assert np.allclose(judged.values[name], metric(name)(ranked), atol=1e-9), name
 
 
-def test_nothing_to_find_and_wrong_vectors(random: np.random.Generator) -> None:
+def test_no_right_answers_and_invalid_vectors(random: np.random.Generator) -> None:
     vectors = unit_rows(random, 5, 3)
     judged = judge_all(vectors, vectors, {"a": by_value(np.arange(5))}, [metric("P@1")], itself)
     assert not len(judged["a"].queries) and not len(judged["a"].chance["P@1"])
@@ -115,14 +115,14 @@ def chance_row(counts: np.ndarray) -> list[float]:
     return [100 * float(x) for x in (*means, chance["P@1"].mean(), chance["MAP@R"].mean())]
 
 
-def test_the_chance_table_where_labels_are_about_equal() -> None:
+def test_published_chance_levels_of_balanced_labels() -> None:
     # CUB-200-2011's second half: 5,924 pictures of 100 species; Cars196's: 8,131 of 98 models.
     assert [round(x, 2) for x in chance_row(near_equal(5924, 100))] == [0.98, 0.09, 0.98, 0.09]
     assert [round(x, 2) for x in chance_row(near_equal(8131, 98))] == [1.01, 0.07, 1.01, 0.07]
 
 
-def test_the_chance_table_for_clothing_fit() -> None:
-    """4,000 pictures, 3 labels, the largest 80.1 %: P@1 then settles the others' counts."""
+def test_published_chance_levels_of_clothing_fit() -> None:
+    """4,000 pictures, 3 labels, the largest 80.1 %: P@1 determines the other counts."""
     counts = np.array([[3204, n, 796 - n] for n in range(398, 795)])
     rows = np.array([chance_row(one) for one in counts])
     fits = np.abs(rows[:, 0] - 66.6) < 0.05
@@ -131,8 +131,8 @@ def test_the_chance_table_for_clothing_fit() -> None:
     assert [round(x, 1) for x in near] == [66.6, 51.8, 33.3, 22.3]
 
 
-def test_the_chance_table_for_country_of_films() -> None:
-    """6,143 of 8,052 posters are of one label; the other 68 share what is left of 59.2 and 44.6."""
+def test_published_chance_levels_of_movie_countries() -> None:
+    """6,143 of 8,052 posters have one label; the other 68 make up the rest of 59.2 and 44.6."""
     main = chance_of(np.array([6142]), np.array([8051]), [metric("P@1"), metric("MAP@R")])
     p1, map_at_r = (100 * 6143 / 8052 * main[name][0] for name in ("P@1", "MAP@R"))
     assert p1 < 59.25 and map_at_r < 44.65
@@ -140,7 +140,7 @@ def test_the_chance_table_for_country_of_films() -> None:
     assert 44.55 - map_at_r < 59.25 - p1
 
 
-def test_the_bench_tells_what_it_took() -> None:
+def test_the_benchmark_reports_its_cost() -> None:
     found = measure_metrics(400, 16, 20, seed=1)
     assert found.values["P@1"] == pytest.approx(found.chance["P@1"], abs=0.06)
     assert found.matrix_megabytes == pytest.approx(400 * 399 * 8 / 1e6)

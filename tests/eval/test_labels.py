@@ -1,4 +1,4 @@
-"""Label files that fit, and those that do not."""
+"""Valid and invalid label files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def test_read_labels(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,color\na.jpg,red\n", "no column 'file'"),
-        ("file\na.jpg\n", "no label beside 'file'"),
+        ("file\na.jpg\n", "has no label column"),
         ("file,color\na.jpg,red\na.jpg,blue\n", "line 3: a.jpg is labelled twice"),
         ("file,color\na.jpg\n", "line 2: 2 values are expected"),
         ("file,color\na.jpg,red,blue\n", "line 2: 2 values are expected"),
         ("", "is empty; its first line must name file"),
     ],
 )
-def test_wrong_labels_are_named(text: str, message: str, tmp_path: Path) -> None:
+def test_errors_in_label_files_are_named(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         read_labels(write(tmp_path / "l.csv", text))
 
 
-def test_files_that_are_no_labels(tmp_path: Path) -> None:
+def test_invalid_label_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         read_labels(tmp_path / "missing.csv")
     (tmp_path / "b.csv").write_bytes(b"file,color\n\xff\xfe,\x80\n")
@@ -56,7 +56,7 @@ def test_match_files() -> None:
     source = Path("labels.csv")
     assert match_files(["a.jpg", "gone.jpg"], stored, source) == {"a.jpg": "x/images/a.jpg"}
     assert match_files(["images/b.jpg"], stored, source) == {"images/b.jpg": "x/images/b.jpg"}
-    with pytest.raises(UsageError, match=r"fits x/images/b\.jpg and /other/b\.jpg"):
+    with pytest.raises(UsageError, match=r"matches x/images/b\.jpg and /other/b\.jpg"):
         match_files(["b.jpg"], stored, source)
     with pytest.raises(UsageError, match="None of the files"):
         match_files(["gone.jpg"], stored, source)

@@ -1,4 +1,4 @@
-"""Metrics against hand-worked values, slow loops and Monte Carlo."""
+"""Metrics equal values computed by hand, slow loops and Monte Carlo."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def slow_judge(vectors, values, classes):
 
 
 @pytest.mark.parametrize("with_classes", [False, True])
-def test_judge_equals_the_slow_way(with_classes: bool, random: np.random.Generator) -> None:
+def test_judge_equals_the_slow_definition(with_classes: bool, random: np.random.Generator) -> None:
     vectors = random.normal(size=(60, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     values = random.integers(0, 6, 60)
-    values[0] = 99  # nothing to find
+    values[0] = 99  # no right answer
     classes = random.integers(-1, 12, 60) if with_classes else None
     cell = judge(vectors, {"a": values}, classes)["a"]
     count, slow = slow_judge(vectors, values, classes)

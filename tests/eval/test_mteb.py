@@ -1,6 +1,6 @@
-"""Our encoders and tasks in the real mteb, its figures beside ours.
+"""Our encoders and tasks in mteb, whose figures equal ours.
 
-mteb is no dependency of the tests, for its weight; with ``pip install 'cies[mteb]'`` they run.
+mteb is not installed for the tests because of its size; ``pip install 'cies[mteb]'`` adds it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SOURCE = BenchmarkSource("a test", "https://example.org", "MIT")
 
 
 class WithTexts(StandIn):
-    """Texts get the vector of the picture that is filled with their bytes."""
+    """Embeds a text as a picture whose pixels are its bytes."""
 
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
@@ -42,7 +42,7 @@ class WithTexts(StandIn):
 
 
 class Unlike(WithTexts):
-    """Another vector whenever it is asked: the pictures of small data sets are all alike."""
+    """Returns another vector at each call, because pictures of small data sets are equal."""
 
     def vector(self, image: Image.Image, phrase: str) -> np.ndarray:
         self.asked = getattr(self, "asked", 0) + 1
@@ -75,7 +75,7 @@ def vectors_of(encoder: StandIn, files: dict[str, Path], condition: str) -> np.n
     return encoder.encode(pictures, [Condition.parse(condition)])[:, 0]
 
 
-def test_without_mteb_one_sentence_says_what_to_do(
+def test_missing_mteb_is_one_sentence(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
@@ -86,8 +86,8 @@ def test_without_mteb_one_sentence_says_what_to_do(
         mteb_tasks(task)
 
 
-def test_the_model_embeds_as_the_encoder_does(files: dict[str, Path]) -> None:
-    """By mteb's documented protocol alone: batches as dictionaries in, an array out."""
+def test_the_model_embeds_like_the_encoder(files: dict[str, Path]) -> None:
+    """mteb's documented protocol: dictionaries of batches in, an array out."""
 
     class Metadata:
         name, prompt = "a task", None
@@ -140,7 +140,7 @@ def test_label_tasks(files: dict[str, Path], tmp_path: Path, random: np.random.G
     ]
 
 
-def test_other_views_of_the_same_thing_are_not_ranked(
+def test_other_views_of_an_object_are_not_ranked(
     files: dict[str, Path], tmp_path: Path, random: np.random.Generator
 ) -> None:
     pytest.importorskip("mteb")
@@ -183,8 +183,8 @@ def test_other_views_of_the_same_thing_are_not_ranked(
         ("sorce", published.sorce, {}),
     ],
 )
-def test_published_benchmarks_run_there(name, build, options, tmp_path: Path) -> None:
-    """Our hit rates beside mteb's own of the same answers."""
+def test_published_benchmarks_run_in_mteb(name, build, options, tmp_path: Path) -> None:
+    """Our hit rates equal mteb's of the same answers."""
     pytest.importorskip("mteb")
     task = find_benchmark(name).load(build(tmp_path / "data"), expected=Expected(), **options)
     model = MtebModel(Unlike(), condition=Condition.parse("color"))
@@ -251,7 +251,7 @@ def test_query_tasks(files: dict[str, Path], tmp_path: Path) -> None:
     assert by_subset["own"]["main_score"] == by_subset["own"]["R@1"]
 
 
-def test_what_mteb_cannot_say_is_refused(files: dict[str, Path]) -> None:
+def test_tasks_that_mteb_cannot_hold_are_refused(files: dict[str, Path]) -> None:
     pytest.importorskip("mteb")
     names = list(files)
     held_back = QueryTask(

@@ -1,4 +1,4 @@
-"""Intervals and tests against enumeration, formulas and repeated experiments."""
+"""Intervals and tests agree with enumeration, formulas and repeated experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from eval.metrics.statistics import EXACT, holm, interval, paired_test
 
 
-def test_interval_has_the_width_of_the_normal_one(random: np.random.Generator) -> None:
+def test_interval_has_the_width_of_the_normal_interval(random: np.random.Generator) -> None:
     values = random.normal(size=400)
     found = interval(values, seed=3)
     half = 1.96 * values.std() / math.sqrt(400)
@@ -21,7 +21,7 @@ def test_interval_has_the_width_of_the_normal_one(random: np.random.Generator) -
     assert found != interval(values, seed=4)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say(random: np.random.Generator) -> None:
+def test_interval_coverage_is_the_stated_level(random: np.random.Generator) -> None:
     inside = 0
     for seed in range(300):
         hits = random.random(80) < 0.3
@@ -30,7 +30,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(random: np.random.Generat
     assert 0.83 < inside / 300 < 0.96
 
 
-def test_hits_and_other_values_are_resampled_alike(random: np.random.Generator) -> None:
+def test_hits_and_other_values_are_resampled_equally(random: np.random.Generator) -> None:
     hits = (random.random(500) < 0.4).astype(float)
     nearly = hits + np.arange(500) * 1e-9  # no two alike, so drawn one by one
     a, b = interval(hits, resamples=20_000), interval(nearly, resamples=20_000)
@@ -48,7 +48,7 @@ def test_strata_are_resampled_within_themselves(random: np.random.Generator) -> 
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
 
 
-def test_small_tests_try_all_signs(random: np.random.Generator) -> None:
+def test_small_tests_use_all_signs(random: np.random.Generator) -> None:
     for n in (1, 2, 5, 9):
         a, b = random.integers(0, 4, n) / 3, random.integers(0, 4, n) / 3
         differences = a - b
@@ -63,7 +63,7 @@ def test_small_tests_try_all_signs(random: np.random.Generator) -> None:
 
 
 def test_drawn_signs_agree_with_the_sign_test(random: np.random.Generator) -> None:
-    """On hits the test is McNemar's: the changed queries are a binomial with one half."""
+    """For hits it is McNemar's test: changed queries are binomial with one half."""
     first, second = np.zeros(200), np.zeros(200)
     first[:30], second[30:44] = 1, 1
     found = paired_test(first, second, rounds=50_000)
@@ -72,7 +72,7 @@ def test_drawn_signs_agree_with_the_sign_test(random: np.random.Generator) -> No
     assert found.p_value == pytest.approx(2 * tail, abs=0.003)
 
 
-def test_p_values_are_even_where_runs_are_alike(random: np.random.Generator) -> None:
+def test_p_values_are_uniform_for_equal_runs(random: np.random.Generator) -> None:
     pairs = random.normal(size=(400, 2, 40))
     found = [paired_test(a, b, rounds=300, resamples=1).p_value for a, b in pairs]
     assert np.mean(np.array(found) <= 0.05) < 0.09
@@ -93,7 +93,7 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_what_cannot_be_told_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         interval([])
     with pytest.raises(ValueError, match="same"):

@@ -1,4 +1,4 @@
-"""Every metric with ties against all orders written out, and chance against formulas and dice."""
+"""Metrics with ties equal the mean over all orders; chance equals formulas and Monte Carlo."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def expected(gains: tuple[float, ...], scores: tuple[int, ...]) -> dict[str, flo
     return {name: sum(map(slow, orders)) / len(orders) for name, slow in SLOW.items()}
 
 
-def test_every_metric_is_enumerated() -> None:
+def test_every_metric_has_a_slow_definition() -> None:
     families = {name.replace("@k", "@") for name in names()}
     tested = {"".join(c for c in name if not c.isdigit() or name == "P@1") for name in SLOW}
     assert families == tested
@@ -109,7 +109,7 @@ def test_ties_equal_the_mean_over_all_orders(rows: list[tuple[int, int]]) -> Non
         assert metric(name).chance(ranked)[0] == pytest.approx(value, abs=1e-12), name
 
 
-def test_queries_side_by_side_do_not_mix(random: np.random.Generator) -> None:
+def test_queries_do_not_affect_one_another(random: np.random.Generator) -> None:
     scores = [random.integers(0, 4, n) for n in (3, 6, 5, 6, 4)]
     gains = [np.append(1, random.integers(0, 2, len(row) - 1)) for row in scores]
     ranked = rank(scores, gains)
@@ -129,8 +129,8 @@ def test_best_and_worst_order_of_a_tie() -> None:
     assert metric("P@1")(rank([by_position([5, 5, 5])], [[0, 1, 0]]))[0] == 0
 
 
-def test_one_target_in_a_tie_follows_the_clip_rule(random: np.random.Generator) -> None:
-    """Expected hit is clip((k - g) / t, 0, 1): research on the one-target benchmarks."""
+def test_one_target_in_a_tie_has_the_closed_form(random: np.random.Generator) -> None:
+    """With one target the expected hit is clip((k - g) / t, 0, 1)."""
     for _ in range(50):
         scores = random.integers(0, 5, 15)
         higher, same = int((scores > scores[0]).sum()), int((scores == scores[0]).sum())
@@ -176,7 +176,7 @@ def test_chance_equals_monte_carlo(random: np.random.Generator) -> None:
 
 
 def test_large_ties_stay_exact() -> None:
-    """One right among 100,000 that tie: places are uniform."""
+    """One right answer among 100,000 tied candidates: places are uniform."""
     n = 100_000
     ranked = rank([np.zeros(n)], [np.arange(n) == 5])
     harmonic = np.sum(1 / np.arange(1, n + 1))
@@ -185,7 +185,7 @@ def test_large_ties_stay_exact() -> None:
     assert metric("recall@50 (hit)")(ranked)[0] == pytest.approx(50 / n, rel=1e-12)
 
 
-def test_a_cut_list_serves_only_what_it_reaches() -> None:
+def test_a_cut_list_only_works_up_to_its_length() -> None:
     ranked = rank([[9, 8, 7]], [[0, 1, 0]], all_gains=[[1, 1, 1, 1]], others=[50])
     assert metric("mAP@3")(ranked)[0] == pytest.approx(0.5 / 3)
     assert metric("recall@3 (true)").chance(ranked)[0] == pytest.approx(3 / 50)
@@ -212,7 +212,7 @@ def test_wrong_rankings_are_refused(scores, gains, message: str) -> None:
         rank(scores, gains)
 
 
-def test_names_that_are_not_clear_are_refused() -> None:
+def test_unclear_metric_names_are_refused() -> None:
     with pytest.raises(UsageError, match=r"three meanings.*'recall@10 \(true\)'"):
         metric("recall@10")
     for name in ("MAP@10", "recall@k (hit)", "P@0", "mAP@", "hit"):

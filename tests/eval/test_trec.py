@@ -1,4 +1,4 @@
-"""Rankings and right answers there and back, in the form that trec_eval reads."""
+"""Rankings and right answers are written and read in the TREC format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = st.text(min_size=1, max_size=12)
 
 @settings(max_examples=80, deadline=None)
 @given(st.dictionaries(NAMES, st.dictionaries(NAMES, st.floats(-1, 1), min_size=1), max_size=3))
-def test_runs_come_back(tmp_path_factory: pytest.TempPathFactory, given) -> None:
+def test_runs_round_trip(tmp_path_factory: pytest.TempPathFactory, given) -> None:
     path = tmp_path_factory.mktemp("trec") / "run.txt"
     run = {
         query: sorted(answers.items(), key=lambda answer: -answer[1])
@@ -31,13 +31,13 @@ def test_runs_come_back(tmp_path_factory: pytest.TempPathFactory, given) -> None
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(NAMES, st.dictionaries(NAMES, st.integers(0, 3), min_size=1), max_size=3))
-def test_right_answers_come_back(tmp_path_factory: pytest.TempPathFactory, given) -> None:
+def test_qrels_round_trip(tmp_path_factory: pytest.TempPathFactory, given) -> None:
     path = tmp_path_factory.mktemp("trec") / "qrels.txt"
     write_qrels(path, given)
     assert read_qrels(path) == given
 
 
-def test_what_stands_in_the_files(tmp_path: Path) -> None:
+def test_file_format(tmp_path: Path) -> None:
     write_run(tmp_path / "run", {"1": [("a b%.jpg", np.float32(0.5)), ("c", 0.25)]}, "cies")
     assert (tmp_path / "run").read_text() == "1 Q0 a%20b%25.jpg 1 0.5 cies\n1 Q0 c 2 0.25 cies\n"
     write_qrels(tmp_path / "qrels", {"1": {"a b%.jpg": 2.0}})
@@ -56,7 +56,7 @@ def test_what_stands_in_the_files(tmp_path: Path) -> None:
         ({"": [("a", 0.2)]}, "an empty name"),
     ],
 )
-def test_wrong_runs_leave_the_old_file(tmp_path: Path, run, message: str) -> None:
+def test_an_invalid_run_does_not_replace_the_file(tmp_path: Path, run, message: str) -> None:
     path = tmp_path / "run.txt"
     path.write_text("before")
     with pytest.raises(UsageError, match=message):
@@ -72,13 +72,13 @@ def test_wrong_runs_leave_the_old_file(tmp_path: Path, run, message: str) -> Non
         ("\n1 Q0 a 1 high t\n", "line 2: 'high' is not a number"),
     ],
 )
-def test_wrong_run_files_are_named_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "run").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_run(tmp_path / "run")
 
 
-def test_other_wrong_files(tmp_path: Path) -> None:
+def test_other_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gain of 0\.5"):
         write_qrels(tmp_path / "qrels", {"1": {"a": 0.5}})
     (tmp_path / "qrels").write_text("1 0 a 0.5\n")

@@ -1,4 +1,4 @@
-"""Benchmarks that judge by labels: small files of the published form, read and refused."""
+"""Label benchmarks: small files in the published format are read or refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def asked(task: Task) -> QueryTask:
     return task
 
 
-def test_an_unknown_benchmark_or_option_is_told_with_those_there_are(tmp_path: Path) -> None:
+def test_errors_for_unknown_benchmarks_and_options_name_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"no benchmark 'cub'; there are .*cub200, cub200-indirect"
     ):
@@ -41,7 +41,7 @@ def test_an_unknown_benchmark_or_option_is_told_with_those_there_are(tmp_path: P
         find_benchmark("clevr4").load(tmp_path, split="test")
 
 
-def test_every_benchmark_says_what_it_is_where_it_is_and_on_what_terms() -> None:
+def test_every_benchmark_has_a_description_a_link_and_a_licence() -> None:
     listed = listing(PROTOCOLS.values())["protocols"]
     assert [entry["name"] for entry in listed] == list(PROTOCOLS)
     for entry in listed:
@@ -50,7 +50,7 @@ def test_every_benchmark_says_what_it_is_where_it_is_and_on_what_terms() -> None
         assert len(entry["about"]) < 100
 
 
-def test_the_list_names_all_and_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_of_all_benchmarks_and_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     app(["bench", "list"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines[1:]] == list(PROTOCOLS)
@@ -62,9 +62,7 @@ def test_the_list_names_all_and_one_in_full(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
-def test_an_empty_folder_is_refused_with_what_is_missing_and_where_it_is(
-    name: str, tmp_path: Path
-) -> None:
+def test_an_empty_folder_is_refused_with_the_link_to_the_data(name: str, tmp_path: Path) -> None:
     protocol = find_benchmark(name)
     with pytest.raises(DataError) as caught:
         protocol.load(tmp_path)
@@ -73,7 +71,7 @@ def test_an_empty_folder_is_refused_with_what_is_missing_and_where_it_is(
         protocol.load(tmp_path / "gone")
 
 
-def test_clevr4_gives_four_labels_of_one_set(tmp_path: Path) -> None:
+def test_clevr4_has_four_labels(tmp_path: Path) -> None:
     task = labelled(find_benchmark("clevr4").load(published.clevr4(tmp_path), expected=ANY))
     assert list(task.images) == ["images/a.png", "images/b.png", "images/c.png"]
     assert list(task.labels) == ["texture", "shape", "color", "count"]
@@ -85,7 +83,7 @@ def test_clevr4_gives_four_labels_of_one_set(tmp_path: Path) -> None:
     assert task.name == "clevr4" and list(task.files) == ["clevr_4_annots.json"]
 
 
-def test_clevr4_with_too_few_values_is_not_clevr4(tmp_path: Path) -> None:
+def test_clevr4_with_too_few_values_is_refused(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     with pytest.raises(DataError, match="has 2 values of texture in place of 10; get the data at"):
         find_benchmark("clevr4").load(folder)
@@ -94,7 +92,7 @@ def test_clevr4_with_too_few_values_is_not_clevr4(tmp_path: Path) -> None:
     assert any("2 values of texture in place of 10" in note for note in task.notes)
 
 
-def test_a_missing_picture_is_named_or_left_out_and_told(tmp_path: Path) -> None:
+def test_a_missing_picture_is_named_or_left_out_with_a_note(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     (folder / "images" / "b.png").unlink()
     with pytest.raises(DataError, match=r"the picture .*b\.png is missing; get the data at"):
@@ -108,12 +106,12 @@ def test_a_missing_picture_is_named_or_left_out_and_told(tmp_path: Path) -> None
         find_benchmark("clevr4").load(folder, expected=ANY, partial=True)
 
 
-def test_a_complete_set_is_not_called_partial_though_a_subset_would_do(tmp_path: Path) -> None:
+def test_a_complete_set_is_not_named_partial(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     assert find_benchmark("clevr4").load(folder, expected=ANY, partial=True).name == "clevr4"
 
 
-def test_a_json_file_cut_short_is_told_from_another_version(tmp_path: Path) -> None:
+def test_errors_distinguish_a_cut_json_file_from_another_version(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path)
     file = folder / "clevr_4_annots.json"
     whole = file.read_bytes()
@@ -165,7 +163,7 @@ def _labels(folder: Path) -> Path:
     return folder
 
 
-def test_a_labelled_folder_is_asked_by_its_columns(tmp_path: Path) -> None:
+def test_a_labelled_folder_has_a_condition_for_each_column(tmp_path: Path) -> None:
     task = labelled(find_benchmark("labels").load(_labels(tmp_path)))
     assert list(task.labels) == ["main colour", "thing"]
     assert task.labels["main colour"] == {"images/1.png": ("red",), "images/2.png": ("red",)}
@@ -188,9 +186,7 @@ def test_a_labelled_folder_is_asked_by_its_columns(tmp_path: Path) -> None:
         ({"leave_out": "size"}, "no column 'size' to leave out"),
     ],
 )
-def test_columns_that_are_not_there_are_told(
-    tmp_path: Path, options: dict[str, str], sentence: str
-) -> None:
+def test_missing_columns_are_named(tmp_path: Path, options: dict[str, str], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         find_benchmark("labels").load(_labels(tmp_path), **options)
 
@@ -205,7 +201,7 @@ def test_labels_that_do_not_match_the_pictures_are_refused(tmp_path: Path) -> No
         find_benchmark("labels").load(folder)
 
 
-def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
+def test_triplets_are_queries_with_two_candidates(tmp_path: Path) -> None:
     folder = _labels(tmp_path)
     columns = ("pair", "condition", "query", "positive", "negative")
     rows = [
@@ -225,7 +221,7 @@ def test_triplets_are_questions_with_two_candidates(tmp_path: Path) -> None:
         find_benchmark("triplets").load(folder)
 
 
-def test_uned_leaves_each_out_or_asks_the_index(tmp_path: Path) -> None:
+def test_uned_ranks_the_other_pictures_or_the_index(tmp_path: Path) -> None:
     folder = published.uned(tmp_path / "cars", "cars", indexed=False)
     task = labelled(find_benchmark("uned-cars").load(folder, expected=ANY))
     assert task.queries is None and task.gallery is None
@@ -250,7 +246,7 @@ def test_uned_leaves_each_out_or_asks_the_index(tmp_path: Path) -> None:
         find_benchmark("uned-met").load(folder, gallery="train")
 
 
-def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
+def test_invalid_lists_are_refused(tmp_path: Path) -> None:
     folder = published.uned(tmp_path, "met", indexed=True)
     lists = folder / "info_files" / "met"
     protocol = find_benchmark("uned-met")
@@ -267,7 +263,7 @@ def test_lists_that_are_not_as_they_should_are_refused(tmp_path: Path) -> None:
             protocol.load(folder, expected=ANY)
 
 
-def test_names_beyond_ascii_are_found_as_some_archives_write_them(tmp_path: Path) -> None:
+def test_names_beyond_ascii_are_found_as_archives_unpack_them(tmp_path: Path) -> None:
     entries = [{"path": f"rp2k/{name}.jpg", "class_id": 1} for name in ("茶", "café")]
     published.write_json(tmp_path / "info_files" / "rp2k" / "test.json", entries)
     published.picture(tmp_path / "images" / "rp2k" / "#U8336.jpg")
@@ -276,7 +272,7 @@ def test_names_beyond_ascii_are_found_as_some_archives_write_them(tmp_path: Path
     assert task.images["images/rp2k/茶.jpg"].name == "#U8336.jpg"
 
 
-def test_cars196_is_unseen_models_by_map_at_r(tmp_path: Path) -> None:
+def test_cars196_judges_car_models_by_map_at_r(tmp_path: Path) -> None:
     folder = published.uned(tmp_path, "cars", indexed=False)
     task = labelled(find_benchmark("cars196").load(folder, expected=ANY))
     assert (task.headline, task.metrics, list(task.labels)) == ("MAP@R", ("P@1",), ["car model"])
@@ -284,7 +280,7 @@ def test_cars196_is_unseen_models_by_map_at_r(tmp_path: Path) -> None:
         find_benchmark("cars196").load(folder)
 
 
-def test_posters_keep_the_unknown_as_a_label_unless_told(tmp_path: Path) -> None:
+def test_unknown_is_a_label_of_posters_by_default(tmp_path: Path) -> None:
     folder = published.movie_posters(tmp_path)
     task = labelled(find_benchmark("movie_posters").load(folder, expected=ANY))
     assert list(task.labels["movie genre"].values()) == [("Drama",), ("Drama",), ("N/A",)]
@@ -319,7 +315,7 @@ def test_one_hot_classes_are_read_from_flat_or_nested_files(tmp_path: Path) -> N
         find_benchmark("deepfashion").load(folder, expected=ANY)
 
 
-def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_path: Path) -> None:
+def test_rendered_cars_are_joined_by_frame_and_have_the_published_colors(tmp_path: Path) -> None:
     folder = published.synthetic_cars(tmp_path)
     task = labelled(find_benchmark("synthetic_cars").load(folder, expected=ANY))
     assert task.labels["car model"] == {"cars/2.png": ("suv",), "cars/10.png": ("van",)}
@@ -330,7 +326,7 @@ def test_rendered_cars_join_by_frame_and_are_named_by_the_published_rule(tmp_pat
 
 
 @pytest.mark.parametrize("frame", ["nan", "inf", "one", ""])
-def test_a_frame_that_is_no_number_is_told(tmp_path: Path, frame: str) -> None:
+def test_a_frame_that_is_no_number_is_named(tmp_path: Path, frame: str) -> None:
     path = published.synthetic_cars(tmp_path) / "cars.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("1001,", f"{frame},"))
     with pytest.raises(DataError, match=f"has '{frame}' for a number in 'frame'"):

@@ -1,4 +1,4 @@
-"""Benchmarks that ask one by one: small files of the published form, read and refused."""
+"""Query benchmarks: small files in the published format are read or refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_genecis_has_four_parts_with_small_galleries(tmp_path: Path) -> None:
     assert any("focus_object, 1 templates repeat others" in note for note in task.notes)
 
 
-def test_parts_of_one_picture_are_candidates_of_their_own(tmp_path: Path) -> None:
+def test_crops_of_one_picture_are_separate_candidates(tmp_path: Path) -> None:
     task = load("genecis", published.genecis(tmp_path), tasks="attributes")
     asked = task.parts[0].queries[0]
     assert task.name == "genecis-attributes"
@@ -55,7 +55,7 @@ def test_parts_of_one_picture_are_candidates_of_their_own(tmp_path: Path) -> Non
     assert symmetric.crops[asked.gallery[1]] == Crop((0, 0, 100, 60), square=True)
 
 
-def test_the_official_crop_is_that_of_pillow_on_the_unrounded_edges(tmp_path: Path) -> None:
+def test_the_official_crop_rounds_edges_like_pillow(tmp_path: Path) -> None:
     path = published.picture(tmp_path / "x.png", (333, 250))
     with Image.open(path) as image:
         for x, y, w, h in [(3, 4, 5, 5), (100.5, 7, 33, 21), (200, 150, 133, 100), (1, 1, 1, 1)]:
@@ -67,7 +67,7 @@ def test_the_official_crop_is_that_of_pillow_on_the_unrounded_edges(tmp_path: Pa
             assert image.crop(box).tobytes() == asked.tobytes()
 
 
-def test_a_target_among_the_distractors_is_refused_where_it_is_not_published(
+def test_a_target_among_the_distractors_is_refused_unless_published(
     tmp_path: Path,
 ) -> None:
     folder = published.genecis(tmp_path, target_inside=True)
@@ -81,7 +81,7 @@ def test_a_target_among_the_distractors_is_refused_where_it_is_not_published(
     assert asked.gallery == ("val2017/000000000002.jpg", "val2017/000000000003.jpg")
 
 
-def test_genecis_as_published_is_told_from_less(tmp_path: Path) -> None:
+def test_genecis_with_fewer_templates_is_partial(tmp_path: Path) -> None:
     folder = published.genecis(tmp_path)
     with pytest.raises(DataError, match=r"focus_object\.json is not the published file"):
         find_benchmark("genecis").load(folder, tasks="focus_object")
@@ -89,7 +89,7 @@ def test_genecis_as_published_is_told_from_less(tmp_path: Path) -> None:
     assert partial.name == "genecis-focus_object-partial"
 
 
-def test_questions_without_their_pictures_are_left_out_of_a_partial_task(tmp_path: Path) -> None:
+def test_queries_without_their_pictures_are_left_out_of_a_partial_task(tmp_path: Path) -> None:
     folder = published.genecis(tmp_path)
     (folder / "val2017" / "000000000003.jpg").unlink()
     with pytest.raises(DataError, match=r"000000000003\.jpg is missing"):
@@ -142,9 +142,7 @@ def test_questions_without_their_pictures_are_left_out_of_a_partial_task(tmp_pat
         ),
     ],
 )
-def test_templates_that_make_no_sense_are_refused(
-    tmp_path: Path, task: str, edit: Any, sentence: str
-) -> None:
+def test_invalid_templates_are_refused(tmp_path: Path, task: str, edit: Any, sentence: str) -> None:
     folder = published.genecis(tmp_path)
     change(folder / "genecis" / f"{task}.json", edit)
     with pytest.raises(DataError, match=sentence):
@@ -186,7 +184,7 @@ def test_circo_has_several_answers_in_one_gallery(tmp_path: Path) -> None:
         (lambda v: [{**v[0], "semantic_aspects": ["taste"]}], "aspect 'taste'"),
     ],
 )
-def test_circo_that_contradicts_itself_is_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
+def test_inconsistent_circo_files_are_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
     folder = published.circo(tmp_path)
     change(folder / "annotations" / "val.json", edit)
     with pytest.raises(DataError, match=sentence):
@@ -233,7 +231,7 @@ def test_cirr_leaves_the_reference_out_and_has_groups(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_cirr_that_contradicts_itself_is_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
+def test_inconsistent_cirr_files_are_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
     folder = published.cirr(tmp_path)
     change(folder / "captions" / "cap.rc2.val.json", lambda entries: [edit(entries[0])])
     with pytest.raises(DataError, match=sentence):
@@ -243,7 +241,7 @@ def test_cirr_that_contradicts_itself_is_refused(tmp_path: Path, edit: Any, sent
 # FashionIQ
 
 
-def test_fashioniq_says_its_gallery_and_its_captions_by_name(tmp_path: Path) -> None:
+def test_fashioniq_tasks_are_named_by_gallery_and_captions(tmp_path: Path) -> None:
     folder = published.fashioniq(tmp_path)
     task = load("fashioniq", folder)
     assert task.name == "fashioniq-val-split-and"
@@ -264,7 +262,7 @@ def test_fashioniq_says_its_gallery_and_its_captions_by_name(tmp_path: Path) -> 
     assert joined.parts[0].queries[0].text == "Is red and has long sleeves"
 
 
-def test_fashioniq_whose_lists_do_not_match_is_refused(tmp_path: Path) -> None:
+def test_inconsistent_fashioniq_lists_are_refused(tmp_path: Path) -> None:
     folder = published.fashioniq(tmp_path)
     listed = folder / "image_splits" / "split.shirt.val.json"
     change(listed, lambda names: names[2:])
@@ -283,7 +281,7 @@ def test_fashioniq_whose_lists_do_not_match_is_refused(tmp_path: Path) -> None:
 # INQUIRE
 
 
-def test_inquire_ranks_all_pictures_for_words(tmp_path: Path) -> None:
+def test_inquire_ranks_all_pictures(tmp_path: Path) -> None:
     folder = published.inquire(tmp_path)
     task = load("inquire", folder)
     assert task.name == "inquire-fullrank-test"

@@ -1,4 +1,4 @@
-"""Every kind of benchmark: from its published files to its figures, and with damaged files."""
+"""Every kind of benchmark, from published files to figures, and with damaged files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_held_back_answers_give_no_figures(
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where every value inside a JSON value is."""
+    """Yield the path of every value inside a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     for key, one in inner:
         yield (*path, key)
@@ -105,9 +105,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         ("fashioniq", published.fashioniq),
     ],
 )
-def test_whatever_stands_in_a_json_file_is_read_or_told(
-    name: str, build: Build, tmp_path: Path
-) -> None:
+def test_any_value_in_a_json_file_is_read_or_named(name: str, build: Build, tmp_path: Path) -> None:
     folder = build(tmp_path)
     random = Random(0)
     told = 0
@@ -142,7 +140,7 @@ def test_whatever_stands_in_a_json_file_is_read_or_told(
         ("sorce", published.sorce),
     ],
 )
-def test_a_table_cut_anywhere_is_read_or_told(name: str, build: Build, tmp_path: Path) -> None:
+def test_a_table_cut_anywhere_is_read_or_named(name: str, build: Build, tmp_path: Path) -> None:
     folder = build(tmp_path)
     random = Random(0)
     told = 0

@@ -1,4 +1,4 @@
-"""Runs: stored once, measured any time, broken off and gone on with, compared and reported."""
+"""Runs are stored once, measured at any time, continued, compared and reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SETS = Path(__file__).parents[4] / "shared" / "data"
 
 
 class Reader(StandIn):
-    """A stand-in that reads texts too, and may be another model by name."""
+    """A stand-in that embeds texts too and has a model name."""
 
     def __init__(self, model: str = "stand-in"):
         super().__init__()
@@ -86,7 +86,7 @@ def labels(world: Path) -> LabelTask:
 
 @pytest.fixture
 def questions(labels: LabelTask) -> QueryTask:
-    """Some over a shared gallery without the reference, some over their own."""
+    """Queries over a shared gallery without the reference, and over galleries of their own."""
     names = list(labels.images)
     shared = [
         TaskQuery(
@@ -110,7 +110,7 @@ def run_of(place: Path, tasks: Sequence[LabelTask | QueryTask], *encoders: Reade
     return run
 
 
-def test_tasks_come_back_as_they_were(labels: LabelTask, questions: QueryTask) -> None:
+def test_tasks_round_trip(labels: LabelTask, questions: QueryTask) -> None:
     for task in (labels, questions):
         again = task_from_json(json.loads(json.dumps(task_to_json(task))))
         assert again == task and task_digest(again) == task_digest(task)
@@ -122,7 +122,7 @@ def test_tasks_come_back_as_they_were(labels: LabelTask, questions: QueryTask) -
     assert task_digest(other) != task_digest(labels)
 
 
-def test_answers_are_those_of_brute_force(tmp_path: Path, questions: QueryTask) -> None:
+def test_answers_equal_brute_force(tmp_path: Path, questions: QueryTask) -> None:
     encoder = Reader()
     run = run_of(tmp_path / "run", [questions], encoder)
     system = next(s for s in run.systems("asked") if s.name == "stand-in sum")
@@ -138,7 +138,7 @@ def test_answers_are_those_of_brute_force(tmp_path: Path, questions: QueryTask) 
         found, scores, head = answers.of_query(number)
         assert [names[n] for n in found] == wanted and head == len(wanted)
         assert scores == pytest.approx([float(asked @ pictures[k]) for k in wanted], abs=1e-5)
-    # Cut short, right answers behind the cut are kept, and known to be behind it.
+    # Right answers beyond the depth are stored after the best answers.
     cut = rank_queries(questions, run.table(system), "sum", depth=3)
     for number, (_, query) in enumerate(queries_of(questions)):
         found, _, head = cut.of_query(number)
@@ -149,7 +149,7 @@ def _open(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def test_figures_are_those_of_brute_force(tmp_path: Path, labels: LabelTask) -> None:
+def test_figures_equal_brute_force(tmp_path: Path, labels: LabelTask) -> None:
     encoder = Reader()
     run = run_of(tmp_path / "run", [labels], encoder)
     figures = {(f.system, *f.key): f for f in measure(run)}
@@ -168,7 +168,7 @@ def test_figures_are_those_of_brute_force(tmp_path: Path, labels: LabelTask) -> 
     assert {s.name for s in run.systems("colors")} == {
         "random", "histogram", "stand-in", "stand-in image only",
     }  # fmt: skip
-    # Measured again from what is stored, by a process that has neither pictures nor encoder.
+    # Measured again from the stored files, without pictures and encoder.
     assert measure(Run.open(run.path), again=True) == load_figures(run)
 
 
@@ -208,7 +208,7 @@ print("done")
 """
 
 
-def test_a_killed_run_goes_on(tmp_path: Path, labels: LabelTask) -> None:
+def test_a_killed_run_can_be_continued(tmp_path: Path, labels: LabelTask) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     Run.begin(run, "ours", {}, [labels])
     log.touch()
@@ -231,7 +231,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, labels: LabelTask) -> None:
     assert 5 <= kept <= before < 15
     second = start(0)
     assert second.communicate(timeout=120)[0] == "done\n"
-    # All that was stored was stored for good; at most the chunk in hand was lost.
+    # Stored chunks are kept; at most the chunk in progress is lost.
     assert log.read_text().count("\n") - before == 15 - kept
     assert before - kept <= 1
     vectors = Run.open(run).table(System("slow", "slow")).vectors("color", list(labels.images))
@@ -240,7 +240,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, labels: LabelTask) -> None:
         assert vector == pytest.approx(whole.vector(_open(labels.images[name]), "color"))
 
 
-def test_a_folder_of_something_else_is_refused(
+def test_a_folder_with_other_content_is_refused(
     tmp_path: Path, labels: LabelTask, questions: QueryTask
 ) -> None:
     run = run_of(tmp_path / "run", [labels], Reader())
@@ -263,7 +263,7 @@ def test_a_folder_of_something_else_is_refused(
 @pytest.mark.parametrize(
     "pattern", ["run.json", "tasks/*.gz", "vectors/dior-*/*.npz", "answers/*/stand*"]
 )
-def test_damage_is_told(
+def test_damaged_files_are_named(
     tmp_path: Path, labels: LabelTask, questions: QueryTask, pattern: str
 ) -> None:
     run = run_of(tmp_path / "run", [labels, questions], Reader())
@@ -282,7 +282,7 @@ def test_a_missing_picture_is_named(tmp_path: Path, labels: LabelTask) -> None:
         run_of(tmp_path / "run", [gone], Reader())
 
 
-def test_compare_tells_settings_and_figures(tmp_path: Path, labels: LabelTask) -> None:
+def test_compare_lists_settings_and_figures(tmp_path: Path, labels: LabelTask) -> None:
     first = run_of(tmp_path / "a", [labels], Reader("one"))
     second = run_of(tmp_path / "b", [labels], Reader("two"))
     found = compare(RunSelection.of(str(first.path)), RunSelection.of(str(second.path)))
@@ -296,7 +296,7 @@ def test_compare_tells_settings_and_figures(tmp_path: Path, labels: LabelTask) -
     figures = {(f.system, *f.key): f.value for f in load_figures(first)}
     d = found.differences[0]
     assert d.first == figures["one", d.row, d.judge, d.metric]
-    # Within one run, between two of its systems.
+    # Two systems of one run.
     inside = compare(
         RunSelection.of(f"{first.path}:one"), RunSelection.of(f"{first.path}:histogram")
     )
@@ -313,7 +313,7 @@ def test_compare_tells_settings_and_figures(tmp_path: Path, labels: LabelTask) -
         compare(RunSelection.of(str(first.path)), RunSelection.of(str(third.path)))
 
 
-def test_a_report_says_what_was_measured(
+def test_a_report_has_the_measured_figures(
     tmp_path: Path, labels: LabelTask, questions: QueryTask
 ) -> None:
     run = run_of(tmp_path / "run", [labels, questions], Reader())
@@ -346,7 +346,7 @@ def test_a_histogram_counts_colors() -> None:
     assert np.flatnonzero(vector).tolist() == [8, 98]
 
 
-def test_a_cut_is_padded_to_a_square() -> None:
+def test_a_crop_is_padded_to_a_square() -> None:
     image = Image.new("RGB", (20, 10), (9, 9, 9))
     assert crop_image(image, Crop((5, -4, 30, 8))).size == (15, 8)
     square = np.asarray(crop_image(image, Crop((0, 0, 10, 4), square=True)))
@@ -354,7 +354,7 @@ def test_a_cut_is_padded_to_a_square() -> None:
     assert square[:, 0, 0].tolist() == [0] * 3 + [9] * 4 + [0] * 3
 
 
-def test_sureness_is_the_area_under_the_curve() -> None:
+def test_abstention_auroc_is_the_area_under_the_curve() -> None:
     labels = {str(n): ("applies" if n % 3 else "absent",) for n in range(40)}
     table = RandomVectors(3)
     ((name, numbers, values),) = abstention_auroc(table, "x", labels)
@@ -367,7 +367,7 @@ def test_sureness_is_the_area_under_the_curve() -> None:
     assert values.mean() == pytest.approx(np.mean(pairs))
 
 
-def test_published_figures_are_named_as_ours() -> None:
+def test_published_figures_have_our_metric_names() -> None:
     assert len(every()) > 100
     for one in every():
         assert 0 < one.value < 1 and one.seen in ("repository", "secondary")
@@ -380,7 +380,7 @@ def test_published_figures_are_named_as_ours() -> None:
 
 @pytest.mark.parametrize("name", ["clothes", "emoji", "icons", "produce"])
 def test_the_real_sets(name: str, tmp_path: Path) -> None:
-    """Their files are read as a benchmark, and a few of their questions answered."""
+    """Their files are read as a benchmark, and a few of their queries are answered."""
     if not (SETS / name).is_dir():
         pytest.skip(f"{SETS / name} is not there")
     tasks = tasks_of("folder", SETS / name, {}, False, 0, tmp_path)

@@ -1,4 +1,4 @@
-"""Composers in runs: the same scores as ``cies search --modify``, once a question, on disk."""
+"""Composers in runs: the scores of ``cies search --modify``, composed once and stored."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ METHODS = ("clip", "captions", "dior")
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> QueryTask:
-    """Nine pictures, two changes, one of them in two wordings in a task of its own."""
+    """Nine pictures and two changes."""
     place = tmp_path_factory.mktemp("changes") / "pictures"
     place.mkdir()
     for number, color in enumerate(("red", "green", "blue")):
@@ -65,7 +65,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> QueryTask:
 
 @pytest.fixture(scope="module")
 def done(task: QueryTask, builtin: DiorEncoder, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Every composer there is."""
+    """A run with all composers."""
     run = Run.begin(tmp_path_factory.mktemp("run"), "changes", {}, [task])
     notes: list[str] = []
     change = Modification("as the question says")
@@ -105,7 +105,7 @@ def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
 
 
 @pytest.mark.parametrize("name", list(composer_descriptions()))
-def test_a_run_scores_as_a_search_does(
+def test_a_run_has_the_scores_of_a_search(
     name: str, done: Run, task: QueryTask, engine: Any, tmp_path: Path
 ) -> None:
     encoder = "dior" if name in CONDITION_COMPOSERS else "clip"
@@ -129,10 +129,10 @@ def test_a_run_scores_as_a_search_does(
         assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), abs=near)
 
 
-def test_what_is_composed_is_never_composed_again(
+def test_composed_queries_are_reused(
     done: Run, task: QueryTask, builtin: DiorEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is a model loaded: of a run whose answers were lost, what was composed is there."""
+    """No model is loaded for a run whose answers are lost but whose composed queries are stored."""
     system = next(s for s in done.systems("changes") if s.composer == "pdv")
     before = done.answers_path("changes", system).read_bytes()
     document = json.loads(json.dumps(done.document))
@@ -147,7 +147,7 @@ def test_what_is_composed_is_never_composed_again(
         run_encoders(again, unneeded, ComposerOptions.from_names(["pdv"], other))
 
 
-def test_a_composition_broken_off_goes_on(
+def test_an_interrupted_composition_can_be_continued(
     task: QueryTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(composed_queries, "CHUNK", 1)
@@ -194,15 +194,15 @@ def test_both_orders_of_fashioniq_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, gallery @ both[0], atol=1e-6)
 
 
-def test_circos_shared_concept_is_told_before_the_change(tmp_path: Path) -> None:
+def test_circos_shared_concept_precedes_the_change(tmp_path: Path) -> None:
     data = published.circo(tmp_path)
     task = find_benchmark("circo").load(data, expected=Expected(), concept="told")
     assert task.name == "circo-val-concept"
     assert {q.text for _, q in queries_of(task)} == {"find a dog but is brown"}  # type: ignore[arg-type]
 
 
-def test_composers_from_the_command_to_the_servers_files(tmp_path: Path) -> None:
-    """CIRCO's and CIRR's test splits, handed in for a composer."""
+def test_composers_from_the_command_to_the_submitted_files(tmp_path: Path) -> None:
+    """CIRCO's and CIRR's test splits, submitted for a composer."""
     for name, build, split in (
         ("circo", published.circo, "test"),
         ("cirr", lambda folder: published.cirr(folder, "test1"), "test1"),
@@ -236,7 +236,7 @@ def test_composers_from_the_command_to_the_servers_files(tmp_path: Path) -> None
         (["--composer", "pdv", "--lvlm", "/nowhere"], "/nowhere"),
     ],
 )
-def test_what_cannot_be_composed_is_said_in_a_sentence(
+def test_errors_of_composers_are_one_sentence(
     words: list[str], message: str, tmp_path: Path
 ) -> None:
     data = ["--data", str(published.circo(tmp_path / "data")), "--partial"]
@@ -246,7 +246,7 @@ def test_what_cannot_be_composed_is_said_in_a_sentence(
     assert message in str(found.exception)
 
 
-def test_a_report_tells_which_model_wrote(done: Run) -> None:
+def test_a_report_names_the_caption_writer(done: Run) -> None:
     measure(done)
     assert "clip cirevl: captions by tiny-lvlm" in as_markdown(report([done]), "Changes")
     assert set(ALWAYS) <= {s.composer for s in done.systems("changes")}

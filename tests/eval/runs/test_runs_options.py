@@ -1,4 +1,4 @@
-"""What a benchmark may be asked for, and what of a run is written elsewhere."""
+"""Options of benchmarks, and results of runs in other files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from ingest.encoders.methods.regional import PARTS
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
-def test_no_option_is_dropped(name: str, tmp_path: Path) -> None:
-    """Of any protocol, nor a value that it has not; also those named like arguments."""
+def test_unknown_options_are_refused(name: str, tmp_path: Path) -> None:
+    """Unknown values too, and options named like arguments."""
     for wrong in ("nonsense", "partial", "folder", "expected", "self", "data"):
         with pytest.raises(UsageError, match=f"{name} has no option '{wrong}'; it has: "):
             tasks_of(name, None, {wrong: "x"}, False, 0, tmp_path)
@@ -44,7 +44,7 @@ def test_no_option_is_dropped(name: str, tmp_path: Path) -> None:
                 tasks_of(name, tmp_path, {option.name: "nonsense"}, False, 0, tmp_path)
 
 
-def test_options_of_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
+def test_options_of_a_folder_depend_on_its_files(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         published.picture(tmp_path / "images" / f"{name}.png")
     columns = ("pair", "condition", "query", "positive", "negative")
@@ -71,12 +71,12 @@ def test_options_of_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
         (["circo", "--option", "split="], "circo has no split ''; name one of val, test"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_read(words: list[str], message: str) -> None:
+def test_invalid_options_are_refused_before_reading(words: list[str], message: str) -> None:
     found = CliRunner().invoke(app, ["bench", *words])
     assert isinstance(found.exception, UsageError) and message in str(found.exception)
 
 
-def test_a_picture_twice_in_a_json_file_is_told(tmp_path: Path) -> None:
+def test_a_repeated_picture_in_a_json_file_is_named(tmp_path: Path) -> None:
     folder = published.clevr4(tmp_path / "same name")
     file = folder / "clevr_4_annots.json"
     whole = file.read_text()
@@ -89,7 +89,7 @@ def test_a_picture_twice_in_a_json_file_is_told(tmp_path: Path) -> None:
 
 
 class Parted(StandIn):
-    """Rows of five parts, each its own direction of the stand-in's."""
+    """Rows of five vectors, each a direction of the stand-in's."""
 
     @property
     def spec(self) -> EncoderSpec:
@@ -100,7 +100,7 @@ class Parted(StandIn):
         return joined(unit(np.stack(each)))
 
 
-def test_rows_of_several_parts_are_compared_by_the_best(world: Path, tmp_path: Path) -> None:
+def test_the_best_of_several_vectors_counts(world: Path, tmp_path: Path) -> None:
     names = [f"{number:05d}.jpg" for number in range(1, 13)]
     labels = {name: (str(number % 3),) for number, name in enumerate(names)}
     images = {name: world / "images" / name for name in names}
@@ -118,7 +118,7 @@ def test_rows_of_several_parts_are_compared_by_the_best(world: Path, tmp_path: P
     assert figures["P@1"] == pytest.approx(np.mean(first))
 
 
-def test_a_run_keeps_as_many_answers_as_it_is_told(tmp_path: Path) -> None:
+def test_depth_limits_the_stored_answers(tmp_path: Path) -> None:
     data = published.circo(tmp_path / "data")
     task = find_benchmark("circo").load(data, expected=Expected())
     run = Run.begin(tmp_path / "run", "circo", {}, [task], depth=50)
@@ -129,7 +129,7 @@ def test_a_run_keeps_as_many_answers_as_it_is_told(tmp_path: Path) -> None:
         Run.begin(tmp_path / "run", "circo", {}, [task])
 
 
-def test_published_figures_stand_beside_the_same_method(tmp_path: Path) -> None:
+def test_published_figures_are_compared_with_the_same_method(tmp_path: Path) -> None:
     data = published.circo(tmp_path / "data")
     task = find_benchmark("circo").load(data, expected=Expected(), split="val")
     assert isinstance(task, QueryTask)
@@ -159,7 +159,7 @@ def test_published_figures_stand_beside_the_same_method(tmp_path: Path) -> None:
     assert status(ours, replace(without_condition, value=value + 0.1)) == OFF
 
 
-def test_no_split_is_claimed_that_was_not_read() -> None:
+def test_unseen_splits_are_noted() -> None:
     for task in ("circo-test", "circo-val", "cirr-test1", "cirr-val"):
         assert all("their split was not seen" in p.differs(task) for p in published_for(task))
     both = [p for p in published_for("fashioniq-val-split-and") if p.method.startswith("searle")]

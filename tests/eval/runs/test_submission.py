@@ -1,4 +1,4 @@
-"""What held-back splits are handed in by: written from a run, and checked before it is sent."""
+"""Submissions of held-back splits are written from a run and checked."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from indexes.errors import DataError, UsageError
 
 
 def ranked(task: QueryTask) -> dict[str, list[str]]:
-    """Some order of the whole gallery for every question."""
+    """Return one order of the whole gallery for every question."""
     return {query.id: list(task.parts[0].gallery) for query in task.parts[0].queries}
 
 
-def test_circo_is_handed_in_as_50_numbers_a_question(tmp_path: Path) -> None:
+def test_circo_submission_has_50_numbers_for_each_question(tmp_path: Path) -> None:
     task = load("circo", published.circo(tmp_path), split="test")
     assert task.parts[0].queries[0].relevant == {}
     (path,) = write_submission(task, ranked(task), tmp_path / "out")
@@ -44,16 +44,14 @@ def test_circo_is_handed_in_as_50_numbers_a_question(tmp_path: Path) -> None:
         (lambda d: {**d, "1": d["1"][:49]}, "question 1: 49 pictures in place of 50"),
         (lambda d: {**d, "1": [*d["1"][:49], 1]}, "question 1: a picture is repeated"),
         (lambda d: {"0": d["0"]}, "lacks 1 of 2 questions, such as 1"),
-        (lambda d: {**d, "2": d["1"]}, "has the question 2, which there is not"),
+        (lambda d: {**d, "2": d["1"]}, "has the question 2, which does not exist"),
         (lambda d: {**d, "1": ["000.jpg", *d["1"][1:]]}, "'000.jpg' is no id of a picture"),
         (lambda d: {**d, "1": [999, *d["1"][1:]]}, "999 is no picture of the gallery"),
         (lambda d: {**d, "1": 3}, "no list of pictures in place of 50"),
         (lambda d: [d], "is not a JSON object"),
     ],
 )
-def test_what_circos_server_would_refuse_is_told_before(
-    tmp_path: Path, edit: Any, sentence: str
-) -> None:
+def test_invalid_circo_submissions_are_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
     task = load("circo", published.circo(tmp_path), split="test")
     (path,) = write_submission(task, ranked(task), tmp_path / "out")
     change(path, edit)
@@ -61,7 +59,7 @@ def test_what_circos_server_would_refuse_is_told_before(
         check_submission(path, task)
 
 
-def test_a_file_with_a_question_twice_or_cut_short_is_told(tmp_path: Path) -> None:
+def test_repeated_questions_and_cut_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "circo.json"
     path.write_text('{"0": [1], "0": [2]}')
     with pytest.raises(DataError, match="has the question 0 twice"):
@@ -73,12 +71,12 @@ def test_a_file_with_a_question_twice_or_cut_short_is_told(tmp_path: Path) -> No
         check_submission(tmp_path / "gone.json")
 
 
-def test_cirr_is_handed_in_as_two_files(tmp_path: Path) -> None:
+def test_cirr_submission_has_two_files(tmp_path: Path) -> None:
     task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
     whole, group = write_submission(task, ranked(task), tmp_path / "out")
     document = json.loads(whole.read_text())
     assert (document["version"], document["metric"]) == ("rc2", "recall")
-    # The reference, first of the gallery, is not handed in.
+    # The reference, first of the gallery, is not submitted.
     assert document["12060"] == [f"test1-{n}-0-img0" for n in range(1, 51)]
     document = json.loads(group.read_text())
     assert document["metric"] == "recall_subset"
@@ -108,9 +106,7 @@ def test_cirr_is_handed_in_as_two_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cirrs_server_would_refuse_is_told_before(
-    tmp_path: Path, edit: Any, sentence: str
-) -> None:
+def test_invalid_cirr_submissions_are_refused(tmp_path: Path, edit: Any, sentence: str) -> None:
     task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
     whole, _ = write_submission(task, ranked(task), tmp_path / "out")
     change(whole, edit)
@@ -118,7 +114,7 @@ def test_what_cirrs_server_would_refuse_is_told_before(
         check_submission(whole, task)
 
 
-def test_only_whole_runs_of_held_back_splits_are_handed_in(tmp_path: Path) -> None:
+def test_only_complete_runs_of_held_back_splits_are_submitted(tmp_path: Path) -> None:
     folder = published.circo(tmp_path)
     with pytest.raises(UsageError, match="is not submitted to a server"):
         write_submission(load("circo", folder), {}, tmp_path)
@@ -135,7 +131,7 @@ def test_only_whole_runs_of_held_back_splits_are_handed_in(tmp_path: Path) -> No
 def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = [f"test1-{n}-0-img0" for n in range(3)]
     document = {"version": "rc2", "metric": "recall_subset"}
-    path = tmp_path / "handed-in.json"
+    path = tmp_path / "submission.json"
     published.write_json(path, {**document, **{str(n): pictures for n in range(4148)}})
     app(["bench", "check", str(path)], standalone_mode=False)
     assert capsys.readouterr().out == "CIRR test1 recall_subset, 4,148 pairs of 3 pictures\n"
@@ -144,7 +140,7 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
         app(["bench", "check", str(path)], standalone_mode=False)
 
 
-def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_runs_answers_are_submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = load("cirr", published.cirr(tmp_path, "test1"), split="test1")
     run = Run.begin(tmp_path / "run", "cirr", {"split": "test1"}, (task,), seed=3)
     run_encoders(run, [])
@@ -171,7 +167,7 @@ def test_a_runs_answers_are_handed_in(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads(group.read_text())[query.id] == inside[:3]
 
 
-def test_a_run_with_public_answers_has_nothing_to_hand_in(tmp_path: Path) -> None:
+def test_a_run_with_public_answers_has_nothing_to_submit(tmp_path: Path) -> None:
     task = load("cirr", published.cirr(tmp_path))
     Run.begin(tmp_path / "run", "cirr", {}, (task,))
     with pytest.raises(UsageError, match="has nothing to submit, its answers are public"):
