@@ -197,7 +197,7 @@ class Hits(Sequence[Hit]):
             "float | None": number,
             "str": text,
             "tuple[str, ...]": pa.list_(text),
-            "tuple[Part, ...]": pa.list_(pa.struct(part)),
+            "tuple[ConditionScore, ...]": pa.list_(pa.struct(part)),
         }
         columns = {}
         for one in fields(Hit):

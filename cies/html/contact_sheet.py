@@ -9,7 +9,7 @@ from typing import Any
 
 from cies.html.rendering import jpeg_address, render
 from indexes.errors import CiesError
-from query.explore.thumbnails import prune, thumbnail
+from query.explore.thumbnails import prune_thumbnails, thumbnail
 from query.hits import Hits
 
 
@@ -70,7 +70,7 @@ def write_page(path: Path, page: str) -> None:
     """
     try:
         path.write_text(page, encoding="utf-8", errors="replace")
-        prune()
+        prune_thumbnails()
     except OSError as error:
         raise CiesError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; choose another "

@@ -53,9 +53,7 @@ class _InversionComposer:
             )
         token = self._token(inversion, query.vector)
         vector = inversion.encode(text, token[None])[0]
-        interpretation = Interpretation(
-            self.name, query.modification.text, target=text, weights=weights
-        )
+        interpretation = Interpretation(self.name, change.text, target=text, weights=weights)
         return ComposedQuery(unit_vector(vector), interpretation)
 
     def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,13 +1,13 @@
-"""Writes a condition's vectors, words and columns to a file that other tools read.
+"""Exports a condition's vectors, words and columns to a file for other tools.
 
-Rows go through memory some thousands at a time, in the order the gallery stores them.
+Rows are written in blocks of some thousands, in the order in which the gallery stores them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import CiesError, GalleryError, UsageError
+from indexes.files import replacing
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import unit
 from indexes.store.attributes import attributes, user_columns
 from indexes.store.records import IMAGES, vector_schema
+from indexes.vectors import unit
 from query.engine import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows written at once.
+#: Rows in memory at once.
 _ROWS = 8192
 
-#: Ends of names to what is written.
+#: File suffix to what is written.
 FORMS = {
     ".parquet": "one row a picture: key, path, vector, word, word_probability, columns",
     ".csv": "the same without the vectors",
@@ -37,24 +38,24 @@ FORMS = {
 
 
 def export(engine: Engine, condition: str, path: Path) -> int:
-    """Write a condition to a file, its form by the name's end: see :data:`FORMS`.
+    """Export a condition to a file; the suffix decides the format, see :data:`FORMS`.
 
-    A picture of which no file is left is left out; of copies, the first path is named and its
-    columns are taken. The vectors are the stored originals, float32 of unit length, before the
-    gallery's geometry.
+    Pictures that have no file left are left out. Of copies, the first path and its columns are
+    written. The vectors are the stored ones, float32 of unit length, before the gallery's
+    geometry is applied.
 
     Args:
-        engine: over the gallery.
-        condition: one the gallery has, or one that the engine's method works out; then the
-            vectors are those that the view makes of the stored ones.
-        path: where to; replaced only once the new file is whole.
+        engine: a search engine over the gallery.
+        condition: one that the gallery has, or one that a projection answers; then the projected
+            vectors are written.
+        path: the file; it is replaced only when the new one is complete.
 
     Returns:
         The number of rows.
 
     Raises:
         UnknownCondition: naming those there are.
-        UsageError: if the name ends otherwise, or its folder is not there.
+        UsageError: if there is no such format, or the folder does not exist.
         GalleryError: if stored vectors are damaged.
         CiesError: if the file cannot be written.
     """
@@ -64,13 +65,13 @@ def export(engine: Engine, condition: str, path: Path) -> int:
             f"{list(FORMS)[-1]}."
         )
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"Cannot write {path}: its folder is not there; make it, or change -o.")
+        raise UsageError(f"Cannot write {path}: its folder does not exist; make it, or change -o.")
     dimension = engine.table(condition).dimension
-    parts = _parts(engine, condition, vectors=path.suffix != ".csv")
+    blocks = _blocks(engine, condition, vectors=path.suffix != ".csv")
     try:
         if path.suffix == ".npy":
-            return _write_matrix(parts, dimension, path)
-        return _write_table(parts, path)
+            return _write_matrix(blocks, dimension, path)
+        return _write_table(blocks, path)
     except OSError as error:
         raise CiesError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; "
@@ -78,43 +79,42 @@ def export(engine: Engine, condition: str, path: Path) -> int:
         ) from error
 
 
-def _parts(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
-    """The rows of a condition, some thousands at a time, with what is known of their files."""
+def _blocks(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
+    """The rows of a condition in blocks, with the columns of their files."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     table = engine.table(condition)
-    known = attributes(engine.gallery)
-    # Of the files with the same bytes the first in path order, which is how they are sorted.
-    first = {key: row for row, key in reversed(list(enumerate(known.column("key").to_pylist())))}
-    keys, places = pa.array(first.keys(), pa.string()), np.array(list(first.values()), np.int64)
-    pictures = [n for n in IMAGES.names if n != "key"]
-    names = [*pictures, *user_columns(engine.gallery)]
+    files = attributes(engine.gallery)
+    # Files are sorted by path; of copies the first one counts.
+    first = {key: row for row, key in reversed(list(enumerate(files.column("key").to_pylist())))}
+    keys, file_rows = pa.array(first.keys(), pa.string()), np.array(list(first.values()), np.int64)
+    names = [*(name for name in IMAGES.names if name != "key"), *user_columns(engine.gallery)]
     wanted = ["key", "word", "word_probability", *(["vector"] if vectors else [])]
 
     def joined(batch: pa.RecordBatch) -> pa.Table:
         found = pc.index_in(batch.column("key"), value_set=keys)
-        there = batch.filter(pc.is_valid(found))
-        rows = known.take(pa.array(places[found.drop_null().to_numpy(zero_copy_only=False)]))
+        kept = batch.filter(pc.is_valid(found))
+        rows = files.take(pa.array(file_rows[found.drop_null().to_numpy(zero_copy_only=False)]))
         paths = [_readable(engine.gallery.location(p)) for p in rows.column("path").to_pylist()]
-        columns: dict[str, Any] = {"key": there.column("key"), "path": pa.array(paths, pa.string())}
+        columns: dict[str, Any] = {"key": kept.column("key"), "path": pa.array(paths, pa.string())}
         if vectors:
-            columns["vector"] = _unit_rows(there, table.dimension, table.name, engine)
-        columns["word"] = pc.fill_null(there.column("word"), "")
-        columns["word_probability"] = there.column("word_probability")
+            columns["vector"] = _unit_rows(kept, table.dimension, table.name, engine)
+        columns["word"] = pc.fill_null(kept.column("word"), "")
+        columns["word_probability"] = kept.column("word_probability")
         return pa.table(columns | {name: rows.column(name) for name in names})
 
-    nothing = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
+    empty = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
     resolved = engine.resolve(condition)
     if resolved.projection is None:
         batches = engine.gallery.rows(resolved.stored, wanted)
     else:
-        batches = _worked_out(engine.opened(condition), wanted)
-    yield from map(joined, chain([next(batches, *nothing)], batches))
+        batches = _projected_rows(engine.opened(condition), wanted)
+    yield from map(joined, chain([next(batches, *empty)], batches))
 
 
-def _worked_out(table: OpenTable, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a table that no gallery stores, as batches of one that does."""
+def _projected_rows(table: OpenTable, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a projection's table, as batches of a stored table."""
     import pyarrow as pa
 
     for start in range(0, len(table), _ROWS):
@@ -142,49 +142,49 @@ def _unit_rows(
     flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
     vectors = flat.astype(np.float32).reshape(-1, dimension)
     try:
-        whole = unit(vectors) if len(vectors) else vectors
+        scaled = unit(vectors) if len(vectors) else vectors
     except ValueError as error:
         raise GalleryError(
             f"Damaged vectors under condition '{condition}' in {engine.gallery.path}: {error}; "
             "`cies repair` drops them, and the next ingest embeds those pictures again."
         ) from error
-    return pa.FixedSizeListArray.from_arrays(pa.array(whole.reshape(-1)), dimension)
+    return pa.FixedSizeListArray.from_arrays(pa.array(scaled.reshape(-1)), dimension)
 
 
-def _write_table(parts: Iterator[pa.Table], path: Path) -> int:
+def _write_table(blocks: Iterator[pa.Table], path: Path) -> int:
     """Write Parquet or CSV."""
     from pyarrow import csv, parquet
 
-    opened: Callable[..., Any] = csv.CSVWriter if path.suffix == ".csv" else parquet.ParquetWriter
+    make: Callable[..., Any] = csv.CSVWriter if path.suffix == ".csv" else parquet.ParquetWriter
     count = 0
-    with _fresh(path) as partial, ExitStack() as closing:
+    with replacing(path, durable=False) as partial, ExitStack() as closing:
         writer: Any = None
-        for part in parts:
+        for block in blocks:
             if writer is None:
-                writer = closing.enter_context(opened(str(partial), part.schema))
-            writer.write_table(part)
-            count += part.num_rows
+                writer = closing.enter_context(make(str(partial), block.schema))
+            writer.write_table(block)
+            count += block.num_rows
     return count
 
 
-def _write_matrix(parts: Iterator[pa.Table], dimension: int, path: Path) -> int:
-    """Write NumPy's own format, and the keys of its rows, one a line."""
+def _write_matrix(blocks: Iterator[pa.Table], dimension: int, path: Path) -> int:
+    """Write NumPy's own format, and the keys of its rows, one in each line."""
     count = 0
     with (
-        _fresh(path.with_suffix(".keys.txt")) as partial_keys,
-        _fresh(path) as partial,
+        replacing(path.with_suffix(".keys.txt"), durable=False) as partial_keys,
+        replacing(path, durable=False) as partial,
         partial_keys.open("w", encoding="ascii") as keys,
         partial.open("wb") as file,
     ):
-        # NumPy leaves room in a header for a first axis of any length, so it is written twice.
+        # NumPy's headers have room for any length of the first axis: this one is rewritten below.
         start = _write_header(file, 0, dimension)
-        for part in parts:
+        for block in blocks:
             vectors: NDArray[np.float32]
-            for chunk in part.column("vector").chunks:
+            for chunk in block.column("vector").chunks:
                 vectors = chunk.flatten().to_numpy()
                 file.write(vectors.astype("<f4").tobytes())
-            keys.writelines(f"{key}\n" for key in part.column("key").to_pylist())
-            count += part.num_rows
+            keys.writelines(f"{key}\n" for key in block.column("key").to_pylist())
+            count += block.num_rows
         file.seek(0)
         if _write_header(file, count, dimension) != start:
             raise CiesError(f"Cannot write {path}: its header grew; export to .parquet instead.")
@@ -197,17 +197,6 @@ def _write_header(file: BinaryIO, count: int, dimension: int) -> int:
     return file.tell()
 
 
-@contextmanager
-def _fresh(path: Path) -> Iterator[Path]:
-    """A new file beside the old one, put in its place once it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _readable(path: str) -> str:
-    """A path as valid Unicode; bytes that are not UTF-8 are written as escapes."""
+    """A path as valid Unicode, with bytes that are not UTF-8 escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

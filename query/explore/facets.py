@@ -1,26 +1,27 @@
-"""The words a model has for a gallery's pictures under a condition, and how many have each.
+"""Counts the words that a model gives a gallery's pictures under a condition.
 
-Words that mean the same are counted together. What says so is their spelling (grey, gray; stripe,
-stripes, striped) and the gallery itself: where the pictures of two words are mixed among each
-other, the words are two names of one thing.
+Words with the same meaning are counted together. They are recognised by their spelling (grey,
+gray; stripe, stripes, striped) and by the gallery itself: if the vectors of two words' pictures
+cannot be told apart, the words are two names of one thing.
 
-How far two words lie apart is measured against how far the pictures of one word do. Let m(a, b) be
+The distance of two words is measured relative to the spread of one word's pictures. Let m(a, b) be
 the mean cosine of a picture of word a with one of word b, m(a, a) that of two different pictures of
-word a, and m that of two different pictures of the same word, of either. Then
+word a, and m that of two different pictures of the same word, over both words. Then
 
     separation(a, b) = ((m(a, a) + m(b, b)) / 2 - m(a, b)) / (1 - m),
 
-the squared distance of the words' means, less what chance puts between them, over the spread within
-words (twice the ratio that Fisher's discriminant looks for, in all directions at once). It is 0 for
-the pictures of one word dealt to two names, whatever the model and the geometry.
+the squared distance of the words' means, without its expected value under chance, relative to the
+spread within words (twice the ratio that Fisher's discriminant maximises, in all directions at
+once). It is 0 if the pictures of one word are split at random, for every model and geometry.
 
-Measured with models of the built-in kind (``tests/test_facets.py`` does it again, smaller): words
-of 1,500 rendered pictures, 12 colors, 12 shapes, 5 patterns and so on, are 1.38 apart at least.
-The pictures of a word dealt to two names, on these and on 4,188 photographs and drawings, are 0.00
-apart if they are dealt by chance (95 in 100 of such pairs below 0.14, five pictures against five
-among them), 0.05 to 0.2 if by taste (the further along the direction in which they differ most, the
-likelier the second name), and 0.2 to 1.2 if cut clean in two along it. Of photographs whose
-respect a model was not schooled for, it calls one thing by many words, which then are merged.
+Measured with the built-in models (``tests/query/test_facets.py`` repeats it on fewer pictures):
+words of 1,500 rendered pictures (12 colors, 12 shapes, 5 patterns and so on) have a separation of
+at least 1.38. If the pictures of one word, of these and of 4,188 photographs and drawings, are
+split into two names, the separation is 0.00 for random splits (95 % of them below 0.14, splits of
+five and five pictures included), 0.05 to 0.2 if the second name is the likelier the further a
+picture lies along the direction of the largest variance, and 0.2 to 1.2 if they are cut in two
+along it. Under a condition that it was not trained on, a model calls one thing by many words,
+which are then merged.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from numpy.typing import NDArray
 from indexes.search.open_table import OpenTable
 from query.explore.spelling import plain, stem
 
-#: Separation below which two words are taken for one.
+#: Separation below which two words are merged.
 SAME = 0.15
 
-#: Separation from which words stay apart that their spelling would bring together.
+#: Separation from which words are not merged although their spelling says so.
 DIFFERENT = 1.0
 
-#: Pictures a word must have for its separation to mean anything.
+#: The fewest pictures of a word whose separation is meaningful.
 ENOUGH = 5
 
-#: Rows whose vectors are in memory at once.
+#: Vectors in memory at once.
 _ROWS = 8192
 
 #: Words compared with all others at once.
@@ -53,13 +54,13 @@ _WORDS = 512
 
 @dataclass(frozen=True)
 class Word:
-    """One word as the model said it.
+    """One word of the model.
 
     Attributes:
-        word: as it was said.
+        word: the word.
         pictures: how many have it.
-        merged_by: ``""`` for the word its facet is named by, ``spelling`` or ``meaning``.
-        separation: from the rest of its facet when it joined; ``None`` for too few pictures.
+        merged_by: ``""`` for the word that names its facet, else ``spelling`` or ``meaning``.
+        separation: from the rest of its facet when it was merged; ``None`` for too few pictures.
     """
 
     word: str
@@ -70,10 +71,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Facet:
-    """Words that mean one thing, and the pictures that have them.
+    """Words with the same meaning, and the pictures that have them.
 
     Attributes:
-        words: the one that most pictures have first; it names the facet.
+        words: the one with the most pictures first; it names the facet.
         rows: of the pictures, int64 [n], in ascending order.
     """
 
@@ -96,37 +97,37 @@ def facets(
     allowed: NDArray[np.bool_] | None = None,
     merge_below: float = SAME,
 ) -> list[Facet]:
-    """Count the words of a condition, those that mean the same together.
+    """Count the words of a condition, words with the same meaning together.
 
     Args:
         open_table: the condition's.
-        allowed: bool [size], the pictures that are counted; all by default.
-        merge_below: separation below which two words are one; 0 merges by spelling alone.
+        allowed: bool [size], the pictures to count; all by default.
+        merge_below: separation below which two words are merged; 0 merges by spelling only.
 
     Returns:
         The facets, largest first, then by name. Pictures without a word are in none.
     """
-    said: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row, word in enumerate(open_table.words):
         if word and (allowed is None or allowed[row]):
-            said.setdefault(word, []).append(row)
-    clouds = [
-        _Cloud((Word(word, len(rows)),), np.array(rows, dtype=np.int64), np.zeros(0))
-        for word, rows in sorted(said.items(), key=lambda item: (-len(item[1]), item[0]))
+            rows_of.setdefault(word, []).append(row)
+    clusters = [
+        _WordCluster((Word(word, len(rows)),), np.array(rows, dtype=np.int64), np.zeros(0))
+        for word, rows in sorted(rows_of.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
-    if not clouds:
+    if not clusters:
         return []
-    for cloud, total in zip(clouds, sums(open_table, [c.rows for c in clouds]), strict=True):
-        cloud.total = total
-    clouds = _merge_by_spelling(clouds)
+    for cluster, total in zip(clusters, sums(open_table, [c.rows for c in clusters]), strict=True):
+        cluster.total = total
+    clusters = _merge_by_spelling(clusters)
     if merge_below > 0:
-        clouds = _merge_by_meaning(clouds, merge_below)
-    found = [Facet(cloud.words, np.sort(cloud.rows)) for cloud in clouds]
+        clusters = _merge_by_meaning(clusters, merge_below)
+    found = [Facet(cluster.words, np.sort(cluster.rows)) for cluster in clusters]
     return sorted(found, key=lambda facet: (-facet.pictures, facet.word))
 
 
 def sums(open_table: OpenTable, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """The sum of the vectors of each of some sets of rows: float64 [parts, dim]."""
+    """The sum of the vectors of each set of rows: float64 [sets, dim]."""
     rows = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
     number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     order = np.argsort(rows, kind="stable")
@@ -141,8 +142,8 @@ def sums(open_table: OpenTable, parts: Sequence[NDArray[np.int64]]) -> NDArray[n
     return total
 
 
-class _Cloud:
-    """The pictures of some words: enough of them to compare two clouds without looking again."""
+class _WordCluster:
+    """The pictures of some words, with the sum of their vectors, from which separations follow."""
 
     def __init__(
         self, words: tuple[Word, ...], rows: NDArray[np.int64], total: NDArray[np.float64]
@@ -157,15 +158,15 @@ class _Cloud:
         count = len(self.rows)
         return float((self.total @ self.total - count) / (count * (count - 1)))
 
-    def joined(self, other: _Cloud, merged_by: str, separation: float | None) -> _Cloud:
-        """Both as one, named as this one is."""
+    def joined(self, other: _WordCluster, merged_by: str, separation: float | None) -> _WordCluster:
+        """Both as one, named by this one's word."""
         words = [Word(word.word, word.pictures, merged_by, separation) for word in other.words]
         rows = np.concatenate([self.rows, other.rows])
-        return _Cloud((*self.words, *words), rows, self.total + other.total)
+        return _WordCluster((*self.words, *words), rows, self.total + other.total)
 
 
-def _separation(one: _Cloud, other: _Cloud) -> float | None:
-    """How far two clouds are apart, or ``None`` if one is too small to tell."""
+def _separation(one: _WordCluster, other: _WordCluster) -> float | None:
+    """The separation of two clusters, or ``None`` if one has too few pictures."""
     sizes = len(one.rows), len(other.rows)
     if min(sizes) < ENOUGH:
         return None
@@ -175,36 +176,36 @@ def _separation(one: _Cloud, other: _Cloud) -> float | None:
     return (sum(inside) / 2 - between) / max(1 - both, 1e-6)
 
 
-def _merge_by_spelling(clouds: Sequence[_Cloud]) -> list[_Cloud]:
-    """Forms of one word as one, unless their pictures say otherwise; largest first."""
+def _merge_by_spelling(clusters: Sequence[_WordCluster]) -> list[_WordCluster]:
+    """Merge forms of one word, unless their pictures are too different; largest first."""
     for key, distance in ((plain, np.inf), (stem, DIFFERENT)):
-        kept: dict[str, list[_Cloud]] = {}
-        for cloud in clouds:
-            alike = kept.setdefault(key(cloud.words[0].word), [])
+        kept: dict[str, list[_WordCluster]] = {}
+        for cluster in clusters:
+            alike = kept.setdefault(key(cluster.words[0].word), [])
             for number, other in enumerate(alike):
-                apart = _separation(other, cloud)
+                apart = _separation(other, cluster)
                 if apart is None or apart < distance:
-                    alike[number] = other.joined(cloud, "spelling", apart)
+                    alike[number] = other.joined(cluster, "spelling", apart)
                     break
             else:
-                alike.append(cloud)
-        clouds = [cloud for alike in kept.values() for cloud in alike]
-        clouds.sort(key=lambda cloud: (-len(cloud.rows), cloud.words[0].word))
-    return list(clouds)
+                alike.append(cluster)
+        clusters = [cluster for alike in kept.values() for cluster in alike]
+        clusters.sort(key=lambda cluster: (-len(cluster.rows), cluster.words[0].word))
+    return list(clusters)
 
 
-def _merge_by_meaning(clouds: list[_Cloud], below: float) -> list[_Cloud]:
-    """Clouds that lie in one another as one, the closest pair first, each time measured anew."""
-    large = [cloud for cloud in clouds if len(cloud.rows) >= ENOUGH]
-    small = [cloud for cloud in clouds if len(cloud.rows) < ENOUGH]
-    # Only pairs that are close at first are looked at again: a merged cloud's neighbours are
-    # those of its parts.
+def _merge_by_meaning(clusters: list[_WordCluster], below: float) -> list[_WordCluster]:
+    """Merge clusters below a separation, the closest pair first; separations are then updated."""
+    large = [cluster for cluster in clusters if len(cluster.rows) >= ENOUGH]
+    small = [cluster for cluster in clusters if len(cluster.rows) < ENOUGH]
+    # Only pairs that are close at first are considered: a merged cluster's neighbours are those of
+    # its parts.
     near: dict[int, set[int]] = {number: set() for number in range(len(large))}
-    there = dict(enumerate(large))
+    remaining = dict(enumerate(large))
     apart: dict[tuple[int, int], float] = {}
 
     def measure(one: int, other: int) -> None:
-        distance = _separation(there[one], there[other])
+        distance = _separation(remaining[one], remaining[other])
         assert distance is not None  # both are large enough
         apart[min(one, other), max(one, other)] = distance
         near[one].add(other)
@@ -217,27 +218,27 @@ def _merge_by_meaning(clouds: list[_Cloud], below: float) -> list[_Cloud]:
         if apart[closest] >= below:
             break
         one, other = closest
-        if len(there[other].rows) > len(there[one].rows):
+        if len(remaining[other].rows) > len(remaining[one].rows):
             one, other = other, one
-        there[one] = there[one].joined(there.pop(other), "meaning", apart[closest])
+        remaining[one] = remaining[one].joined(remaining.pop(other), "meaning", apart[closest])
         neighbours = near.pop(other) - {one}
         for neighbour in (one, *neighbours):
             near[neighbour].discard(other)
             del apart[min(other, neighbour), max(other, neighbour)]
         for neighbour in near[one] | neighbours:
             measure(one, neighbour)
-    return [*there.values(), *small]
+    return [*remaining.values(), *small]
 
 
-def _near_pairs(clouds: Sequence[_Cloud], below: float) -> Iterator[tuple[int, int]]:
-    """Pairs of clouds less far apart than this: the separation of all of them, in blocks."""
-    if not clouds:
+def _near_pairs(clusters: Sequence[_WordCluster], below: float) -> Iterator[tuple[int, int]]:
+    """Pairs of clusters with a separation below this, computed for all pairs in blocks."""
+    if not clusters:
         return
-    sizes = np.array([len(cloud.rows) for cloud in clouds], dtype=np.float64)
-    means = np.array([cloud.total for cloud in clouds]) / sizes[:, None]
-    inside = np.array([cloud.within for cloud in clouds])
+    sizes = np.array([len(cluster.rows) for cluster in clusters], dtype=np.float64)
+    means = np.array([cluster.total for cluster in clusters]) / sizes[:, None]
+    inside = np.array([cluster.within for cluster in clusters])
     degrees = sizes - 1
-    for start in range(0, len(clouds), _WORDS):
+    for start in range(0, len(clusters), _WORDS):
         part = slice(start, start + _WORDS)
         between = means[part] @ means.T
         both = (inside * degrees)[part, None] + inside * degrees

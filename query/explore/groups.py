@@ -1,9 +1,9 @@
-"""A gallery in groups under a condition: one a word, every picture in one of them."""
+"""Groups a gallery's pictures by their words under a condition; every picture is in one group."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,37 +11,37 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
-from indexes.search.vectors import Vectors, unit
+from indexes.vectors import Vectors, unit
 from query.explore.facets import SAME, Facet, facets, sums
 
-#: Probability from which the model is sure of a word: no other can be as likely.
+#: Probability from which a word counts as sure: no other word can be more likely.
 SURE = 0.5
 
-#: Pictures a word must have, of which the model is sure, to make a group.
+#: The fewest sure pictures of a word that make a group.
 SMALLEST = 3
 
-#: Pictures that stand for a group.
+#: Pictures that represent a group.
 REPRESENTATIVES = 6
 
-#: Rows whose vectors are in memory at once.
+#: Vectors in memory at once.
 _ROWS = 8192
 
-#: Members among which representatives are looked for, and the share of them, the least typical,
-#: that cannot be one.
+#: Members that representatives are chosen from, and the share of them, the least typical, that is
+#: excluded.
 _SAMPLE = 2000
 _ODD = 0.05
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that go by one word.
+    """The pictures of one word.
 
     Attributes:
-        facet: the word, and those that mean the same.
-        sure: rows of the pictures that have the word, the most typical first: int64 [n].
-        likely: rows of those put here for being nearest to it, nearest first: int64 [m].
-        representatives: rows of pictures spread over the group, int64.
-        nearest: numbers of the groups most like it, most alike first.
+        facet: the word, with the words that mean the same.
+        sure: int64 [n], rows of the pictures that have the word, the most typical first.
+        likely: int64 [m], rows of other pictures that are nearest to this group, nearest first.
+        representatives: int64, rows of pictures spread over the group.
+        nearest: numbers of the other groups, the most similar first.
     """
 
     facet: Facet
@@ -68,21 +68,21 @@ def groups(
     smallest: int = SMALLEST,
     merge_below: float = SAME,
 ) -> list[Group]:
-    """Every picture by its word, or, where that will not do, by the group it is nearest to.
+    """Group pictures by their words, or else by the group that they are nearest to.
 
-    A facet's pictures of which the model is sure make a group if there are enough of them. All
+    The pictures of a facet whose words are sure make a group if there are enough of them. All
     other pictures (no word, an unsure word, a rare word) go to the group whose mean vector has
     the highest cosine with theirs. On 10,500 rendered pictures and 4,168 photographs and drawings
-    with known labels, read by models of the built-in kind, words of a probability below 0.5 were
-    right as often as nearest groups (0.31 and 0.32 of 363), so nothing is lost.
+    with known labels, embedded by the built-in models, words of a probability below 0.5 were right
+    as often as nearest groups (0.31 and 0.32 of 363), so nothing is lost.
 
     Args:
         open_table: the condition's.
         allowed: bool [size], the pictures to group; all by default.
-        sure: least probability of a word that is sure; 0 for every word.
-        smallest: least number of sure pictures of a group; the largest there is where no word
-            has so many.
-        merge_below: as for :func:`query.explore.facets.facets`.
+        sure: the least probability of a sure word; 0 for every word.
+        smallest: the fewest sure pictures of a group; if no word has so many, the most that any
+            word has.
+        merge_below: see :func:`query.explore.facets.facets`.
 
     Returns:
         The groups, largest first, then by name; none if there are no pictures.
@@ -96,37 +96,37 @@ def groups(
     found = facets(open_table, allowed, merge_below)
     if not found:
         raise UsageError(
-            f"No picture has a word under '{open_table.table.name}', so that groups have no names; "
+            f"No picture has a word under '{open_table.table.name}', so groups have no names; "
             "ingest into a new gallery with the default --token, where the model says its word."
         )
     kept, members = _members(open_table, found, sure, smallest)
     means = unit(sums(open_table, members))
-    homeless = np.setdiff1d(rows, np.concatenate(members), assume_unique=True)
-    home = _nearest(open_table, homeless, means)
+    others = np.setdiff1d(rows, np.concatenate(members), assume_unique=True)
+    nearest_group = _nearest(open_table, others, means)
     made = []
-    like = np.argsort(-(means @ means.T), axis=1, kind="stable")
+    by_similarity = np.argsort(-(means @ means.T), axis=1, kind="stable")
     for number, facet in enumerate(kept):
-        typical = _by_likeness(open_table, members[number], means[number])
-        likely = _by_likeness(open_table, homeless[home == number], means[number])
-        nearest = [int(other) for other in like[number] if other != number]
+        typical = _by_similarity(open_table, members[number], means[number])
+        likely = _by_similarity(open_table, others[nearest_group == number], means[number])
+        nearest = [int(other) for other in by_similarity[number] if other != number]
         shown = representatives(open_table, typical, means[number])
         made.append(Group(facet, typical, likely, shown, tuple(nearest)))
     order = sorted(range(len(made)), key=lambda n: (-made[n].pictures, made[n].word))
-    place = {number: at for at, number in enumerate(order)}
+    position = {number: at for at, number in enumerate(order)}
     return [
-        Group(g.facet, g.sure, g.likely, g.representatives, tuple(place[n] for n in g.nearest))
-        for g in (made[number] for number in order)
+        replace(made[number], nearest=tuple(position[n] for n in made[number].nearest))
+        for number in order
     ]
 
 
 def _members(
     open_table: OpenTable, found: Sequence[Facet], sure: float, smallest: int
 ) -> tuple[list[Facet], list[NDArray[np.int64]]]:
-    """The facets that make a group, and the rows of each of which the model is sure."""
+    """The facets that make a group, and the rows of each one's sure pictures."""
     chances = np.asarray(open_table.word_probabilities)
     members = [facet.rows[chances[facet.rows] >= sure] for facet in found]
     least = min(smallest, max(len(rows) for rows in members))
-    if least < 1:  # the model is sure of nothing
+    if least < 1:  # no word is sure
         members, least = [facet.rows for facet in found], min(smallest, found[0].pictures)
     large = [number for number, rows in enumerate(members) if len(rows) >= max(1, least)]
     return [found[number] for number in large], [members[number] for number in large]
@@ -149,13 +149,13 @@ def nearest_groups(
     Args:
         open_table: the condition's.
         rows: of the pictures.
-        among: its groups.
+        among: the groups of the condition.
     """
     means = unit(sums(open_table, [group.sure for group in among]))
     return _nearest(open_table, rows, means)
 
 
-def _by_likeness(
+def _by_similarity(
     open_table: OpenTable, rows: NDArray[np.int64], mean: Vectors
 ) -> NDArray[np.int64]:
     """Rows by their cosine with a mean, highest first."""
@@ -173,11 +173,11 @@ def representatives(
     mean: Vectors,
     count: int = REPRESENTATIVES,
 ) -> NDArray[np.int64]:
-    """Pictures that show what a group holds: the middle ones of its parts.
+    """Pictures that represent a group: the central ones of its clusters.
 
-    The parts are found by k-means on unit vectors, begun with the most typical picture and then
-    each time the one least like all chosen so far. The least typical twentieth takes no part, so
-    that what does not belong stands for nothing.
+    The clusters are found by k-means on unit vectors. The initial centres are the most typical
+    picture and then, one by one, the picture least similar to those chosen so far. The least
+    typical twentieth is excluded, so that no outlier becomes a representative.
 
     Args:
         open_table: the condition's.
@@ -186,7 +186,7 @@ def representatives(
         count: how many, where there are as many.
 
     Returns:
-        Different rows, that of the largest part first.
+        Different rows, that of the largest cluster first.
     """
     core = typical[: max(count, int(np.ceil(len(typical) * (1 - _ODD))))]
     core = core[np.linspace(0, len(core) - 1, min(len(core), _SAMPLE)).astype(np.int64)]
@@ -197,21 +197,21 @@ def representatives(
     for _ in range(10):
         part = np.argmax(vectors @ centres.T, axis=1)
         total = np.array([vectors[part == number].sum(0) for number in range(count)])
-        # A part that lost all its pictures keeps its centre; so does one of opposite vectors.
+        # An empty cluster keeps its centre; so does one whose vectors cancel out.
         alive = np.linalg.norm(total, axis=1) > 1e-6
         centres[alive] = unit(total[alive])
     part = np.argmax(vectors @ centres.T, axis=1)
     sizes = np.bincount(part, minlength=count)
     chosen: list[int] = []
     for number in np.argsort(-sizes, kind="stable"):
-        likeness = vectors @ centres[number]
-        likeness[chosen] = -np.inf
-        chosen.append(int(np.argmax(likeness)))
+        cosines = vectors @ centres[number]
+        cosines[chosen] = -np.inf
+        chosen.append(int(np.argmax(cosines)))
     return core[chosen]
 
 
 def _spread(vectors: Vectors, count: int) -> list[int]:
-    """The first row, and each time the one whose nearest chosen row is least like it."""
+    """The first row, then one by one the row least similar to its nearest chosen row."""
     chosen = [0]
     nearest = vectors @ vectors[0]
     while len(chosen) < count:

@@ -1,9 +1,8 @@
-"""English words told apart from their other forms: grey and gray, stripes and striped.
+"""Recognises forms of the same English word: grey and gray, stripes and striped.
 
-What is compared is a key, never shown: keys of two forms of one word are equal, and need not be
-words themselves. Words that are not English keep to themselves. Rules of this kind also bring
-together words that differ (``short`` and ``shorts``), so whoever uses them looks at the pictures
-too (:mod:`query.explore.facets`).
+Forms are compared by keys. Two forms of one word have the same key, which need not be a word.
+Words of other languages have keys of their own. Such rules also give different words the same key
+(``short`` and ``shorts``), so :mod:`query.explore.facets` compares the pictures as well.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ _VOWEL = re.compile(r"[aeiouy]")
 
 
 def plain(word: str) -> str:
-    """A word without case, and without what joins or surrounds its letters and digits."""
+    """A word in lower case, with letters and digits only."""
     folded = unicodedata.normalize("NFKC", word).casefold()
     return re.sub(r"[^\w]|_", "", folded) or folded
 
 
 def stem(word: str) -> str:
-    """The key of an English word's forms: spelling, plural, ``-ed`` and ``-ing``.
+    """The key of an English word: spelling, plural, ``-ed`` and ``-ing`` are normalised.
 
     Plurals follow the S-stemmer (Harman, "How effective is suffixing?", JASIS 42(1), 1991), with
-    ``-es`` after a hissing sound taken off whole.
+    ``-es`` after a sibilant removed completely.
     """
     key = plain(word)
     if not key.isascii() or not key.isalpha():

@@ -1,43 +1,43 @@
-"""Small pictures for the pages, kept in the user's cache, which may be emptied at any time."""
+"""Thumbnails for pages, cached in the user's cache folder, which may be emptied at any time."""
 
 from __future__ import annotations
 
 import io
-import os
 from contextlib import suppress
 from pathlib import Path, PurePath
 
 from PIL import Image
 
 from indexes.errors import UsageError
+from indexes.files import write_atomic
 from ingest.read.images import UnreadableImage, decode
 from ingest.sources.factory import file_at
 
 #: Longest side in pixels.
 THUMBNAIL = 176
 
-#: Bytes of thumbnails kept, about twenty thousand; the oldest go first.
+#: Bytes of the cache, about twenty thousand thumbnails; the oldest are removed first.
 LIMIT = 128 * 2**20
 
 
-def folder() -> Path:
-    """Where thumbnails are kept."""
+def thumbnail_folder() -> Path:
+    """The folder of the cached thumbnails."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("cies", appauthor=False)) / "thumbnails"
 
 
 def thumbnail(path: str | Path, key: str = "") -> bytes | None:
-    """A picture as a small JPEG.
+    """A small JPEG of a picture.
 
     Args:
-        path: of its file, wherever that lies.
-        key: its content key, under which it is kept; without one it is made each time.
+        path: of its file, on any system that sources read.
+        key: its content key, by which the thumbnail is cached; without one it is made each time.
 
     Returns:
-        The file's bytes, or ``None`` if the picture is not kept and cannot be read any more.
+        The JPEG's bytes, or ``None`` if there is no cached one and the picture cannot be read.
     """
-    data = kept(key)
+    data = cached_thumbnail(key)
     if data is not None:
         return data
     try:
@@ -46,47 +46,39 @@ def thumbnail(path: str | Path, key: str = "") -> bytes | None:
     except (UnreadableImage, UsageError):
         return None
     data = as_jpeg(image)
-    # A file that changed since is another picture, and is shown but not kept.
+    # A file that has changed is another picture; its thumbnail is returned but not cached.
     if content.key == key:
-        _keep(_place(key), data)
+        with suppress(OSError):
+            write_atomic(_cache_file(key), data, durable=False)
     return data
 
 
-def kept(key: str) -> bytes | None:
-    """The thumbnail kept of a picture, or ``None``."""
+def cached_thumbnail(key: str) -> bytes | None:
+    """The cached thumbnail of a picture, or ``None``."""
     if key:
         with suppress(OSError):
-            data = _place(key).read_bytes()
-            # Cut short by a crash, it would show nothing.
+            data = _cache_file(key).read_bytes()
+            # The end marker is missing if a crash cut the file short.
             if data.endswith(b"\xff\xd9"):
                 return data
     return None
 
 
 def as_jpeg(image: Image.Image) -> bytes:
-    """A small picture as a file's bytes."""
+    """A small image as the bytes of a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
-def _place(key: str) -> Path:
-    return folder() / key[:2] / f"{key}.jpg"
+def _cache_file(key: str) -> Path:
+    return thumbnail_folder() / key[:2] / f"{key}.jpg"
 
 
-def _keep(place: Path, data: bytes) -> None:
-    """Write a thumbnail down; a cache that cannot be written to is no reason to fail."""
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(data)
-        fresh.replace(place)
-
-
-def prune(limit: int = LIMIT) -> None:
-    """Drop the oldest thumbnails until the rest are within a number of bytes."""
+def prune_thumbnails(limit: int = LIMIT) -> None:
+    """Remove the oldest thumbnails until the others have at most ``limit`` bytes."""
     found = []
-    for path in folder().rglob("*.jpg"):
+    for path in thumbnail_folder().rglob("*.jpg"):
         with suppress(OSError):
             about = path.stat()
             found.append((about.st_mtime_ns, about.st_size, path))

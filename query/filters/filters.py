@@ -1,4 +1,4 @@
-"""Which pictures may be found at all: the user's filter, and what is to be left out."""
+"""Decides which pictures may be returned: the user's filter, and values to leave out."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from query.question import shortened
 
 @dataclass(frozen=True)
 class Allowed:
-    """The pictures that may be found.
+    """The pictures that may be returned.
 
     Attributes:
-        paths: content key to the first path, as stored, of those that the filter lets through.
-        left_out: keys that are not found all the same.
+        paths: content key to the first path, as stored, of the pictures that pass the filter.
+        left_out: keys that are left out although they pass.
     """
 
     paths: Mapping[str, str]
     left_out: frozenset[str]
 
     def mask(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of some pictures may be found: bool [len(keys)]."""
+        """Which of some pictures may be returned: bool [len(keys)]."""
         found = (key in self.paths and key not in self.left_out for key in keys)
         return np.fromiter(found, dtype=np.bool_, count=len(keys))
 
 
 class Filters:
-    """The table of a gallery's files that filters are about: read once, kept.
+    """The table that filters refer to, read once.
 
-    One row a file: what the gallery knows of it and of its picture, the user's columns, and the
-    model's word for it under the first condition asked for, with its probability.
+    It has one row for each file: its attributes, the user's columns, and the model's word under
+    the first condition of the question, with its probability.
     """
 
     def __init__(self, gallery: Gallery):
@@ -48,15 +48,17 @@ class Filters:
         self._worded: tuple[str, pa.Table] | None = None
 
     def table(self, words: OpenTable) -> pa.Table:
-        """The table, with the words of one condition."""
+        """The table, with the words of a condition's table."""
         if self._worded is None or self._worded[0] != words.table.table:
             if self._files is None:
                 self._files = attributes(self._gallery)
             rows = [words.row(key) for key in self._files.column("key").to_pylist()]
-            said = [None if row is None else words.words[row] for row in rows]
-            sure = [None if row is None else float(words.word_probabilities[row]) for row in rows]
-            table = self._files.append_column("word", pa.array(said, pa.string()))
-            table = table.append_column("word_probability", pa.array(sure, pa.float32()))
+            word = [None if row is None else words.words[row] for row in rows]
+            probability = [
+                None if row is None else float(words.word_probabilities[row]) for row in rows
+            ]
+            table = self._files.append_column("word", pa.array(word, pa.string()))
+            table = table.append_column("word_probability", pa.array(probability, pa.float32()))
             self._worded = words.table.table, table
         return self._worded[1]
 
@@ -67,17 +69,17 @@ class Filters:
         exclude_same: str | None,
         examples: Mapping[str, str],
     ) -> Allowed:
-        """The pictures that may be found.
+        """The pictures that may be returned.
 
         Args:
-            words: the condition whose words the filter may ask about.
+            words: the table whose words the filter may refer to.
             where: a filter, or ``None`` for all files.
-            exclude_same: a column: pictures are left out of which a file has a value that a
+            exclude_same: a column; a picture is left out if a file of it has a value there that a
                 file of an example has.
-            examples: keys of the examples that are known, and what they are called.
+            examples: key to shown name of the examples that have a key.
 
         Raises:
-            UsageError: if the filter cannot be read, there is no such column, or no example has
+            UsageError: if the filter cannot be parsed, there is no such column, or no example has
                 a value in it.
         """
         table = self.table(words)
@@ -85,7 +87,7 @@ class Filters:
         paths = table.column("path").to_pylist()
         chosen = np.ones(len(keys), dtype=np.bool_) if where is None else matching(table, where)
         found: dict[str, str] = {}
-        # Files come in path order, so that the first of a picture is the one shown of it.
+        # Files are in path order; the first file of a picture is the one that is shown.
         for row in np.flatnonzero(chosen):
             found.setdefault(keys[row], paths[row])
         left_out: frozenset[str] = frozenset()
@@ -107,7 +109,7 @@ def _same(table: pa.Table, column: str, examples: Mapping[str, str]) -> frozense
     if not values:
         names = ", ".join(shortened(name) for name in examples.values()) or "The query"
         raise UsageError(
-            f"{names} has no value in the column '{column}', so that --exclude-same has nothing "
-            "to go by; ask with a picture of the gallery that has one, or leave it out."
+            f"{names} has no value in the column '{column}', so --exclude-same has nothing to "
+            "compare; ask with a picture of the gallery that has one, or leave it out."
         )
     return frozenset(key for key, value in pairs if value in values)

@@ -1,4 +1,4 @@
-"""Filters as people write them after WHERE in SQL, read by a small parser of our own.
+"""Parses and evaluates filters written as after WHERE in SQL.
 
 ::
 
@@ -6,13 +6,13 @@
     taken_at >= '2024-05' AND NOT (path LIKE '%/raw/%' OR width < height)
     word IN ('red', 'dark red') OR stock IS NULL OR year(taken_at) BETWEEN 2019 AND 2021
 
-A filter that cannot be read to its last character is refused. (Lance's own filters were tried:
-they pass over whatever follows the first expression, so that a forgotten AND silently asks for
-something else, and functions among them can keep a processor busy for minutes.) Nothing is looked
-up but the columns given and the functions below; nothing can be changed.
+A filter that cannot be parsed to its last character is rejected. (Lance's own filters ignore
+whatever follows the first expression, so that a forgotten AND silently changes the result, and
+some of their functions can run for minutes.) A filter can refer only to the given columns and to
+the functions below, and can change nothing.
 
-As in SQL, a comparison with an empty cell is neither true nor false, and only rows for which the
-whole is true are found.
+As in SQL, a comparison with an empty cell is neither true nor false. Only rows for which the whole
+filter is true are returned.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 
-#: Longest filter; thousands of product numbers in one IN.
+#: The longest filter: enough for thousands of product numbers in one IN.
 MAX_CHARACTERS = 100_000
 
-#: Parentheses within parentheses.
+#: The deepest nesting of parentheses.
 _MAX_DEPTH = 30
 
 _TOKEN = re.compile(
@@ -52,7 +52,7 @@ _TOKEN = re.compile(
 _COMPARE = {"=": "equal", "==": "equal", "!=": "not_equal", "<>": "not_equal"}
 _COMPARE |= {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 
-#: Name to what it takes, what it gives, and how.
+#: Name to the kind of its argument, the kind of its result, and the function.
 _FUNCTIONS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "lower": ("text", "text", pc.utf8_lower),
     "upper": ("text", "text", pc.utf8_upper),
@@ -69,12 +69,12 @@ _TIMES = "a date is written '2024-05-31', '2024-05' or '2024', with a time '2024
 
 
 class _Wrong(Exception):
-    """A filter that cannot be read, with the reason for people."""
+    """A filter that cannot be parsed, with the reason for the user."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A part of a filter, evaluated: ``data`` is an Arrow array or scalar."""
+    """The value of a part of a filter; ``data`` is an Arrow array or scalar."""
 
     data: Any
     kind: str
@@ -89,15 +89,14 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
     """The rows of a table for which a filter is true.
 
     Args:
-        table: its columns are what may be asked about: numbers, texts, truth values, dates and
-            times.
+        table: the filter may refer to its columns: numbers, texts, truth values, dates and times.
         where: the filter.
 
     Returns:
         bool [rows].
 
     Raises:
-        UsageError: if the filter cannot be read, naming the columns there are.
+        UsageError: if the filter cannot be parsed, naming the columns there are.
     """
     try:
         if len(where) > MAX_CHARACTERS:
@@ -134,7 +133,7 @@ def _kind(data_type: pa.DataType) -> str:
 
 
 class _Parser:
-    """Reads a filter from left to right and evaluates it as it goes.
+    """Parses a filter from left to right and evaluates it at the same time.
 
     Precedence as in SQL: OR, AND, NOT, comparisons, ``+ -``, ``* /``.
     """
@@ -151,7 +150,7 @@ class _Parser:
         return self._tokens[self._at]
 
     def _take(self, *wanted: str) -> str:
-        """Go past a sign or word if it is one of these; else nothing, and an empty text."""
+        """Consume and return the next sign or word if it is one of these; else an empty text."""
         kind, text = self._next()
         plain = text.lower() if kind == "word" else text
         if kind in ("word", "sign") and plain in wanted:
@@ -191,13 +190,13 @@ class _Parser:
         return found
 
     def _negated(self) -> _Value:
-        turned = 0
+        negations = 0
         while self._take("not"):
-            turned += 1
+            negations += 1
         found = self._comparison()
-        if turned:
+        if negations:
             data = self._truth(found)
-            return _Value(pc.invert(data) if turned % 2 else data, "truth", "what follows NOT")
+            return _Value(pc.invert(data) if negations % 2 else data, "truth", "what follows NOT")
         return found
 
     def _truth(self, value: _Value) -> Any:
@@ -211,14 +210,14 @@ class _Parser:
         if sign:
             return self._truth_of(left, self._compared(sign, left, self._sum()))
         if self._take("is"):
-            turned = bool(self._take("not"))
+            negated = bool(self._take("not"))
             self._need("null")
             empty = pc.is_null(left.data)
-            return self._truth_of(left, pc.invert(empty) if turned else empty)
-        turned = bool(self._take("not"))
+            return self._truth_of(left, pc.invert(empty) if negated else empty)
+        negated = bool(self._take("not"))
         word = self._take("in", "between", "like", "ilike")
         if not word:
-            if turned:
+            if negated:
                 raise self._unexpected("IN, BETWEEN or LIKE")
             return left
         if word == "in":
@@ -231,14 +230,14 @@ class _Parser:
             )
         else:
             data = self._like(left, word == "ilike")
-        return self._truth_of(left, pc.invert(data) if turned else data)
+        return self._truth_of(left, pc.invert(data) if negated else data)
 
     @staticmethod
     def _truth_of(left: _Value, data: Any) -> _Value:
         return _Value(data, "truth", f"the condition on {left.shown}")
 
     def _compared(self, sign: str, left: _Value, right: _Value) -> Any:
-        left, right = _alike(left, right)
+        left, right = _comparable(left, right)
         return pc.call_function(_COMPARE[sign], [left.data, right.data])
 
     def _among(self, left: _Value) -> Any:
@@ -248,7 +247,7 @@ class _Parser:
             member = self._sum()
             if not member.literal:
                 raise _Wrong(f"{member.shown} in the list of IN is not a plain value")
-            left, member = _alike(left, member)
+            left, member = _comparable(left, member)
             members.append(member.data)
             if not self._take(","):
                 break
@@ -256,8 +255,8 @@ class _Parser:
         if left.kind == "number":
             members = [member.cast(pa.float64()) for member in members]
             left = _Value(pc.cast(left.data, pa.float64()), "number", left.shown)
-        known = pa.array([member.as_py() for member in members], members[0].type)
-        found = pc.is_in(left.data, value_set=known)
+        values = pa.array([member.as_py() for member in members], members[0].type)
+        found = pc.is_in(left.data, value_set=values)
         return pc.if_else(pc.is_null(left.data), pa.scalar(None, pa.bool_()), found)
 
     def _like(self, left: _Value, ignore_case: bool) -> Any:
@@ -281,17 +280,17 @@ class _Parser:
         return found
 
     def _single(self) -> _Value:
-        turned = False
+        negative = False
         while sign := self._take("-", "+"):
-            turned ^= sign == "-"
-        nothing = _Value(pa.scalar(0), "number", "0")
-        return _computed("-", nothing, self._plain()) if turned else self._plain()
+            negative ^= sign == "-"
+        zero = _Value(pa.scalar(0), "number", "0")
+        return _computed("-", zero, self._plain()) if negative else self._plain()
 
     def _plain(self) -> _Value:
         if self._take("("):
             self._depth += 1
             if self._depth > _MAX_DEPTH:
-                raise _Wrong(f"more than {_MAX_DEPTH} parentheses stand within one another")
+                raise _Wrong(f"parentheses are nested more than {_MAX_DEPTH} deep")
             found = self._either()
             self._need(")")
             self._depth -= 1
@@ -377,8 +376,8 @@ def _time(text: str) -> pa.Scalar:
     return pa.scalar(moment, pa.timestamp("us"))
 
 
-def _alike(left: _Value, right: _Value) -> tuple[_Value, _Value]:
-    """Two values that can be compared; a text beside a time is read as one."""
+def _comparable(left: _Value, right: _Value) -> tuple[_Value, _Value]:
+    """Two values made comparable; a literal text compared with a time is parsed as a time."""
     if left.kind == "time" and right.kind == "text" and right.literal:
         right = _Value(_time(right.data.as_py()), "time", right.shown)
     elif right.kind == "time" and left.kind == "text" and left.literal:

@@ -227,7 +227,7 @@ def test_the_built_in_model_describes_and_imagines(
     writer = LvlmCaptionWriter(generator)
     found = writer.reasoned(pictures[0], "make it green")
     assert " green " in found.text and found.note == ""
-    with pytest.raises(ModelError, match="not taught to answer yes or no"):
+    with pytest.raises(ModelError, match="not trained to answer yes or no"):
         generator.yes_probabilities(pictures[:1], "Is it red?")
     with pytest.raises(UsageError, match="<image>"):
         writer.changed(pictures[0], "<image>")

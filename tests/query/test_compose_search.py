@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.galleries import draw_edits
 
 import cies
 from cies.cli.app import app
@@ -33,21 +32,13 @@ WHOLE = [Condition.parse(UNCONDITIONAL)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of each color, shape and background, named by them."""
-    place = tmp_path_factory.mktemp("edits") / "pictures"
-    draw_edits(place)
-    return place
+def folder(edits_folder: Path) -> Path:
+    return edits_folder
 
 
 @pytest.fixture(scope="module")
-def gallery(folder: Path, builtin: DiorEncoder) -> Path:
-    """All of them by dior, clip and captions."""
-    made = Gallery.create(folder.parent / "gallery")
-    ingest(made, [folder], [Condition.parse(name) for name in NAMES], lambda spec: builtin)
-    for method in ("clip", "captions"):
-        cies.ingest(made, method=method)
-    return made.path
+def gallery(edits_gallery: Path) -> Path:
+    return edits_gallery
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +228,7 @@ def test_what_is_said_can_be_said_again_otherwise(g: Any, red: str) -> None:
         ({"modify": "x", "composer": "dior", "caption": "y"}, "searches by no text"),
         ({"modify": "x", "composer": "dior", "weights": {"a": 1}}, "no weights"),
         ({"modify": "x", "composer": "sum", "weights": {"a": 1}}, "no weight 'a'"),
-        ({"modify": "x", "verify": 5}, "not taught to answer yes or no"),
+        ({"modify": "x", "verify": 5}, "not trained to answer yes or no"),
         ({"modify": "x", "verify": 5, "sort": "path"}, "--sort"),
         ({"modify": "x", "rerank": 5}, "--rerank"),
         ({"modify": "x", "rewriter": "nonsense"}, "no address"),

@@ -10,7 +10,7 @@ from PIL import Image
 from support.encoded import encoded, ramp
 
 from ingest.read.images import read_bytes
-from query.explore.thumbnails import folder, prune, thumbnail
+from query.explore.thumbnails import prune_thumbnails, thumbnail, thumbnail_folder
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_thumbnail_is_kept_by_content(picture: Path, tmp_path: Path) -> None:
     picture.unlink()
     # Its file is gone, or lies elsewhere: it is still shown.
     assert thumbnail(picture, key) == thumbnail(tmp_path / "elsewhere.jpg", key) == made
-    (kept,) = folder().rglob("*.jpg")
+    (kept,) = thumbnail_folder().rglob("*.jpg")
     assert kept.is_relative_to(tmp_path / "user-cache")
     kept.write_bytes(made[:100])
     assert thumbnail(picture, key) is None
@@ -37,7 +37,7 @@ def test_a_changed_file_is_not_kept_under_the_old_key(picture: Path) -> None:
     key = read_bytes(picture).key
     picture.write_bytes(encoded(ramp(90, 60), "PNG"))
     assert thumbnail(picture, key) is not None
-    assert list(folder().rglob("*.jpg")) == []
+    assert list(thumbnail_folder().rglob("*.jpg")) == []
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(
@@ -46,7 +46,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert thumbnail(picture, read_bytes(picture).key) is not None
-    prune()
+    prune_thumbnails()
 
 
 def test_the_oldest_go_first(tmp_path: Path) -> None:
@@ -56,6 +56,6 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
         path.write_bytes(encoded(ramp(width, 200), "PNG"))
         keys.append(read_bytes(path).key)
         thumbnail(path, keys[-1])
-    size = sum(path.stat().st_size for path in folder().rglob("*.jpg"))
-    prune(size - 1)
-    assert {path.stem for path in folder().rglob("*.jpg")} == set(keys[1:])
+    size = sum(path.stat().st_size for path in thumbnail_folder().rglob("*.jpg"))
+    prune_thumbnails(size - 1)
+    assert {path.stem for path in thumbnail_folder().rglob("*.jpg")} == set(keys[1:])

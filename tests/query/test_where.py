@@ -155,7 +155,7 @@ def test_what_is_written_otherwise_in_sqlite(
         ("brand = 'a", "a text that begins with ' does not end"),
         ("", "it is empty"),
         ("width >", "a column or a value is wanted at the end"),
-        ("(" * 31 + "sold" + ")" * 31, "more than 30 parentheses"),
+        ("(" * 31 + "sold" + ")" * 31, "nested more than 30 deep"),
         ("x" * 200_000, "200000 characters, 100000 are allowed"),
         ("brand = '\udcff'", "no text in UTF-8"),
     ],
