@@ -71,7 +71,7 @@ def test_one_new_picture_costs_few_reads_and_syncs(tmp_path: Path) -> None:
     assert counts.keys() == BOUNDS.keys()
 
 
-def test_what_another_process_declares_is_seen(tmp_path: Path) -> None:
+def test_entries_of_another_process_are_seen(tmp_path: Path) -> None:
     """The entries that an opened gallery keeps are not older than the table."""
     paint(tmp_path / "in" / "0.png", 0)
     gallery = Gallery.create(tmp_path / "gallery")

@@ -1,4 +1,4 @@
-"""Damage of every kind: found, named, taken out, and made anew by the next ingest, and no more."""
+"""Damage of every kind is found, named, removed, and restored by the next ingest."""
 
 from __future__ import annotations
 

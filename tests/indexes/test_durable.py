@@ -1,4 +1,4 @@
-"""Full disks, failing calls, bad encoders, interruptions: nothing is half done."""
+"""Full disks, failing calls, bad encoders, interruptions: a gallery stays whole."""
 
 from __future__ import annotations
 

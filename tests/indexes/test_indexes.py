@@ -1,4 +1,4 @@
-"""Every index answers as exact search does, and exact search as a plain sort."""
+"""Exact search against a plain sort, FAISS against exact search, and geometries."""
 
 from __future__ import annotations
 
@@ -119,14 +119,14 @@ def test_geometries_against_their_formulas() -> None:
 
 
 def test_residual_is_what_a_projection_leaves() -> None:
-    vectors, beside = clustered(50, 24), clustered(50, 24, seed=1)
-    vectors[7] = beside[7]
-    left = residual(vectors, beside)
-    for number, (v, u) in enumerate(zip(vectors, beside, strict=True)):
+    vectors, unconditional = clustered(50, 24), clustered(50, 24, seed=1)
+    vectors[7] = unconditional[7]
+    left = residual(vectors, unconditional)
+    for number, (v, u) in enumerate(zip(vectors, unconditional, strict=True)):
         want = (np.eye(24) - np.outer(u, u)) @ v if number != 7 else v
         assert np.allclose(left[number], want / np.linalg.norm(want), atol=1e-5)
-    orthogonal = np.delete(np.sum(left * beside, axis=1), 7)
-    assert np.abs(orthogonal).max() < 1e-5 < np.abs(np.sum(vectors * beside, axis=1)).min()
+    orthogonal = np.delete(np.sum(left * unconditional, axis=1), 7)
+    assert np.abs(orthogonal).max() < 1e-5 < np.abs(np.sum(vectors * unconditional, axis=1)).min()
     assert np.allclose(np.linalg.norm(left, axis=1), 1, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: nothing acknowledged is lost, nothing is twice, nothing is redone."""
+"""kill -9 at any moment: nothing acknowledged is lost, stored twice, or embedded twice."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_kills_during_ingest(folder: Path, tmp_path: Path, soak: bool) -> None:
     assert finished or kills < 40
 
 
-def test_kills_between_two_makers(folder: Path, tmp_path: Path, soak: bool) -> None:
+def test_kills_between_two_vector_sources(folder: Path, tmp_path: Path, soak: bool) -> None:
     """As above, in a gallery of two methods: each embeds just what it had not embedded before."""
     few = tmp_path / "few"
     few.mkdir()

@@ -1,4 +1,4 @@
-"""LanceDB without its client of remote catalogues, which whoever wants it finds whole."""
+"""LanceDB is imported without its client of remote catalogues; a later import of that works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ assert lancedb() is here
 """
 
 
-def test_the_client_is_put_off_and_not_lost(tmp_path) -> None:
+def test_the_client_is_imported_late_and_works(tmp_path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

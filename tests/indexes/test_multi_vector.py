@@ -1,4 +1,4 @@
-"""Rows of several parts against plain loops, and the method that makes them."""
+"""Rows of several vectors against plain loops, and the method that creates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every index answers as brute force does over what the gallery holds, whatever happens to it."""
+"""Tables opened for search against brute force, while the gallery and its caches change."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_every_index_answers_as_exact_search(
     check(table_loader(gallery).open(), held, recall)
 
 
-def test_what_changed_much_is_cached_anew(
+def test_many_changes_are_cached_again(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     gallery, held = copied(plain, tmp_path), dict(plain[1])
@@ -219,7 +219,7 @@ def test_damaged_caches_are_never_served(
             (finding,) = verify(gallery.path)
             assert finding.what == "note" and "cache" in finding.text
         check(table_loader(gallery).open(), held, 0.97)
-        # And made anew: the next one finds it in order.
+        # It was built again: the next call finds it undamaged.
         table_loader(gallery).open()
         assert not verify(gallery.path)
     assert "damaged" in caplog.text
@@ -249,7 +249,7 @@ def test_a_gallery_that_cannot_be_written_is_searched_all_the_same(
     plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gallery, held = copied(plain, tmp_path), plain[1]
-    # A file where the folder should be: whoever asks, and were it root, cannot write there.
+    # A file in place of the folder: nobody can write there, not even root.
     gallery.indexes.write_text("")
     caplog.set_level(logging.WARNING)
     for kind in ("auto", "faiss", "auto"):

@@ -1,4 +1,4 @@
-"""Power cuts: what a disk really held at some moment is opened, and nothing acknowledged is lost.
+"""Power cuts: the real content of a disk is opened, and nothing acknowledged is lost.
 
 The gallery lies on a file system of its own in a file. At a random moment the writer is stopped
 and that file copied: what was written but not synced is not in it. The copy is then mounted, as

@@ -1,4 +1,4 @@
-"""What a power cut leaves of a commit that nobody was told of: readers and writers set it aside.
+"""Commits that a power cut left in part: readers and writers move them into quarantine.
 
 A commit is written by LanceDB alone, so that it is in no ledger, and then some of its files lose
 their end, as on a disk that never got it.
@@ -97,7 +97,7 @@ def test_only_the_commit_that_was_cut_short_is_lost(gallery: Gallery) -> None:
     assert rows(Gallery.open(gallery.path)) == 15
 
 
-def test_nothing_is_set_aside_while_a_writer_is_at_work(gallery: Gallery) -> None:
+def test_nothing_is_moved_while_a_writer_works(gallery: Gallery) -> None:
     with gallery.writer():
         new = unacknowledged(gallery, deleting=False)
         manifest = next(path for path in new if path.suffix == ".manifest")
@@ -122,7 +122,7 @@ def test_an_acknowledged_file_that_is_damaged_is_left_for_repair(gallery: Galler
     assert [found for found in verify(gallery.path) if found.damage]
 
 
-def test_power_lost_while_a_condition_was_made(gallery: Gallery) -> None:
+def test_power_lost_while_a_condition_was_created(gallery: Gallery) -> None:
     """Its folder is there, and not one whole manifest in it."""
     fill(gallery, gallery.path.parent / "in", "shape", StandIn())
     name = gallery.conditions()[1].table
@@ -159,7 +159,7 @@ def test_power_lost_while_the_manifest_was_written(tmp_path: Path, making: bool)
 
 
 @pytest.mark.parametrize("name", ["files", "manifest"])
-def test_power_lost_while_a_gallery_was_made(tmp_path: Path, name: str) -> None:
+def test_power_lost_while_a_gallery_was_created(tmp_path: Path, name: str) -> None:
     place = tmp_path / "gallery"
     place.mkdir()
     database = Database(place)

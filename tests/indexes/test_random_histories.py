@@ -1,4 +1,4 @@
-"""Anything that can happen to a folder and its gallery, in any order, against a plain model."""
+"""Random changes of a folder and its gallery, in any order, against a plain model."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(self.base, ignore_errors=True)
 
 
-def test_a_life(soak: bool) -> None:
+def test_random_histories(soak: bool) -> None:
     live(
         Life,
         settings=settings(

@@ -1,4 +1,4 @@
-"""The residual geometry: what a vector says beyond the picture's own unconditional vector."""
+"""The residual geometry: vectors without the component along the unconditional vector."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ def test_the_unconditional_vectors_come_with_it(gallery: Gallery) -> None:
 def test_vectors_and_hits_are_plain_arithmetic(gallery: Gallery) -> None:
     raw, engine = cies.open(gallery.path, geometry="raw"), cies.open(gallery.path)
     plain = {name: raw.vectors(name) for name in ("color", "unconditional")}
-    beside = dict(zip(plain["unconditional"].keys, plain["unconditional"].vectors, strict=True))
+    unconditional = dict(
+        zip(plain["unconditional"].keys, plain["unconditional"].vectors, strict=True)
+    )
     color = plain["color"]
     want = np.array(
-        [less_along(v, beside[key]) for key, v in zip(color.keys, color.vectors, strict=True)]
+        [
+            less_along(v, unconditional[key])
+            for key, v in zip(color.keys, color.vectors, strict=True)
+        ]
     )
     got = engine.vectors("color")
     assert got.keys == color.keys
@@ -63,7 +68,9 @@ def test_a_new_picture_is_moved_like_those_of_the_gallery(gallery: Gallery, tmp_
     assert hit.path == str(source) and hit.score > 0.999
 
 
-def test_what_is_refused(gallery: Gallery, world: Path, tmp_path: Path) -> None:
+def test_the_residual_geometry_needs_unconditional_vectors(
+    gallery: Gallery, world: Path, tmp_path: Path
+) -> None:
     sources = sorted((world / "images").iterdir())[:3]
     plain = cies.create(tmp_path / "plain")
     cies.ingest(plain, sources, ["color"])
@@ -78,8 +85,8 @@ def test_what_is_refused(gallery: Gallery, world: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     shutil.copytree(gallery.path, torn)
     store = Gallery.open(torn)
-    beside = store.conditions()[2]
-    keys = sorted(store.keys(beside))[:2]
-    store._database.open(beside.table).delete(keys)
+    unconditional = store.conditions()[2]
+    keys = sorted(store.keys(unconditional))[:2]
+    store._database.open(unconditional.table).delete(keys)
     with pytest.raises(GalleryError, match=r"2 pictures .* 'unconditional'.*`cies ingest`"):
         cies.open(torn).vectors("color")
