@@ -94,7 +94,7 @@ def test_long_names_and_many_pages(
     """What could break the layout: words and file names without a place to break, many pages."""
     from support.clouds import table
 
-    from cies.html.gallery import Pictures, ConditionGroups, pages
+    from cies.html.gallery import ConditionGroups, Pictures, pages
     from cies.html.rendering import STYLE_NAME, render
     from query.explore.groups import groups
 

@@ -1,4 +1,4 @@
-"""The command line as a user types it, rightly and wrongly, in its own process."""
+"""The command line as a user types it, correctly and wrongly, in its own process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from eval.world.factors import FACTORS
 
 @pytest.fixture(scope="module")
 def gallery(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The world ingested by the command line."""
+    """A gallery of the rendered world, ingested by the command line."""
     place = tmp_path_factory.mktemp("cli") / "gallery"
     done = run("ingest", world / "images", "-g", place, "-c", "color", "-c", "shape")
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_search_json(gallery: Path, world: Path) -> None:
     assert str(image) not in [hit["path"] for hit in hits]
 
 
-def test_answers_are_those_of_plain_arithmetic(gallery: Path, world: Path) -> None:
+def test_hits_and_scores_equal_plain_arithmetic(gallery: Path, world: Path) -> None:
     engine = cies.open(gallery)
     column = engine.vectors("color")
     hits = engine.search(world / "images" / "00002.jpg", "color", k=59)
@@ -68,7 +68,7 @@ def test_answers_are_those_of_plain_arithmetic(gallery: Path, world: Path) -> No
 def test_a_new_picture_gets_the_vector_it_would_have_in_the_gallery(
     gallery: Path, world: Path, tmp_path: Path
 ) -> None:
-    # Other bytes, same pixels: a new picture, so the model is asked.
+    # Other bytes, same pixels: a new picture, so the model embeds it.
     source = world / "images" / "00003.jpg"
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(source.read_bytes() + b"\0")
@@ -99,7 +99,7 @@ def test_gallery_picture_by_stored_path_and_key_needs_no_file(gallery: Path, wor
 
 
 class Page(HTMLParser):
-    """What a page shows and asks for."""
+    """The tags, pictures and addresses of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,14 +133,14 @@ def test_html_is_self_contained(gallery: Path, world: Path, tmp_path: Path) -> N
 
 
 def test_names_cannot_break_the_page() -> None:
-    from cies.html.contact_sheet import Row, render_page
+    from cies.html.contact_sheet import SheetRow, render_page
     from query.hits import Hit, Hits, Query
 
     evil = '"><script>alert(1)</script>'
     hit = Hit(1, "k", evil, 0.5, 50.0, evil, 1.0)
     query = Query(evil, evil, "", False, evil, 1.0)
     page = Page()
-    page.feed(render_page(evil, evil, evil, [Row(evil, evil, Hits(query, (hit,)))]))
+    page.feed(render_page(evil, evil, evil, [SheetRow(evil, evil, Hits(query, (hit,)))]))
     assert "script" not in page.tags
 
 
@@ -186,7 +186,7 @@ def test_eval(gallery: Path, world: Path) -> None:
     assert _rows_in_full(everything) == [list(pair) for pair in cells]
 
 
-def test_eval_shows_every_pair_where_no_label_goes_by_a_conditions_name(
+def test_eval_prints_every_pair_if_no_label_has_a_conditions_name(
     gallery: Path, world: Path, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.csv"
@@ -205,7 +205,7 @@ def _rows_in_full(shown: str) -> list[list[str]]:
     return [row[:2] for row in rows[start + 1 :]]
 
 
-def test_models_lists_what_is_built_in() -> None:
+def test_models_lists_the_built_in_ones() -> None:
     document = json.loads(run("models", "--json").stdout)
     assert document["builtin"][0]["name"] == "tiny-lvlm"
     assert "colour" in document["builtin"][0]["conditions"]["color"]
@@ -227,7 +227,7 @@ def test_models_lists_what_is_built_in() -> None:
         ("search {image} --text red -g {gallery} -c color", 2, "Give either a picture or --text"),
         ("search {image} -g {gallery} -c color --index magic", 2, "no index 'magic'"),
         ("ingest nowhere -g new -c color", 2, "no file or folder nowhere"),
-        ("ingest {images} -g new -c {genre}", 5, "not schooled on 'movie genre'.*--model.*--force"),
+        ("ingest {images} -g new -c {genre}", 5, "not trained on 'movie genre'.*--model.*--force"),
         ("ingest {images} -g new -c color --method magic", 2, "no method 'magic'"),
         (
             "ingest {images} -g new -c color --dtype int4",
@@ -282,7 +282,7 @@ def test_a_refused_condition_leaves_no_half_made_table(world: Path, tmp_path: Pa
     assert refused.returncode == 5
     assert json.loads(run("conditions", "-g", place, "--json").stdout)["conditions"] == []
     done = run("ingest", world / "images" / "00001.jpg", "-g", place)
-    assert "background, size, count, style" in done.stderr  # all the model knows, by default
+    assert "background, size, count, style" in done.stderr  # by default all conditions of the model
 
 
 def test_strict_and_failed(world: Path, tmp_path: Path) -> None:
@@ -318,13 +318,13 @@ def test_gallery_is_found_in_the_folder_above(world: Path, tmp_path: Path) -> No
         moved.rename(tmp_path)
 
 
-def test_without_any_gallery_it_lands_in_the_users_folder(world: Path, tmp_path: Path) -> None:
+def test_the_default_gallery_is_in_the_users_folder(world: Path, tmp_path: Path) -> None:
     picture = world / "images" / "00001.jpg"
     assert run("ingest", picture, "-c", "color", cwd=tmp_path).returncode == 0
     assert (tmp_path / "user-data" / "cies" / "gallery" / "manifest.lance").is_dir()
 
 
-def test_interrupt_keeps_the_work_and_says_how_to_go_on(world: Path, tmp_path: Path) -> None:
+def test_interrupt_keeps_the_work_and_says_how_to_continue(world: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cies", "ingest", str(world / "images")]
     command += ["-g", str(tmp_path / "g"), "-c", "color"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -339,14 +339,14 @@ def test_interrupt_keeps_the_work_and_says_how_to_go_on(world: Path, tmp_path: P
     assert json.loads(run("status", "-g", tmp_path / "g", "--json").stdout)["pictures"] == 60
 
 
-def test_python_face(world: Path, tmp_path: Path) -> None:
+def test_python_api(world: Path, tmp_path: Path) -> None:
     gallery = cies.create(tmp_path / "g")
     report = cies.ingest(gallery, [world / "images"], ["color"])
     assert report.embedded == 60
     engine = cies.open(tmp_path / "g")
     image = Image.open(world / "images" / "00001.jpg")
     hits = engine.search(image, condition="color", k=3)
-    # In memory it is not known to be the gallery's own, so it finds itself.
+    # A picture in memory is not recognised as one of the gallery, so it finds itself.
     assert hits[0].path.endswith("00001.jpg") and hits[0].score > 0.999
     assert len(hits[:2]) == 2
     encoder = cies.load_encoder()

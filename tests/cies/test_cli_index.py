@@ -1,4 +1,4 @@
-"""``cies index`` builds, chooses and shows."""
+"""``cies index`` builds, chooses and lists indexes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_index_builds_and_shows(gallery: Path) -> None:
     assert not wrong(json.loads(built.stdout), documented("cies index --json"))
     table = run(app, ["index", "-g", str(gallery)])
     assert "hnsw *" in table.stdout and "exact *" in table.stdout
-    # Searches go through it, from a new engine on.
+    # Engines opened after the build use the index.
     from cies import api
 
     assert api.open(gallery).opened("color").kind == "hnsw"
@@ -69,6 +69,6 @@ def test_index_that_cannot_be_built(
     done = CliRunner().invoke(app, ["index", "-g", str(gallery), "-c", "color", "--kind", kind])
     assert getattr(done.exception, "exit_code", None) == code
     assert word in str(done.exception)
-    # What was chosen before stays.
+    # The former choice stays.
     shown = CliRunner().invoke(app, ["index", "-g", str(gallery), "--json"])
     assert json.loads(shown.stdout)["conditions"][0]["chosen"] == "auto"

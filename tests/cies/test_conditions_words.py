@@ -18,7 +18,7 @@ from ingest.vocabularies import shipped_vocabularies, vocabulary_of
 
 @pytest.fixture
 def typed(capsys: pytest.CaptureFixture[str]):
-    """Runs a command in this process: what it prints on stdout, and on stderr."""
+    """Run a command in this process; returns what it prints on stdout and on stderr."""
 
     def run(*words: object) -> tuple[str, str]:
         capsys.readouterr()
@@ -34,7 +34,7 @@ def edit(typed, gallery: Gallery, *words: object) -> dict:
     return json.loads(out)
 
 
-def test_words_lists_all_that_come_with_it(typed) -> None:
+def test_words_lists_all_that_come_with_cies(typed) -> None:
     document = json.loads(typed("conditions", "words", "--json")[0])
     assert [one["condition"] for one in document["lists"]] == list(shipped_vocabularies())
     out, _ = typed("conditions", "words")
@@ -51,7 +51,7 @@ def test_words_of_one_are_lines_for_a_pipe(typed) -> None:
         typed("conditions", "words", "-g", "nowhere")
 
 
-def test_an_edit_is_kept_shown_and_taken_back(typed, gallery: Gallery) -> None:
+def test_an_edit_is_stored_shown_and_reset(typed, gallery: Gallery) -> None:
     document = edit(typed, gallery, "Mood", "--words", "happy, sad,Happy ; calm")
     assert document["condition"] == "mood" and document["source"] == "edited"
     assert document["words"] == ["happy", "sad", "calm"]
@@ -75,7 +75,7 @@ def test_an_edit_is_kept_shown_and_taken_back(typed, gallery: Gallery) -> None:
     assert Gallery.open(gallery.path).words() == {}
 
 
-def test_a_condition_of_ones_own(typed, gallery: Gallery) -> None:
+def test_a_new_condition(typed, gallery: Gallery) -> None:
     with pytest.raises(UsageError, match="No list of words is known for 'fizziness'"):
         edit(typed, gallery, "fizziness", "--show")
     with pytest.raises(UsageError, match="A template alone makes no list"):
@@ -109,7 +109,7 @@ def test_words_from_a_file_and_from_stdin(
     assert vocabulary_of("mood", gallery).words == ("happy", "sad", "calm")
 
 
-def test_a_model_is_asked(typed, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_lists_the_words(typed, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = ", ".join(f"mood {n}" for n in range(12))
     monkeypatch.setattr(LvlmWordLister, "answer", lambda self, condition: (answer, True))
     document = edit(typed, gallery, "mood", "--ask", "org/model")
@@ -119,13 +119,13 @@ def test_a_model_is_asked(typed, gallery: Gallery, monkeypatch: pytest.MonkeyPat
 
 
 def editor(tmp_path: Path, code: str) -> str:
-    """A program in an editor's place: it gets the file's name."""
+    """A command that takes the place of an editor: a Python program with the file's path."""
     script = tmp_path / "an editor.py"
     script.write_text(f"import sys, pathlib\nfile = pathlib.Path(sys.argv[1])\n{code}\n")
     return f"'{sys.executable}' '{script}'"
 
 
-def test_the_editor_gets_the_words_and_gives_them_back(
+def test_the_words_are_edited_in_the_editor(
     typed, gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "text = file.read_text()\nassert 'crimson' in text\nfile.write_text(text + 'blurple')"
@@ -192,7 +192,7 @@ def test_without_a_gallery_or_while_another_writes(typed, gallery: Gallery) -> N
         typed("conditions", "edit", "mood", "--words", "a,b", "-g", gallery.path)
 
 
-def test_conditions_alone_are_the_gallerys(typed, gallery: Gallery) -> None:
+def test_conditions_lists_those_of_the_gallery(typed, gallery: Gallery) -> None:
     out, _ = typed("conditions", "-g", gallery.path, "--json")
     assert json.loads(out)["conditions"] == []
     out, _ = typed("conditions", "-g", gallery.path)

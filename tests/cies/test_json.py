@@ -1,4 +1,4 @@
-"""docs/json.md against what the commands print: nothing missing, nothing more, types as stated."""
+"""docs/json.md lists every field that the commands print, with its type, and no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gallery(world: Path, tmp_path_factory: pytest.TempPathFactory, builtin: Dior
         (pictures / name).write_bytes((world / "images" / name).read_bytes())
     (pictures / "bad.jpg").write_text("no picture")
     (pictures / "copy.jpg").write_bytes((pictures / "00001.jpg").read_bytes())
-    # Other bytes, same pixels: alike in everything.
+    # Other bytes, same pixels: a near-duplicate.
     (pictures / "near.jpg").write_bytes((pictures / "00001.jpg").read_bytes() + b"\0")
     cies.ingest(cies.create(folder / "gallery"), [pictures], ["color", "shape"])
     (pictures / "00006.jpg").unlink()
@@ -139,7 +139,7 @@ def test_a_document_is_as_the_page_says(
     paths = {path for path, _ in leaves(document, table)}
     assert paths >= at_least | {"schema_version"}
     if whole:
-        # Members of lists may be lacking, all else is there.
+        # Lists may be empty; every other field must be printed.
         assert {path for path in table if "[]" not in path} <= paths
 
 

@@ -1,4 +1,4 @@
-"""How fast models embedded is remembered, shown, and never in the way."""
+"""Measured speeds are stored and listed, and failures to store them are ignored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_newest_measurement_of_a_kind_is_kept() -> None:
     remember_speed(Timed({4: Timing(100, 2.0), 1: Timing(200, 1.0), 2: Timing(10, 1.0)}))
     assert measured_rate("tiny-lvlm", 4) == 50.0
     assert measured_rate("tiny-lvlm", 1, "cpu") == 200.0
-    # Ten pictures say too little; other devices and models are others.
+    # Ten pictures are too few; speeds hold for one device and model.
     assert measured_rate("tiny-lvlm", 2) is None
     assert measured_rate("tiny-lvlm", 4, "cuda") is None
     assert measured_rate("no such model", 4) is None
@@ -49,7 +49,7 @@ def test_the_newest_measurement_of_a_kind_is_kept() -> None:
     "content",
     ["", "{", "[]", '{"speeds": [{}]}', '{"speeds": 3}', '{"speeds": [{"model": 1}]}', "\udcff"],
 )
-def test_a_damaged_file_is_as_none_and_is_replaced(content: str) -> None:
+def test_a_damaged_file_is_ignored_and_replaced(content: str) -> None:
     speeds_file().parent.mkdir(parents=True)
     speeds_file().write_text(content, errors="surrogateescape")
     assert measured_speeds() == []
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_as_none_and_is_replaced(content: str) -> None:
     assert measured_rate("tiny-lvlm", 4) == 50.0
 
 
-def test_a_folder_that_cannot_be_written_is_no_matter(
+def test_a_folder_that_cannot_be_written_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""How hits leave a command: exclusions, NUL, copies, links, pictures on a terminal."""
+"""Output of hits: exclusive options, NUL, copies, links, pictures on a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from query.hits import Hit, Hits, Query
 
 @pytest.fixture
 def hits(world: Path) -> Hits:
-    """Eleven hits, pictures of the world, as a search would give them."""
+    """Eleven hits whose files are pictures of the world."""
     paths = sorted((world / "images").iterdir())[:11]
     found = [Hit(n, "", str(p), 1 - n / 20, 50.0, "red", 0.9) for n, p in enumerate(paths, 1)]
     return Hits(Query("q.jpg", "color", "", True, "red", 0.9), tuple(found))
@@ -39,7 +39,7 @@ def hits(world: Path) -> Hits:
         ({"quiet": True, "print0": True}, "paths0"),
     ],
 )
-def test_one_form_is_choose_output(given: dict[str, bool], form: str) -> None:
+def test_the_options_choose_one_form(given: dict[str, bool], form: str) -> None:
     assert choose_output(**given).form == form
 
 
@@ -90,7 +90,7 @@ def test_copies_are_the_files_and_nothing_is_overwritten(
     assert capsys.readouterr().out == ""
 
 
-def test_links_point_to_the_files_and_what_cannot_be_linked_is_said(
+def test_links_point_to_the_files_and_other_hits_are_named(
     hits: Hits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = [
@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(hits: Hits, tmp_path: P
         copy_hits(hits, tmp_path / "file")
 
 
-def test_who_asks_for_pictures_in_a_pipe_is_told(
+def test_pictures_in_a_pipe_are_refused_with_a_reason(
     hits: Hits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_hits(hits, "table")
@@ -127,7 +127,7 @@ def test_who_asks_for_pictures_in_a_pipe_is_told(
 
 
 def _on_a_terminal(code: str, **environment: str) -> str:
-    """What a program shows on a terminal that answers every question with what it can show."""
+    """The output of a program on a pseudo-terminal that answers its queries."""
     child, terminal = pty.fork()
     if child == 0:
         os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, **environment})
@@ -136,7 +136,7 @@ def _on_a_terminal(code: str, **environment: str) -> str:
     while select.select([terminal], [], [], 120)[0]:
         try:
             part = os.read(terminal, 65536)
-        except OSError:  # Linux's way of saying that the other end is closed
+        except OSError:  # on Linux: the other end is closed
             break
         if not part:
             break
@@ -147,7 +147,7 @@ def _on_a_terminal(code: str, **environment: str) -> str:
     return shown.decode("utf-8", "replace")
 
 
-def test_pictures_stand_in_the_table_of_a_terminal(hits: Hits) -> None:
+def test_a_terminal_shows_pictures_in_the_table(hits: Hits) -> None:
     code = (
         "from query.hits import *; from cies.reports.hits import print_hits\n"
         f"hit = Hit(1, '', {hits[0].path!r}, 0.5, 50.0, '[red]', 0.9)\n"
@@ -157,7 +157,7 @@ def test_pictures_stand_in_the_table_of_a_terminal(hits: Hits) -> None:
     kind = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
     drawn = _on_a_terminal(code.format(None), **kind)
     assert drawn.count("▀") >= 6 * 6
-    # Pixels of many colors, not one block.
+    # A picture has many colors.
     assert len(set(re.findall(r"38;2;(\d+;\d+;\d+)", drawn))) > 5
     assert "not readable now" in drawn and "[red]" in drawn and "[b]q" in drawn
     assert "▀" not in _on_a_terminal(code.format(False), **kind)

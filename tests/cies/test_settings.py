@@ -1,4 +1,4 @@
-"""Options set for good: what comes before what, and what is said of mistakes."""
+"""Permanent settings: their precedence, and the messages for mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cies.cli.settings import default_map
 
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of settings of the user's own, and a current folder with one below it."""
+    """A user's folder of settings, and a project with the current folder below it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config" / "cies").mkdir(parents=True)
     (tmp_path / "project" / "inner").mkdir(parents=True)
@@ -43,7 +43,7 @@ def test_every_option_has_one_key_and_its_own_variables() -> None:
     assert known["search", "pictures"].kind is bool
 
 
-def test_what_comes_before_what(own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precedence(own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def k() -> object:
         return default_map(app, "search").get("search", {}).get("k")
 
@@ -71,7 +71,7 @@ def test_kinds_of_values(own_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
         "strict = true\n[bench.embed]\nimages = 7\n[bench.ingest]\ncost-ms = 3\n"
     )
     ingest = default_map(app, "ingest")["ingest"]
-    assert ingest["gallery"] == str(own_settings / "photos.cies")  # of the file's own folder
+    assert ingest["gallery"] == str(own_settings / "photos.cies")  # relative to the file's folder
     assert ingest["condition"] == ["color", "kind of place"] and ingest["strict"] is True
     bench = default_map(app, "bench")["bench"]
     assert (bench["embed"], bench["ingest"]) == ({"images": 7}, {"cost_ms": 3})
@@ -80,7 +80,7 @@ def test_kinds_of_values(own_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CIES_GALLERY", "here")
     ingest = default_map(app, "ingest")["ingest"]
     assert ingest["condition"] == ["shape", "movie genre"] and ingest["strict"] is False
-    assert ingest["gallery"] == "here"  # of the current folder
+    assert ingest["gallery"] == "here"  # relative to the current folder
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_mistakes_in_a_variable_name_it(
         default_map(app, "search")
 
 
-def test_a_command_obeys_and_config_says_why(
+def test_a_command_uses_the_settings_and_config_shows_their_origin(
     own_settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (own_settings / "project" / "cies.toml").write_text("[world]\nn = 2\nsize = 64\nseed = 5\n")
@@ -133,10 +133,10 @@ def test_a_command_obeys_and_config_says_why(
     monkeypatch.setenv("CIES_SIEZ", "1")
     assert run("world", "w", "-n", 3).returncode == 0
     pictures = sorted(Path("w", "images").iterdir())
-    assert len(pictures) == 3  # the command line's
+    assert len(pictures) == 3  # from the command line
     from PIL import Image
 
-    assert Image.open(pictures[0]).size == (48, 48)  # the environment's
+    assert Image.open(pictures[0]).size == (48, 48)  # from the environment
     document = json.loads(run("config", "--json").stdout)
     found = {(s["command"], s["option"]): s for s in document["settings"]}
     assert found["world", "size"]["value"] == 48

@@ -1,4 +1,4 @@
-"""Helpers shared by tests."""
+"""Runs the command line in a process."""
 
 from __future__ import annotations
 

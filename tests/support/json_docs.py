@@ -1,4 +1,4 @@
-"""Helpers shared by tests."""
+"""The tables of docs/json.md, compared with printed JSON documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def documented(heading: str) -> dict[str, str]:
-    """Fields of a document to their types, as its table says."""
+    """The fields of a document and their types, from its table."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE)
     assert rows and len(dict(rows)) == len(rows)
@@ -33,7 +33,7 @@ def documented(heading: str) -> dict[str, str]:
 
 
 def leaves(value: Any, table: dict[str, str], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its path; what the table calls an object is one value."""
+    """Every value with its path; an object by the table is one value."""
     if isinstance(value, dict) and table.get(path) != "object":
         for name, inner in value.items():
             yield from leaves(inner, table, f"{path}.{name}".lstrip("."))
@@ -45,7 +45,7 @@ def leaves(value: Any, table: dict[str, str], path: str = "") -> Iterator[tuple[
 
 
 def wrong(document: Any, table: dict[str, str]) -> list[str]:
-    """Values that the table does not know, or knows as something else."""
+    """Values that the table lacks, or lists with another type."""
     found = []
     for path, value in leaves(document, table):
         kinds = table.get(path, "").split(" or ")
@@ -59,7 +59,7 @@ def wrong(document: Any, table: dict[str, str]) -> list[str]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """What a command prints, in this process."""
+    """Run a command in this process; returns its stdout."""
     capsys.readouterr()
     app([str(word) for word in words], standalone_mode=False)
     return capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Helpers shared by tests."""
+"""A stand-in encoder with given timings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingest.encoders.base import EncoderSpec, Timing
 
 
 class Timed(StandIn):
-    """An encoder with a past."""
+    """An encoder that reports given timings."""
 
     def __init__(self, timings: Mapping[int, Timing], model: str = "tiny-lvlm", kind: str = "cpu"):
         super().__init__()
