@@ -15,8 +15,6 @@ right with probability (r - 1) / (t - 1).
 The chance level of a metric is its value where all candidates tie
 (:meth:`eval.metrics.ranked.Ranked.by_chance`): the expectation under a random ranking, exact.
 Names of metrics, with k in them and their definitions in words, are in :mod:`eval.metrics.names`.
-
-The functions of rankings without ties, boolean matrices [queries, others], are at the end.
 """
 
 from __future__ import annotations
@@ -26,9 +24,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval.metrics.ranked import Counts, Ranked, in_order
+from eval.metrics.ranked import Counts, Ranked
 
-Ranking = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 
@@ -213,59 +210,3 @@ def triplet_accuracy(positive: NDArray[np.floating], negative: NDArray[np.floati
     """
     scores: Scores = (positive > negative) + 0.5 * (positive == negative)
     return scores
-
-
-def precision_at_1(ranking: Ranking) -> Scores:
-    """Whether the nearest picture is relevant, for each query (also called R@1): [queries]."""
-    return ranking[:, 0].astype(np.float64)
-
-
-def hit_rate_at(ranking: Ranking, k: int) -> Scores:
-    """Whether any of the first ``k`` is relevant: recall@k as metric learning names it."""
-    result: Scores = np.any(ranking[:, :k], axis=1, keepdims=True)[:, 0].astype(np.float64)
-    return result
-
-
-def map_at_r(ranking: Ranking, relevant: Counts) -> Scores:
-    """:func:`average_precision_at_r` of a ranking without ties.
-
-    Args:
-        ranking: at least the first R columns for the largest R.
-        relevant: R of each query.
-
-    Raises:
-        ValueError: if the ranking is shorter than the largest R.
-    """
-    longest = int(relevant.max(initial=0))
-    if ranking.shape[1] < longest:
-        raise ValueError(f"the ranking has {ranking.shape[1]} columns, MAP@R needs {longest}")
-    return average_precision_at_r(in_order(ranking, relevant))
-
-
-def chance_precision_at_1(relevant: Counts, others: Counts) -> Scores:
-    """Expected P@1: R / M, each [queries]."""
-    return relevant / others
-
-
-def chance_hit_rate_at(relevant: Counts, others: Counts, k: int) -> Scores:
-    """Expected hit rate: 1 - C(M - R, k) / C(M, k), as a product to stay in range."""
-    drawn = np.arange(k)
-    left = np.clip(others[:, None] - drawn, 1, None)
-    misses = np.clip((others - relevant)[:, None] - drawn, 0, None) / left
-    # Beyond M draws there is nothing left to miss.
-    misses[drawn >= others[:, None]] = 1.0
-    result: Scores = 1 - misses.prod(axis=1)
-    return result
-
-
-def chance_map_at_r(relevant: Counts, others: Counts) -> Scores:
-    """Expected MAP@R: (H_R + (R - H_R) (R - 1) / (M - 1)) / M, with H_R the harmonic number.
-
-    For place i, E[P(i) rel(i)] = (R/M) (1 + (i - 1) (R - 1) / (M - 1)) / i; summed over i <= R
-    and divided by R.
-    """
-    longest = int(relevant.max(initial=0))
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, longest + 1))])[relevant]
-    spread = (relevant - harmonic) * (relevant - 1) / np.maximum(1, others - 1)
-    result: Scores = (harmonic + spread) / others
-    return result

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.judged import judge
-
-from eval.metrics.definitions import (
+from support.closed_forms import (
     chance_hit_rate_at,
     chance_map_at_r,
     chance_precision_at_1,
     hit_rate_at,
     map_at_r,
     precision_at_1,
+)
+from support.judged import judge
+
+from eval.metrics.definitions import (
     triplet_accuracy,
 )
 

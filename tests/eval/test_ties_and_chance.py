@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.closed_forms import chance_hit_rate_at, chance_map_at_r, chance_precision_at_1
 
 from eval.judge import MetricMean
 from eval.metrics.definitions import (
     balanced_mean,
-    chance_hit_rate_at,
-    chance_map_at_r,
-    chance_precision_at_1,
 )
 from eval.metrics.names import metric, names
 from eval.metrics.ranked import by_position, in_order, rank
