@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.browsers import Seen, running
+from typer.testing import CliRunner
 
 from cies.cli import browse as cli_words
+from cies.cli.app import app
 from cies.reports.demo import run_demo
 
 
@@ -119,11 +121,9 @@ def test_long_names_and_many_pages(
 def test_a_contact_sheet_and_outliers(
     browser: Any, world_gallery: Path, world: Path, tmp_path: Path
 ) -> None:
-    from cies import api
-    from cies.reports.status import write_sheet
-
-    hits = api.open(world_gallery).search(world / "images" / "00001.jpg", "color", k=12)
-    write_sheet(tmp_path / "sheet.html", hits)
+    image, sheet = world / "images" / "00001.jpg", tmp_path / "sheet.html"
+    words = ["search", image, "-g", world_gallery, "-c", "color", "-k", 12, "--html", sheet]
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
     cli_words.outliers("shape", world_gallery, k=5, html=tmp_path / "odd.html")
     for name, pictures in (("sheet.html", 13), ("odd.html", 5)):
         for width, scheme in ((1400, "light"), (390, "dark")):

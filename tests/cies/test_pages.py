@@ -156,7 +156,8 @@ def test_thumbnails_cut_short_are_made_anew(world: Path, tmp_path: Path) -> None
     one.write_bytes(whole[:-1])
     stamps = [path.stat().st_mtime_ns for path in rest]
     write_thumbnails(paths, tmp_path)
-    assert one.read_bytes() == whole and max(Image.open(one).size) <= 176
+    with Image.open(one) as image:
+        assert one.read_bytes() == whole and max(image.size) <= 176
     assert [path.stat().st_mtime_ns for path in rest] == stamps
 
 
@@ -232,8 +233,8 @@ def test_dupes_printed(
     for path in chosen:
         shutil.copy(path, images)
     shutil.copy(chosen[0], images / "copy of 1.jpg")
-    picture = Image.open(chosen[1])
-    picture.resize((picture.width * 2, picture.height * 2)).save(images / "larger.png")
+    with Image.open(chosen[1]) as picture:
+        picture.resize((picture.width * 2, picture.height * 2)).save(images / "larger.png")
     gallery = tmp_path / "g"
     cies.ingest(cies.create(gallery), [images], ["color", "shape", "background"])
     before = files(images)
