@@ -1,1 +1,1 @@
-"""Encoders, one module a family of methods; ``factory`` makes them by name."""
+"""Encoders: ``factory`` loads them by method name; each folder holds one kind."""

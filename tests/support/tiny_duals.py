@@ -35,7 +35,7 @@ def _eyes(**more: Any) -> dict[str, Any]:
 
 
 def _widened(model: Any) -> Any:
-    """Draw weights wide, so that what is read and how makes a difference."""
+    """Draw weights with a large deviation, so that inputs have an effect."""
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():
@@ -58,7 +58,7 @@ def save_siglip(folder: Path) -> Path:
 
 
 def save_siglip2(folder: Path) -> Path:
-    """A SigLIP2 that keeps a picture's shape, with a tokenizer that does not know its length."""
+    """A SigLIP2 that keeps the aspect ratio, with a tokenizer without a maximum length."""
     from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model
 
     tokenizer = _tokenizer()
@@ -70,7 +70,7 @@ def save_siglip2(folder: Path) -> Path:
 
 
 def save_align(folder: Path) -> Path:
-    """A dual encoder of none of CLIP's kin: a BERT beside a vision transformer."""
+    """A dual encoder unlike CLIP: a BERT and a vision transformer."""
     from transformers import (
         BertConfig,
         VisionTextDualEncoderConfig,

@@ -58,12 +58,12 @@ def llava_next(folder: Path, reader: str = "mistral", **more: Any) -> Path:
 
 
 def llava_next_narrow(folder: Path) -> Path:
-    """LLaVA-NeXT over Mistral 1, all of whose layers have a window, here a short one."""
+    """LLaVA-NeXT over Mistral 1, whose layers all have a short sliding window."""
     return llava_next(folder, sliding_window=9)
 
 
 def llava_next_granite(folder: Path) -> Path:
-    """Granite Vision 3: LLaVA-NeXT over a text model that multiplies at every turn."""
+    """Granite Vision 3: LLaVA-NeXT over a text model that scales at several points."""
     scales = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 4.0}
     return llava_next(folder, "granite", attention_multiplier=0.2, **scales)
 
@@ -163,7 +163,7 @@ def gemma3(folder: Path, window: int = 512) -> Path:
         image_token_index=number("<image_soft_token>"),
         boi_token_index=number("<start_of_image>"),
         eoi_token_index=number("<end_of_image>"),
-        # A tied head would say the last token again, whatever the picture.
+        # A tied head would repeat the last token for any image.
         tie_word_embeddings=False,
     )
     processor = tf.Gemma3Processor(
@@ -226,7 +226,7 @@ def mllama(folder: Path) -> Path:
 
 
 def mistral3_ministral3(folder: Path) -> Path:
-    """Mistral 3 over a text model that scales its queries by their place."""
+    """Mistral 3 over a text model that scales its queries by their position."""
     rope = {
         "rope_type": "yarn",
         "rope_theta": 1e4,
@@ -252,7 +252,7 @@ def mistral3(folder: Path, reader: str = "mistral", **more: Any) -> Path:
 
 
 def llava_pixtral(folder: Path) -> Path:
-    """LLaVA with Pixtral's eyes, whose processor is not LLaVA's."""
+    """LLaVA with Pixtral's vision tower, whose processor is not LLaVA's."""
     tokenizer = plain_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
     config = tf.LlavaConfig(
         text_config=text(tokenizer, "mistral", head_dim=12, sliding_window=None),
@@ -268,7 +268,7 @@ def llava_pixtral(folder: Path) -> Path:
 
 
 def llava_text_first(folder: Path) -> Path:
-    """LLaVA that wants the words before the picture, which then cannot be shared."""
+    """LLaVA with the words before the picture, so the picture cannot be shared."""
     words = "{{ (messages[0]['content'] | selectattr('type', 'eq', 'text') | first)['text'] }}"
     return llava(folder, "user : " + words + " <image> assistant : ")
 
@@ -294,7 +294,7 @@ def aya_vision(folder: Path) -> Path:
 
 
 def aya_vision_narrow(folder: Path) -> Path:
-    """Aya Vision whose prompts are longer than its window: it has to give packing up."""
+    """Aya Vision whose prompts are longer than its window: it cannot be packed."""
     aya_vision(folder)
     path = folder / "config.json"
     config = path.read_text()
@@ -333,6 +333,6 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
 
 
 def build(name: str, folder: Path) -> Path:
-    """Build one tiny model, the same at every run."""
+    """Build one tiny model, identical in every run."""
     torch.manual_seed(0)
     return BUILDERS[name](folder)

@@ -1,4 +1,4 @@
-"""Tiny random-weight models in the standard on-disk format, made anew for the tests.
+"""Tiny random-weight models in the standard on-disk format, written for each test run.
 
 Weights are drawn wide, so that attention matters and a wrong mask or position changes the result.
 """
@@ -22,7 +22,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def make_tokenizer(
     special: list[str], template: str, named: dict[str, str] | None = None, **roles: str
 ) -> PreTrainedTokenizerFast:
-    """Whole words for the prompts, letters for the rest; ``named`` become attributes."""
+    """A tokenizer: whole words for prompts, letters for the rest; ``named`` become attributes."""
     pieces = [*special, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     numbers = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(WordPiece(numbers, unk_token=special[0]))

@@ -1,4 +1,4 @@
-"""What the tiny models of all families are made of: text settings, eyes, tokenizers, chats."""
+"""Parts of the tiny models: text and vision settings, tokenizers, chat templates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPREAD = 0.15
 
 
 def chat(image: str, begin: str = "") -> str:
-    """A chat template that writes ``image`` where the picture stands."""
+    """A chat template that writes ``image`` in place of the picture."""
     return (
         begin + "{% for m in messages %}{{ m['role'] }} : {% for part in m['content'] %}"
         "{% if part['type'] == 'image' %}" + image + "{% else %} {{ part['text'] }}{% endif %}"
@@ -39,7 +39,7 @@ def text(tokenizer: Any, kind: str | None = None, **more: Any) -> dict[str, Any]
 
 
 def vision(kind: str | None = None, **more: Any) -> dict[str, Any]:
-    """Settings of a small picture tower: 16 patches of a picture of 56 by 56."""
+    """Settings of a small vision tower: 16 patches of an image of 56 by 56 pixels."""
     settings = {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -55,7 +55,7 @@ def vision(kind: str | None = None, **more: Any) -> dict[str, Any]:
 def plain_tokenizer(
     image: str, *others: str, template: str = "", named: dict[str, str] | None = None
 ) -> Any:
-    """A tokenizer with the usual ends, the picture's token and some more."""
+    """A tokenizer with start, end and image tokens and some more."""
     special = ["<unk>", "<s>", "</s>", "<pad>", image, *others]
     return make_tokenizer(
         special,
@@ -80,7 +80,7 @@ def save(folder: Path, model: Any, tokenizer: Any, *parts: Any) -> Path:
 
 
 def awaken(model: Any) -> None:
-    """Draw the weights that begin at zero, gates above all, or a part would not count at all."""
+    """Draw weights that are initialised with zero, such as gates, so that every part counts."""
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -1,4 +1,4 @@
-"""The tiny models with what transformers alone makes of the test pictures."""
+"""The tiny models, and the vectors that transformers alone computes for the test images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONDITIONS = [Condition.parse(name) for name in NAMES]
 
 @dataclass(frozen=True)
 class Tiny:
-    """A tiny model with the answers of the reference."""
+    """A tiny model with the reference vectors."""
 
     name: str
     folder: Path
@@ -34,7 +34,7 @@ _BUILT: dict[str, Tiny] = {}
 
 
 def tiny_model(name: str, folder: Path, pictures: list[Image.Image]) -> Tiny:
-    """A tiny model by name, built into ``folder`` if it is the first time it is asked for."""
+    """A tiny model by name, built into ``folder`` at the first call."""
     if name not in _BUILT:
         encoder = DiorEncoder.load(EncoderChoice("dior", str(build(name, folder))))
         _BUILT[name] = Tiny(name, folder, encoder, reference(encoder, pictures))
@@ -42,7 +42,7 @@ def tiny_model(name: str, folder: Path, pictures: list[Image.Image]) -> Tiny:
 
 
 def inputs_of(encoder: DiorEncoder, image: Image.Image, condition: Condition) -> dict[str, Any]:
-    """What the processor makes of one picture and one prompt."""
+    """The processor's output for one image and one prompt."""
     processor = encoder._loaded.processor
     turn = [
         {
@@ -66,7 +66,7 @@ def inputs_of(encoder: DiorEncoder, image: Image.Image, condition: Condition) ->
 
 
 def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
-    """Unit vectors [pictures, conditions, dim], by the model's own forward."""
+    """Unit vectors [images, conditions, dim], by the model's own forward."""
     model = encoder._loaded.model
     rows = []
     with torch.inference_mode():
