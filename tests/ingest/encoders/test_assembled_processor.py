@@ -1,4 +1,4 @@
-"""Pictures to tokens: processors put together from parts, and pictures read whole."""
+"""Processors assembled from parts, and images encoded without tiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ingest.encoders.vlm.processors import PromptWriter, untiled
 
 @pytest.mark.parametrize("tiny", ["aya_vision", "idefics3", "internvl", "smolvlm"], indirect=True)
 def test_pictures_are_not_tiled(tiny: Tiny, pictures: list[Image.Image]) -> None:
-    """These tiny models are saved with tiling on, as most of the published ones are."""
+    """These tiny models are saved with tiling on, like most published ones."""
     processor = tiny.encoder._loaded.processor
     writer = PromptWriter(processor, ["describe"])
     sizes = {tuple(writer.prepare(p).features["pixel_values"].shape) for p in pictures}
@@ -43,7 +43,7 @@ OWN = {
 def test_composed_text_is_what_the_own_processor_writes(
     tiny: Tiny, pictures: list[Image.Image]
 ) -> None:
-    """The own processor cannot be built here, but the method that writes a picture can be run."""
+    """The family's own processor cannot be built here, but its method for image text can be run."""
     composed, config = tiny.encoder._loaded.processor, tiny.encoder._loaded.model.config
     assert isinstance(composed, AssembledProcessor)
     tokenizer = composed.tokenizer
@@ -79,7 +79,7 @@ def test_composed_text_is_what_the_own_processor_writes(
     ("tiny", "patch"), [("mistral3", 28), ("llava-pixtral", 28)], indirect=["tiny"]
 )
 def test_composed_text_of_pixtral(tiny: Tiny, patch: int) -> None:
-    """Not even its own processor's module can be imported here; so, its format by hand."""
+    """The family's processor module cannot be imported here; its format is written by hand."""
     composed = tiny.encoder._loaded.processor
     inputs = composed(text=["[IMG] color"], images=[Image.new("RGB", (112, 56))])
     row = ["[IMG]"] * (112 // patch)

@@ -1,4 +1,4 @@
-"""Models of the hub: what fits where, and what to start with."""
+"""Models of the hub: where each fits, and which is recommended."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_families_are_plain_transformers(
     assert np.array_equal(reading.vectors[:, 0], reading.vectors[:, 1])
     assert reading.words == [["", ""]] * len(pictures) and not reading.word_probabilities.any()
     assert np.allclose(encoder.encode_text(TEXTS, CONDITIONS)[:, 0], read, atol=1e-5)
-    # Pictures and texts do differ, or the comparison would prove nothing.
+    # Pictures and texts differ, so the comparison is meaningful.
     assert np.abs(seen @ seen.T - 1).max() > 0.01 and np.abs(read @ read.T - 1).max() > 0.01
     assert encoder.dimension == seen.shape[1] == read.shape[1]
     assert not encoder.conditional
@@ -89,12 +89,12 @@ def test_dtype_side_and_memory_are_honoured(
     small = [reduced(picture, 64) for picture in pictures]
     full = clip.encode(small, CONDITIONS)[:, 0]
     assert (half.encode(pictures, CONDITIONS)[:, 0] * full).sum(1).min() > 0.99
-    # Two copies take their shares, and the order stays.
+    # Two copies share the work, and the order stays.
     monkeypatch.setattr("ingest.encoders.methods.clip._SHARE", 2)
     double = ClipEncoder([clip.dual, ClipEncoder.load(EncoderChoice("clip", "tiny-clip")).dual])
     assert np.allclose(double.encode(small, CONDITIONS)[:, 0], full, atol=1e-5)
     assert double.device == "2 cpu"
-    # Memory for two at once only.
+    # There is memory for two images at once only.
     dual = ClipEncoder.load(EncoderChoice("clip", "tiny-clip")).dual
     seen, counts = dual._towers.image_features, []
 
@@ -115,7 +115,7 @@ def test_dtype_side_and_memory_are_honoured(
 
 
 class StandInClip(torch.nn.Module):
-    """What open_clip documents of its models."""
+    """A model with the documented interface of open_clip's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class StandInClip(torch.nn.Module):
 
 @pytest.fixture
 def open_clip(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """A module with open_clip's face, since the real one cannot be had without torchvision."""
+    """A module with open_clip's interface; the real one needs torchvision."""
     asked: list[tuple[Any, ...]] = []
 
     def transform(image: Image.Image) -> torch.Tensor:
@@ -155,7 +155,7 @@ def open_clip(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return asked
 
 
-def test_open_clip_by_its_documented_face(
+def test_open_clip_by_its_documented_interface(
     open_clip: list[tuple[Any, ...]], tmp_path: Path, pictures: list[Image.Image]
 ) -> None:
     encoder = make_encoder("clip", "open_clip:ViT-B-32/laion2b_s34b_b79k")
@@ -218,7 +218,7 @@ def test_views_are_encoders_too(
     assert np.allclose(found @ found.T, alone @ alone.T, atol=1e-5)
     texts = encoder.encode_text(["a red heart"], asked)[:, 0]
     assert np.allclose(texts @ found.T, view.texts(clip.base_texts(["a red heart"])) @ alone.T)
-    # Without a condition there is nothing to see otherwise; without words none are said.
+    # Without a condition the vector is the base vector; without words all are empty.
     assert np.array_equal(reading.vectors[:, 1, : clip.dimension], base)
     assert [row[0] for row in reading.words] == view.nearest_words(base)[0]
     assert {row[1] for row in reading.words} == {""}

@@ -52,7 +52,7 @@ def no_encoder():
 
 
 class Gray:
-    """The least that an encoder can be."""
+    """The smallest encoder."""
 
     def encode(self, images: Any, conditions: Any) -> np.ndarray:
         rows = [np.asarray(image.convert("L").resize((3, 2))).ravel() + 1.0 for image in images]
@@ -72,7 +72,7 @@ def install(folder: Path, package: str, entries: dict[str, str]) -> None:
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that adds methods, one that works and two that do not."""
+    """A package that adds a method that works and three that do not."""
     entries = {"mean-color": "MeanColor", "unlicensed": "broken", "three": "no_encoder"}
     install(tmp_path, "color-methods", {**entries, "gone": "Missing"})
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -1,4 +1,4 @@
-"""DIOR: the packed pass gives what plain passes give, for the families that are said to pack."""
+"""DIOR: the packed pass computes the same as plain passes, for the packed families."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_builtin_understands_spellings(
     builtin.encode(pictures[:1], [Condition.parse(word)])
 
 
-def test_builtin_refuses_what_it_was_not_schooled_on(
+def test_the_builtin_model_refuses_conditions_it_was_not_trained_on(
     builtin: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
     with pytest.raises(ModelError, match=r"movie genre.*--model.*--force"):

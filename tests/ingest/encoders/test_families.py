@@ -22,7 +22,7 @@ from support.tiny_families import BUILDERS, build
 from support.tiny_reference import CONDITIONS, Tiny, furthest, inputs_of
 
 import ingest.encoders.vlm.lvlm as lvlm_module
-import ingest.encoders.vlm.model_inputs as hints_module
+import ingest.encoders.vlm.model_inputs as inputs_module
 from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.options import EncoderChoice
@@ -64,7 +64,7 @@ def test_equals_the_reference(
     record_property("furthest", furthest(vectors, tiny.vectors))
     assert furthest(vectors, tiny.vectors) < CLOSE
     assert np.allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
-    # The vectors do hang on the picture and on the condition, so the above is a real test.
+    # The vectors depend on the picture and on the condition, so the test above is meaningful.
     assert furthest(vectors[:1], vectors[1:]) > 0.02
     assert furthest(vectors[:, :1], vectors[:, 1:]) > 0.02
 
@@ -138,7 +138,7 @@ def test_bf16_is_no_further_from_fp32_than_plain(tiny: Tiny, pictures: list[Imag
 def test_what_a_model_does_to_its_logits_is_kept(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some families scale or cap what leaves the head; the packed pass must not go round that."""
+    """Some families scale or cap the logits; the packed pass must do so too."""
     encoder, model = tiny.encoder, tiny.encoder._loaded.model
     before = encoder.embed(pictures[:2], CONDITIONS)
     real = model.forward
@@ -197,7 +197,7 @@ def test_control_with_one_axis_differs(
     def one_axis(self: Any, prompt: list[int], features: Any) -> torch.Tensor:
         return torch.arange(len(prompt)).expand(3, -1)
 
-    monkeypatch.setattr(hints_module.ModelInputs, "positions", one_axis)
+    monkeypatch.setattr(inputs_module.ModelInputs, "positions", one_axis)
     away = furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors)
     record_property("one_axis", away)
     assert away > FAR
@@ -211,7 +211,7 @@ def test_control_with_one_axis_differs(
 def test_control_with_the_wrong_gemma_mask_differs(
     tiny: Tiny, step: str, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints_module, step, lambda mask, *_: mask)
+    monkeypatch.setattr(inputs_module, step, lambda mask, *_: mask)
     assert furthest(tiny.encoder.encode(pictures, CONDITIONS), tiny.vectors) > FAR
 
 
@@ -219,9 +219,9 @@ def test_control_with_the_wrong_gemma_mask_differs(
 def test_control_without_the_picture_from_aside_differs(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hints_module.ModelInputs._cross_mask
+    real = inputs_module.ModelInputs._cross_mask
     monkeypatch.setattr(
-        hints_module.ModelInputs,
+        inputs_module.ModelInputs,
         "_cross_mask",
         lambda self, sees, features: real(self, torch.zeros_like(sees), features),
     )
@@ -235,9 +235,9 @@ def test_control_plain_families_are_plain_for_a_reason(
     model, processor = tiny.encoder._loaded.model, tiny.encoder._loaded.processor
     texts = [tiny.encoder._template.text(condition) for condition in CONDITIONS]
     ready = PromptWriter(processor, texts).prepare(pictures[0])
-    packed, hints = pack(ready.prompts), hints_module.ModelInputs(model)
+    packed, hints = pack(ready.prompts), inputs_module.ModelInputs(model)
     positions = [hints.positions(prompt, ready.features) for prompt in ready.prompts]
-    # PaliGemma counts from one; a uniform shift changes nothing, but let the test be fair.
+    # PaliGemma counts from one; a uniform shift changes nothing, but the test does the same.
     shift = 1 if tiny.name == "paligemma" else 0
     with torch.inference_mode():
         states = model.model(

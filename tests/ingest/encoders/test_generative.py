@@ -32,7 +32,7 @@ def generative(builtin: DiorEncoder) -> GenerativeEncoder:
 
 
 def answers_by_generate(encoder: DiorEncoder, image: Image.Image) -> list[str]:
-    """The model's own greedy answer to each prompt, what follows the prompt decoded."""
+    """The model's own greedy answer to each prompt, decoded without the prompt."""
     model, processor = encoder._loaded.model, encoder.processor
     stop = processor.tokenizer.eos_token_id
     answers = []
@@ -76,11 +76,11 @@ def test_answers_are_what_follows_the_prompt(
     alone = generative.encode(pictures[1:2], CONDITIONS[:1])
     assert np.allclose(alone[0, 0], reading.vectors[1, 0], atol=1e-5)
     assert (reading.word_probabilities > 0).all() and (reading.word_probabilities <= 1).all()
-    # A text is answered about as a picture is.
+    # A text is described as a picture is.
     assert generative.embed_text(["red heart"], CONDITIONS[:2]).words == [["red", "heart"]]
 
 
-def test_long_answers_of_a_model_that_is_not_schooled(
+def test_long_answers_of_an_untrained_model(
     qwen: DiorEncoder, pictures: list[Image.Image]
 ) -> None:
     encoder = GenerativeEncoder(qwen._source, qwen._loaded)
@@ -114,7 +114,7 @@ def test_a_word_of_the_prompt_is_never_embedded(
     assert {"describe", "image", "color", "regarding"} <= prompt and embedded
     assert "one" in prompt  # which is a count, and may be said
     assert not {word.lower() for answer in embedded for word in answer.split()} & (prompt - {"one"})
-    # The check itself: the whole of what generate returns does hold the prompt.
+    # Control: the whole output of generate contains the prompt.
     writer = encoder._writer(conditions[:1])
     ids = writer.prepare(pictures[0]).prompts[0]
     assert "describe" in encoder.processor.tokenizer.decode(ids).lower()
@@ -225,12 +225,12 @@ def test_any_sentence_encoder_may_be_named(
     again = remake_encoder(encoder.spec)
     assert again.spec == encoder.spec
     assert np.array_equal(again.encode(pictures[:2], CONDITIONS[:1]), reading.vectors)
-    # Its layers count, in whatever folder they are.
+    # The revision depends on the layers in all subfolders.
     revision = encoder.spec.settings["sentences_revision"]
     weights = tmp_path / "sentences/2_Dense/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     assert load_sentences(options.sentences).revision != revision
-    # The text half of a dual encoder will do.
+    # The text tower of a dual encoder can be used too.
     save_siglip(tmp_path / "siglip")
     assert load_sentences(str(tmp_path / "siglip")).dimension == 32
     assert generative.spec.settings["sentences"] == "tiny-clip"
@@ -269,7 +269,7 @@ def test_sentence_encoders_of_the_hub(tmp_path: Path, monkeypatch: pytest.Monkey
     local = load_sentences(str(cache / "models--some--sentences/snapshots" / commit))
     assert np.array_equal(found.encode_texts(["red"]), local.encode_texts(["red"]))
     assert (found.source.name, found.revision) == ("some/sentences", commit)
-    # A dual encoder of the hub, of which nobody knows whether it has a modules.json.
+    # A dual encoder of the hub that may or may not have a modules.json.
     assert load_sentences("some/siglip").revision == commit
     encoder = make_encoder("generative", options=EncoderOptions(sentences="some/sentences"))
     assert encoder.spec.settings["sentences_revision"] == commit

@@ -1,4 +1,4 @@
-"""InDiReCT against a computation of its own, and the dual encoder against plain transformers."""
+"""InDiReCT against an independent computation, and the dual encoder against transformers."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def angle(texts: np.ndarray, mapping: np.ndarray) -> float:
 
 def test_fit_against_float64_by_hand() -> None:
     random = np.random.default_rng(0)
-    # Texts that vary in 6 directions around what they share.
+    # Texts that vary in 6 directions around a common part.
     basis, shared = random.normal(size=(6, 40)), random.normal(size=40)
     texts = unit((random.normal(size=(30, 6)) @ basis + 2 * shared).astype(np.float32))
     mapping = fit(texts, components=4, seed=3)
     reference, best = independent_fit(texts, 4, 3)
-    # The paths part by rounding in the end, where they arrive does not.
+    # The two descents diverge by rounding, but their results agree.
     assert angle(texts, mapping) == pytest.approx(best, abs=0.01)
     near = unit(texts @ mapping.T) @ unit(texts @ mapping.T).T
     wanted = unit(texts @ reference.astype(np.float32).T)
@@ -79,7 +79,7 @@ def test_directions_no_text_varies_in_are_dropped() -> None:
     moved = unit(unit(inside + 0.5 * noise) @ mapping.T)
     same = (unit(texts @ mapping.T) * moved).sum(1)
     plain = (texts * unit(inside + 0.5 * noise)).sum(1)
-    # What the texts vary in stays, and the rest counts for less than before.
+    # The variation of the texts is kept, and the rest has less weight than before.
     assert same.mean() > plain.mean()
     assert mapping.shape == (8, 32) and COMPONENTS == 128
 

@@ -1,4 +1,4 @@
-"""Pictures as words of a sentence: the tower, the optimisation, the networks, their training."""
+"""Textual inversion: the text tower, the optimisation, the networks, their training."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def seen(dual: DualEncoder) -> np.ndarray:
 def test_a_words_own_embedding_gives_the_plain_text(words: PseudoWords, text: str) -> None:
     names = ["heart", "star", "car"]
     found = words.encode(words.sentences([text]), words.word_embeddings(names))
-    # As it is put together: a place is set apart from letters and signs of numbers beside it.
+    # The slot is separated by spaces from letters and digits next to it.
     before, _, after = text.partition("$")
     before += " " if before[-1:].isalnum() else ""
     plain = words.dual.encode_texts([f"{before}{name}{after}" for name in names])
@@ -211,7 +211,7 @@ def test_a_run_that_was_stopped_makes_the_same_network(
 
     def stop(stage: str, done: int, total: int, loss: float) -> None:
         stages.append((stage, done))
-        # The second batch of pictures, and between two checkpoints of the network.
+        # Interrupted in the second batch of pictures, and between two checkpoints.
         stops = ("tokens", 16 * 6 + 16 * 4), ("network", 7)
         if (stage, done) in stops and stages.count((stage, done)) == 1:
             raise KeyboardInterrupt

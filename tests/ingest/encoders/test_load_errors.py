@@ -1,4 +1,4 @@
-"""Models that cannot be had: one sentence that names the way out, from Python and typed."""
+"""Models that cannot be loaded: one sentence with the way out, in Python and in commands."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A hub's cache with one commit of one model."""
+    """A hub cache with one commit of one model."""
     repository = tmp_path / "home" / "hub" / "models--someone--tiny"
     save_qwen2_5_vl(repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
@@ -125,7 +125,7 @@ def test_hub_models_as_typed(hub: Path, picture: Path, tmp_path: Path) -> None:
         HF_HOME=str(hub),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # What is remembered is the commit, so that it can be had again whatever is newest by then.
+    # The gallery stores the commit, so that the same version is loaded later.
     import cies
 
     assert cies.create(tmp_path / "g").conditions()[0].made_by["revision"] == COMMIT

@@ -1,4 +1,4 @@
-"""A condition nobody wrote words for: the gallery's own large model is asked for them, once."""
+"""A condition without a word list: the gallery's LVLM lists the words, once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_gallerys_model_makes_the_words_once(
         return ANSWER, True
 
     picture = world / "images" / "00001.jpg"
-    # The built-in model lists nothing, and says how to get by without.
+    # The built-in model lists no words; the error names the way out.
     with pytest.raises(CiesError, match="cies conditions edit"):
         cies.open(mixed_gallery).search(picture, condition="fizziness")
     monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
@@ -46,7 +46,7 @@ def test_the_gallerys_model_makes_the_words_once(
     assert asked == ["fizziness"]
     kept = vocabulary_of("fizziness", Gallery.open(mixed_gallery))
     assert kept.words[:2] == ("flat", "still") and kept.source == "made by tiny-lvlm"
-    # A condition with a list of its own asks nobody.
+    # A condition with a word list asks no model.
     cies.open(mixed_gallery).search(picture, condition="mood")
     assert asked == ["fizziness"]
 

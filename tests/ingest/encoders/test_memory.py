@@ -1,4 +1,4 @@
-"""Memory that runs out, and models that cannot be had: one sentence, and no work lost."""
+"""Running out of memory: batches are halved, finished work is kept, errors are one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ERRORS = [
 def tight(
     qwen: DiorEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int, BaseException], list[int]]]:
-    """Make the model run out above so many pictures; gives the sizes that went through."""
+    """Make the model run out of memory above a batch size; returns the sizes that ran."""
     before = qwen.runner.batch_size
 
     def limit(most: int, error: BaseException) -> list[int]:
@@ -68,7 +68,7 @@ def test_batches_are_halved_until_they_fit(
     assert furthest(got.vectors, want.vectors) < 2e-5
     assert got.words == want.words
     assert np.abs(got.word_probabilities - want.word_probabilities).max() < 1e-4
-    # Every picture went through exactly once, and 32 was never tried again.
+    # Every picture ran exactly once, and 32 was not tried again.
     assert sum(sizes) == len(images) and max(sizes) <= 3
     assert qwen.runner.batch_size == max(sizes) == 2
     del sizes[:]

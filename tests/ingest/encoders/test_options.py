@@ -1,4 +1,4 @@
-"""Layers, tokens, prompts, sizes and the published code's way: each equal to a plain computation.
+"""Layers, tokens, prompts, sizes and reference mode: each equal to a plain computation.
 
 The reference is transformers alone: one picture and one prompt at a time, all hidden states.
 """
@@ -56,7 +56,7 @@ def check_layers(encoder: DiorEncoder, pictures: list[Image.Image]) -> None:
     for layer in (last + 1, 99):
         with pytest.raises(UsageError, match=f"has {last} layers.*from 0 to {last}"):
             chosen(encoder, layer=layer)
-    # Nothing of it stays behind.
+    # The model is unchanged afterwards.
     assert furthest(encoder.encode(pictures[:1], CONDITIONS), want[:1]) < CLOSE
 
 
@@ -93,7 +93,7 @@ def test_layers_nobody_reads_are_not_run(
 
 
 def first_generated(encoder: DiorEncoder, picture: Image.Image, condition: Condition) -> Any:
-    """All layers' states of the first token said, read in after the prompt by the cache."""
+    """All layers' states of the first generated token, with the cache."""
     model = encoder._loaded.model
     inputs = inputs_of(encoder, picture, condition)
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def test_first_generated_token(tiny: Tiny, pictures: list[Image.Image]) -> None:
 def test_first_generated_is_one_whole_pass_over_prompt_and_token(
     tiny: Tiny, pictures: list[Image.Image]
 ) -> None:
-    """As above without ``generate`` and its cache: the token is appended, all is run anew."""
+    """As above without ``generate`` and its cache: the token is appended, and all is run again."""
     model, states = tiny.encoder._loaded.model, []
     for condition in CONDITIONS:
         inputs = inputs_of(tiny.encoder, pictures[0], condition)
@@ -162,7 +162,7 @@ def test_mean_over_the_conditions_own_tokens(tiny: Tiny, pictures: list[Image.Im
         read, want = chosen(encoder, token="mean", layer=layer), unit(averaged, 2)
         reading = read.embed(two, CONDITIONS)
         assert furthest(reading.vectors, want) < CLOSE
-        # The tail is the condition's own, whatever it is asked together with.
+        # The tail does not depend on the other conditions.
         assert furthest(read.encode(two, CONDITIONS[1:2])[:, 0], want[:, 1]) < CLOSE
         assert furthest(reading.vectors, tiny.vectors[:2]) > FAR
     said = chosen(encoder, token="mean").embed(two, CONDITIONS).words
@@ -241,7 +241,7 @@ def test_device_map(tiny: Tiny, device_map: str, pictures: list[Image.Image]) ->
 
 @pytest.mark.parametrize("tiny", ["qwen2_5_vl"], indirect=True)
 def test_a_model_that_accelerate_has_wrapped(tiny: Tiny, pictures: list[Image.Image]) -> None:
-    """Weights that live elsewhere and are fetched for each layer, as under ``auto``."""
+    """Weights that are offloaded and loaded for each layer, as with ``auto``."""
     from accelerate import cpu_offload
 
     loaded = DiorEncoder.load(EncoderChoice("dior", str(tiny.folder)))
@@ -267,7 +267,7 @@ def test_devices_that_are_none() -> None:
 
 
 def published(encoder: DiorEncoder, picture: Image.Image, condition: Condition) -> Any:
-    """What the published code feeds a model, written down straight."""
+    """The inputs of the published code, written out."""
     processor, model = encoder._loaded.processor, encoder._loaded.model
     question = encoder.template.text(condition)
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]

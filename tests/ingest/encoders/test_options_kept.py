@@ -1,4 +1,4 @@
-"""Options are refused in one sentence, kept by a gallery, and asked for on the command line."""
+"""Options: refused in one sentence, stored by a gallery, given on the command line."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_gallery_keeps_its_options(world: Path, tmp_path: Path) -> None:
     gallery = cies.create(tmp_path / "gallery")
     options = EncoderOptions(layer=2, max_side=64)
     cies.ingest(gallery, sources[:2], ["color"], options=options)
-    # Nothing asked for is the gallery's own; so is the same again.
+    # Without options, those of the gallery are used; the same options are accepted.
     cies.ingest(gallery, sources[:2], ["shape"])
     cies.ingest(gallery, sources, options=options)
     tables = gallery.conditions()

@@ -1,4 +1,4 @@
-"""Masks of the packed sequence, read off small examples."""
+"""Masks of the packed sequence, on small examples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_runs_see_each_other_both_ways_and_no_other_run() -> None:
 def test_window_counts_places_not_columns() -> None:
     places = PACKED.prompt_positions()
     near = windowed(PACKED.mask, places, places, 2)
-    # The last token of the third prompt stands at place 2, right after the shared place 1.
+    # The last token of the third prompt is at position 2, right after the shared position 1.
     assert near[7].int().tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
     assert near[6].int().tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
 

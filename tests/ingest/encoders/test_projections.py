@@ -1,4 +1,4 @@
-"""The views against their formulas, step by step in float64, on vectors made by hand."""
+"""The projections against their formulas, step by step in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = ("red", "green", "blue")
 def two_modalities(
     seed: int = 0, words: int = 12, pictures: int = 40, dim: int = 24
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Texts, and pictures that lie apart from them and vary in more than the texts do."""
+    """Texts, and pictures that are separated from them and vary in more directions."""
     random = np.random.default_rng(seed)
     about, gap = random.normal(size=(3, dim)), random.normal(size=(2, dim)) * 3
     texts = gap[0] + random.normal(size=(words, 3)) @ about
@@ -39,7 +39,7 @@ def log_of(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64
 def clay_step_by_step(
     texts: NDArray[np.float32], pictures: NDArray[np.float32], mean: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pictures and texts by the description, one vector at a time."""
+    """Pictures and texts by the paper's description, one vector at a time."""
     t, v = texts.astype(np.float64), pictures.astype(np.float64)
     m = t.mean(0) / np.linalg.norm(t.mean(0))
     tangents = np.stack([log_of(one, m) for one in t])
@@ -72,7 +72,7 @@ def test_crl_is_the_profile_over_the_words() -> None:
     picture = np.array([[0.6, 0.8, 0.0]], dtype=np.float32)
     assert np.allclose(view.images(picture), profile / np.linalg.norm(profile), atol=1e-6)
     assert np.allclose(view.texts(picture), view.images(picture))
-    # With pictures elsewhere, a text is moved by the difference of the means before its profile.
+    # With an image mean, a text is moved by the difference of the means before its profile.
     mean = np.array([0.0, 0.1, 0.9], dtype=np.float32)
     moved = texts @ (picture[0] + mean - texts.mean(0))
     apart = fit_projection("crl", WORDS, texts, mean)
@@ -123,7 +123,7 @@ def test_views_serve_pictures_and_texts(method: str, tmp_path: Path) -> None:
     chances = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert said == [words[n] for n in scores.argmax(1)]
     assert np.allclose(sure, chances.max(1), atol=1e-4)
-    # Kept and read again.
+    # Stored and loaded.
     kept = view.to_npz(tmp_path / "view.npz")
     for again in (Projection.from_npz(kept), Projection.from_npz(tmp_path / "view.npz")):
         assert (again.method, again.words) == (method, tuple(words))

@@ -1,4 +1,4 @@
-"""Regional: five questions in one pass against each asked alone, and the best of five."""
+"""Regional: five questions in one pass against each alone, and the best of five cosines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_five_prompts_of_one_pass(qwen: DiorEncoder, pictures: list[Image.Image]
     assert reading.vectors.shape == (len(pictures), 2, encoder.dimension) == (6, 2, 5 * 64)
     assert np.allclose(rows[0], reading.vectors[0], atol=1e-5)
     assert np.allclose(np.linalg.norm(reading.vectors, axis=-1), 1, atol=1e-5)
-    # Each part is what DIOR says to that question alone, and the word is that of the whole.
+    # Each part is DIOR's vector for that question alone; the word is that of the whole picture.
     parts = split(reading.vectors[:, 0], 5)
     for place, question in enumerate(QUESTIONS):
         alone = DiorEncoder(qwen._source, qwen._loaded, prompt=question).embed(
@@ -76,7 +76,7 @@ def test_texts_and_options(builtin: DiorEncoder, pictures: list[Image.Image]) ->
     rows = encoder.encode_text(["red heart"], CONDITIONS[:1])
     text = builtin.encode_text(["red heart"], CONDITIONS[:1])[:, 0]
     assert np.allclose(split(rows[:, 0], 5), text[:, None], atol=1e-5)
-    # The best of five, by one text or by pictures.
+    # The best of five, for one text or for pictures.
     gallery = encoder.encode(pictures, CONDITIONS[:1])[:, 0]
     best = best_of_parts(text, gallery)
     assert np.allclose(best, (split(gallery, 5) @ text[0]).max(1), atol=1e-5)
@@ -99,7 +99,7 @@ def test_best_of_parts_by_loops() -> None:
             assert found[q, n] == pytest.approx(wanted, abs=1e-6)
     assert found.dtype == np.float32
     assert np.allclose(best_of_parts(queries, rows.astype(np.float16)), found, atol=2e-3)
-    # A picture asks by its first part, and finds itself.
+    # A picture query uses its first part, and finds itself.
     asked = split(rows, 5)[:, 0]
     assert np.allclose(best_of_parts(asked, rows).diagonal(), 1, atol=1e-5)
     # The dot product of two rows is the mean cosine of their parts.

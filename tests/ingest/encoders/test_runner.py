@@ -1,4 +1,4 @@
-"""Preparing ahead of the model, and copies of it on several devices: the same answers, in order."""
+"""Preparing ahead of the model, and copies on several devices: the same results, in order."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_pictures_are_prepared_while_the_model_is_at_work(
         return real_prepare(self, image)
 
     def run(self: Any, *given: Any) -> Any:
-        # The first batch has two pictures; more must come while it is run.
+        # The first batch has two pictures; more must be prepared while it runs.
         assert all_prepared.wait(20)
         return real_run(self, *given)
 
@@ -96,7 +96,7 @@ def test_a_picture_that_cannot_be_prepared_is_raised(
 ) -> None:
     with pytest.raises(ValueError, match="aspect ratio"):
         qwen.encode([pictures[0], Image.new("RGB", (600, 2))], CONDITIONS)
-    # The threads go on serving.
+    # The threads still work.
     assert qwen.encode(pictures, CONDITIONS).shape[0] == len(pictures)
 
 
@@ -125,7 +125,7 @@ def test_two_devices_give_what_one_gives(
     def run(self: Any, *given: Any) -> Any:
         served.append(id(self))
         if len(served) <= 2:
-            # Two copies must be at work at once, or this is never passed.
+            # Two copies must run at the same time to pass this barrier.
             both.wait()
         return real(self, *given)
 

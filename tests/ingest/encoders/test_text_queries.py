@@ -1,4 +1,4 @@
-"""A text in the picture's place: the same contract as for pictures, family by family.
+"""Texts in place of the picture: the same contract as for pictures, family by family.
 
 The reference is transformers alone: the tokenizer's output into the model's own forward, one text
 and one condition at a time, no picture.
@@ -39,7 +39,7 @@ every = pytest.mark.parametrize("tiny", list(BUILDERS), indirect=True)
 
 
 def inputs_of(encoder: DiorEncoder, text: str, condition: Condition) -> dict[str, Any]:
-    """What the tokenizer makes of a text above the question."""
+    """The tokens of a text above the question."""
     question = encoder.template.text(condition)
     content = [{"type": "text", "text": f"{text}\n{question}"}]
     processor = encoder.processor
@@ -69,7 +69,7 @@ def reference(encoder: DiorEncoder) -> np.ndarray:
 
 @pytest.fixture
 def reading_builtin(builtin: DiorEncoder, tmp_path: Path) -> DiorEncoder:
-    """The built-in model without the note that it was schooled on pictures alone."""
+    """The built-in model without the note that it was trained on pictures only."""
     folder = tmp_path / "model"
     shutil.copytree(builtin._source.location, folder)
     (folder / "cies.json").unlink()
@@ -82,14 +82,14 @@ def check_contract(encoder: DiorEncoder, picture: Image.Image) -> None:
     assert together.dtype == np.float32 and together.shape == want.shape
     assert furthest(together, want) < CLOSE
     assert np.allclose(np.linalg.norm(together, axis=-1), 1, atol=1e-5)
-    # What a picture leaves behind in the model does not reach a text.
+    # A picture's state in the model does not affect a text.
     pictured = encoder.encode([picture], CONDITIONS)
     turned = encoder.encode_text(TEXTS[::-1], CONDITIONS[::-1])[::-1, ::-1]
     assert furthest(turned, want) < CLOSE
     for number, text in enumerate(TEXTS):
         alone = encoder.encode_text([text], CONDITIONS[number : number + 1])
         assert furthest(alone[0, 0], want[number, number]) < CLOSE
-    # The vectors do hang on text, condition and picture, so the above is a real test.
+    # The vectors depend on text, condition and picture, so the test above is meaningful.
     assert furthest(want[:1], want[1:]) > FAR
     assert furthest(want[:, :1], want[:, 1:]) > FAR
     assert furthest(pictured, want[:1]) > FAR
@@ -131,7 +131,7 @@ def test_packed_or_plain_the_word_is_what_generate_says(
 
 @pytest.mark.parametrize("tiny", ["llava", "qwen2_5_vl", "gemma3", "paligemma"], indirect=True)
 def test_mean_over_the_conditions_own_tokens(tiny: Tiny) -> None:
-    # A text that says the question's words again must not be taken for the question.
+    # A text that repeats the question's words must not be mistaken for the question.
     texts = ["color", "describe this image"]
     rows = []
     for text in texts:
@@ -198,14 +198,14 @@ def test_a_text_longer_than_the_model_reads(reading_builtin: DiorEncoder) -> Non
         reading_builtin.encode_text(["red " * 499], CONDITIONS[:1])
 
 
-def test_a_model_schooled_on_pictures_alone(builtin: DiorEncoder, tmp_path: Path) -> None:
+def test_a_model_trained_on_pictures_only(builtin: DiorEncoder, tmp_path: Path) -> None:
     folder = tmp_path / "pictures-alone"
     shutil.copytree(builtin._source.location, folder)
     about = json.loads((folder / "cies.json").read_text())
     (folder / "cies.json").write_text(json.dumps({**about, "texts": False}))
     for force in (False, True):
         encoder = DiorEncoder.load(EncoderChoice("dior", str(folder), force=force))
-        with pytest.raises(ModelError, match=r"schooled on pictures alone.*--model Qwen"):
+        with pytest.raises(ModelError, match=r"trained on pictures only.*--model Qwen"):
             encoder.encode_text(["red circle"], CONDITIONS[:1])
 
 

@@ -1,4 +1,4 @@
-"""Lists of values made by a model: what is read out of its answers, and what it is asked."""
+"""Values listed by a model: how answers are parsed, and what the model is asked."""
 
 from __future__ import annotations
 
