@@ -7,9 +7,9 @@ language model, pooling, dense layers and normalisation, which covers nearly all
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,35 +33,7 @@ _BATCH = 64
 _POOLINGS = ("cls", "mean", "max", "lasttoken")
 
 
-class SentenceEncoder(Protocol):
-    """A model that embeds texts."""
-
-    @property
-    def source(self) -> ModelSource:
-        """Where the model came from."""
-        ...
-
-    @property
-    def revision(self) -> str:
-        """The hub's commit, or a digest of its files."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """The dtype it computes in."""
-        ...
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts: float32 [texts, dim], unit rows."""
-        ...
-
-
-def load_sentences(model: str, device: str = "auto") -> SentenceEncoder:
+def load_sentences(model: str, device: str = "auto") -> DualEncoder | SentenceModel:
     """Load a sentence encoder.
 
     Args:
@@ -89,7 +61,7 @@ def load_sentences(model: str, device: str = "auto") -> SentenceEncoder:
         folder = modules_file.parent
         revision = folder_digest(folder) if source.local else folder.name
         modules = json.loads(modules_file.read_bytes())
-        return _SentenceModel(source, revision, modules, choose_device(device))
+        return SentenceModel(source, revision, modules, choose_device(device))
 
 
 def _model_file(source: ModelSource, name: str) -> Path | None:
@@ -110,7 +82,7 @@ def _model_file(source: ModelSource, name: str) -> Path | None:
     return None if cached is None else Path(str(cached))
 
 
-class _SentenceModel:
+class SentenceModel:
     """A model of sentence-transformers, in the dtype that suits its size."""
 
     def __init__(
@@ -120,6 +92,17 @@ class _SentenceModel:
         modules: Sequence[Mapping[str, Any]],
         device: str,
     ):
+        """Load the modules.
+
+        Args:
+            source: where the model comes from.
+            revision: the hub's commit, or a digest of the folder's files.
+            modules: the content of ``modules.json``.
+            device: one device by name.
+
+        Raises:
+            ModelError: if a module is not supported.
+        """
         self.source = source
         self.revision = revision
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]

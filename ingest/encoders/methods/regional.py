@@ -37,8 +37,8 @@ class RegionalEncoder(DiorEncoder):
     """DIOR, asked about the whole image and each of its corners.
 
     A row holds five unit vectors, the whole image's first, each scaled by one over the square
-    root of five, so that the row is a unit vector too. :func:`indexes.search.multi_vector.best_of_parts`
-    compares such rows.
+    root of five, so that the row is a unit vector too. Such rows are compared by
+    :func:`indexes.search.multi_vector.best_of_parts`.
     """
 
     METHOD = "regional"
