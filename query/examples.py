@@ -44,6 +44,24 @@ class Example:
     word_probabilities: Sequence[float]
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A picture as it is given.
+
+    Attributes:
+        shown: see :class:`Example`.
+        key: SHA-256 of its bytes, or empty for pixels.
+        known: whether the gallery knows it by its path or key.
+        decode: reads it as an RGB image, its longest side reduced to so many pixels if that is
+            quicker; ``None`` for full size.
+    """
+
+    shown: str
+    key: str
+    known: bool
+    decode: Callable[[int | None], Image.Image]
+
+
 class ExampleEmbedder:
     """Gives pictures and texts their vectors: stored ones if the gallery has them, else new ones.
 
@@ -94,26 +112,18 @@ class ExampleEmbedder:
             UsageError: if the picture cannot be read.
             ModelError: if it must be embedded and the model cannot be loaded.
         """
-        if isinstance(given, (np.ndarray, Image.Image)):
-            image = _image_in_memory(given)
-            return self._embed_picture(given, "image", "", lambda side: image, region, conditions)
-        if isinstance(given, bytes):
-            shown, suffix = "image", ""
-            content = FileBytes(given, hashlib.sha256(given).hexdigest(), len(given), 0)
-        else:
-            shown, suffix = str(given), Path(given).suffix.lower()
-            key = self._known_key(shown)
-            if key is not None and region is None:
-                return self._stored(shown, key, conditions)
-            content = self._read_file(shown, key)
-        if region is None and all(one.table.row(content.key) is not None for one in conditions):
-            return self._stored(shown, content.key, conditions)
+        source = self._source(given)
+        rows = [one.table.row(source.key) for one in conditions]
+        if region is None and (source.known or all(row is not None for row in rows)):
+            return self._stored(source, conditions)
 
-        def decoded(side: int | None) -> Image.Image:
+        def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
             # A region is cut from the picture at full size, so that no detail of it is lost.
-            return _decoded(shown, content.data, suffix, None if region else side)
+            image = source.decode(None if region else encoder.spec.max_side)
+            return encoder.embed([region.of(image) if region else image], wanted)
 
-        return self._embed_picture(given, shown, content.key, decoded, region, conditions)
+        # The question keeps a reference to what is given, so that no other object gets its id.
+        return self._embed(source.shown, source.key, conditions, embed, memo=id(given))
 
     def image(self, given: Picture, region: Region | None) -> Image.Image:
         """The pixels of a picture or of a region of one, for models that look at them.
@@ -121,14 +131,7 @@ class ExampleEmbedder:
         Raises:
             UsageError: if the picture cannot be read.
         """
-        if isinstance(given, (np.ndarray, Image.Image)):
-            image = _image_in_memory(given)
-        elif isinstance(given, bytes):
-            image = _decoded("image", given, "")
-        else:
-            shown = str(given)
-            data = self._read_file(shown, self._known_key(shown)).data
-            image = _decoded(shown, data, Path(shown).suffix.lower())
+        image = self._source(given).decode(None)
         return region.of(image) if region else image
 
     def picture_embedded_by(
@@ -151,13 +154,40 @@ class ExampleEmbedder:
             UsageError: if the picture cannot be read.
             ModelError: if the model cannot be loaded.
         """
-        in_memory = isinstance(given, (bytes, Image.Image, np.ndarray))
-        shown = "image" if in_memory else str(given)
-        key = "" if in_memory else self._known_key(shown) or ""
-        image = self.image(given, region)
+        source = self._source(given)
+        image = source.decode(None)
+        image = region.of(image) if region else image
         return self._embed(
-            shown, key, conditions, lambda encoder, wanted: embed(encoder, image, wanted)
+            source.shown,
+            source.key if source.known else "",
+            conditions,
+            lambda encoder, wanted: embed(encoder, image, wanted),
         )
+
+    def _source(self, given: Picture) -> _Source:
+        """A picture as it is given, recognised if it is one of the gallery.
+
+        Raises:
+            UsageError: if it cannot be read.
+        """
+        if isinstance(given, np.ndarray):
+            given = as_image(given)
+        if isinstance(given, Image.Image):
+            image = given.convert("RGB")
+            return _Source("image", "", False, lambda side: image)
+        if isinstance(given, bytes):
+            data, key = given, hashlib.sha256(given).hexdigest()
+            return _Source("image", key, False, lambda side: _decoded("image", data, "", side))
+        shown, suffix = str(given), Path(given).suffix.lower()
+        known = self._known_key(shown)
+        content = self._read(shown, None) if known is None else None
+
+        def decode(side: int | None) -> Image.Image:
+            read = self._read(shown, known) if content is None else content
+            return _decoded(shown, read.data, suffix, side)
+
+        key = content.key if content is not None else str(known)
+        return _Source(shown, key, known is not None, decode)
 
     def _known_key(self, name: str) -> str | None:
         """The key of a picture of the gallery, by key or by path, if its file is unchanged."""
@@ -173,23 +203,23 @@ class ExampleEmbedder:
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         return key if digest == key else None
 
-    def _stored(self, shown: str, key: str, conditions: Sequence[OpenCondition]) -> Example:
+    def _stored(self, source: _Source, conditions: Sequence[OpenCondition]) -> Example:
         """A picture of the gallery as an example, with its stored vectors."""
         vectors, words, probabilities = [], [], []
         for condition in conditions:
-            table, row = condition.table, condition.table.row(key)
+            table, row = condition.table, condition.table.row(source.key)
             if row is None:
                 name = condition.resolved.stored.name
                 raise UsageError(
-                    f"{shown} is in the gallery but not embedded under '{name}'; run "
+                    f"{source.shown} is in the gallery but not embedded under '{name}'; run "
                     f'`cies ingest` on it with `--condition "{name}"` first.'
                 )
             vectors.append(table.vectors(np.array([row]))[0])
             words.append(table.words[row])
             probabilities.append(float(table.word_probabilities[row]))
-        return Example(shown, key, True, vectors, words, probabilities)
+        return Example(source.shown, source.key, True, vectors, words, probabilities)
 
-    def _read_file(self, shown: str, key: str | None) -> FileBytes:
+    def _read(self, shown: str, key: str | None) -> FileBytes:
         """The bytes of a picture file, from the gallery's source if the gallery knows it."""
         try:
             if "\0" in shown:
@@ -201,22 +231,6 @@ class ExampleEmbedder:
             return file_at(self._opened.gallery.location(self._opened.paths[key][0])).read()
         except (UnreadableImage, UsageError, OSError) as error:
             raise _unreadable(shown, error) from error
-
-    def _embed_picture(
-        self,
-        given: Picture,
-        shown: str,
-        key: str,
-        image: Callable[[int | None], Image.Image],
-        region: Region | None,
-        conditions: Sequence[OpenCondition],
-    ) -> Example:
-        def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
-            whole = image(encoder.spec.max_side)
-            return encoder.embed([region.of(whole) if region else whole], wanted)
-
-        # The question keeps a reference to what is given, so that no other object gets its id.
-        return self._embed(shown, key, conditions, embed, memo=id(given))
 
     def _embed(
         self,
@@ -273,12 +287,7 @@ class ExampleEmbedder:
         return Example(shown, key, False, vectors, words, probabilities)
 
 
-def _image_in_memory(given: Image.Image | NDArray[np.uint8]) -> Image.Image:
-    """A PIL image or an array as an RGB image."""
-    return (as_image(given) if isinstance(given, np.ndarray) else given).convert("RGB")
-
-
-def _decoded(shown: str, data: bytes, suffix: str, side: int | None = None) -> Image.Image:
+def _decoded(shown: str, data: bytes, suffix: str, side: int | None) -> Image.Image:
     """A picture file's bytes as an RGB image.
 
     Args:

@@ -11,8 +11,6 @@ from query.composers.base import (
     ComposedQuery,
     ComposerContext,
     ComposerInput,
-    Interpretation,
-    merge_weights,
     published_weights,
     unit_vector,
 )
@@ -27,9 +25,8 @@ class ImageOnly:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        weights = merge_weights(self.name, {}, query.modification.weights)
-        interpretation = Interpretation(self.name, query.modification.text, weights=weights)
-        return ComposedQuery(query.vector, interpretation)
+        weights = query.weights(self.name)
+        return ComposedQuery(query.vector, query.interpret(self.name, weights=weights))
 
 
 class TextOnly:
@@ -40,12 +37,10 @@ class TextOnly:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        weights = merge_weights(self.name, {}, query.modification.weights)
-        target = query.modification.caption or query.modification.text
-        interpretation = Interpretation(
-            self.name, query.modification.text, target=target, weights=weights
+        interpretation = query.interpret(
+            self.name, target=query.text, weights=query.weights(self.name)
         )
-        return ComposedQuery(context.texts([target])[0], interpretation)
+        return ComposedQuery(context.texts([query.text])[0], interpretation)
 
 
 class Sum:
@@ -56,14 +51,10 @@ class Sum:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        defaults = published_weights(self.name, context.base_model)
-        weights = merge_weights(self.name, defaults, query.modification.weights, 0.0, 1.0)
-        target = query.modification.caption or query.modification.text
-        text = context.texts([target])[0].astype(np.float64)
+        weights = query.weights(self.name, published_weights(self.name, context.base_model), 0, 1)
+        text = context.texts([query.text])[0].astype(np.float64)
         vector = unit_vector((1 - weights["text"]) * query.vector + weights["text"] * text)
-        interpretation = Interpretation(
-            self.name, query.modification.text, target=target, weights=weights
-        )
+        interpretation = query.interpret(self.name, target=query.text, weights=weights)
         return ComposedQuery(vector, interpretation)
 
 
@@ -84,8 +75,7 @@ class Pdv:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        defaults = published_weights(self.name, context.base_model)
-        weights = merge_weights(self.name, defaults, query.modification.weights)
+        weights = query.weights(self.name, published_weights(self.name, context.base_model))
         if not 0 <= weights["beta"] <= 1:
             raise UsageError(f"--weight beta is {weights['beta']:g}; give 0 to 1.")
         after = changed_caption(query, context)
@@ -95,13 +85,8 @@ class Pdv:
         image = unit_vector(query.vector + weights["alpha_i"] * change).astype(np.float64)
         text = unit_vector(old + weights["alpha_t"] * change).astype(np.float64)
         vector = unit_vector((1 - weights["beta"]) * image + weights["beta"] * text)
-        interpretation = Interpretation(
-            self.name,
-            query.modification.text,
-            before,
-            after.text,
-            weights=weights,
-            notes=after.notes,
+        interpretation = query.interpret(
+            self.name, caption=before, target=after.text, weights=weights, notes=after.notes
         )
         return ComposedQuery(vector, interpretation)
 
@@ -119,19 +104,15 @@ class WeiMo:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        defaults = published_weights(self.name, context.base_model)
-        weights = merge_weights(self.name, defaults, query.modification.weights, 0.0, 1.0)
+        weights = query.weights(self.name, published_weights(self.name, context.base_model), 0, 1)
         if not context.has_captions and weights["beta"]:
             raise UsageError(
                 "The gallery keeps no captions of its pictures, which weimo compares with; write "
                 "them with `cies ingest --method captions`, or give --weight beta=0."
             )
-        target = query.modification.caption or query.modification.text
-        text = context.texts([target])[0].astype(np.float64)
+        text = context.texts([query.text])[0].astype(np.float64)
         vector = unit_vector((1 - weights["alpha"]) * query.vector + weights["alpha"] * text)
-        interpretation = Interpretation(
-            self.name, query.modification.text, target=target, weights=weights
-        )
+        interpretation = query.interpret(self.name, target=query.text, weights=weights)
         return ComposedQuery(vector, interpretation, weights["beta"])
 
 

@@ -90,6 +90,45 @@ class ComposerInput:
     vector: NDArray[np.float32]
     image: Callable[[], Image.Image]
 
+    @property
+    def text(self) -> str:
+        """The user's caption of the wanted picture, or else the words of the change."""
+        return self.modification.caption or self.modification.text
+
+    def weights(
+        self,
+        composer: str,
+        defaults: Mapping[str, float] | None = None,
+        least: float = -4.0,
+        most: float = 4.0,
+    ) -> dict[str, float]:
+        """A composer's weights, with the user's in place of its own.
+
+        Args:
+            composer: its name.
+            defaults: all its weights; none by default.
+            least: the least allowed value.
+            most: the greatest allowed value.
+
+        Raises:
+            UsageError: if it has no such weight, or one is out of range.
+        """
+        defaults = defaults or {}
+        for name, number in self.modification.weights.items():
+            if name not in defaults:
+                known = ", ".join(defaults) or "none"
+                raise UsageError(
+                    f"The composer {composer} has no weight '{name}' (it has: {known}); leave it "
+                    "out."
+                )
+            if not least <= number <= most:
+                raise UsageError(f"--weight {name} is {number:g}; give {least:g} to {most:g}.")
+        return {**defaults, **self.modification.weights}
+
+    def interpret(self, composer: str, **parts: Any) -> Interpretation:
+        """The interpretation by a composer; see :class:`Interpretation` for the parts."""
+        return Interpretation(composer, self.modification.text, **parts)
+
 
 @dataclass(frozen=True)
 class ComposedQuery:
@@ -237,36 +276,6 @@ def compose_settings() -> dict[str, Any]:
     """``configs/compose.toml``: published weights, and prompts."""
     text = resources.files("configs").joinpath("compose.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
-
-
-def merge_weights(
-    composer: str,
-    defaults: Mapping[str, float],
-    given: Mapping[str, float],
-    least: float = -4.0,
-    most: float = 4.0,
-) -> dict[str, float]:
-    """A composer's weights, with the user's in place of its own.
-
-    Args:
-        composer: its name.
-        defaults: all its weights.
-        given: the user's.
-        least: the least allowed value.
-        most: the greatest allowed value.
-
-    Raises:
-        UsageError: if it has no such weight, or one is out of range.
-    """
-    for name, number in given.items():
-        if name not in defaults:
-            known = ", ".join(defaults) or "none"
-            raise UsageError(
-                f"The composer {composer} has no weight '{name}' (it has: {known}); leave it out."
-            )
-        if not least <= number <= most:
-            raise UsageError(f"--weight {name} is {number:g}; give {least:g} to {most:g}.")
-    return {**defaults, **given}
 
 
 def published_weights(composer: str, model: str) -> dict[str, float]:

@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 
 from indexes.errors import ModelError, UsageError
 from query.composers.answer_cache import cached_answer
-from query.composers.base import (
-    ComposedQuery,
-    ComposerContext,
-    ComposerInput,
-    Interpretation,
-    merge_weights,
-    unit_vector,
-)
+from query.composers.base import ComposedQuery, ComposerContext, ComposerInput, unit_vector
 from query.question import shortened
 
 if TYPE_CHECKING:
@@ -41,11 +34,10 @@ class _InversionComposer:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        weights = merge_weights(self.name, {}, query.modification.weights)
+        weights = query.weights(self.name)
         inversion = inversion_of(self.name, context)
-        text = query.modification.caption or inversion.query_text(
-            self.name, query.modification.text
-        )
+        change = query.modification
+        text = change.caption or inversion.query_text(self.name, change.text)
         if PICTURE not in text:
             raise UsageError(
                 f"--caption {shortened(text)} has no {PICTURE}, which represents the picture for "
@@ -53,7 +45,7 @@ class _InversionComposer:
             )
         token = self._token(inversion, query.vector)
         vector = inversion.encode(text, token[None])[0]
-        interpretation = Interpretation(self.name, change.text, target=text, weights=weights)
+        interpretation = query.interpret(self.name, target=text, weights=weights)
         return ComposedQuery(unit_vector(vector), interpretation)
 
     def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:

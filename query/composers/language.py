@@ -8,9 +8,7 @@ from query.composers.base import (
     ComposedQuery,
     ComposerContext,
     ComposerInput,
-    Interpretation,
     WrittenCaption,
-    merge_weights,
     published_weights,
 )
 
@@ -30,13 +28,11 @@ class Cirevl:
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
-        weights = merge_weights(self.name, {}, query.modification.weights)
         caption = changed_caption(query, context)
-        interpretation = Interpretation(
+        interpretation = query.interpret(
             self.name,
-            query.modification.text,
             target=caption.text,
-            weights=weights,
+            weights=query.weights(self.name),
             notes=caption.notes,
         )
         return ComposedQuery(context.texts([caption.text])[0], interpretation)
@@ -56,16 +52,16 @@ class CoTMR:
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
         given = query.modification
-        defaults = published_weights(self.name, context.base_model)
-        weights = merge_weights(self.name, defaults, given.weights, 0.0)
+        weights = query.weights(
+            self.name, published_weights(self.name, context.base_model), least=0
+        )
         if given.caption and given.must is not None and given.must_not is not None:
             caption = WrittenCaption(given.caption)
         else:
             caption = context.writer.reasoned(query.image(), given.text)
             caption = replace(caption, text=given.caption or caption.text)
-        interpretation = Interpretation(
+        interpretation = query.interpret(
             self.name,
-            given.text,
             target=caption.text,
             must=caption.must if given.must is None else given.must,
             must_not=caption.must_not if given.must_not is None else given.must_not,

@@ -22,13 +22,20 @@ from numpy.typing import NDArray
 from indexes.search.open_table import OpenTable
 from query.hits import ConditionScore
 from query.ranking.combination import common_rows
-from query.ranking.ranking import Ranking, condition_score
+from query.ranking.ranking import (
+    Ranking,
+    RowMask,
+    RowNumbers,
+    Scored,
+    Scores,
+    condition_score,
+)
 
 #: The published constant.
 CONSTANT = 60
 
 
-class FusedRanking:
+class FusedRanking(Ranking):
     """Several rankings fused into one, over the pictures that all of them contain.
 
     Attributes:
@@ -46,7 +53,7 @@ class FusedRanking:
             rankings: one for each method, at least two.
         """
         self._rankings = tuple(rankings)
-        self.table = rankings[0].table
+        super().__init__(rankings[0].table)
         self.tables = [ranking.table for ranking in rankings]
         self.rows = common_rows(self.tables)
         count = self.rows.shape[1]
@@ -57,9 +64,7 @@ class FusedRanking:
         self.positions = self._positions[0]
         self._scores = np.full((len(rankings), count), np.nan, dtype=np.float32)
 
-    def best(
-        self, k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """See :meth:`Ranking.best`."""
         first = self.rows[0]
         candidates = np.ones(len(self.table), dtype=np.bool_) if allowed is None else allowed.copy()
@@ -80,9 +85,7 @@ class FusedRanking:
         order = np.flatnonzero(among)[np.argsort(-fused[among], kind="stable")[:k]]
         return first[order], fused[order].astype(np.float32)
 
-    def percentiles(
-        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
+    def percentiles(self, rows: RowNumbers, scores: Scores) -> NDArray[np.float64]:
         """See :meth:`Ranking.percentiles`: the mean over the methods."""
         positions = self.positions[rows]
         each = [
@@ -109,7 +112,7 @@ class FusedRanking:
         return next((word for word in words if word[0]), words[0])
 
 
-def _positions(table: OpenTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _positions(table: OpenTable, rows: RowNumbers) -> RowNumbers:
     """Each row's position among the common rows: int64, -1 for none."""
     positions = np.full(len(table), -1, dtype=np.int64)
     positions[rows] = np.arange(len(rows))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,26 @@ from indexes.vectors import Vectors
 from query.hits import ConditionScore
 from query.ranking.combination import ScoreCombination, combine_examples
 
+#: Rows of a table; which rows of a table; scores; rows with their scores, best first.
+RowNumbers = NDArray[np.int64]
+RowMask = NDArray[np.bool_]
+Scores = NDArray[np.floating]
+Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
 
-class Ranking(Protocol):
+
+class Ranking(ABC):
     """Pictures in order of their scores. Rows are those of the first condition's table."""
 
-    @property
-    def table(self) -> OpenTable:
-        """The table of the rows."""
-        ...
+    def __init__(self, table: OpenTable):
+        """Nothing is ranked yet.
 
-    def best(
-        self, k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        Args:
+            table: the table of the rows.
+        """
+        self.table = table
+
+    @abstractmethod
+    def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """The ``k`` pictures with the highest scores, equal ones in key order.
 
         Args:
@@ -35,26 +43,23 @@ class Ranking(Protocol):
         Returns:
             Rows int64 [found] and scores float32 [found], best first.
         """
-        ...
 
-    def percentiles(
-        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
+    def percentiles(self, rows: RowNumbers, scores: Scores) -> NDArray[np.float64]:
         """Share of the gallery's pairs with a lower score than these pictures, in percent.
 
         Args:
             rows: int64 [n], of pictures that :meth:`best` returned last.
             scores: [n], their scores.
         """
-        ...
+        return self.table.percentiles(scores)
 
     def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """A returned picture's score under each condition; empty if there is one condition."""
-        ...
+        return ()
 
     def word(self, row: int) -> tuple[str, float]:
         """The word for a picture, and its probability."""
-        ...
+        return self.table.words[row], float(self.table.word_probabilities[row])
 
 
 def condition_score(
@@ -71,7 +76,7 @@ def condition_score(
     )
 
 
-class ConditionRanking:
+class ConditionRanking(Ranking):
     """The ranking under one condition, by cosines, from an index where it is exact enough."""
 
     def __init__(self, table: OpenTable, examples: Vectors, combine: str):
@@ -82,13 +87,11 @@ class ConditionRanking:
             examples: float32 [examples, dim], unit rows.
             combine: one of :data:`query.question.COMBINE`.
         """
-        self.table = table
+        super().__init__(table)
         self._examples = examples
         self._combine = combine
 
-    def best(
-        self, k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """See :meth:`Ranking.best`."""
         mean = self._examples.mean(axis=0, keepdims=True)
         length = np.float32(np.linalg.norm(mean))
@@ -102,22 +105,8 @@ class ConditionRanking:
         cosines = scores[0, kept]
         return rows[0, kept], cosines if len(self._examples) == 1 else cosines * length
 
-    def percentiles(
-        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
-        """See :meth:`Ranking.percentiles`."""
-        return self.table.percentiles(scores)
 
-    def parts(self, row: int) -> tuple[ConditionScore, ...]:
-        """See :meth:`Ranking.parts`."""
-        return ()
-
-    def word(self, row: int) -> tuple[str, float]:
-        """See :meth:`Ranking.word`."""
-        return self.table.words[row], float(self.table.word_probabilities[row])
-
-
-class CombinedRanking:
+class CombinedRanking(Ranking):
     """The ranking under several conditions, by the total of :mod:`query.ranking.combination`."""
 
     def __init__(self, combination: ScoreCombination, examples: Sequence[Vectors], combine: str):
@@ -128,7 +117,7 @@ class CombinedRanking:
             examples: float32 [examples, dim] for each condition, unit rows.
             combine: one of :data:`query.question.COMBINE`.
         """
-        self.table = combination.tables[0]
+        super().__init__(combination.tables[0])
         self._combination = combination
         self._combine = combine
         self._cosines = [
@@ -140,9 +129,7 @@ class CombinedRanking:
         self._total = combine_examples(combination.total(self._cosines), combine)
         self._position = {int(row): position for position, row in enumerate(combination.rows[0])}
 
-    def best(
-        self, k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """See :meth:`Ranking.best`."""
         first = self._combination.rows[0]
         positions = frozenset(self._position[row] for row in excluded if row in self._position)
@@ -150,9 +137,7 @@ class CombinedRanking:
         found, scores = best_rows(self._total, k, mask, positions)
         return first[found], scores
 
-    def percentiles(
-        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
+    def percentiles(self, rows: RowNumbers, scores: Scores) -> NDArray[np.float64]:
         """See :meth:`Ranking.percentiles`."""
         return self._combination.percentiles(scores)
 
@@ -167,14 +152,10 @@ class CombinedRanking:
             found.append(condition_score(table, int(rows[position]), float(score[0]), weight))
         return tuple(found)
 
-    def word(self, row: int) -> tuple[str, float]:
-        """See :meth:`Ranking.word`."""
-        return self.table.words[row], float(self.table.word_probabilities[row])
-
 
 def best_rows(
-    scores: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    scores: NDArray[np.float32], k: int, allowed: RowMask | None, excluded: frozenset[int]
+) -> Scored:
     """The rows of the ``k`` highest scores, equal ones in row order; see :meth:`Ranking.best`."""
     candidates = np.ones(len(scores), dtype=np.bool_) if allowed is None else allowed.copy()
     candidates[list(excluded)] = False

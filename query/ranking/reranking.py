@@ -32,7 +32,14 @@ from numpy.typing import NDArray
 from query.hits import ConditionScore
 from query.ranking.fusion import CONSTANT, FusedRanking
 from query.ranking.rank_regression import RankRegression
-from query.ranking.ranking import Ranking, condition_score
+from query.ranking.ranking import (
+    Ranking,
+    RowMask,
+    RowNumbers,
+    Scored,
+    Scores,
+    condition_score,
+)
 
 #: Shares of the candidates that are chosen first and in each round, and the fewest of each: a
 #: round takes as long as several passes of the model, whatever it finds.
@@ -45,7 +52,7 @@ _FUSED = 0.5
 _PROJECTION_WEIGHT = 0.2
 
 
-class RerankedRanking:
+class RerankedRanking(Ranking):
     """A ranking whose best pictures are in the order of another one.
 
     Attributes:
@@ -71,22 +78,20 @@ class RerankedRanking:
                 the other ranking. Its table has as many of these pictures as can be embedded and
                 all that were embedded before. ``None`` if it cannot be had at all.
         """
-        self.table = first.table
+        super().__init__(first.table)
         self.reranked = 0
         self._first = first
         self._candidates = candidates
         self._count = count
         self._rerank = rerank
         self._reranker: Ranking | None = None
-        self._last_order: NDArray[np.int64] | None = None
-        self._picked: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._last_order: RowNumbers | None = None
+        self._picked: RowNumbers = np.zeros(0, dtype=np.int64)
         #: Row to score in the first ranking; row to row and score in the other one.
         self._scores: dict[int, float] = {}
         self._reranked: dict[int, tuple[int, float]] = {}
 
-    def best(
-        self, k: int, allowed: NDArray[np.bool_] | None, excluded: frozenset[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """See :meth:`Ranking.best`; pictures that are not reranked keep their first score."""
         order = self._candidates.best(len(self.table), allowed, excluded)[0]
         # Reranked pictures may come from anywhere in the first ranking, so all of it is needed.
@@ -115,7 +120,7 @@ class RerankedRanking:
         ]
         return np.array(best, dtype=np.int64), np.array(best_scores, dtype=np.float32)
 
-    def _choose(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ranking | None]:
+    def _choose(self, order: RowNumbers) -> tuple[RowNumbers, Ranking | None]:
         """The candidates, and the other ranking with these candidates in it.
 
         Args:
@@ -131,12 +136,10 @@ class RerankedRanking:
             reranker = self._rerank(self._keys(picked), count)
         return picked, reranker
 
-    def _keys(self, rows: NDArray[np.int64]) -> list[str]:
+    def _keys(self, rows: RowNumbers) -> list[str]:
         return [self.table.keys[row] for row in rows.tolist()]
 
-    def _next(
-        self, order: NDArray[np.int64], picked: NDArray[np.int64], reranker: Ranking
-    ) -> NDArray[np.int64]:
+    def _next(self, order: RowNumbers, picked: RowNumbers, reranker: Ranking) -> RowNumbers:
         """The rows that are not picked yet, best by predicted and fused rank first."""
         embedded = reranker.best(len(reranker.table), None, frozenset())[0]
         rows = [self.table.row(reranker.table.keys[row]) for row in embedded.tolist()]
@@ -159,9 +162,7 @@ class RerankedRanking:
         weights = [_PROJECTION_WEIGHT] * (len(tables) - 1) + [1.0]
         return RankRegression(tables, self._candidates.rows, weights)
 
-    def percentiles(
-        self, rows: NDArray[np.int64], scores: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
+    def percentiles(self, rows: RowNumbers, scores: Scores) -> NDArray[np.float64]:
         """See :meth:`Ranking.percentiles`: of the first ranking, which has the whole gallery."""
         first = np.array([self._scores[row] for row in rows.tolist()], dtype=np.float32)
         return self._first.percentiles(rows, first)

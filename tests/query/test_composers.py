@@ -19,7 +19,7 @@ CHANGE = "the same in green"
 
 PLUGIN = '''
 """A composer of another package."""
-from query.composers.base import ComposedQuery, Interpretation, merge_weights
+from query.composers.base import ComposedQuery
 
 
 class Plugin:
@@ -27,9 +27,8 @@ class Plugin:
     about = "the picture alone, by another package"
 
     def compose(self, query, context):
-        weights = merge_weights(self.name, {}, query.modification.weights)
-        text = query.modification.text
-        return ComposedQuery(query.vector, Interpretation(self.name, text, weights=weights))
+        weights = query.weights(self.name)
+        return ComposedQuery(query.vector, query.interpret(self.name, weights=weights))
 
 
 class Raises:
