@@ -346,8 +346,14 @@ def ingest(
 
     with gallery.writer() as writer:
         groups = open_all_sources(gallery, sources, source_options or SourceOptions())
-        prepared = prepare(gallery, writer, load_and_report, conditions, target, is_new)
-        run = _Run(gallery, writer, prepared, load_and_report, events)
+        # Only the run may refer to the encoder, so that it can free it before loading the next.
+        run = _Run(
+            gallery,
+            writer,
+            prepare(gallery, writer, load_and_report, conditions, target, is_new),
+            load_and_report,
+            events,
+        )
         scan = scan_sources(gallery, groups, run.inventory.needed, writer, retry_failed)
         run.embed_planned(scan.plan)
         for records in scan.planner.gone_records():

@@ -316,7 +316,7 @@ def test_a_file_that_changes_between_two_encoders_waits_for_the_next_run(
             put(folder / "new.png", png(62))
 
     report = ingest(mixed, [], [], Shop(DIOR), events=IngestEvents(change))
-    assert report.notes == ["1 files changed while they were read; run this again to take them in"]
+    assert report.notes == ["1 files changed while they were read; run this again to ingest them"]
     assert len(mixed.paths()) == 21
     fill(mixed)
     live = set(mixed.paths())
