@@ -59,27 +59,22 @@ def _check_rooms() -> None:
 
 _check_rooms()
 
+#: The module of each public name.
 _HOMES = {
-    "CiesError": "indexes.errors",
-    "Condition": "ingest.conditions",
-    "Encoder": "cies.encoder",
-    "Engine": "query.engine",
-    "Gallery": "indexes.store.gallery",
-    "GalleryError": "indexes.errors",
-    "GalleryLocked": "indexes.errors",
-    "GalleryMismatch": "indexes.errors",
-    "GalleryMissing": "indexes.errors",
-    "Hit": "query.hits",
-    "Hits": "query.hits",
-    "ModelError": "indexes.errors",
-    "Modification": "query.composers.modification",
-    "UnknownCondition": "indexes.errors",
-    "UsageError": "indexes.errors",
-    "create": "cies.api",
-    "ingest": "cies.api",
-    "load_encoder": "cies.api",
-    "open": "cies.api",
-    "train_composer": "cies.training",
+    name: module
+    for module, names in {
+        "cies.api": "create ingest load_encoder open",
+        "cies.encoder": "Encoder",
+        "cies.training": "train_composer",
+        "indexes.errors": "CiesError GalleryError GalleryLocked GalleryMismatch GalleryMissing "
+        "ModelError UnknownCondition UsageError",
+        "indexes.store.gallery": "Gallery",
+        "ingest.conditions": "Condition",
+        "query.composers.modification": "Modification",
+        "query.engine": "Engine",
+        "query.hits": "Hit Hits",
+    }.items()
+    for name in names.split()
 }
 
 __all__ = [

@@ -54,6 +54,14 @@ _BENCHMARKS: dict[str, Callable[..., None]] = {
 for _name, _command in _BENCHMARKS.items():
     bench.command(_name)(_command)
 
+_VectorsOption = Annotated[int, typer.Option(help="Number of random vectors.", min=300)]
+_DimensionOption = Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)]
+_VectorSeedOption = Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)]
+_RoundsOption = Annotated[int, typer.Option(help="Rounds; medians are printed.", min=1)]
+_FolderOption = Annotated[
+    Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
+]
+
 #: Of a command that was replaced: it accepts all arguments, and names its replacement.
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -71,7 +79,7 @@ def bench_embed(
     ] = "1,4,8,16",
     images: Annotated[int, typer.Option(help="Pictures per batch.", min=1)] = 4,
     size: Annotated[int, typer.Option(help="Their side in pixels.", min=32)] = 448,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are printed.", min=1)] = 3,
+    rounds: _RoundsOption = 3,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -94,9 +102,7 @@ def bench_ingest(
     megapixels: Annotated[
         float, typer.Option(help="Size of each picture.", min=0.0001, max=60)
     ] = 12.0,
-    folder: Annotated[
-        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
-    ] = None,
+    folder: _FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure reading, decoding and writing around an encoder of a given speed.
@@ -110,8 +116,8 @@ def bench_ingest(
 
 @bench.command("metrics")
 def bench_metrics(
-    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 60_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
+    vectors: _VectorsOption = 60_000,
+    dimension: _DimensionOption = 512,
     labels: Annotated[int, typer.Option(help="Number of random labels.", min=2)] = 11_000,
     seed: Annotated[int, typer.Option(help="Seed of vectors and labels.", min=0)] = 0,
     as_json: JsonOption = False,
@@ -171,7 +177,7 @@ def bench_methods(
 
 @bench.command("start")
 def bench_start(
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are printed.", min=1)] = 5,
+    rounds: _RoundsOption = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Measure cold starts, each compared with the imports that it needs in any case.
@@ -185,9 +191,9 @@ def bench_start(
 
 @bench.command("search")
 def bench_search(
-    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 100_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
+    vectors: _VectorsOption = 100_000,
+    dimension: _DimensionOption = 512,
+    seed: _VectorSeedOption = 0,
     gallery: Annotated[
         Optional[Path], typer.Option("--gallery", "-g", help="With -c: the gallery's folder.")
     ] = None,
@@ -195,9 +201,7 @@ def bench_search(
         Optional[str],
         typer.Option("--condition", "-c", help="Measure a gallery's vectors instead."),
     ] = None,
-    folder: Annotated[
-        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
-    ] = None,
+    folder: _FolderOption = None,
     kind: Annotated[
         Optional[list[str]],
         typer.Option(help="Measure this index, as for `cies index`; may be repeated."),
@@ -216,12 +220,10 @@ def bench_search(
 
 @bench.command("view")
 def bench_view(
-    vectors: Annotated[int, typer.Option(help="Number of random vectors.", min=300)] = 100_000,
-    dimension: Annotated[int, typer.Option("--dim", help="Length of a vector.", min=8)] = 512,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal vectors.", min=0)] = 0,
-    folder: Annotated[
-        Optional[Path], typer.Option(help="An existing folder to work in.", exists=True)
-    ] = None,
+    vectors: _VectorsOption = 100_000,
+    dimension: _DimensionOption = 512,
+    seed: _VectorSeedOption = 0,
+    folder: _FolderOption = None,
     method: Annotated[
         Optional[list[str]],
         typer.Option("--method", "-m", help="Only this method; may be repeated; all by default."),
