@@ -278,7 +278,7 @@ class Engine:
             condition = next(name for name, weight in question.conditions.items() if weight)
             found = self._opened.resolver.resolve_all(condition)
             methods = [f"{resolved.method}:{resolved.model}" for resolved in found]
-        conditions = [self._opened.open_conditions(question, method) for method in methods]
+        conditions = [self._opened.tables.open_conditions(question, method) for method in methods]
         resolved = _ResolvedQuestion(question, conditions, ExampleEmbedder(self._opened))
         resolved.notes += [note for own in conditions for one in own for note in _notes(one)]
         if question.rerank or question.fill:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 
-from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from query.filters.filters import Filters
-from query.open_tables import OpenCondition, OpenTables
+from query.open_tables import OpenTables
 from query.projections import Projections
-from query.question import Question
 from query.resolver import ConditionResolver
 
 
@@ -104,32 +101,6 @@ class OpenGallery:
         """A picture's path on this machine; the first in path order if there are copies."""
         paths = self.paths.get(key)
         return self.gallery.location(paths[0]) if paths else ""
-
-    def open_conditions(self, question: Question, method: str | None) -> list[OpenCondition]:
-        """The conditions of a question as one method answers them, each once, with their weights.
-
-        Raises:
-            UnknownCondition: naming those there are.
-            UsageError: if hits must be alike and differ under the same condition.
-        """
-        found: dict[str, OpenCondition] = {}
-        for conditions, sign in ((question.conditions, 1), (question.unlike, -1)):
-            for condition, weight in conditions.items():
-                if not weight:
-                    continue
-                resolved = self.resolver.resolve(condition, method)
-                table = resolved.table.table
-                if table not in found:
-                    found[table] = self.tables.open(resolved, sign * weight)
-                    continue
-                before = found[table].weight
-                if before * sign < 0:
-                    raise UsageError(
-                        f"'{found[table].resolved.name}' is given by --condition and by --not; "
-                        "choose one of them."
-                    )
-                found[table] = replace(found[table], weight=before + sign * weight)
-        return list(found.values())
 
     def _open_tables(self, geometry: str) -> OpenTables:
         return OpenTables(self.gallery, self.resolver, self._index, geometry, self._gone)

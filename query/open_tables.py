@@ -7,11 +7,11 @@ in its own space, and a table whose rows hold several parts as it is stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from indexes.errors import GalleryError
+from indexes.errors import GalleryError, UsageError
 from indexes.geometry import RESIDUAL, Statistics, residual
 from indexes.search.multi_vector import parts_per_row
 from indexes.search.open_table import OpenTable
@@ -22,6 +22,7 @@ from indexes.store.records import VectorTable
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL
 from query.projections import projection_digest
+from query.question import Question
 from query.resolver import ConditionResolver, ResolvedCondition
 
 #: What caches are named by, in place of a geometry, for projections and for tables of parts.
@@ -58,7 +59,8 @@ class OpenTables:
 
         Args:
             gallery: the gallery of the tables.
-            resolver: finds unconditional tables, which the residual geometry needs.
+            resolver: resolves the conditions of questions, and finds unconditional tables, which
+                the residual geometry needs.
             index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
             geometry: see above.
             gone: also find pictures that had no file left at the last scan.
@@ -74,6 +76,32 @@ class OpenTables:
     def open(self, resolved: ResolvedCondition, weight: float = 1.0) -> OpenCondition:
         """A condition with its table open for search."""
         return OpenCondition(resolved, self.open_table(resolved), weight)
+
+    def open_conditions(self, question: Question, method: str | None) -> list[OpenCondition]:
+        """The conditions of a question as one method answers them, each once, with their weights.
+
+        Raises:
+            UnknownCondition: naming those there are.
+            UsageError: if hits must be alike and differ under the same condition.
+        """
+        found: dict[str, OpenCondition] = {}
+        for conditions, sign in ((question.conditions, 1), (question.unlike, -1)):
+            for condition, weight in conditions.items():
+                if not weight:
+                    continue
+                resolved = self._resolver.resolve(condition, method)
+                table = resolved.table.table
+                if table not in found:
+                    found[table] = self.open(resolved, sign * weight)
+                    continue
+                before = found[table].weight
+                if before * sign < 0:
+                    raise UsageError(
+                        f"'{found[table].resolved.name}' is given by --condition and by --not; "
+                        "choose one of them."
+                    )
+                found[table] = replace(found[table], weight=before + sign * weight)
+        return list(found.values())
 
     def open_table(self, resolved: ResolvedCondition) -> OpenTable:
         """A condition's table: its vectors as they are compared, its words, its index."""

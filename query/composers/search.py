@@ -169,7 +169,7 @@ class ComposedSearch:
                 f"--composer {' or '.join(CONDITION_COMPOSERS)}."
             )
         raw = opened.base_tables.open(ResolvedCondition.of_table(base.tables[0]))
-        kept = opened.open_conditions(question, self._method)
+        kept = opened.tables.open_conditions(question, self._method)
         embedder = ExampleEmbedder(opened, opened.base_tables)
         picture, region = question.pictures[0], question.region
         example = embedder.picture(picture, region, [raw])

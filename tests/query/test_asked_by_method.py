@@ -306,7 +306,7 @@ def test_what_is_usual_hangs_on_the_measured_speed(engine: cies.Engine) -> None:
         remember_speed(Timed({1: Timing(pictures, seconds)}))
 
     unknown = engine.search(key, "style", 3)
-    assert not unknown.query.reranked and "was not measured" in unknown.notes[-1]
+    assert not unknown.query.reranked and "this machine is unknown" in unknown.notes[-1]
     measured(100, 10.0)
     slow = engine.search(key, "style", 3)
     assert not slow.query.reranked and "in about 20 s" in slow.notes[-1]
