@@ -256,7 +256,7 @@ def test_a_folder_with_other_content_is_refused(
         Run.open(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(UsageError, match="is there and is no run folder"):
+    with pytest.raises(UsageError, match="exists and is no run folder"):
         Run.begin(tmp_path / "photos", "ours", {}, [labels])
 
 

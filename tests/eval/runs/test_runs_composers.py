@@ -227,7 +227,10 @@ def test_composers_from_the_command_to_the_submitted_files(tmp_path: Path) -> No
         (["--weight", "beta=1"], "--weight belongs to a composer; name one by --composer"),
         (["--lvlm", "x"], "--lvlm belongs to a composer"),
         (["--composer", "pdv", "-c", "color"], "--condition belongs to the composers dior and"),
-        (["--composer", "pdv", "--composer", "sum", "--weight", "beta=1"], "--weight is one"),
+        (
+            ["--composer", "pdv", "--composer", "sum", "--weight", "beta=1"],
+            "--weight is for one composer",
+        ),
         (["--composer", "pdv", "--method", "dior"], "works on the vectors of the method clip"),
         (["--composer", "dior"], "works on the vectors of the method dior"),
         (["--composer", "weimo"], "add --method captions"),

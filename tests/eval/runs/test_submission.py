@@ -99,7 +99,10 @@ def test_cirr_submission_has_two_files(tmp_path: Path) -> None:
             lambda d: {**d, "12060": [*d["12060"][:49], "test1-0-0-img0"]},
             "test1-0-0-img0 is not in the gallery without the reference",
         ),
-        (lambda d: {**d, "metric": "recall_subset", "12060": ["test1-9-0-img0"] * 3}, "twice"),
+        (
+            lambda d: {**d, "metric": "recall_subset", "12060": ["test1-9-0-img0"] * 3},
+            "is repeated",
+        ),
         (
             lambda d: {**d, "metric": "recall_subset", "12060": d["12060"][4:7]},
             "test1-6-0-img0 is not in the pair's group",
