@@ -80,9 +80,7 @@ def test_answers_are_what_follows_the_prompt(
     assert generative.embed_text(["red heart"], CONDITIONS[:2]).words == [["red", "heart"]]
 
 
-def test_long_answers_of_an_untrained_model(
-    qwen: DiorEncoder, pictures: list[Image.Image]
-) -> None:
+def test_long_answers_of_an_untrained_model(qwen: DiorEncoder, pictures: list[Image.Image]) -> None:
     encoder = GenerativeEncoder(qwen._source, qwen._loaded)
     reading = encoder.embed(pictures[:2], CONDITIONS)
     wanted = [answers_by_generate(encoder, picture) for picture in pictures[:2]]
