@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ OWNERS = {
 STEPS = {
     "indexes": (("store",), ("search",)),
     "ingest": (("read",), ("sources", "encoders"), ("scan",), ("fill",)),
+    "query": (("ranking", "filters", "explore"), ("composers",)),
+    "eval": (
+        ("metrics",),
+        ("protocols",),
+        ("runs",),
+        ("world", "reports", "adapters"),
+        ("bench",),
+        ("training",),
+    ),
+    "cies": (("html",), ("reports", "bench"), ("cli",)),
 }
 MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
 
@@ -48,13 +59,12 @@ def imported(path: Path) -> set[str]:
     return {module.split(".")[0] for module in imported_modules(path)}
 
 
-def imported_modules(path: Path, loading: bool = False) -> set[str]:
+def imported_modules(path: Path, types: bool = True) -> set[str]:
     """Modules that a module imports, and the names that it imports from them, with a dot.
 
     Args:
         path: of the module.
-        loading: only imports that run when the module is loaded: not those in functions, and not
-            those under ``if TYPE_CHECKING``.
+        types: also imports under ``if TYPE_CHECKING``.
     """
     names: set[str] = set()
     nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
@@ -65,11 +75,9 @@ def imported_modules(path: Path, loading: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{path}: import by full path"
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif not loading:
-            nodes += ast.iter_child_nodes(node)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        elif not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             nodes += node.orelse
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        else:
             nodes += ast.iter_child_nodes(node)
     return names
 
@@ -94,16 +102,33 @@ def test_folders_of_a_room_import_only_lower_ones(room: str) -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    """Imports when modules are loaded have no circle; those for types and in functions may."""
+    """No import closes a circle, also inside a function; imports for types alone may."""
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES}
     names = {name.removesuffix(".__init__"): path for name, path in names.items()}
     below = {
-        name: imported_modules(path, loading=True) & names.keys() - {name}
+        name: imported_modules(path, types=False) & names.keys() - {name}
         for name, path in names.items()
     }
     while leaves := {name for name, modules in below.items() if not modules}:
         below = {name: modules - leaves for name, modules in below.items() if name not in leaves}
     assert not below, f"these modules import each other: {sorted(below)}"
+
+
+def test_a_folder_holds_few_modules() -> None:
+    modules = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    crowded = {str(folder.relative_to(ROOT)): n for folder, n in modules.items() if n > 15}
+    assert not crowded
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    classes = [
+        (node.name, str(path.relative_to(ROOT)))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    times = Counter(name for name, _ in classes)
+    assert not [(name, path) for name, path in classes if times[name] > 1]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

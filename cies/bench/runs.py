@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cies.console import counter, print_json, print_table, say
-from eval.protocols.benchmarks import WORLD, WORLD_METHODS, tasks_of
+from eval.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.reports.compare import RunSelection, compare
 from eval.reports.markdown import as_markdown, headline_rows
 from eval.reports.report import Report, report

@@ -163,7 +163,7 @@ def compare(
 
     Raises:
         UsageError: if there is no such composer.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     for name in only:
         if name not in COMPOSERS:

@@ -77,7 +77,7 @@ def measure(
         progress: called with the name of each step.
 
     Raises:
-        ModelError: if the model or a network cannot be had.
+        ModelError: if the model or a network is not available.
     """
     dual = DualEncoder.load(clip)
     inversion = Inversion.of(dual)

@@ -142,7 +142,7 @@ def load_methods(lvlm: str, clip: str, methods: Sequence[str]) -> Iterator[Metho
 
     Raises:
         UsageError: if there is no such method.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     needed = check_methods(methods)
     for method in MEASURED:
@@ -209,7 +209,7 @@ def compare_methods(
 
     Raises:
         UsageError: if there is no such method.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     # Models are loaded first, so that a wrong name fails before minutes of rendering.
     encoders = list(load_methods(lvlm, clip, methods))

@@ -91,7 +91,7 @@ def score_sets(
 
     Raises:
         UsageError: if a file or a picture cannot be read.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     sets = [(file, read_triplets(file)) for file in files]
     for file, triplets in sets:

@@ -65,7 +65,7 @@ def find_benchmark(name: str) -> Protocol:
     """Return the protocol of a benchmark: a built-in one, or one of another package.
 
     Raises:
-        UsageError: if there is no such benchmark; it names those there are.
+        UsageError: if there is no such benchmark; the message lists all.
         CiesError: if the other package does not work.
     """
     if name in PROTOCOLS:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.protocols.benchmarks import WORLD_METHODS
+from eval.benchmarks import WORLD_METHODS
 from eval.reports.markdown import number, table
 from eval.reports.report import Report
 from eval.runs.run import Run

@@ -77,7 +77,7 @@ class ComposedQueries:
         """Check that stored queries were composed with the same options and can be continued.
 
         Raises:
-            UsageError: if not; it names another folder as the way out.
+            UsageError: if not; the message suggests another folder.
         """
         if not self._about.exists():
             return

@@ -1,6 +1,6 @@
 """``python -m eval.training.inversion``: train the built-in CLIP's networks of textual inversion.
 
-The networks depend on the CLIP and must be trained again after it. The command renders pictures of
+The networks depend on the CLIP and must be trained again when it changes. The command renders pictures of
 the world, trains one network a composer and writes them into the package.
 """
 

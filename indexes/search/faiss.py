@@ -122,11 +122,9 @@ class FaissIndex:
         try:
             index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         except (RuntimeError, ValueError) as error:
-            from indexes.search.factory import KINDS
-
             raise UsageError(
-                f"There is no index '{factory}'; choose {', '.join(KINDS)}, or a FAISS factory "
-                "string such as 'IVF1024,SQ8'."
+                f"There is no index '{factory}'; choose auto, a kind that `cies index --help` "
+                "lists, or a FAISS factory string such as 'IVF1024,SQ8'."
             ) from error
         trained = _TRAINED
         lists = _inverted_lists(faiss, index)

@@ -1,7 +1,7 @@
 """Our figures equal those of other evaluators to 1e-6.
 
 These break ties by order or not at all, so that they are asked about data without ties; ties are
-held against all orders written out in test_ties_and_chance.py.
+compared with all orders written out in test_ties_and_chance.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Methods side by side: how they are judged, what is kept of their costs, what is told of them."""
+"""Methods side by side: how they are judged, which costs are stored, what is printed."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from support.json_docs import documented, wrong
 from typer.testing import CliRunner
 
 from cies.cli.app import app
+from eval import benchmarks
 from eval.labels import read_labels
-from eval.protocols import benchmarks
 from eval.runs.run import Run, System
 from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.tasks import LabelTask, QueryTask, Task
@@ -204,7 +204,7 @@ def test_what_cannot_be_is_said_in_a_sentence(words: list[str], message: str) ->
 def test_a_view_is_seen_in_what_its_clip_has_stored(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if it had embedded the pictures itself, which it does where its CLIP was not asked."""
+    """The vectors equal those of a run without its CLIP, where it embeds the pictures itself."""
     found = read_labels(world / "labels.csv").values
     images = {name: world / "images" / name for name in list(found)[:20]}
     labels = {"color": {name: (found[name]["color"],) for name in images}}

@@ -60,7 +60,7 @@ def read_list(
 def _as_unpacked(path: Path, key: str) -> Path:
     """Return the file, or the file that some archives of RP2K unpack in its place.
 
-    They write characters beyond ASCII as ``#U`` and their number.
+    These archives write a character beyond ASCII as ``#U`` and its code point.
     """
     if key.isascii() or path.exists():
         return path

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from support import published
 
+from eval.benchmarks import tasks_of
 from eval.protocols import registry
-from eval.protocols.benchmarks import tasks_of
 from eval.protocols.protocol import Protocol
 from eval.protocols.registry import PROTOCOLS, all_benchmarks, benchmark_names, find_benchmark
 from eval.runs.measuring import measure

@@ -17,9 +17,9 @@ from PIL import Image
 from support.stand_in import StandIn
 
 from cies.html.report import report_page
+from eval.benchmarks import tasks_of
 from eval.labels import read_labels
 from eval.metrics.names import metric
-from eval.protocols.benchmarks import tasks_of
 from eval.reports.compare import RunSelection, compare
 from eval.reports.markdown import as_markdown
 from eval.reports.published import every, published_for

@@ -12,8 +12,8 @@ from support.stand_in import StandIn
 from typer.testing import CliRunner
 
 from cies.cli.app import app
+from eval.benchmarks import tasks_of
 from eval.metrics.names import metric
-from eval.protocols.benchmarks import tasks_of
 from eval.protocols.data_folder import Expected
 from eval.protocols.registry import PROTOCOLS, find_benchmark
 from eval.reports.published import published_for
