@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Callable, Generator, Generic, Iterable, Protocol, TypeVar
 
 from indexes.store.records import FileRecord
-from ingest.read.decoding import DecoderPool
+from ingest.read.decoder_pool import DecoderPool
 from ingest.read.images import FileBytes, Picture, UnreadableImage
 
 #: Threads that read files; each uses a decoder process when it needs one.

@@ -21,7 +21,7 @@ from support.stand_in_fill import fill, paint
 
 from indexes.errors import CiesError
 from indexes.store.gallery import Gallery
-from ingest.read.decoding import DecoderPool
+from ingest.read.decoder_pool import DecoderPool
 from ingest.read.images import UnreadableImage, decode
 
 #: A decoder with a hook: the picture's first bytes decide what happens.
@@ -148,7 +148,7 @@ def test_stop_ends_a_hanging_decoder(hooked: list[str]) -> None:
 
 def test_an_orphan_ends_with_its_parent() -> None:
     code = (
-        "import os, sys\nfrom ingest.read.decoding import DecoderPool\n"
+        "import os, sys\nfrom ingest.read.decoder_pool import DecoderPool\n"
         "pool = DecoderPool()\n"
         "try: pool.decode(b'x')\nexcept Exception: pass\n"
         "import psutil; print(psutil.Process().children()[0].pid, flush=True)\n"
@@ -193,7 +193,7 @@ def test_an_ingest_with_a_decoder_that_dies(
         paint(tmp_path / "in" / f"{number:02}.png", number)
     for name in ("die", "eat", "leave"):
         (tmp_path / "in" / f"{name}.png").write_bytes(name.encode())
-    monkeypatch.setattr("ingest.read.decoding._command", lambda: hooked)
+    monkeypatch.setattr("ingest.read.decoder_pool._command", lambda: hooked)
     report = fill(Gallery.create(tmp_path / "g"), tmp_path / "in", "color", StandIn())
     assert report.embedded == 20
     assert {(Path(r.path).stem, r.status) for r in report.failed} == {

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from support.encoded import encoded
 
-from ingest.read.decoding import DecoderPool
+from ingest.read.decoder_pool import DecoderPool
 from ingest.read.images import UnreadableImage, decode
 
 #: 64 x 48 pixels in three upright stripes, red, green and blue, of 2021-02-03 04:05:06.

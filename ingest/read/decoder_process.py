@@ -1,7 +1,7 @@
-"""The process that decodes pictures for another process: ``python -m ingest.read.decoder``.
+"""The process that decodes pictures for another process: ``python -m ingest.read.decoder_process``.
 
 A damaged file can make a decoder crash, hang or exhaust the memory. Here that costs one picture
-and one process, which the other side starts again (:mod:`ingest.read.decoding`). Requests and
+and one process, which the other side starts again (:mod:`ingest.read.decoder_pool`). Requests and
 replies go through pipes: a line of JSON, then bytes. The other side executes nothing it receives.
 """
 

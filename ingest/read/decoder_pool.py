@@ -38,7 +38,7 @@ def _command() -> list[str]:
             "own program."
         )
     # -P: files in the current folder must not be imported in place of our modules.
-    return [sys.executable, "-P", "-m", "ingest.read.decoder"]
+    return [sys.executable, "-P", "-m", "ingest.read.decoder_process"]
 
 
 def _environment() -> dict[str, str]:
@@ -182,7 +182,7 @@ class DecoderPool:
             side: longest side in pixels, as for :func:`ingest.read.images.decode`.
             seconds: time limit for one picture.
             memory: bytes of address space of a process, where the system can limit that.
-            command: command line that runs :func:`ingest.read.decoder.main`.
+            command: command line that runs :func:`ingest.read.decoder_process.main`.
         """
         self._side = side
         self._seconds = seconds
