@@ -17,7 +17,7 @@ import numpy as np
 
 from indexes.errors import UsageError
 from indexes.search.compact_columns import Keys, positions
-from indexes.search.index_files import Built, built_over, remove_index
+from indexes.search.index_files import IndexProperties, remove_index, stored_indexes
 from indexes.search.matrix import VectorMatrix
 from indexes.search.row_cache import (
     HEADER,
@@ -106,9 +106,9 @@ class ConditionCaches:
             return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
         return []
 
-    def known(self) -> list[Built]:
+    def known(self) -> list[IndexProperties]:
         """The indexes over the newest cached rows."""
-        return [built for folder in self._folders()[:1] for built in built_over(folder)]
+        return [built for folder in self._folders()[:1] for built in stored_indexes(folder)]
 
     def rows_bytes(self) -> int:
         """Bytes on the disk of the newest cached rows, without indexes."""

@@ -37,7 +37,7 @@ _TIE = 1e-5
 
 
 @dataclass(frozen=True)
-class Built:
+class IndexProperties:
     """The properties of an index.
 
     Attributes:
@@ -70,7 +70,7 @@ def _stem(kind: IndexKind, rows: RowCache) -> str:
     return f"index-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def load_index(rows: RowCache, name: str) -> tuple[Index, Built] | None:
+def load_index(rows: RowCache, name: str) -> tuple[Index, IndexProperties] | None:
     """Load an index over cached rows; ``None`` if it was not built.
 
     Raises:
@@ -93,7 +93,7 @@ def load_index(rows: RowCache, name: str) -> tuple[Index, Built] | None:
     return index, built
 
 
-def check_index(header: Path) -> tuple[Built, Path, bytes | None]:
+def check_index(header: Path) -> tuple[IndexProperties, Path, bytes | None]:
     """Read an index's files and compare them with their checksums.
 
     Args:
@@ -107,7 +107,7 @@ def check_index(header: Path) -> tuple[Built, Path, bytes | None]:
     """
     document = read_checked(header)
     try:
-        built = Built(**document["built"])
+        built = IndexProperties(**document["built"])
         content = header.parent / document["content"]
         data = None if content.is_dir() else content.read_bytes()
         now = _checksums(content) if data is None else [len(data), zlib.crc32(data)]
@@ -118,7 +118,7 @@ def check_index(header: Path) -> tuple[Built, Path, bytes | None]:
     return built, content, data
 
 
-def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index, Built]:
+def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index, IndexProperties]:
     """Build an index over cached rows, measure its recall, and store it next to them.
 
     Args:
@@ -138,7 +138,7 @@ def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index,
     place = folder / content if folder is not None else None
     if place is None and kind.storage == "folder":
         raise CiesError(
-            f"The index '{name}' lies on the disk, and the gallery cannot be written to; choose "
+            f"The index '{name}' is stored on the disk, but the gallery is not writable; choose "
             "another index."
         )
     began = time.perf_counter()
@@ -156,7 +156,7 @@ def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index,
         size = sum(length for length, _ in files.values())
     seconds = time.perf_counter() - began
     recall, queries = measured_recall(index, matrix)
-    built = Built(
+    built = IndexProperties(
         kind=name,
         factory=kind.factory(count, dimension),
         library=kind.library(),
@@ -202,12 +202,12 @@ def remove_index(folder: Path, name: str) -> None:
                 _remove_contents(folder, header.stem)
 
 
-def built_over(folder: Path) -> list[Built]:
+def stored_indexes(folder: Path) -> list[IndexProperties]:
     """The properties of the indexes in a folder, by name, without damaged ones."""
     found = []
     for path in sorted(folder.glob("index-*.json")):
         try:
-            found.append(Built(**read_checked(path)["built"]))
+            found.append(IndexProperties(**read_checked(path)["built"]))
         except (DamagedCache, TypeError, KeyError):
             continue
     return sorted(found, key=lambda built: built.kind)

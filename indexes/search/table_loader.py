@@ -17,7 +17,7 @@ from indexes.search.base import Index
 from indexes.search.cache_folder import ConditionCaches, warn_once
 from indexes.search.compact_columns import Keys, Words, positions
 from indexes.search.factory import choose, find_kind
-from indexes.search.index_files import Built, build_index, built_over, load_index
+from indexes.search.index_files import IndexProperties, build_index, load_index, stored_indexes
 from indexes.search.multi_vector import MultiVectorTable, parts_per_row, usable_index_kind
 from indexes.search.open_table import OpenTable, SearchRows, search_rows_in_memory
 from indexes.search.row_cache import DamagedCache, RowCache, transformed_rows
@@ -172,7 +172,7 @@ class TableLoader(ConditionCaches):
 
     # -- indexes ---------------------------------------------------------------------------
 
-    def build(self, kind: str = "auto") -> Built | None:
+    def build(self, kind: str = "auto") -> IndexProperties | None:
         """Build an index over all rows, and choose it.
 
         Args:
@@ -205,7 +205,7 @@ class TableLoader(ConditionCaches):
         self.choose(kind)
         return built
 
-    def _build(self, kind: str) -> Built | None:
+    def _build(self, kind: str) -> IndexProperties | None:
         snapshot = self._snapshot()
         cache = self._read(snapshot)
         if cache is None:
@@ -244,7 +244,7 @@ class TableLoader(ConditionCaches):
         """The index to use, loaded or built, and its kind; ``None`` for exact search."""
         name = kind
         if kind == "auto":
-            built = {one.kind for one in built_over(cache.folder)} if cache.folder else set()
+            built = {one.kind for one in stored_indexes(cache.folder)} if cache.folder else set()
             name = self._usable(self._suited(len(cache)), built)
         if name == "exact" or not len(cache):
             return None, "exact"
