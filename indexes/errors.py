@@ -10,8 +10,8 @@
     |- ModelError             5   a model cannot be loaded, or does not support the request
     |- DataError              5   a data set is missing, incomplete or changed
 
-Each message is one sentence that names the file or option and a way out. The command line prints
-it and exits with the code; no other module exits.
+Each message is one sentence that names the file or option and says what to do. The command line
+prints it and exits with the code; no other module exits.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Sequence
 
 from indexes.errors import UsageError
 
-#: The name that stands for no condition: the picture as a whole.
+#: The name for no condition: the picture as a whole.
 UNCONDITIONAL = "unconditional"
 
 MAX_CHARACTERS = 500

@@ -134,7 +134,7 @@ def list_name(condition: str) -> str:
     name = Condition.parse(condition).name
     if name == UNCONDITIONAL:
         raise UsageError(
-            f"'{UNCONDITIONAL}' stands for the picture as a whole and has no words; name a "
+            f"'{UNCONDITIONAL}' means the picture as a whole and has no words; name a "
             "condition, such as color."
         )
     return _names().get(fold_name(name), name)

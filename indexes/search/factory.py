@@ -102,7 +102,7 @@ def make_index(vectors: Vectors, name: str = "auto") -> Index:
 
     Args:
         vectors: float32 [size, dim], unit rows.
-        name: one of :data:`KINDS`, or a FAISS factory string. A kind that lies on the disk is
+        name: one of :data:`KINDS`, or a FAISS factory string. A kind that is stored on disk is
             replaced as for ``auto``.
 
     Raises:

@@ -128,7 +128,7 @@ class VectorMatrix:
         """Whether a copy in fp32 takes at most half of the free memory.
 
         NumPy converts 0.6 billion fp16 numbers a second, ten times slower than it multiplies
-        fp32: the copy pays from the second query on.
+        fp32: the copy saves time from the second query on.
         """
         import psutil
 

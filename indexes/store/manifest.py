@@ -118,7 +118,7 @@ class Manifest:
             raise GalleryError(
                 f"Cannot write to {self._database.folder}: "
                 f"{(error.strerror or str(error)).lower()}. What was stored before is safe; run "
-                "the same command again to go on."
+                "the same command again to continue."
             ) from error
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         raise GalleryError(
             f"Cannot write to {folder}: {_reason(error)}. What was stored before is safe; run the "
-            "same command again to go on."
+            "same command again to continue."
         ) from error
 
 
@@ -304,11 +304,12 @@ class Table:
         return self._commits >= COMMITS_PER_COMPACTION
 
     def needs_compaction(self) -> bool:
-        """Whether a compaction pays at the end of a run.
+        """Whether a compaction is worth its cost at the end of a run.
 
-        It merges data files, which pays when there are many of them, or when this run wrote at
-        least as much as was there before: each row is then rewritten a logarithmic number of
-        times. It also removes old versions, and rows that this run deleted.
+        A compaction merges data files. That is worthwhile when there are many of them, or when
+        this run wrote at least as many bytes as the table had before: each row is then rewritten
+        a logarithmic number of times. It also removes old versions, and rows that this run
+        deleted.
         """
         entries = self._ledger.entries
         if len(entries) <= _COMPACTED_FILES:

@@ -118,7 +118,7 @@ class Timing:
 
 
 class PlainEncoder(Protocol):
-    """The least that an encoder of one's own needs: a method ``encode``.
+    """The minimal interface of a user's own encoder: a method ``encode``.
 
     :func:`ingest.encoders.factory.as_encoder` turns such an object into a :class:`BaseEncoder`.
     It also uses these attributes where the object has them:
@@ -260,6 +260,6 @@ class BaseEncoder(ABC):
         """Refuse conditions that this encoder does not accept.
 
         Raises:
-            ModelError: naming the condition and the way out.
+            ModelError: if one is not supported; the message names it and says what to do instead.
             UsageError: if the prompt needs a condition, and one has no phrase.
         """

@@ -215,7 +215,7 @@ def remake_encoder(
     """
     if spec.method not in METHODS and find_plugin(spec.method) is None:
         raise UsageError(
-            f"There is no method '{spec.method}', by which the gallery has vectors; if it is an "
+            f"The gallery has vectors of '{spec.method}', but there is no such method; if it is an "
             "encoder of your own, pass it again, as in cies.open(path, model=MyEncoder()), else "
             "install the package that adds it."
         )

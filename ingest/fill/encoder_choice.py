@@ -33,7 +33,7 @@ class EncoderRequest:
         method: ``None`` for the gallery's main one, or the one that fits the model.
         prompt: ``None`` for the gallery's own, or the default.
         dtype: ``auto`` for the gallery's own, or what suits the model.
-        device: the encoder runs on it.
+        device: where the encoder runs.
         force: accept conditions that the model was not trained on.
         options: ``None`` for the gallery's own, or the defaults.
         device_map: how accelerate spreads the model, in place of ``device``.
@@ -51,7 +51,7 @@ class EncoderRequest:
 
 @dataclass(frozen=True)
 class IngestTarget:
-    """The vector source that an ingest adds conditions to; all others are kept up anyway.
+    """The vector source that an ingest adds conditions to; all others are updated as well.
 
     Attributes:
         method: the stored method.
@@ -87,7 +87,7 @@ def choose_target(
         model: as typed, or an encoder object; by default the gallery's, or the method's default.
 
     Raises:
-        UsageError: if there is no such method, the object is no encoder, or the gallery has
+        UsageError: if there is no such method, the object is not an encoder, or the gallery has
             several models of the method and none is named.
         ModelError: if there is no such model.
     """
@@ -165,7 +165,7 @@ def encoder_loader(
 def default_conditions(target: IngestTarget, gallery: Gallery | None = None) -> list[Condition]:
     """The conditions of a new vector source if the user names none.
 
-    The conditions that other sources of the gallery keep up; in an empty gallery, all conditions
+    The conditions of the other vector sources of the gallery; in an empty gallery, all conditions
     that the built-in model knows, which take one pass together. Other models have no default.
     """
     tables = gallery.conditions() if gallery is not None else []

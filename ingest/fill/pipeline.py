@@ -76,7 +76,7 @@ class VectorSourceReport:
     Attributes:
         method: of the encoder.
         model: of the encoder.
-        conditions: the conditions that it keeps up.
+        conditions: the conditions that it embeds.
         embedded: pictures that it embedded.
         seconds: time spent on embedding.
     """
@@ -319,7 +319,7 @@ def ingest(
         gallery: the gallery to fill.
         sources: folders, files, patterns, tables, shards and addresses, or sources that are
             already open; none for all that the gallery remembers.
-        conditions: wanted conditions; those of the gallery are kept up anyway. A method that is
+        conditions: wanted conditions; those of the gallery are always included. A method that is
             not conditional has one table, ``unconditional``, whatever is wanted.
         load: loads the encoder of a specification or, for ``None``, the one that the user chose.
         target: the vector source that embeds under ``conditions``; the gallery's main one by

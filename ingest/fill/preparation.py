@@ -28,7 +28,7 @@ class PreparedRun:
     """The vector sources of an ingest.
 
     Attributes:
-        vector_sources: with the tables they keep up, in the order in which they embed.
+        vector_sources: with the tables that each fills, in the order in which they embed.
         encoder: of the first, if it had to be loaded already.
     """
 
@@ -86,7 +86,7 @@ def prepare(
         is_wanted = any(same_name(table.name, condition.name) for condition in wanted)
         if is_wanted and not table.kept_up:
             writer.declare(replace(table, filling=True))
-    # Read again, because the declarations above decide which tables are kept up.
+    # Read again, because the declarations above decide which tables are filled.
     kept_up = [table for table in gallery.conditions() if table.kept_up]
     if not kept_up or not (wanted or existing):
         raise UsageError("No condition was named; add one, such as `--condition color`.")

@@ -27,7 +27,7 @@ class SourceFile:
         size: bytes; 0 if that is not known before reading.
         mtime_ns: time of the last change, nanoseconds since 1970, or any number that changes with
             the content; 0 if nothing of the kind is known.
-        status: empty if nothing speaks against reading it, else an outcome code.
+        status: empty if it can be read, else an outcome code.
         reason: explains ``status`` to people.
         values: the user's columns, in the order of the source's ``columns``.
         reader: reads the bytes; ``None`` with a ``status``.

@@ -60,5 +60,5 @@ def _json_list(path: str, name: str) -> list[object] | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged ({error}); save the dataset again.") from error
     if not isinstance(value, list):
-        raise UsageError(f"{path} is damaged ('{name}' is no list); save the dataset again.")
+        raise UsageError(f"{path} is damaged ('{name}' is not a list); save the dataset again.")
     return value

@@ -36,7 +36,7 @@ from ingest.sources.remote import (
 from ingest.sources.shards import TarShard, shard_member
 from ingest.sources.tables import CsvTable, JsonLines
 
-#: The argument that stands for a list of paths on stdin.
+#: The argument that means a list of paths on stdin.
 STDIN = "-"
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz", ".csv.gz", ".jsonl.gz")

@@ -1,4 +1,7 @@
-"""Recommended models of the hub, and which of them fit this machine. Imports nothing heavy."""
+"""Recommended models of the hub, and which of them fit this machine. Imports nothing heavy.
+
+The built-in models are listed in :data:`ingest.encoders.models.find.BUILTIN`.
+"""
 
 from __future__ import annotations
 

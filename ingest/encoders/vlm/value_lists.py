@@ -1,7 +1,7 @@
 """Asks an LVLM, without an image, for the values that a condition can have.
 
 Used for conditions without a word list. Answers are parsed leniently (numbers, bullets, lines,
-explanations); an answer that is no list is refused.
+explanations); an answer that is not a list is refused.
 """
 
 from __future__ import annotations
