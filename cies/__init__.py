@@ -44,7 +44,7 @@ def _check_rooms() -> None:
     """Check that Python imports this project's packages, not others of the same name.
 
     Raises:
-        ImportError: naming the conflicting package and the way out.
+        ImportError: if they conflict; the message names the package and what to do.
     """
     home = Path(__file__).parent.parent
     for room in ("configs", "eval", "indexes", "ingest", "query"):

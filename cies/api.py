@@ -128,14 +128,14 @@ def ingest(
     """Embed the pictures of some sources into a gallery; existing vectors are not computed again.
 
     A gallery may have vectors of several methods and models. A ``method`` or ``model`` that the
-    gallery does not have yet is added, and every run keeps up all of them.
+    gallery does not have yet is added, and every run embeds under all of them.
 
     Args:
         gallery: from :func:`create`.
         sources: folders (searched with their subfolders), files, patterns, tables (CSV, JSONL,
             Parquet), tar shards, folders of ``datasets``, and addresses such as
             ``s3://bucket/photos``; none for all that were ingested before.
-        conditions: to embed under; those of the gallery are kept up anyway. A new conditional
+        conditions: to embed under; those of the gallery are always included. A new conditional
             method embeds under the conditions of the others by default.
         model: a built-in name, ``ORG/NAME[@REVISION]``, a folder, or an object of your own with
             ``encode`` (:class:`ingest.encoders.base.PlainEncoder`); the gallery's own, or the

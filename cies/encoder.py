@@ -199,8 +199,8 @@ def _image_of(pixels: NDArray[Any]) -> Image.Image:
     right = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not right or not pixels.size:
         raise UsageError(
-            f"An array of {pixels.dtype} {list(pixels.shape)} is no picture; give uint8 [height, "
-            "width], [height, width, 3] or [height, width, 4]."
+            f"An array of {pixels.dtype} {list(pixels.shape)} is not a picture; give uint8 "
+            "[height, width], [height, width, 3] or [height, width, 4]."
         )
     return flattened(Image.fromarray(pixels))
 

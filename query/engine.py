@@ -60,7 +60,7 @@ class Engine:
     Attributes:
         gallery: the gallery.
         method: the method that answers conditions if a question names none, or ``None``.
-        progress: told how far the embedding of pictures for reranking is.
+        progress: called with the progress of embedding pictures for reranking.
         make_reranker: makes the reranker of a question in place of
             :class:`query.ranking.reranker.Reranker`; for benchmarks.
     """
@@ -116,7 +116,7 @@ class Engine:
             method: ``METHOD`` or ``METHOD:MODEL``, in place of the engine's own or the default.
 
         Raises:
-            UnknownCondition: naming those there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if there is no such method, or no list of words for a projection.
             ModelError: if these words must be embedded and the model cannot be loaded.
         """
@@ -220,7 +220,7 @@ class Engine:
             more: see :class:`query.question.Options`.
 
         Raises:
-            UnknownCondition: naming the conditions there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if the picture cannot be read, or ``k`` is below 1.
             ModelError: if a new picture is given and the model cannot be loaded.
         """
@@ -242,7 +242,7 @@ class Engine:
             more: see :class:`query.question.Options`.
 
         Raises:
-            UnknownCondition: naming the conditions there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if the text cannot be embedded, or ``k`` is below 1.
             ModelError: if the model cannot be loaded or was not trained on texts.
         """
@@ -253,7 +253,7 @@ class Engine:
         """Answer a question.
 
         Raises:
-            UnknownCondition: naming the conditions there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if an example cannot be read or a filter is wrong.
             ModelError: if an example must be embedded and the model cannot be loaded.
         """
@@ -270,7 +270,7 @@ class Engine:
         """Resolve and open the conditions of a question, for each method.
 
         Raises:
-            UnknownCondition: naming those there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if hits must be alike and differ under the same condition.
         """
         methods: Sequence[str | None] = question.methods or (None,)

@@ -25,7 +25,7 @@ from query.projections import projection_digest
 from query.question import Question
 from query.resolver import ConditionResolver, ResolvedCondition
 
-#: What caches are named by, in place of a geometry, for projections and for tables of parts.
+#: The names of caches of projections and of tables of parts, in place of a geometry.
 _PROJECTION, _PARTS = "view", "parts"
 
 
@@ -81,7 +81,7 @@ class OpenTables:
         """The conditions of a question as one method answers them, each once, with their weights.
 
         Raises:
-            UnknownCondition: naming those there are.
+            UnknownCondition: if there is none of that name; the message lists all.
             UsageError: if hits must be alike and differ under the same condition.
         """
         found: dict[str, OpenCondition] = {}

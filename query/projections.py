@@ -1,4 +1,4 @@
-"""Projections of a gallery's base vectors, fitted when a condition is first asked, and cached.
+"""Projections of a gallery's base vectors, fitted when a condition is first used, and cached.
 
 For each condition and method the gallery has a cache folder ``indexes/c_...`` with ``texts.npz``,
 the base vectors of the condition's words, and ``view-....npz``, the projection fitted to them and

@@ -253,7 +253,7 @@ class Question:
         """Check the values.
 
         Raises:
-            UsageError: with the way out.
+            UsageError: if a value is not allowed; the message says what to do.
         """
         if self.k < 1:
             raise UsageError(f"-k must be at least 1, not {self.k}.")
@@ -286,7 +286,7 @@ def as_pictures(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     """One picture or several, as a tuple.
 
     Raises:
-        UsageError: if there is none, or something that is no picture.
+        UsageError: if there are no pictures, or an item is not a picture.
     """
     if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
         pictures = tuple(given)
@@ -316,7 +316,7 @@ def as_image(array: NDArray[Any]) -> Image.Image:
     sound = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
     if array.dtype != np.uint8 or not sound or not array.size:
         raise UsageError(
-            f"An array of {array.dtype} {list(shape)} is no picture; give uint8 [height, width], "
-            "[height, width, 3] or [height, width, 4]."
+            f"An array of {array.dtype} {list(shape)} is not a picture; give uint8 "
+            "[height, width], [height, width, 3] or [height, width, 4]."
         )
     return Image.fromarray(np.ascontiguousarray(array))

@@ -13,11 +13,11 @@ from eval.tasks import QueryTask
 
 
 def run_bench_list(name: str | None, as_json: bool) -> None:
-    """Print all benchmarks, or all about one.
+    """Print a table of all benchmarks, or the details of one.
 
     Args:
-        name: of one benchmark.
-        as_json: whether to print a document in place of a table.
+        name: the benchmark whose details are printed; ``None`` for the table.
+        as_json: whether to print a JSON document in place of a table.
 
     Raises:
         UsageError: if there is no such benchmark.
@@ -48,18 +48,18 @@ def run_bench_list(name: str | None, as_json: bool) -> None:
 
 
 def _values(values: tuple[str, ...]) -> str:
-    return f": {', '.join(values)} (the first if not said)" if values else ""
+    return f": {', '.join(values)} (the first by default)" if values else ""
 
 
 def run_bench_check(file: Path, data: Path | None) -> None:
-    """Check a file that is to be handed in, and print what it is.
+    """Check a submission file, and print what it contains.
 
     Args:
-        file: of CIRCO's or CIRR's form.
+        file: in the submission format of CIRCO or CIRR.
         data: the benchmark's folder, to check every picture against.
 
     Raises:
-        DataError: saying what the server would refuse.
+        DataError: if the evaluation server would reject the file; the message gives the reason.
     """
     line = check_submission(file)
     if data is not None:
@@ -71,14 +71,14 @@ def run_bench_check(file: Path, data: Path | None) -> None:
 
 
 def run_bench_submit(run: str, output: Path) -> None:
-    """Write what a server takes of a run's answers, and print the files.
+    """Write a run's answers as the files that an evaluation server accepts; print their paths.
 
     Args:
         run: a run's folder, or ``RUN:NAME`` of one of its systems.
         output: folder of the files.
 
     Raises:
-        UsageError: if there is no such run or system, or nothing to submit.
+        UsageError: if there is no such run or system, or there is nothing to submit.
         CiesError: if the run is damaged.
     """
     from eval.reports.compare import RunSelection

@@ -32,7 +32,7 @@ def run_bench_compose(
 
     Raises:
         UsageError: if there are too few pictures for the questions, or there is no such composer.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude one another; give one of them.")
@@ -105,7 +105,7 @@ def run_bench_inversion(
 
     Raises:
         UsageError: if there is no such composer.
-        ModelError: if the model or a network cannot be had.
+        ModelError: if the model or a network is not available.
     """
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude one another; give one of them.")
@@ -113,7 +113,7 @@ def run_bench_inversion(
     for name in composers:
         if name not in known:
             raise UsageError(
-                f"'{name}' is no composer by textual inversion; choose among {', '.join(known)}."
+                f"'{name}' is not a composer by textual inversion; choose among {', '.join(known)}."
             )
     found = inversion.measure(clip, pictures, seed, rounds, composers or known, say)
     about = environment(*_LIBRARIES)

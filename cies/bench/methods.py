@@ -50,7 +50,7 @@ def run_bench_methods(
 
     Raises:
         UsageError: if there is nothing to measure, or a file cannot be read or written.
-        ModelError: if a model cannot be had.
+        ModelError: if a model is not available.
     """
     if not pictures and not triplets:
         raise UsageError("There is nothing to measure; give -n or --triplets.")

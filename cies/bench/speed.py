@@ -34,7 +34,7 @@ def run_bench_embed(
     Raises:
         UsageError: if the numbers of conditions, the shape or the dtype are invalid, or the model
             cannot be packed.
-        ModelError: if the model cannot be had.
+        ModelError: if the model is not available.
     """
     from eval.bench.embed import CONDITIONS, bench_embed, environment
     from eval.bench.stand_in_model import SHAPES, make_stand_in

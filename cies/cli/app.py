@@ -101,7 +101,7 @@ def _catch_signals() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # nohup makes a process ignore SIGHUP, and it continues to.
+        # nohup starts a process with SIGHUP ignored; leave it ignored.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
 
@@ -125,6 +125,6 @@ def main() -> None:
         )
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output is gone; this silences Python's complaint at exit.
+        # The program that read our output has ended; without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

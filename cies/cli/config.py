@@ -47,7 +47,7 @@ def config(
         )
         return
     for path in settings_paths():
-        say(f"{path}: {'read' if path in read else 'not there'}")
+        say(f"{path}: {'read' if path in read else 'not found'}")
     for name in unknown:
         say(f"{name} sets nothing: no option has this name.")
     shown = [setting for setting in found if everything or setting.origin != "default"]

@@ -107,7 +107,7 @@ def write_folder(
     except OSError as error:
         raise CiesError(
             f"Cannot write into {folder}: {(error.strerror or str(error)).lower()}; choose another "
-            "place with --html, or run the same command again to go on."
+            "place with --html, or run the same command again to continue."
         ) from error
     return about
 

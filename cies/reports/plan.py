@@ -113,7 +113,7 @@ def make_plan(
     method, model = _method_and_model(target)
     task = next((t for t in tasks if (t.method, t.model) == (method, model)), None)
     if task is None and new:
-        # A partial table, which is not kept up, still gives the length of the vectors.
+        # A partial table, to which an ingest adds nothing, still gives the length of the vectors.
         task = _EncoderTask(method, model, [], set(), chosen[0].dimension if chosen else None)
         tasks.append(task)
     if task is not None:

@@ -160,8 +160,8 @@ def _check_circo(path: Path, document: Mapping[str, Any], task: QueryTask | None
         for picture in pictures:
             if known is not None and picture not in known:
                 raise DataError(
-                    f"{path}, question {question}: {picture} is not a picture of the gallery; submit "
-                    "COCO's numbers."
+                    f"{path}, question {question}: {picture} is not a picture of the gallery; "
+                    "submit COCO's numbers."
                 )
     return f"CIRCO test, {len(document)} questions of {WHOLE} pictures"
 

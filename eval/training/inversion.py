@@ -1,7 +1,7 @@
 """``python -m eval.training.inversion``: train the built-in CLIP's networks of textual inversion.
 
-The networks depend on the CLIP and must be trained again when it changes. The command renders pictures of
-the world, trains one network a composer and writes them into the package.
+The networks depend on the CLIP and must be trained again when it changes. The command renders
+pictures of the world, trains one network for each composer and writes them into the package.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class ComposerInput:
     """One composed query.
 
     Attributes:
-        modification: the change, and what the user knows better than the composer.
+        modification: the change, and values that the user sets in place of the composer.
         vector: float32 [dim], the picture's base vector, unit length.
         image: opens the picture, for composers whose model looks at it.
     """

@@ -63,7 +63,9 @@ def parse_caption(answer: str, change: str, model: str) -> WrittenCaption:
         return WrittenCaption(change, must, must_not, _fallback(model, what))
     words = sentence.lower().split()
     if len(words) >= _REPETITIVE and max(map(words.count, words)) > len(words) / 3:
-        return WrittenCaption(change, (), (), _fallback(model, f"babbled ('{sentence[:60]}')"))
+        return WrittenCaption(
+            change, (), (), _fallback(model, f"repeated itself ('{sentence[:60]}')")
+        )
     if _REFUSAL.match(sentence):
         return WrittenCaption(change, (), (), _fallback(model, f"refused ('{sentence[:60]}')"))
     return WrittenCaption(sentence, must, must_not)
@@ -74,7 +76,7 @@ def _fallback(model: str, what: str) -> str:
 
 
 def _plain(answer: str) -> str:
-    """An answer without thoughts, fences, bold type and control characters."""
+    """An answer without reasoning, code fences, bold type and control characters."""
     text = re.sub(r"<think>.*?</think>", "", answer, flags=re.DOTALL | re.IGNORECASE)
     text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE).replace("**", "")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))

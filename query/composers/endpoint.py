@@ -40,7 +40,7 @@ class Endpoint:
         """Check the values.
 
         Raises:
-            UsageError: with the way out.
+            UsageError: if a value is not allowed; the message says what to do.
         """
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -50,8 +50,8 @@ COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType({c.name: c for c in _
 #: The composers that work in the gallery's own conditions (:mod:`query.composers.dior`).
 CONDITION_COMPOSERS: Mapping[str, str] = MappingProxyType(
     {
-        "dior": "the LVLM's state, told of the change, under each of the gallery's conditions",
-        "dior-split": "conditions the change speaks of from the words, all others from the picture",
+        "dior": "the LVLM's state after it read the change, under each of the gallery's conditions",
+        "dior-split": "conditions that the change names from the words, others from the picture",
     }
 )
 
@@ -68,7 +68,7 @@ def check_composer(name: str) -> None:
     """Check that there is a composer of a name, without importing it.
 
     Raises:
-        UsageError: naming those there are.
+        UsageError: if there is none; the message lists all composers.
     """
     if name not in composer_descriptions() and name not in _entry_points():
         names = ", ".join([*composer_descriptions(), *_entry_points()])

@@ -16,7 +16,7 @@ MAX_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class Modification:
-    """A change of a picture, and what the user knows better than the composer.
+    """A change of a picture, and values that the user sets in place of the composer.
 
     Attributes:
         text: the change in words: "the same in green".
@@ -49,7 +49,7 @@ class Modification:
         """Check the values.
 
         Raises:
-            UsageError: with the way out.
+            UsageError: if a value is not allowed; the message says what to do.
         """
         _check("modification", self.text, "--modify 'the same in green'")
         if self.caption:

@@ -114,7 +114,7 @@ class ComposedSearch:
         if change.verify:
             generator = lvlm_generator(self._opened, change)
             if not generator.can_answer_yes_no():
-                generator.yes_probabilities([], "")  # raises the error that names the way out
+                generator.yes_probabilities([], "")  # raises an error that says what to do
         name = change.composer or self._default_composer()
         composed = self._in_conditions(name) if name in CONDITION_COMPOSERS else self._by_base(name)
         interpretation = composed.interpretation
@@ -302,8 +302,8 @@ class ComposedSearch:
         )
         if not texts:
             note = (
-                f"'{change}' speaks of none of the conditions {', '.join(names)}; the model "
-                "was told of the change under each, as --composer dior does."
+                f"'{change}' names none of the conditions {', '.join(names)}; the model "
+                "read the change under each, as --composer dior does."
             )
             return replace(self._changed_picture(available, weights), note=note)
         chosen = [

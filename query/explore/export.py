@@ -54,7 +54,7 @@ def export(engine: Engine, condition: str, path: Path) -> int:
         The number of rows.
 
     Raises:
-        UnknownCondition: naming those there are.
+        UnknownCondition: if there is none of that name; the message lists all.
         UsageError: if there is no such format, or the folder does not exist.
         GalleryError: if stored vectors are damaged.
         CiesError: if the file cannot be written.

@@ -96,7 +96,7 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
         bool [rows].
 
     Raises:
-        UsageError: if the filter cannot be parsed, naming the columns there are.
+        UsageError: if the filter cannot be parsed; the message lists the columns.
     """
     try:
         if len(where) > MAX_CHARACTERS:

@@ -177,7 +177,7 @@ class Reranker:
             example_vectors: gives the vectors of all examples under an open condition: float32
                 [examples, dim], unit rows.
             combine: one of :data:`query.question.COMBINE`.
-            progress: told how far embedding is.
+            progress: called with the progress of the embedding.
 
         Returns:
             A function of the candidates' keys so far and of the number of candidates there will
@@ -213,7 +213,7 @@ class Reranker:
 
         Args:
             keys: of the pictures.
-            progress: told how far embedding is.
+            progress: called with the progress of the embedding.
 
         Returns:
             ``None`` if the model cannot embed; :attr:`notes` then has the reason.

@@ -76,7 +76,7 @@ class RerankedRanking(Ranking):
             count: how many candidates.
             rerank: given the keys of all candidates so far and how many there will be, returns
                 the other ranking. Its table has as many of these pictures as can be embedded and
-                all that were embedded before. ``None`` if it cannot be had at all.
+                all that were embedded before. ``None`` if no such ranking is available.
         """
         super().__init__(first.table)
         self.reranked = 0

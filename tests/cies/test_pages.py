@@ -226,7 +226,7 @@ def test_outliers_printed(world_gallery: Path, capsys: pytest.CaptureFixture[str
 def test_dupes_printed(
     world: Path, builtin: DiorEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Copies, a picture saved again, and others: each is told apart, and all stay."""
+    """Copies, a picture saved again, and others: each is distinguished, and none is deleted."""
     images = tmp_path / "images"
     images.mkdir()
     chosen = sorted((world / "images").iterdir())[:8]

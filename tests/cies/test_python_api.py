@@ -202,7 +202,7 @@ def test_an_encoder_refuses_in_one_sentence(
     picture = world / "images" / "00001.jpg"
     with pytest.raises(cies.UsageError, match=r"Cannot read nowhere\.jpg"):
         encoder.encode("nowhere.jpg", "color")
-    with pytest.raises(cies.UsageError, match=r"float64 \[2, 2\] is no picture"):
+    with pytest.raises(cies.UsageError, match=r"float64 \[2, 2\] is not a picture"):
         encoder.encode(np.zeros((2, 2)), "color")
     with pytest.raises(cies.UsageError, match="batch_size must be at least 1"):
         encoder.encode(picture, "color", batch_size=0)

@@ -147,7 +147,7 @@ def test_stored_and_worked_out_conditions_mix(engine: cies.Engine) -> None:
 
 
 def test_a_kept_view_needs_no_model(place: Path, engine: cies.Engine) -> None:
-    """Neither torch nor transformers is imported, and a damaged file is made anew."""
+    """Neither torch nor transformers is imported, and a damaged file is made again."""
     key = engine.vectors("color").keys[2]
     want = [hit.path for hit in engine.search(key, "style", 5, rerank=0)]
     # As the command line finds it; where nothing was measured, nothing is re-ranked.

@@ -1,4 +1,4 @@
-"""Composers as formulas, held against the formulas written out, with texts of made-up vectors."""
+"""Composers as formulas, compared with the formulas written out, with texts of made-up vectors."""
 
 from __future__ import annotations
 

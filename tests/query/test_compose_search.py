@@ -145,7 +145,7 @@ def test_a_named_condition_has_the_word_beside_it(g: Any, red: str) -> None:
 
 def test_a_change_that_speaks_of_no_condition_is_told_of(g: Any, red: str) -> None:
     hits = g.search(red, modify="with a frame", composer="dior-split")
-    assert len(hits) == 10 and "speaks of none of the conditions" in hits.notes[0]
+    assert len(hits) == 10 and "names none of the conditions" in hits.notes[0]
 
 
 def test_a_file_a_key_and_a_picture_in_memory_ask_the_same(g: Any, red: str) -> None:

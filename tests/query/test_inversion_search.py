@@ -172,5 +172,5 @@ def test_the_benchmark_prints_what_the_page_says(capsys: pytest.CaptureFixture[s
     assert wrong(found, page) == [] and {path for path, _ in leaves(found, page)} == set(page)
     app([*words, "--markdown"], standalone_mode=False)
     assert capsys.readouterr().out.splitlines()[2].startswith("| palavra | ")
-    with pytest.raises(UsageError, match="'sum' is no composer by textual inversion"):
+    with pytest.raises(UsageError, match="'sum' is not a composer by textual inversion"):
         app(["bench", "inversion", "--composer", "sum"], standalone_mode=False)

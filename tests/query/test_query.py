@@ -236,7 +236,7 @@ def test_every_form_of_a_picture_gives_the_same_answer(engine: Engine) -> None:
         assert not hits.query.in_gallery and hits[0].key == want.query.key
         assert [hit.key for hit in hits[1:4]] == [hit.key for hit in want[:3]]
     for wrong, message in (
-        (np.zeros((4, 4, 2), np.uint8), r"An array of uint8 \[4, 4, 2\] is no picture"),
+        (np.zeros((4, 4, 2), np.uint8), r"An array of uint8 \[4, 4, 2\] is not a picture"),
         (np.zeros((4, 4)), "An array of float64"),
         (b"GIF89a nothing", "Cannot read the query image"),
         (5, "A int cannot be used as a picture"),

@@ -18,7 +18,7 @@ from query.ranking.reranking import RerankedRanking
 
 
 def test_rounds_follow_what_the_large_model_said() -> None:
-    """A large model that goes by what no view shows is followed all the same."""
+    """A large model that ranks by something no projection shows is followed nevertheless."""
     random = np.random.default_rng(5)
     base = unit(random.standard_normal((1000, 32)).astype(np.float32))
     view = unit(base[:, :4])
