@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def _check_rooms() -> None:
+def _check_packages() -> None:
     """Check that Python imports this project's packages, not others of the same name.
 
     Raises:
         ImportError: if they conflict; the message names the package and what to do.
     """
     home = Path(__file__).parent.parent
-    for room in ("configs", "eval", "indexes", "ingest", "query"):
-        spec = find_spec(room)
+    for name in ("configs", "eval", "indexes", "ingest", "query"):
+        spec = find_spec(name)
         found = Path(spec.origin).parent.parent if spec and spec.origin else None
         if found != home:
             raise ImportError(
-                f"Python finds another package named '{room}' in {found} instead of the one of "
+                f"Python finds another package named '{name}' in {found} instead of the one of "
                 f"CIES in {home}; remove it, or install CIES in an environment of its own."
             )
 
 
-_check_rooms()
+_check_packages()
 
 #: The module of each public name.
 _HOMES = {

@@ -10,7 +10,8 @@ from query.engine import Engine
 from query.hits import Hits
 from query.question import Question
 
-#: By default the large model re-ranks this many hits, if that takes at most so many seconds.
+#: By default the large model re-ranks ``DEFAULT_RERANK`` hits, if that takes at most
+#: ``MAX_SECONDS``.
 DEFAULT_RERANK, MAX_SECONDS = 200, 10.0
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The composer that is trained on texts.
 _TEXT_COMPOSER = "lincir"
 
-#: One picture in ten is a test picture, and at most so many.
+#: One picture in ten is a test picture, and at most this many.
 _MAX_TEST_PICTURES = 200
 
 #: Pictures embedded in one batch; finished batches are cached.
@@ -155,7 +155,7 @@ def _text_lines(texts: str | Path | None, model: str) -> list[str]:
     try:
         lines = Path(texts).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = "it is no text in UTF-8"
+        reason = "it is not text in UTF-8"
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
         raise UsageError(f"--texts {texts} cannot be read: {reason}.") from error

@@ -74,7 +74,7 @@ class Engine:
         gone: bool = False,
         method: str | None = None,
     ):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             gallery: the gallery.

@@ -52,7 +52,7 @@ class _Source:
         shown: see :class:`Example`.
         key: SHA-256 of its bytes, or empty for pixels.
         known: whether the gallery knows it by its path or key.
-        decode: reads it as an RGB image, its longest side reduced to so many pixels if that is
+        decode: reads it as an RGB image, its longest side reduced to this many pixels if that is
             quicker; ``None`` for full size.
     """
 
@@ -69,7 +69,7 @@ class ExampleEmbedder:
     """
 
     def __init__(self, opened: OpenGallery, tables: OpenTables | None = None):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             opened: the gallery.

@@ -22,7 +22,7 @@ class EncoderCache:
     """
 
     def __init__(self, load: Callable[[EncoderSpec], BaseEncoder]):
-        """Nothing is loaded yet.
+        """Store the arguments; nothing is loaded yet.
 
         Args:
             load: loads the encoder of a spec.
@@ -75,7 +75,7 @@ class OpenGallery:
         gone: bool = False,
         method: str | None = None,
     ):
-        """Nothing is read yet; see :class:`query.engine.Engine` for the arguments."""
+        """Store the arguments, as of :class:`query.engine.Engine`; nothing is read yet."""
         self.gallery = gallery
         self.encoders = EncoderCache(load)
         projections = Projections(gallery, self.encoders.of)

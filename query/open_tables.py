@@ -55,7 +55,7 @@ class OpenTables:
     def __init__(
         self, gallery: Gallery, resolver: ConditionResolver, index: str, geometry: str, gone: bool
     ):
-        """Nothing is opened yet.
+        """Store the arguments; nothing is opened yet.
 
         Args:
             gallery: the gallery of the tables.

@@ -45,7 +45,7 @@ class Projections:
     """Fits projections of a gallery's base vectors and caches them on the disk."""
 
     def __init__(self, gallery: Gallery, encoder: Callable[[EncoderSpec], BaseEncoder]):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             gallery: the gallery of the base vectors.

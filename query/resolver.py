@@ -86,7 +86,7 @@ class ConditionResolver:
     """Finds the table that answers a condition. Answers are cached."""
 
     def __init__(self, gallery: Gallery, projections: Projections, method: str | None = None):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             gallery: the gallery whose tables answer.

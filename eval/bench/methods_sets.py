@@ -81,8 +81,8 @@ def score_sets(
     """Measure every method on triplet files.
 
     Args:
-        files: CSV with pair, condition, query, positive, negative; pictures lie in the folder
-            ``images`` next to a file, or next to it.
+        files: CSV with pair, condition, query, positive, negative; pictures are in the folder
+            ``images`` next to a file, or in the folder of the file.
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
         asked: condition of a file to the condition that is asked for, where that differs.
@@ -156,8 +156,8 @@ def _picture(file: Path, name: str) -> Image.Image:
     path = next((path for path in places if path.is_file()), None)
     if path is None:
         raise UsageError(
-            f"{file} names {name}, which does not exist; its pictures must lie in a folder "
-            "'images' next to it, or next to it."
+            f"{file} names {name}, which does not exist; its pictures must be in a "
+            "folder 'images' next to it, or in its own folder."
         )
     try:
         image = load(path).image

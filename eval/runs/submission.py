@@ -1,4 +1,4 @@
-"""Writes a run's answers to a held-back split as the files that its evaluation server takes."""
+"""Writes a run's answers to a held-back split as the files that its evaluation server accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indexes.errors import UsageError
 
 
 def write_run_submission(run: Run, chosen: str, folder: Path) -> list[Path]:
-    """Write one system's answers as the server takes them, and check the files.
+    """Write one system's answers in the format that the server accepts, and check the files.
 
     Args:
         run: of a held-back split.

@@ -1,4 +1,4 @@
-"""Tasks as files of a run folder: a run can be measured when its data are no longer there."""
+"""Tasks as files of a run folder: a run can be measured after its data were deleted."""
 
 from __future__ import annotations
 

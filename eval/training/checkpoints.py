@@ -21,7 +21,7 @@ class TrainingConfig:
     """How the built-in models are trained.
 
     Attributes:
-        pictures: number of pictures, rendered once and shown again and again.
+        pictures: number of pictures, rendered once and reused.
         seed: of the pictures, the weights and the order.
         vision_steps: steps of the first stage, 96 pictures each.
         joint_steps: steps of the second stage, 48 pictures each.

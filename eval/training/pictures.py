@@ -1,4 +1,4 @@
-"""The training pictures: rendered once, stored in a file, shown again and again."""
+"""The training pictures: rendered once, stored in a file, and used many times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNKNOWN = -1
 #: The last only where objects are filled, since lines show little of a style.
 _OF, _FORM, _THING, _MANNER = 8, (0,), (1, 2), (2, 4, 6)
 
-#: One of so many pictures is rendered larger and reduced, as other pictures will be.
+#: One picture in this many is rendered larger and reduced, as other pictures will be.
 _REDUCED = 5
 
 #: Number of values of each factor that pictures show: those with a word first, then the unnamed.

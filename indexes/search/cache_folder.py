@@ -55,7 +55,7 @@ class ConditionCaches:
         label: str,
         fingerprint: str,
     ):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             gallery: the gallery of the table.
@@ -212,8 +212,8 @@ class ConditionCaches:
     def _unwritable(self, error: OSError) -> UsageError:
         """The error for an index that cannot be stored."""
         return UsageError(
-            f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so that no "
-            "index can be kept; searching is possible all the same."
+            f"Cannot write to {self.folder} ({(error.strerror or str(error)).lower()}), so no "
+            "index can be stored; searches still work."
         )
 
     def _warn_unwritable(self, error: OSError) -> None:

@@ -49,7 +49,7 @@ KINDS = ("auto", *REGISTRY)
 
 
 def _lists(count: int) -> int:
-    """The number of inverted lists for so many vectors."""
+    """The number of inverted lists for this many vectors."""
     lists = 2 ** round(np.log2(2 * np.sqrt(max(count, 1))))
     return int(max(1, min(lists, count // 39)))
 
@@ -68,7 +68,7 @@ def find_kind(name: str) -> IndexKind:
 
 
 def choose(count: int, dimension: int) -> str:
-    """The kind that suits so many vectors and the free memory.
+    """The kind that suits this number of vectors and the free memory.
 
     Args:
         count: number of vectors.

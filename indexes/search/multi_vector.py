@@ -65,7 +65,7 @@ def best_of_parts(
         float32 [q, n].
 
     Raises:
-        ValueError: if rows do not have so many parts of the queries' length.
+        ValueError: if rows do not have ``parts`` parts of the queries' length.
     """
     if rows.shape[-1] != parts * queries.shape[-1]:
         raise ValueError(

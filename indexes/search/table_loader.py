@@ -59,7 +59,7 @@ class TableLoader(ConditionCaches):
         stored: VectorTable | None = None,
         words: WordSource | None = None,
     ):
-        """Nothing is read yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             gallery: the gallery of the table.
@@ -218,7 +218,7 @@ class TableLoader(ConditionCaches):
         return build_index(cache, self._matrix(snapshot, cache), name)[1]
 
     def _suited(self, count: int) -> str:
-        """The kind that suits so many rows, among the installed kinds."""
+        """The kind that suits this number of rows, among the installed kinds."""
         kind = choose(count, self._table.dimension)
         if not find_kind(kind).is_installed():
             warn_once(

@@ -150,7 +150,7 @@ class Gallery:
         path = Path(path).absolute()
         _refuse_lost_manifest(path)
         if (path / "manifest.lance").is_dir():
-            # A manifest without its first entry: creating the gallery was interrupted; go on.
+            # A manifest without its first entry: creating the gallery was interrupted; continue.
             with suppress(GalleryMissing):
                 return cls._opened_as(path, geometry)
         try:

@@ -30,7 +30,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise GalleryError(
             f"The gallery at {folder} cannot be written to "
-            f"({(error.strerror or str(error)).lower()}); it can be searched all the same."
+            f"({(error.strerror or str(error)).lower()}); it can still be searched."
         ) from error
     try:
         yield

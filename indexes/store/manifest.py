@@ -26,7 +26,7 @@ class Manifest:
     """Reads and writes the entries of one gallery's manifest.
 
     The entries are read once and kept until the table has another set of versions, so that many
-    questions cost one read, and entries that another process wrote are seen all the same.
+    questions cost one read, and entries that another process wrote are still seen.
     """
 
     def __init__(self, database: Database):

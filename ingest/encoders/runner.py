@@ -36,7 +36,7 @@ class Runner:
         Args:
             copies: the same model, once for each device.
             batch_size: most images in one forward pass.
-            memory_error: the error message if memory does not suffice for a single image.
+            memory_error: the error message if there is not enough memory for a single image.
         """
         self.batch_size = batch_size
         self._memory_error = memory_error
@@ -54,7 +54,7 @@ class Runner:
             words: whether words are needed.
 
         Raises:
-            ModelError: if memory does not suffice for a single image.
+            ModelError: if there is not enough memory for a single image.
         """
 
         def run_batch(batch: _Batch) -> list[BatchResult]:
@@ -90,7 +90,7 @@ class Runner:
             yield [number for number, _ in part], last
 
     def _last_states(self, batch: Sequence[Prepared], words: bool) -> LastStates | None:
-        """Run a batch of one layout; ``None`` if memory does not suffice for so many images.
+        """Run a batch of one layout; ``None`` if there is not enough memory for all of its images.
 
         Raises:
             ModelError: if it does not suffice for a single one.

@@ -28,7 +28,7 @@ BATCH_SECONDS = 5.0
 #: Pictures in the first batch, before the speed is known.
 FIRST_BATCH = 8
 
-#: A commit is due after so many seconds, or files. Because one batch is being embedded and one
+#: A commit is due after this many seconds, or files. Because one batch is being embedded and one
 #: commit written meanwhile, a crash loses at most three times these seconds of work, unless one
 #: picture takes longer.
 COMMIT_SECONDS = 5.0
@@ -85,7 +85,7 @@ class CommitQueue:
         on_stored: Callable[[CommitResult], None],
         settled: set[str] | None = None,
     ):
-        """Start nothing yet.
+        """Store the arguments; nothing is started yet.
 
         Args:
             writer: of the gallery.

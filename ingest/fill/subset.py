@@ -49,7 +49,7 @@ class _PictureReader:
     """Reads pictures of a gallery by content key, and decodes them in separate processes."""
 
     def __init__(self, gallery: Gallery, side: int | None):
-        """Start nothing yet.
+        """Store the arguments; nothing is started yet.
 
         Args:
             gallery: the gallery.
@@ -130,7 +130,7 @@ class SubsetEmbedder:
         condition: Condition,
         load: Callable[[EncoderSpec], BaseEncoder],
     ):
-        """Do nothing yet."""
+        """Store the arguments; nothing is embedded yet."""
         self._gallery = gallery
         self._spec = spec
         self._condition = condition

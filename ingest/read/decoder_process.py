@@ -1,8 +1,9 @@
 """The process that decodes pictures for another process: ``python -m ingest.read.decoder_process``.
 
-A damaged file can make a decoder crash, hang or exhaust the memory. Here that costs one picture
-and one process, which the other side starts again (:mod:`ingest.read.decoder_pool`). Requests and
-replies go through pipes: a line of JSON, then bytes. The other side executes nothing it receives.
+A damaged file can make a decoder crash, hang or exhaust the memory. In a process of its own that
+costs only one picture: the parent process (:mod:`ingest.read.decoder_pool`) starts a new decoder.
+Requests and replies go through pipes: a line of JSON, then bytes. The parent executes nothing that
+it receives.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Decode = Callable[[bytes, "int | None", str], Picture]
 
 
 def _limit_memory(limit: int) -> None:
-    """Limit the address space to so many bytes, where the operating system supports that."""
+    """Limit the address space to this many bytes, where the operating system supports that."""
     try:
         import resource
     except ImportError:  # Windows
@@ -43,8 +44,8 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             ``length`` bytes.
         replies: for each picture, a line with ``status`` and ``reason``; or with ``width``,
             ``height``, ``format``, ``taken_at``, ``size`` and ``orientation``, then RGB pixels.
-        seconds: the time for one picture after which this process ends itself, in case the other
-            side does not exist any more.
+        seconds: the time for one picture after which this process ends itself, in case the parent
+            process does not exist any more.
         decode: :func:`ingest.read.images.decode`.
     """
     alarm = getattr(signal, "alarm", lambda after: None)

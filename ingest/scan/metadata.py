@@ -56,7 +56,7 @@ class ColumnUpdater:
     """
 
     def __init__(self, known: KnownListings, writer: Writer | None, several: bool):
-        """Write nothing yet.
+        """Store the arguments; nothing is written yet.
 
         Args:
             known: the rows in the gallery.

@@ -114,7 +114,7 @@ class Planner:
         retry_failed: bool = False,
         on_listed: OnListed | None = None,
     ):
-        """Scan nothing yet.
+        """Store the arguments; nothing is scanned yet.
 
         Args:
             known: the files in the gallery.

@@ -60,7 +60,7 @@ def row_name(table: str, row: str) -> str:
 
 
 class TableSource(Source):
-    """A table whose rows name picture files in any place.
+    """A table whose rows name picture files anywhere.
 
     A row that cannot be used is reported as a failure named after the table and the row.
     """

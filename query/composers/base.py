@@ -199,7 +199,7 @@ class ComposerContext:
         writer: Callable[[], CaptionWriter],
         has_captions: Callable[[], bool],
     ):
-        """Nothing is loaded yet.
+        """Store the arguments; nothing is loaded yet.
 
         Args:
             base_model: name of the model of the base vectors.

@@ -24,7 +24,7 @@ class LvlmCaptionWriter:
     """Captions by an LVLM. It or a language model at an endpoint applies changes to them."""
 
     def __init__(self, generator: TextGenerator, endpoint: Endpoint | None = None):
-        """Nothing is asked yet.
+        """Store the arguments; nothing is asked yet.
 
         Args:
             generator: looks at pictures.

@@ -80,7 +80,7 @@ def groups(
         open_table: the condition's.
         allowed: bool [size], the pictures to group; all by default.
         sure: the least probability of a sure word; 0 for every word.
-        smallest: the fewest sure pictures of a group; if no word has so many, the most that any
+        smallest: the fewest sure pictures of a group; if no word has that many, the most that any
             word has.
         merge_below: see :func:`query.explore.facets.facets`.
 

@@ -47,7 +47,7 @@ class FusedRanking(Ranking):
     """
 
     def __init__(self, rankings: Sequence[Ranking]):
-        """Nothing is compared yet.
+        """Store the arguments; nothing is compared yet.
 
         Args:
             rankings: one for each method, at least two.

@@ -43,7 +43,7 @@ class RankRegression:
     def __init__(
         self, tables: Sequence[OpenTable], rows: NDArray[np.int64], weights: Sequence[float]
     ):
-        """Nothing is fitted yet.
+        """Store the arguments; nothing is fitted yet.
 
         Args:
             tables: whose vectors are the features.

@@ -24,7 +24,7 @@ class Ranking(ABC):
     """Pictures in order of their scores. Rows are those of the first condition's table."""
 
     def __init__(self, table: OpenTable):
-        """Nothing is ranked yet.
+        """Store the arguments; nothing is ranked yet.
 
         Args:
             table: the table of the rows.
@@ -80,7 +80,7 @@ class ConditionRanking(Ranking):
     """The ranking under one condition, by cosines, from an index where it is exact enough."""
 
     def __init__(self, table: OpenTable, examples: Vectors, combine: str):
-        """Nothing is compared yet.
+        """Store the arguments; nothing is compared yet.
 
         Args:
             table: the condition's table.

@@ -94,7 +94,7 @@ def reranker_for(
         opened: the gallery.
         question: the question.
         methods: for each method, its conditions.
-        make: :class:`Reranker`, or what takes its arguments and its place.
+        make: :class:`Reranker`, or a subclass with the same arguments.
     """
     resolved = methods[0][0].resolved
     if len(methods) > 1 or len(methods[0]) > 1 or resolved.projection is None:
@@ -124,7 +124,7 @@ class Reranker:
     """
 
     def __init__(self, opened: OpenGallery, model: RerankingModel, condition: Condition):
-        """Nothing is embedded yet.
+        """Store the arguments; nothing is embedded yet.
 
         Args:
             opened: the gallery.

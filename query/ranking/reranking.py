@@ -67,7 +67,7 @@ class RerankedRanking(Ranking):
         count: int,
         rerank: Callable[[Sequence[str], int], Ranking | None],
     ):
-        """Nothing is ranked yet.
+        """Store the arguments; nothing is ranked yet.
 
         Args:
             first: of all pictures.

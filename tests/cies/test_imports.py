@@ -13,7 +13,7 @@ import cies
 from ingest.encoders.methods.dior import DiorEncoder
 
 ROOT = Path(cies.__file__).parent.parent
-ROOMS = ("cies", "configs", "eval", "indexes", "ingest", "query")
+PACKAGES = ("cies", "configs", "eval", "indexes", "ingest", "query")
 
 #: Modules of ours that a search for a stored picture may import; it imports 81.
 MOST = 85
@@ -43,7 +43,7 @@ def test_a_search_for_a_stored_picture_imports_what_it_needs(gallery: Path, worl
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *paths, loaded = done.stdout.splitlines()
     assert len(paths) == 2
-    own = {name for name in loaded.split() if name.split(".")[0] in ROOMS}
+    own = {name for name in loaded.split() if name.split(".")[0] in PACKAGES}
     assert "query.engine" in own and len(own) <= MOST, sorted(own)
     unneeded = ("cies.bench", "cies.html", "cies.measured", "eval", "ingest.scan", "ingest.sources")
     unneeded += ("ingest.encoders.methods", "ingest.fill.pipeline", "query.composers.search")

@@ -148,7 +148,7 @@ def test_the_command_trains_what_the_search_finds(
         (("lincir", "--images", "empty"), "leave --images out"),
         (("pic2word", "--images", "empty", "--texts", "a"), "on pictures alone"),
         (("lincir", "--texts", "nowhere"), "cannot be read: no such file"),
-        (("lincir", "--texts", "bytes"), "no text in UTF-8"),
+        (("lincir", "--texts", "bytes"), "not text in UTF-8"),
         (("lincir", "--texts", "few"), "trained on 16 texts or more; these are only 2"),
         (("lincir", "--model", "tiny-lvlm", "--texts", "few"), "tiny-lvlm"),
         (("lincir", "--model", "openai/clip"), "give --texts FILE"),

@@ -27,7 +27,7 @@ from ingest.encoders.dual.transformers_towers import load_transformers
 from ingest.encoders.models.find import OPEN_CLIP
 from ingest.read.prefetch import prefetch
 
-#: Images or texts in one forward pass, until memory runs out for so many.
+#: Images or texts in one forward pass; halved when memory runs out.
 _BATCH = 64
 
 
@@ -87,7 +87,7 @@ class DualEncoder:
         """Embed RGB images: float32 [images, dim], unit rows.
 
         Raises:
-            ModelError: if memory does not suffice for a single one.
+            ModelError: if there is not enough memory for a single one.
         """
         return self._embed(images, self._towers.prepare_images, self._towers.image_features)
 
@@ -97,7 +97,7 @@ class DualEncoder:
         Texts longer than the model's input are truncated, as in its training.
 
         Raises:
-            ModelError: if memory does not suffice for a single one.
+            ModelError: if there is not enough memory for a single one.
         """
         return self._embed(texts, self._towers.tokenize, self._towers.text_features)
 
@@ -141,7 +141,7 @@ class DualEncoder:
     def _in_batches(
         self, inputs: Tensors, features: Callable[[Tensors], torch.Tensor]
     ) -> torch.Tensor:
-        """Run prepared inputs; where memory runs out, the batch size is halved for good."""
+        """Run prepared inputs; where memory runs out, the batch size is halved permanently."""
         count = len(next(iter(inputs.values())))
         rows, start = [], 0
         while start < count:

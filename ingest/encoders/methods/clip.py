@@ -145,7 +145,7 @@ class ClipEncoder(BaseEncoder):
 
         Raises:
             UsageError: if a text cannot be a query.
-            ModelError: if memory does not suffice.
+            ModelError: if there is not enough memory.
         """
         for text in texts:
             check_text(text)
@@ -180,5 +180,5 @@ class ClipEncoder(BaseEncoder):
 
 
 def _repeated(vectors: Vectors, conditions: int) -> Embeddings:
-    """The same vectors under each of so many conditions."""
+    """The same vectors under each of ``conditions`` conditions."""
     return Embeddings.without_words(np.repeat(vectors[:, None], conditions, axis=1))

@@ -209,13 +209,13 @@ class DiorEncoder(BaseEncoder):
                 raise ModelError(
                     f"The built-in model was not trained on '{condition.name}'; it knows "
                     f"{', '.join(declared)}. Name a large model, such as "
-                    "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try all the same."
+                    "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try it anyway."
                 )
 
     def embed(
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
-        """See :class:`BaseEncoder`; where memory runs out, the batch size is halved for good."""
+        """See :class:`BaseEncoder`; where memory runs out, the batch size is halved permanently."""
         started = time.monotonic()
         self.check(conditions)
         writer = self._writer(conditions)

@@ -20,7 +20,7 @@ from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.vlm.processors import Prepared
 
-#: What a prompt calls the whole image, and what takes its place for the corners.
+#: The name of the whole image in a prompt, and the names that replace it for the corners.
 WHOLE = "this image"
 CORNERS = (
     "the left-upper corner of this image",

@@ -131,7 +131,7 @@ class ProjectionEncoder(BaseEncoder):
 
         Raises:
             UsageError: if a condition has no words.
-            ModelError: if memory does not suffice.
+            ModelError: if there is not enough memory.
         """
         self.check(conditions)
         repeated = self.base.embed(images, conditions).vectors
@@ -170,7 +170,7 @@ class ProjectionEncoder(BaseEncoder):
 
         Raises:
             UsageError: if a text cannot be a query, or a condition has no words.
-            ModelError: if memory does not suffice.
+            ModelError: if there is not enough memory.
         """
         for text in texts:
             check_text(text)
