@@ -1,4 +1,4 @@
-"""The staircase: which room may import which, and which module owns which heavy library."""
+"""The layers: which package and folder may import which, and where heavy libraries are imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "eval": {"indexes", "ingest", "query"},
     "cies": {"indexes", "ingest", "query", "eval"},
 }
-OWNERS = {
+MAY_IMPORT_LIBRARY = {
     "lancedb": ("indexes/store/lance.py", "indexes/search/lance_index.py", "eval/bench/"),
     "faiss": ("indexes/search/faiss.py", "eval/metrics/clustering.py", "eval/bench/"),
     "torch": ("ingest/encoders/", "eval/training/", "eval/bench/"),
@@ -36,8 +36,8 @@ OWNERS = {
     "datasets": ("eval/adapters/mteb_",),
     "sklearn": ("eval/metrics/clustering.py",),
 }
-#: Folders of a room from the lowest step up. A folder imports only lower ones and its own step's.
-STEPS = {
+#: Layers of each package, the lowest first. A folder imports only from its own layer and below.
+LAYERS = {
     "indexes": (("store",), ("search",)),
     "ingest": (("read",), ("sources", "encoders"), ("scan",), ("fill",)),
     "query": (("ranking", "filters", "explore"), ("composers",)),
@@ -51,7 +51,7 @@ STEPS = {
     ),
     "cies": (("html",), ("reports", "bench"), ("cli",)),
 }
-MODULES = sorted(p for room in MAY_IMPORT for p in (ROOT / room).rglob("*.py"))
+MODULES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -83,26 +83,26 @@ def imported_modules(path: Path, types: bool = True) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_imports_only_rooms_below(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    rooms = imported(path) & MAY_IMPORT.keys() - {room}
-    assert rooms <= MAY_IMPORT[room]
+def test_a_package_imports_only_packages_below(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    others = imported(path) & MAY_IMPORT.keys() - {package}
+    assert others <= MAY_IMPORT[package]
 
 
-@pytest.mark.parametrize("room", STEPS)
-def test_folders_of_a_room_import_only_lower_ones(room: str) -> None:
-    step = {folder: number for number, level in enumerate(STEPS[room]) for folder in level}
-    for path in (ROOT / room).rglob("*.py"):
-        folder = path.relative_to(ROOT / room).parts[0]
+@pytest.mark.parametrize("package", LAYERS)
+def test_folders_of_a_package_import_only_lower_ones(package: str) -> None:
+    layer = {folder: number for number, level in enumerate(LAYERS[package]) for folder in level}
+    for path in (ROOT / package).rglob("*.py"):
+        folder = path.relative_to(ROOT / package).parts[0]
         for module in imported_modules(path):
             first, _, rest = module.partition(".")
             other = rest.split(".")[0]
-            if first == room and folder in step and other in step:
-                assert step[other] <= step[folder], f"{path} imports {module}"
+            if first == package and folder in layer and other in layer:
+                assert layer[other] <= layer[folder], f"{path} imports {module}"
 
 
 def test_no_modules_import_each_other() -> None:
-    """No import closes a circle, also inside a function; imports for types alone may."""
+    """There are no import cycles, also inside functions; imports for types only are exempt."""
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES}
     names = {name.removesuffix(".__init__"): path for name, path in names.items()}
     below = {
@@ -132,13 +132,13 @@ def test_a_class_name_has_one_meaning() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_heavy_libraries_have_one_owner(path: Path) -> None:
+def test_heavy_libraries_are_imported_in_few_places(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    for library in imported(path) & OWNERS.keys():
-        assert name.startswith(OWNERS[library]), f"{name} imports {library}"
+    for library in imported(path) & MAY_IMPORT_LIBRARY.keys():
+        assert name.startswith(MAY_IMPORT_LIBRARY[library]), f"{name} imports {library}"
 
 
-def test_the_staircase_test_can_fail(tmp_path: Path) -> None:
+def test_these_tests_can_fail(tmp_path: Path) -> None:
     module = tmp_path / "bad.py"
     module.write_text("def f():\n    from query.engine import Engine\n    import torch\n")
     assert imported(module) == {"query", "torch"}
