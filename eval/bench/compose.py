@@ -244,7 +244,11 @@ class _EditQueries:
         return [int(query.image) for query in self.edits.queries]
 
     def ranked(self, scores: Callable[[int], NDArray[np.float32]]) -> Ranked:
-        """Rank the gallery for each query, without its own picture."""
+        """Rank the gallery for each query, without its own picture.
+
+        Args:
+            scores: number of a query to its scores, float32 [pictures].
+        """
         kept, gains = [], []
         for place, query in enumerate(self.edits.queries):
             right = np.zeros(len(self.pictures))

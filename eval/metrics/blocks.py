@@ -146,7 +146,7 @@ def itself(query: int) -> NDArray[np.integer]:
 
 
 def itself_and_alike(classes: NDArray[np.int64]) -> RowsOfQuery:
-    """Return the query itself and all rows of its class; -1 is no class."""
+    """Return the query and all rows of its class, from the class of each row, -1 for none."""
     same_class = by_value(classes)
 
     def rows(query: int) -> NDArray[np.integer]:

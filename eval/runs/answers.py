@@ -47,7 +47,12 @@ class Answers:
     candidates: NDArray[np.int32]
 
     def of_query(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-        """Return one query's picture numbers, scores, and how many are best answers."""
+        """Return one query's answers, best first.
+
+        Returns:
+            Picture numbers int32 [answers], scores float32 [answers], and how many are best
+            answers.
+        """
         rows = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
         return self.found[rows], self.scores[rows], int(self.heads[number])
 

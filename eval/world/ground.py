@@ -93,7 +93,7 @@ def _texture(side: int, random: np.random.Generator) -> NDArray[np.float32]:
 
 
 def litter(canvas: Pixels, color: Pixels, random: np.random.Generator) -> Pixels:
-    """Add specks, scratches and small unnamed forms, too small to be taken for the object."""
+    """Return a canvas [side, side, 3] with small marks, too small to be taken for the object."""
     side = canvas.shape[0]
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -114,7 +114,7 @@ def litter(canvas: Pixels, color: Pixels, random: np.random.Generator) -> Pixels
 
 
 def intrude(canvas: Pixels, random: np.random.Generator) -> Pixels:
-    """Add unnamed forms at the border that cover part of a side."""
+    """Return a canvas [side, side, 3] with unnamed forms that cover part of a side."""
     side = canvas.shape[0]
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)

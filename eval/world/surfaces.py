@@ -11,7 +11,7 @@ Pixels = NDArray[np.floating[Any]]
 
 
 def vary(color: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A similar color: all channels are shifted together, and each a little."""
+    """A color similar to ``color`` [3]: all channels are shifted together, and each a little."""
     lightness = random.uniform(-amount, amount)
     hue = random.uniform(-amount / 2, amount / 2, 3)
     return np.clip(color + lightness + hue, 0, 255).astype(np.float32)

@@ -264,7 +264,7 @@ class OpenTable:
         return pair_scores(self.vectors(sample_rows(len(self))))
 
     def percentiles(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of the gallery's pairs with lower scores than these, in percent."""
+        """Share of the gallery's pairs with lower scores than these, 0 to 100, in their shape."""
         if not len(self._pairs):
             return np.zeros(np.shape(scores))
         return 100.0 * np.searchsorted(self._pairs, scores, side="left") / len(self._pairs)

@@ -134,7 +134,7 @@ def pair_scores(vectors: Vectors) -> NDArray[np.float32]:
 
 
 def sample_rows(count: int) -> NDArray[np.int64]:
-    """The rows of the sample; the same for equal counts."""
+    """The rows of the sample, int64 [at most count], ascending; the same for equal counts."""
     if count <= _SAMPLE:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))

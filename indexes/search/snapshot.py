@@ -97,7 +97,7 @@ class StoredRows:
     checksums: NDArray[np.uint32]
 
     def select(self, places: NDArray[np.int64]) -> StoredRows:
-        """Some of the rows, by position."""
+        """The rows at some positions, int64 [n]."""
         return StoredRows(
             self.keys[places],
             self.halves[places],

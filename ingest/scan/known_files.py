@@ -86,19 +86,19 @@ class KnownFiles:
         return self._index.rows(paths)
 
     def keys(self, rows: RowNumbers) -> list[str]:
-        """Content keys of rows."""
+        """The content keys of rows, int64 [n]."""
         return _strings(self._table.column("key"), rows)
 
     def paths(self, rows: RowNumbers) -> list[str]:
-        """Stored paths of rows."""
+        """The stored paths of rows, int64 [n]."""
         return _strings(self._table.column("path"), rows)
 
     def records(self, rows: RowNumbers) -> list[FileRecord]:
-        """The records of rows, in the order of their paths."""
+        """The records of rows, int64 [n], in the order of their paths."""
         return file_records(self._table.take(pa.array(rows)))
 
     def paths_in_chunks(self, rows: RowNumbers) -> Iterable[tuple[RowNumbers, list[str]]]:
-        """Rows and their paths, in chunks."""
+        """Rows int64 [n] and their paths, in chunks."""
         for start in range(0, len(rows), _ROWS):
             chunk = rows[start : start + _ROWS]
             yield chunk, self.paths(chunk)

@@ -294,7 +294,7 @@ def published_weights(composer: str, model: str) -> dict[str, float]:
 
 
 def unit_vector(vector: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A vector scaled to unit length. A vector of that length is returned bit for bit.
+    """A vector [dim] scaled to unit length: float32 [dim]. One of that length is not changed.
 
     Raises:
         UsageError: if its length is 0, as of a text subtracted from itself.

@@ -132,7 +132,7 @@ class _DisjointSets:
         self._root = np.arange(size)
 
     def join(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-        """Join pairs of rows, all at once."""
+        """Join the pairs (first[i], second[i]) of rows, int64 [pairs], all at once."""
         while True:
             one, other = self._root[first], self._root[second]
             apart = one != other

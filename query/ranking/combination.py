@@ -93,7 +93,7 @@ class ScoreCombination:
         return found
 
     def total(self, cosines: Sequence[Vectors]) -> NDArray[np.float32]:
-        """T of the module's formula.
+        """The total T of a combination, as the module's docstring defines it.
 
         Args:
             cosines: float32, one array for each condition, all of the same shape.
@@ -112,7 +112,7 @@ class ScoreCombination:
         return total
 
     def percentiles(self, totals: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of the gallery's pairs whose total is lower than these, in percent."""
+        """Share of the gallery's pairs with lower totals than these, 0 to 100, in their shape."""
         if not len(self._totals):
             return np.zeros(np.shape(totals))
         return 100.0 * np.searchsorted(self._totals, totals, side="left") / len(self._totals)

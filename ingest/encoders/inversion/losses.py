@@ -34,11 +34,11 @@ class InversionLoss(ABC):
     def loss(
         self, network: nn.Module, chosen: NDArray[np.int64], random: np.random.Generator
     ) -> torch.Tensor:
-        """The loss of some examples.
+        """The loss of some examples, a scalar tensor.
 
         Args:
             network: maps vectors to pseudo-words.
-            chosen: int64, numbers of examples.
+            chosen: int64 [n], numbers of examples.
             random: for all other random choices.
         """
         ...

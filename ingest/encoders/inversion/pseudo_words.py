@@ -33,7 +33,7 @@ class _SlotTowers(Protocol):
         ...
 
     def text_features(self, inputs: Tensors) -> torch.Tensor:
-        """Vectors of tokenized texts."""
+        """Vectors of tokenized texts: [n, dim], not normalised."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class _SlotTowers(Protocol):
         ...
 
     def tokenize_with_slot(self, texts: Sequence[tuple[str, str]]) -> tuple[Tensors, torch.Tensor]:
-        """Tokens of texts with one extra word between their halves, and its positions."""
+        """Tokens of texts with one extra word between their halves, and its positions int64 [n]."""
         ...
 
 

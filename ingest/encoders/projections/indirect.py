@@ -86,6 +86,6 @@ def fit(texts: Vectors, components: int = COMPONENTS, seed: int = 0) -> Vectors:
 
 
 def fit_maps(texts: Vectors, image_mean: Vectors | None) -> tuple[Vectors, Vectors, Vectors]:
-    """As :data:`ingest.encoders.projections.base.PROJECTIONS`; ``image_mean`` is not used."""
+    """See :data:`ingest.encoders.projections.base.PROJECTIONS`; ``image_mean`` is not used."""
     mapping = fit(texts)
     return mapping, mapping, np.zeros(len(mapping), dtype=np.float32)
