@@ -42,9 +42,9 @@ def tasks_of(
     Args:
         name: ``world``, ``folder``, or a benchmark of the registry.
         data: folder of the data; for the world, where to render.
-        options: of the benchmark; the world has ``pictures``.
+        options: the options of the benchmark; the world has ``pictures``.
         partial: whether a part of the data is accepted.
-        seed: of the world's pictures.
+        seed: the seed of the world's pictures.
         place: where the world is rendered if ``data`` is not given.
         progress: called as pictures are rendered.
 

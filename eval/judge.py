@@ -73,9 +73,9 @@ def mean_of(scores: QueryScores, balanced: bool = False, seed: int = 0) -> Metri
     """The mean over queries, or over classes of the mean over each class's queries.
 
     Args:
-        scores: of single queries.
+        scores: the scores of single queries.
         balanced: whether every class counts alike, however common it is.
-        seed: of the resampling.
+        seed: the seed of the resampling.
     """
     low, high = bounds(scores.values, scores.classes if balanced else None, seed)
     if balanced:

@@ -73,7 +73,7 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
 
     Args:
         engine: over the gallery.
-        labels: of its pictures.
+        labels: the labels of its pictures.
         left_out: a column; pictures with the query's value of it are not ranked, because they
             show the same thing (the same product again).
 
@@ -133,7 +133,7 @@ class TripletScore:
     """Share of one pair's triplets that a condition gets right; 0.5 ignores the condition.
 
     Attributes:
-        pair: of conditions.
+        pair: the pair of conditions.
         condition: one of them, under which the triplets are compared.
         triplets: how many.
         accuracy: 0 to 1, ties one half.

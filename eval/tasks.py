@@ -18,7 +18,7 @@ class BenchmarkSource:
     """The origin of a benchmark.
 
     Attributes:
-        title: of the publication or the data set.
+        title: the title of the publication or the data set.
         link: where to get the data.
         licence: as its owners state it, or ``not stated``.
         note: what a user must know, such as a form to fill in.
@@ -35,7 +35,7 @@ class LabelTask:
     """Every picture is a query and all others are ranked; those that share its label are right.
 
     Attributes:
-        name: of the protocol, such as ``cub200`` or ``cub200-indirect``.
+        name: the name of the protocol, such as ``cub200`` or ``cub200-indirect``.
         source: origin of the data.
         images: picture's id to its file. Ids are paths below the data's folder, never bare stems.
         labels: condition (as a user would type it) to picture's id to its labels, one or several.
@@ -122,7 +122,7 @@ class TaskPart:
     """Queries with figures of their own, such as FashionIQ's dresses.
 
     Attributes:
-        name: of the part; empty if a task has only one.
+        name: the name of the part; empty if a task has only one.
         queries: in the data's order.
         gallery: ids that are ranked for queries without a gallery of their own.
     """
@@ -150,7 +150,7 @@ class QueryTask:
     """Listed queries, each with its right answers.
 
     Attributes:
-        name: of the protocol with its split, such as ``circo-val``.
+        name: the name of the protocol with its split, such as ``circo-val``.
         source: origin of the data.
         images: picture's id to its file; several ids may be parts of one file.
         crops: id to the part of the file that is the picture, if not the whole file.

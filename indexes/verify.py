@@ -96,7 +96,7 @@ def check_table(
     """Check every file and every row of a table.
 
     Args:
-        database: of the gallery.
+        database: the database of the gallery.
         name: the table's name.
         condition: its entry in the manifest, for a vector table.
         progress: called after every step.

@@ -30,7 +30,7 @@ def build_hits(
     Args:
         opened: the gallery.
         question: the question; its filters are applied here.
-        ranking: of the gallery's pictures.
+        ranking: the ranking of the gallery's pictures.
         query: what the result says about the question.
         notes: for the user, a sentence each; more may be added.
 

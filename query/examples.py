@@ -293,7 +293,7 @@ def _decoded(shown: str, data: bytes, suffix: str, side: int | None) -> Image.Im
     Args:
         shown: its name, for errors.
         data: its bytes.
-        suffix: of its name, in lower case.
+        suffix: the suffix of its name, in lower case.
         side: pixels that the longest side may be reduced to; ``None`` for full size.
 
     Raises:

@@ -86,8 +86,8 @@ class Region:
     Attributes:
         x: left edge.
         y: upper edge.
-        width: of the region.
-        height: of the region.
+        width: the width of the region.
+        height: the height of the region.
 
     If all four are at most 1 they are fractions of the picture's width and height, else pixels.
     """

@@ -41,7 +41,7 @@ def run_bench_methods(
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
         pictures: number of rendered pictures, or 0 for none.
-        seed: of these pictures.
+        seed: the seed of these pictures.
         triplets: triplet files of the user's own pictures.
         renamed: ``CONDITION=ASKED``, conditions of these files that are asked for by another name.
         methods: which to measure; all if empty.

@@ -90,16 +90,16 @@ def run_benchmark(
     """Embed and rank, store the answers, measure them, and print the headline metrics.
 
     Args:
-        name: of the benchmark.
+        name: the name of the benchmark.
         data: its folder.
         output: the run's folder.
         methods: ``METHOD`` or ``METHOD:MODEL``; the benchmark's own if empty.
-        model: of a single method.
+        model: the model of a single method.
         options: ``NAME=VALUE`` of the benchmark.
         allow_partial: whether a part of the data is enough.
         how: prompt, dtype, device and force, as :func:`ingest.encoders.factory.make_encoder`.
-        composers: of changes in words.
-        seed: of chance, intervals and rendered pictures.
+        composers: the composers of changes in words.
+        seed: the seed of chance, intervals and rendered pictures.
         depth: number of best answers of a query that are stored.
         as_json: whether to print a JSON document.
 

@@ -44,12 +44,12 @@ def run_bench_search(
 
     Args:
         size: number of generated vectors.
-        dimension: of each.
-        seed: of the generation.
+        dimension: the dimension of each.
+        seed: the seed of the generation.
         place: a gallery's folder; needed with a condition.
-        condition: of that gallery; generated vectors by default.
+        condition: the condition of that gallery; generated vectors by default.
         folder: where to work; a temporary one by default.
-        kinds: of indexes; all by default.
+        kinds: kinds of indexes; all by default.
         as_json: print one JSON document.
 
     Raises:
@@ -134,8 +134,8 @@ def run_bench_view(
 
     Args:
         size: number of vectors.
-        dimension: of each vector.
-        seed: of the vectors.
+        dimension: the dimension of each vector.
+        seed: the seed of the vectors.
         folder: to work in; a temporary one by default.
         methods: projections to measure; all by default.
         as_json: whether to print a JSON document.

@@ -104,7 +104,7 @@ def run_bench_ingest(
     Args:
         cost_ms: milliseconds that the stand-in takes per picture.
         pictures: number of pictures.
-        megapixels: of each picture.
+        megapixels: the size of each picture in megapixels.
         folder: to work in; a temporary one by default.
         as_json: whether to print a JSON document.
 
@@ -152,9 +152,9 @@ def run_bench_metrics(vectors: int, dimension: int, labels: int, seed: int, as_j
 
     Args:
         vectors: number of vectors.
-        dimension: of each vector.
+        dimension: the dimension of each vector.
         labels: number of distinct labels.
-        seed: of vectors and labels.
+        seed: the seed of vectors and labels.
         as_json: whether to print a JSON document.
     """
     from eval.bench.metrics import measure_metrics

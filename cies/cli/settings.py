@@ -129,7 +129,7 @@ def read_files(options: Iterable[CommandOption]) -> list[SettingsFile]:
     """The existing settings files, the nearest first.
 
     Args:
-        options: of all commands; other keys are refused.
+        options: the options of all commands; other keys are refused.
 
     Raises:
         UsageError: naming the file, if it cannot be read, or has an unknown key or a value of
@@ -162,7 +162,7 @@ def settings(
     """The values in force for some options.
 
     Args:
-        options: of one command or of all.
+        options: the options of one command or of all.
         files: from :func:`read_files`.
         environment: such as ``os.environ``; an empty variable is ignored.
 

@@ -91,7 +91,7 @@ def pages(sections: Sequence[ConditionGroups], pictures: Pictures) -> Iterator[t
 
     Args:
         sections: the conditions, at least one.
-        pictures: of all groups.
+        pictures: the pictures of all groups.
     """
     several = len(sections) > 1
     for section in sections:

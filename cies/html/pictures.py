@@ -51,7 +51,7 @@ def write_thumbnails(
     Args:
         paths: content key to the places of the files that hold it, as
             :meth:`indexes.store.gallery.Gallery.location` gives them.
-        folder: of the thumbnails; created if it does not exist.
+        folder: the folder of the thumbnails; created if it does not exist.
         progress: called after each picture.
 
     Returns:
@@ -111,7 +111,7 @@ def drop_other_thumbnails(folder: Path, wanted: Container[str]) -> None:
     """Delete thumbnails of other pictures, and what killed runs left half-written.
 
     Args:
-        folder: of the thumbnails.
+        folder: the folder of the thumbnails.
         wanted: content keys of the thumbnails that stay.
     """
     for path in folder.glob("??/*"):

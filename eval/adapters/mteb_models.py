@@ -60,7 +60,7 @@ class MtebModel:
         Args:
             inputs: batches with a list of PIL pictures as ``image``, of strings as ``text``, or
                 both.
-            task_metadata: of the task; its prompt is the condition if none is set.
+            task_metadata: the metadata of the task; its prompt is the condition if none is set.
             hf_split: ignored.
             hf_subset: ignored.
             prompt_type: ignored; queries and documents are embedded in the same way.

@@ -58,7 +58,7 @@ def run_mteb(model: Any, tasks: Sequence[Any], folder: Path, batch_size: int = 3
     Args:
         model: such as :class:`eval.adapters.mteb_models.MtebModel`.
         tasks: from :func:`mteb_tasks`, or mteb's own.
-        folder: of the results, in mteb's format.
+        folder: the folder of the results, in mteb's format.
         batch_size: pictures or texts in a batch.
 
     Returns:

@@ -34,7 +34,7 @@ def write_run(
     """Write rankings; an existing file is replaced atomically.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         run: query to its ranking with falling scores, as a mapping or as pairs, which may be
             generated; scores keep all digits.
         tag: name of the run.
@@ -54,7 +54,7 @@ def write_qrels(
     """Write right answers; an existing file is replaced atomically.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         qrels: query to picture to gain, as a mapping or as pairs, which may be generated.
 
     Raises:

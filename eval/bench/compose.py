@@ -70,7 +70,7 @@ class ComposerScores:
     """The figures of one composer.
 
     Attributes:
-        name: of the composer, with its options.
+        name: the name of the composer, with its options.
         precision: k to float64 [queries], the truncated average precision (mAP@k) of each query.
         recall: k to float64 [queries], the share of all right answers among the first k.
         seconds: mean time to compose one query.
@@ -155,7 +155,7 @@ def compare(
         clip: a dual encoder's name.
         pictures: number of pictures in the gallery.
         queries: number of queries.
-        seed: of both; a seed that the models were not trained on.
+        seed: the seed of both; one that the models were not trained on.
         busy: whether the pictures also vary in factors that do not count.
         progress: called with the name of each step.
         weights: composer to weights that replace its own.

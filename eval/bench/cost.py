@@ -14,7 +14,7 @@ class MethodCost:
         model: name of its model.
         device: such as ``cpu``.
         dtype: such as ``float32``.
-        threads: of the processor.
+        threads: the number of processor threads.
         pictures: number of pictures it was measured on.
         conditions: number of conditions asked at once in ``all_rate``.
         one_rate: pictures a second under one condition.

@@ -159,7 +159,7 @@ class EmbeddingSpeed:
         vision_passes: runs of the vision tower for each picture.
         worst_cosine: lowest cosine of this way's vectors with the reference's.
         teraflops_per_second: counted work over measured time.
-        share_of_peak: of the speed of plain matrix products of this dtype on the device.
+        share_of_peak: the share of the speed of plain matrix products of this dtype on the device.
     """
 
     way: str
@@ -301,7 +301,7 @@ def least_flops(job: _EmbeddingJob, reference_flops: float) -> float:
     outside the text model is the reference's count less the work of its text model and logits.
 
     Args:
-        job: of one picture.
+        job: the job of one picture.
         reference_flops: counted for the reference on this picture.
     """
     prompts = job.pictures[0].prompts

@@ -44,7 +44,7 @@ class SleepingEncoder(BaseEncoder):
 
         Args:
             seconds: per picture.
-            dimension: of the vectors.
+            dimension: the dimension of the vectors.
         """
         self._seconds = seconds
         self._dimension = dimension
@@ -125,7 +125,7 @@ def write_pictures(
     Args:
         folder: made if it does not exist.
         count: number of files.
-        megapixels: of each file.
+        megapixels: the size of each file's picture in megapixels.
         progress: called after every 1,000 files.
 
     Returns:
@@ -162,7 +162,7 @@ def bench_ingest(folder: Path, gallery: Path, cost_ms: float, file_bytes: int) -
     """Ingest a folder with a stand-in encoder and measure.
 
     Args:
-        folder: of the pictures.
+        folder: the folder of the pictures.
         gallery: folder of a new gallery.
         cost_ms: milliseconds that the stand-in takes per picture.
         file_bytes: size of all files together.

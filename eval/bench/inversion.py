@@ -71,7 +71,7 @@ def measure(
     Args:
         clip: a dual encoder's name.
         pictures: number of pictures.
-        seed: of the pictures; a seed that no network was trained on.
+        seed: the seed of the pictures; one that no network was trained on.
         rounds: number of timed queries, in turn with plain text queries.
         composers: to measure; all by default.
         progress: called with the name of each step.

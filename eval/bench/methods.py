@@ -83,7 +83,7 @@ class MethodComparison:
 
     Attributes:
         pictures: how many.
-        seed: of the pictures.
+        seed: the seed of the pictures.
         judged: one entry a method; projections twice, by both kinds of words.
         costs: one entry a method.
     """
@@ -138,7 +138,7 @@ def load_methods(lvlm: str, clip: str, methods: Sequence[str]) -> Iterator[Metho
     Args:
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
-        methods: of :data:`MEASURED`.
+        methods: names of :data:`MEASURED`.
 
     Raises:
         UsageError: if there is no such method.
@@ -201,7 +201,7 @@ def compare_methods(
         lvlm: an LVLM's name, as ``--model`` takes it.
         clip: a dual encoder's name.
         count: number of pictures.
-        seed: of the pictures; a seed that the models were not trained on.
+        seed: the seed of the pictures; one that the models were not trained on.
         size: side of a picture in pixels.
         names: conditions, of the world's factors.
         methods: which of them; a projection brings ``clip`` with it.
@@ -306,7 +306,7 @@ def fitted(
     Args:
         base: made the rows.
         method: one of :data:`ingest.encoders.projections.base.PROJECTIONS`.
-        name: of the condition.
+        name: the name of the condition.
         rows: float32 [n, dim], of the pictures, whose mean is used.
         words: :data:`SHIPPED`, or :data:`OWN` for a factor of the world.
 

@@ -120,7 +120,7 @@ def page(
 
     Args:
         found: on rendered pictures; may be empty.
-        sets: of the user's own pictures; may be empty.
+        sets: the sets of the user's own pictures; may be empty.
         lvlm: the LVLM's name.
         clip: the dual encoder's name.
         asked: condition of the sets to the condition that was asked for.

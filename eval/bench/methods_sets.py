@@ -36,8 +36,8 @@ class TripletAccuracy:
     """The triplets of one pair of conditions, compared under one of them.
 
     Attributes:
-        pair: of conditions.
-        condition: of the triplets.
+        pair: the pair of conditions.
+        condition: the condition of the triplets.
         asked: the condition that the methods were asked for.
         triplets: how many.
         methods: method to the share it gets right; a projection without words is missing.
@@ -55,7 +55,7 @@ class SetScores:
     """All pairs of one set.
 
     Attributes:
-        name: of the folder of the triplet file.
+        name: the name of the folder of the triplet file.
         pictures: number of pictures that the triplets name.
         rows: one entry a pair and condition.
     """

@@ -26,7 +26,7 @@ class MetricsSpeed:
 
     Attributes:
         vectors: number of vectors, ranked against each other.
-        dimension: of each vector.
+        dimension: the dimension of each vector.
         labels: number of distinct labels, drawn uniformly.
         seconds: for all metrics over all queries.
         cpu_seconds: processor time of all threads, which other work does not change.
@@ -56,9 +56,9 @@ def measure_metrics(vectors: int, dimension: int, labels: int, seed: int) -> Met
 
     Args:
         vectors: number of vectors.
-        dimension: of each vector.
+        dimension: the dimension of each vector.
         labels: number of distinct labels.
-        seed: of vectors and labels.
+        seed: the seed of vectors and labels.
     """
     rows = mixture(vectors, dimension, seed)
     values = np.random.default_rng([13, seed]).integers(0, labels, vectors)

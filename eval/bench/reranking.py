@@ -67,7 +67,7 @@ class TableReranker(Reranker):
 
         Args:
             kept: keys of these pictures; newly embedded ones are added.
-            args: of :class:`Reranker`.
+            args: the arguments of :class:`Reranker`.
         """
         super().__init__(*args)
         self._kept = kept
@@ -109,7 +109,7 @@ def bench_reranking(
         method: the projection.
         queries: number of pictures of the gallery that are queries, drawn at random.
         conditions: to measure; all conditions of the large model by default.
-        labels: of the pictures, with columns named as conditions.
+        labels: the labels of the pictures, with columns named as conditions.
         earlier: other queries before each query that is measured again; 0 to leave that out.
         progress: called with the name of each step.
 

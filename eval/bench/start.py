@@ -44,7 +44,7 @@ class ColdStart:
         seconds: its median time.
         beside: the baseline, a process with only the needed imports.
         beside_seconds: median time of the baseline in the same rounds.
-        ratio: of the two.
+        ratio: the ratio of the two.
         limit: the highest acceptable ratio.
         imports: libraries of :data:`HEAVY` that it imports.
     """
@@ -70,7 +70,7 @@ def measure_starts(
 
     Args:
         gallery: embedded by the built-in model.
-        condition: of the gallery.
+        condition: the condition of the gallery.
         known: a picture of the gallery.
         new: a picture that is not in the gallery.
         rounds: runs of each command, after one that is not counted.

@@ -40,7 +40,7 @@ class ProjectionSpeed:
         first_worst_ms: the same of the slowest condition.
         first_processor_ms: processor time of all cores for it, which other work on the machine does
             not change.
-        again_ms: of the next query under the condition.
+        again_ms: time of the next query under the condition.
         opened_ms: to the first hits of a new engine, with the kept projection.
         opened_worst_ms: the same of the slowest condition.
     """
@@ -65,7 +65,7 @@ class RandomTextEncoder(BaseEncoder):
         """Draw the weights.
 
         Args:
-            dimension: of the vectors.
+            dimension: the dimension of the vectors.
         """
         import torch
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -151,11 +151,11 @@ def bench_projections(
 
     Args:
         size: number of vectors.
-        dimension: of each vector.
-        seed: of the vectors.
-        folder: of the gallery.
+        dimension: the dimension of each vector.
+        seed: the seed of the vectors.
+        folder: the folder of the gallery.
         methods: projections to measure.
-        conditions: of the queries, with shipped word lists.
+        conditions: the conditions of the queries, with shipped word lists.
         progress: called with the name of each step.
 
     Raises:

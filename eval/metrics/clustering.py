@@ -21,8 +21,8 @@ class ClusterAgreement:
 
     Attributes:
         clusters: number of clusters, which is the number of labels.
-        seed: of k-means.
-        iterations: of k-means.
+        seed: the seed of k-means.
+        iterations: the number of iterations of k-means.
         nmi: normalized mutual information, 0 to 1: mutual information over the arithmetic mean of
             the entropies.
         ami: adjusted mutual information, 0 by chance, at most 1: Vinh, Epps and Bailey,
@@ -46,8 +46,8 @@ def k_means(
     Args:
         vectors: float32 [n, dim], at least as many as clusters; all of them train.
         clusters: number of clusters.
-        seed: of the first centers.
-        iterations: of Lloyd's algorithm.
+        seed: the seed of the first centers.
+        iterations: the number of iterations of Lloyd's algorithm.
 
     Raises:
         UsageError: if FAISS is missing.
@@ -84,9 +84,9 @@ def cluster_agreement(
     Args:
         vectors: float32 [n, dim].
         labels: [n], of any type that sorts.
-        seed: of k-means and of the shuffles.
-        iterations: of k-means.
-        shuffles: of the labels, for the chance level of NMI.
+        seed: the seed of k-means and of the shuffles.
+        iterations: the number of iterations of k-means.
+        shuffles: the number of shuffles of the labels, for the chance level of NMI.
 
     Raises:
         UsageError: if FAISS or scikit-learn is missing.

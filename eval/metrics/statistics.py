@@ -38,7 +38,7 @@ class Interval:
         high: upper end.
         level: share of resamples inside, such as 0.95.
         resamples: number of resamples.
-        seed: of the resampling.
+        seed: the seed of the resampling.
     """
 
     low: float
@@ -54,7 +54,7 @@ class PairedTest:
 
     Attributes:
         difference: mean of the first minus that of the second.
-        interval: of the difference.
+        interval: the interval of the difference.
         p_value: two-sided: share of all choices of signs of the differences whose mean is at
             least as far from 0.
         exact: whether all choices were tested; otherwise ``rounds`` were drawn.
@@ -92,7 +92,7 @@ def interval(
             of a single query adds no width.
         level: share of resamples that the interval holds.
         resamples: number of resamples.
-        seed: of the resampling.
+        seed: the seed of the resampling.
 
     Raises:
         ValueError: if there are no values, or the level is not between 0 and 1.
@@ -153,7 +153,7 @@ def bounds(values: Values, classes: NDArray[np.str_] | None, seed: int) -> tuple
     Args:
         values: [queries].
         classes: [queries], if each class has equal weight; queries are then drawn within classes.
-        seed: of the resampling.
+        seed: the seed of the resampling.
     """
     if classes is not None:
         found = interval(values, classes, resamples=RESAMPLES, seed=seed)
@@ -206,9 +206,9 @@ def paired_test(
         second: [queries], in the same order.
         strata: as for :func:`interval`; differences are then weighted as the figure weights them.
         rounds: number of drawn choices of signs.
-        seed: of the drawing.
-        level: of the interval of the difference.
-        resamples: of that interval.
+        seed: the seed of the drawing.
+        level: the level of the interval of the difference.
+        resamples: the number of resamples of that interval.
 
     Raises:
         ValueError: if the two do not have the same queries, or none.

@@ -106,7 +106,7 @@ class BenchmarkFolder:
         """Read an annotation file and record its checksum.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             published: its name in :attr:`Expected.sha256`; by default its path below the folder.
 
         Raises:

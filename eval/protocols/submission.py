@@ -40,7 +40,7 @@ def write_submission(
     Args:
         task: a held-back split, with its ``submission``.
         rankings: question to ids of pictures, best first, at least 50 that are not excluded.
-        folder: of the files; existing files of the same names are replaced.
+        folder: the folder of the files; existing files of the same names are replaced.
         groups: for CIRR, pair to the ids of its group, best first; by default in the order of
             ``rankings``, which must then have them all.
 

@@ -26,7 +26,7 @@ def build_part(
     Args:
         data: the benchmark's folder.
         where: the file of the queries, for messages.
-        name: of the part.
+        name: the name of the part.
         queries: as published.
         gallery: ids that are ranked for queries without a gallery of their own, as published.
         present: ids of pictures that exist.

@@ -32,7 +32,7 @@ class Difference:
         second: mean of the second system.
         low: lower end of the 95 % interval of second - first.
         high: upper end of it.
-        p: of a two-sided paired permutation test (:func:`eval.metrics.statistics.paired_test`).
+        p: p-value of :func:`eval.metrics.statistics.paired_test`, two-sided.
         p_adjusted: ``p`` after Holm's correction for all compared figures.
         queries: number of queries that both answered.
     """
@@ -60,7 +60,7 @@ class RunComparison:
     """The comparison of two runs, or of two systems.
 
     Attributes:
-        names: of both, as the user gave them.
+        names: the names of both, as the user gave them.
         settings: name and both values of every setting that differs.
         pairs: task, first system's name, second system's name.
         differences: in the order of the first run.

@@ -28,7 +28,7 @@ def write_into(page: Path, report: Report) -> None:
 
     Args:
         page: a Markdown page with the comments of the module.
-        report: of one or several runs; runs of one benchmark share a table.
+        report: the report of one or several runs; runs of one benchmark share a table.
 
     Raises:
         UsageError: if the page cannot be read or lacks the comments of a benchmark.

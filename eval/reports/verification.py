@@ -22,7 +22,7 @@ class OwnFigure:
     """A figure of a run that a published one is compared with.
 
     Attributes:
-        name: of the system.
+        name: the name of the system.
         value: 0 to 1.
         same: whether the system's method is the published one.
     """

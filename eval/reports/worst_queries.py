@@ -22,7 +22,7 @@ class RankedImage:
     """A picture among the first answers.
 
     Attributes:
-        id: of the picture.
+        id: the id of the picture.
         words: its labels, or empty.
         right: whether it is a right answer.
         score: cosine with the query.

@@ -46,7 +46,7 @@ class ComposedQueries:
         """Set the folder; nothing is read yet.
 
         Args:
-            folder: of these composed queries only.
+            folder: the folder of these composed queries only.
             task: whose queries are composed.
             composer: the composer's name.
         """

@@ -51,7 +51,7 @@ class ComposerOptions:
     """The composers to evaluate, and their options.
 
     Attributes:
-        names: of :func:`query.composers.factory.composer_descriptions`.
+        names: names of :func:`query.composers.factory.composer_descriptions`.
         explicit: whether the user named them one by one; one that does not work is then an
             error.
         device: that the LVLM runs on.
@@ -152,7 +152,7 @@ def check_composers(run: Run, options: ComposerOptions, methods: Sequence[str]) 
     Args:
         run: with its tasks.
         options: the composers.
-        methods: of the encoders to be evaluated.
+        methods: the methods of the encoders to be evaluated.
 
     Raises:
         UsageError: if no task has changes to compose, or a composer's method is missing.

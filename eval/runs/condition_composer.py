@@ -38,7 +38,7 @@ class ConditionComposer:
             encoder: that embedded the table.
             table: vectors of the pictures.
             conditions: to search under.
-            ids: of the ranked pictures, whose generated words are the known ones.
+            ids: the ids of the ranked pictures, whose generated words are the known ones.
         """
         self._name = name
         self._encoder = encoder

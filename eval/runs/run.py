@@ -80,9 +80,9 @@ class Run:
         Args:
             path: the run's folder; created if needed.
             benchmark: name of the benchmark, such as ``circo``.
-            options: of the benchmark.
+            options: the options of the benchmark.
             tasks: with different names.
-            seed: of the random baseline, the intervals and the tests.
+            seed: the seed of the random baseline, the intervals and the tests.
             depth: best answers to a query that are stored.
 
         Raises:

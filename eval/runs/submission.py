@@ -15,9 +15,9 @@ def write_run_submission(run: Run, chosen: str, folder: Path) -> list[Path]:
     """Write one system's answers in the format that the server accepts, and check the files.
 
     Args:
-        run: of a held-back split.
+        run: a run of a held-back split.
         chosen: a system's name; may be empty if only one system is not a baseline.
-        folder: of the files; existing files of the same names are replaced.
+        folder: the folder of the files; existing files of the same names are replaced.
 
     Raises:
         UsageError: if the run has nothing to submit, or no such system.

@@ -22,7 +22,7 @@ class TrainingConfig:
 
     Attributes:
         pictures: number of pictures, rendered once and reused.
-        seed: of the pictures, the weights and the order.
+        seed: the seed of the pictures, the weights and the order.
         vision_steps: steps of the first stage, 96 pictures each.
         joint_steps: steps of the second stage, 48 pictures each.
         matrix_rate: learning rate of Muon, for the weight matrices.
@@ -56,9 +56,9 @@ class Checkpoints:
         """Open a folder and check that its checkpoints belong to this run.
 
         Args:
-            folder: of the checkpoints; made when the first one is saved.
-            config: of the run.
-            digest: of the pictures, from :func:`eval.training.pictures.digest_of`.
+            folder: the folder of the checkpoints; made when the first one is saved.
+            config: the configuration of the run.
+            digest: the digest of the pictures, from :func:`eval.training.pictures.digest_of`.
 
         Raises:
             OtherTrainingError: if a checkpoint is of another configuration or of other pictures.

@@ -51,7 +51,7 @@ class Optimizer:
 
         Args:
             module: to train.
-            steps: of the whole stage.
+            steps: the number of steps of the whole stage.
             matrix_rate: full learning rate of Muon.
             other_rate: full learning rate of AdamW.
             pretrained: parameters with this text in their name were trained before; they get

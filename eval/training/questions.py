@@ -67,7 +67,7 @@ class QuestionPacker:
 
         Args:
             names: conditions of ``WORDINGS``; an empty name asks without a condition.
-            template: of the one-word questions.
+            template: the template of the one-word questions.
             random: chooses wordings.
             sentence: a question that is answered by a description, or empty.
         """
@@ -88,7 +88,7 @@ class QuestionPacker:
         Args:
             words: length of the text in tokens.
             names: conditions of ``WORDINGS``.
-            template: of the questions.
+            template: the template of the questions.
             random: chooses wordings.
 
         Returns:

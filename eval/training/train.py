@@ -76,7 +76,7 @@ class TrainingRun:
         """Draw random weights.
 
         Args:
-            config: of the run.
+            config: the configuration of the run.
             folder: gets pictures, checkpoints and models.
             report: called with lines about the progress.
         """
@@ -283,10 +283,10 @@ class TrainingRun:
 
         Args:
             chosen: numbers of the pictures whose labels the texts name.
-            template: of the questions.
+            template: the template of the questions.
             random: chooses texts and wordings.
-            states: of the pictures, [batch, questions, width].
-            answers: of the pictures, int64 [batch, questions].
+            states: the states of the pictures, [batch, questions, width].
+            answers: the answers of the pictures, int64 [batch, questions].
 
         Returns:
             The loss of the answered words, and the states and answers of pictures and texts,

@@ -62,7 +62,7 @@ def describe(labels: SceneLabels) -> str:
     """A full description of a scene, always with the same order and number of words.
 
     Args:
-        labels: of the scene; a shape without a word becomes "thing", a style "picture".
+        labels: the labels of the scene; a shape without a word becomes "thing", a style "picture".
     """
     one = labels["count"] == "one"
     shape = labels["shape"] or "thing"
@@ -79,7 +79,7 @@ class Caption:
     """A text about a scene.
 
     Attributes:
-        text: of the caption.
+        text: the text of the caption.
         named: the factors whose values it names.
     """
 
@@ -91,7 +91,7 @@ def caption(labels: SceneLabels, random: np.random.Generator) -> Caption:
     """A caption that names some of the factors, in one of many phrasings.
 
     Args:
-        labels: of the scene; empty values are never named.
+        labels: the labels of the scene; empty values are never named.
         random: chooses the factors and the phrasing.
     """
     known = [name for name in FACTORS if labels[name]]
@@ -158,7 +158,7 @@ class RequestedChange:
     """A request for a change.
 
     Attributes:
-        text: of the request.
+        text: the text of the request.
         factor: that changes.
         value: the new value.
     """

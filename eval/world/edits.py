@@ -50,7 +50,7 @@ class Edits:
     """A world and its queries.
 
     Attributes:
-        scenes: of the gallery; a picture's id is its number with five digits.
+        scenes: the scenes of the gallery; a picture's id is its number with five digits.
         queries: each with the id of its picture, the change in words, and all right answers; the
             picture itself is not ranked.
         factors: the factor that each query changes.

@@ -40,7 +40,7 @@ class Manner:
         saturation: factor of the saturation.
         lightness: added to all channels.
         dots: strength of halftone dots over the picture, 0 for none.
-        period: of the dots.
+        period: the period of the dots.
         paper: strength of the paper's grain, 0 for none.
         levels: number of levels of a channel, 0 for all.
     """
@@ -81,8 +81,8 @@ class Manner:
 
         Args:
             paint: [height, width, 3], 0 to 255.
-            x: of every pixel, in radii of the object.
-            y: likewise.
+            x: the x coordinate of every pixel, in radii of the object.
+            y: the y coordinate, as ``x``.
         """
         lx, ly = self.light
         if self.around:

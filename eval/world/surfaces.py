@@ -21,7 +21,7 @@ def second_tone(color: Pixels, others: Pixels, random: np.random.Generator) -> P
     """The tone of a pattern: usually a clearly darker or lighter tone of the same color.
 
     Args:
-        color: of the object, [3].
+        color: the color of the object, [3].
         others: any colors, [n, 3], one of which may be used instead.
         random: chooses.
     """
@@ -41,8 +41,8 @@ def pattern(
 
     Args:
         kind: plain, striped, checked, dotted or printed.
-        x: of every pixel, in radii of the object.
-        y: likewise.
+        x: the x coordinate of every pixel, in radii of the object.
+        y: the y coordinate, as ``x``.
         fineness: the smallest visible period, in radii.
         thin: whether the object and its pattern are drawn in lines.
         random: draws period, angle and kind of pattern.
@@ -92,8 +92,8 @@ def material(
 
     Args:
         kind: matte, shiny, woven or wooden; empty is matte.
-        x: of every pixel, in radii of the object.
-        y: likewise.
+        x: the x coordinate of every pixel, in radii of the object.
+        y: the y coordinate, as ``x``.
         fineness: the smallest visible period, in radii.
         random: draws light, grain and angle.
 

@@ -72,7 +72,7 @@ def choose(count: int, dimension: int) -> str:
 
     Args:
         count: number of vectors.
-        dimension: of each vector.
+        dimension: the dimension of each vector.
 
     Returns:
         ``exact``, ``faiss``, ``ivf``, or ``lance`` if the codes would take more than half of the

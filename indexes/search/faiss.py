@@ -111,7 +111,7 @@ class FaissIndex:
         Args:
             rows: returns vectors by number.
             count: number of vectors.
-            dimension: of each vector.
+            dimension: the dimension of each vector.
             factory: a FAISS index factory string.
 
         Raises:

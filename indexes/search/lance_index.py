@@ -54,8 +54,8 @@ class LanceIndex:
         Args:
             rows: returns vectors by number.
             count: number of vectors.
-            dimension: of each vector.
-            folder: of the index.
+            dimension: the dimension of each vector.
+            folder: the folder of the index.
 
         Raises:
             UsageError: if there are too few vectors.

@@ -66,7 +66,7 @@ def search_rows_in_memory(column: VectorColumn, kind: str = "auto", state: str =
 
     Args:
         column: the rows, with vectors as they are compared.
-        kind: of index; see :func:`indexes.search.factory.make_index`.
+        kind: the kind of index; see :func:`indexes.search.factory.make_index`.
         state: identifies the state of the gallery that was read.
 
     Raises:

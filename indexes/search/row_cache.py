@@ -78,17 +78,17 @@ class RowCache:
     """The cached rows of a folder, or the same arrays in memory if the disk cannot be written.
 
     Attributes:
-        folder: of the files; ``None`` in memory.
+        folder: the folder of the files; ``None`` in memory.
         state: identifies the state of the gallery that was read.
-        dimension: of the vectors.
+        dimension: the dimension of the vectors.
         halves: vectors, float16 [n, width].
-        lengths: of the vectors, float32 [n].
-        hashes: of the vectors, uint64 [n].
+        lengths: the lengths of the vectors, float32 [n].
+        hashes: the hashes of the vectors, uint64 [n].
         keys: uint8 [n, 32], ascending.
         checksums: uint32 [n].
         codes: positions in ``dictionary``, uint32 [n].
         dictionary: the distinct words.
-        probabilities: of the words, float32 [n].
+        probabilities: the probabilities of the words, float32 [n].
         pairs: cosines of the pairs of a sample, float32 [pairs], ascending.
     """
 
@@ -149,7 +149,7 @@ def write_row_cache(
         snapshot: the rows.
         transform: applied to the rows.
         parent: contains the new folder; created if it does not exist.
-        name: of the new folder.
+        name: the name of the new folder.
         label: prefix of the names of the folders that the new one replaces.
 
     Raises:

@@ -39,7 +39,7 @@ class RowTransform:
 
     Attributes:
         vectors: transforms vectors.
-        dimension: of the transformed vectors.
+        dimension: the dimension of the transformed vectors.
         words: returns words that replace the stored ones; ``None`` to use the stored words.
     """
 
@@ -55,7 +55,7 @@ class RowTransform:
         Args:
             stored: float32 [n, dim], unit rows.
             words: the stored words.
-            probabilities: of the stored words, float32 [n].
+            probabilities: the probabilities of the stored words, float32 [n].
         """
         if self.words is None:
             return words, probabilities
@@ -86,7 +86,7 @@ class StoredRows:
         keys: uint8 [n, 32].
         halves: vectors, float16 [n, dim].
         words: [n].
-        probabilities: of the words, float32 [n].
+        probabilities: the probabilities of the words, float32 [n].
         checksums: uint32 [n].
     """
 

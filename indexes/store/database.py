@@ -182,7 +182,7 @@ def _incomplete_commits(ledger: Ledger, files: Sequence[str]) -> list[Path]:
     """The files of commits that are on the disk in part: manifests, and what they refer to.
 
     Args:
-        ledger: of the table.
+        ledger: the ledger of the table.
         files: the table's files.
     """
     folder = ledger.folder

@@ -196,7 +196,7 @@ def vector_column(rows: pa.Table, table: VectorTable, place: Path) -> VectorColu
     """Rows of a condition's table as arrays, in key order, with vectors at unit length.
 
     Args:
-        rows: of :func:`vector_schema`.
+        rows: rows of :func:`vector_schema`.
         table: the condition's entry.
         place: the gallery's folder, for the error message.
 

@@ -235,7 +235,7 @@ class Table:
         """Insert rows, or replace those with the same key; durable on return.
 
         Args:
-            rows: of the table's schema, with distinct keys.
+            rows: rows of the table's schema, with distinct keys.
 
         Raises:
             ValueError: if a key is repeated; Lance would store both rows.

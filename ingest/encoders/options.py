@@ -96,7 +96,7 @@ class EncoderOptions:
 
         Args:
             method: its name.
-            names: of the options it has.
+            names: the names of the options it has.
 
         Raises:
             UsageError: naming the option.

@@ -19,7 +19,7 @@ def commit(
     never records a file whose vectors are missing. Repeating a commit changes nothing.
 
     Args:
-        writer: of the gallery, from ``gallery.writer()``; there is only one at a time.
+        writer: the writer of the gallery, from ``gallery.writer()``; there is only one at a time.
         embedded: results of :func:`ingest.fill.embedding.embed`, from any process; a picture may
             occur more than once.
         files: records of files, ``done`` only if their pictures are in ``embedded`` or stored

@@ -43,7 +43,7 @@ class CommitResult:
         files: files processed, whether they are recorded now or wait for another vector source.
         failed: records of files that could not be read, or that the encoder gave no vector for.
         embedded: pictures with new vectors of this vector source.
-        fresh: of these, pictures that no other vector source embedded in this run.
+        fresh: how many of these no other vector source embedded in this run.
         known: files of pictures that the gallery already had.
     """
 
@@ -88,8 +88,8 @@ class CommitQueue:
         """Store the arguments; nothing is started yet.
 
         Args:
-            writer: of the gallery.
-            inventory: of the same gallery; embedded pictures are added to it.
+            writer: the writer of the gallery.
+            inventory: the inventory of the same gallery; embedded pictures are added to it.
             source_inventory: the part of it that the encoder fills.
             encoder: loads the encoder; called when the first picture is to be embedded.
             on_stored: called, in the caller's thread, with what was stored.

@@ -56,7 +56,7 @@ class IngestTarget:
     Attributes:
         method: the stored method.
         model: as the user named it, or the default.
-        vector_source: of the gallery; ``None`` if it is new.
+        vector_source: the stored vector source; ``None`` if it is new.
         view: the requested method, if its vectors are computed from those of ``method``; else
             empty.
         encoder: the user's own object, if one was passed.
@@ -190,7 +190,7 @@ def conditions_for(
         target: the vector source.
         gallery: ``None`` if it does not exist yet.
         wanted: conditions that the user named.
-        geometry: of the gallery.
+        geometry: the geometry of the gallery.
 
     Raises:
         UsageError: if a new source needs conditions, none is named and it has no defaults.
@@ -235,7 +235,7 @@ def check_settings(gallery: Gallery, source: VectorSource, request: EncoderReque
 
     Args:
         gallery: the gallery that is filled.
-        source: of this gallery.
+        source: the source of this gallery.
         request: the requested values; ``options`` as the gallery stores them
             (:func:`ingest.encoders.factory.normalized_options`).
 

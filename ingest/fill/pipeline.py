@@ -74,8 +74,8 @@ class VectorSourceReport:
     """What one vector source did in a run.
 
     Attributes:
-        method: of the encoder.
-        model: of the encoder.
+        method: the method of the encoder.
+        model: the model of the encoder.
         conditions: the conditions that it embeds.
         embedded: pictures that it embedded.
         seconds: time spent on embedding.

@@ -29,7 +29,7 @@ class PreparedRun:
 
     Attributes:
         vector_sources: with the tables that each fills, in the order in which they embed.
-        encoder: of the first, if it had to be loaded already.
+        encoder: the encoder of the first, if it had to be loaded already.
     """
 
     vector_sources: list[VectorSource]
@@ -48,7 +48,7 @@ def prepare(
 
     Args:
         gallery: the gallery that is filled.
-        writer: of the same gallery.
+        writer: the writer of the same gallery.
         load: loads encoders; called only for new tables.
         wanted: conditions that the user named.
         target: the vector source that embeds under them; the gallery's main one by default.

@@ -97,7 +97,7 @@ def delete_gone(gallery: Gallery, writer: Writer, plan: PrunePlan) -> None:
 
     Args:
         gallery: the gallery.
-        writer: of the same gallery.
+        writer: the writer of the same gallery.
         plan: from :func:`find_gone`, made while ``writer`` was held.
     """
     tables = gallery.conditions()

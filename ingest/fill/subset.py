@@ -100,8 +100,8 @@ def _embed_stepwise(
     """Read and embed pictures, :data:`_BATCH` at a time.
 
     Args:
-        reader: of the gallery.
-        encoder: of all tables.
+        reader: the reader of the gallery.
+        encoder: the encoder of all tables.
         missing: content keys to the tables that do not contain the picture.
         paths: content keys to stored paths.
     """

@@ -199,7 +199,7 @@ class DecoderPool:
 
         Args:
             data: the file's content.
-            suffix: of its name in lower case.
+            suffix: the suffix of its name in lower case.
 
         Raises:
             UnreadableImage: as :func:`ingest.read.images.decode`; also ``timeout`` if it took too

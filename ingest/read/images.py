@@ -169,7 +169,7 @@ def decode(data: bytes, side: int | None = None, suffix: str = "") -> Picture:
         side: longest side in pixels to which larger pictures are reduced. A JPEG is then decoded
             at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that is large enough, which is
             many times faster and differs little; other formats are decoded in full first.
-        suffix: of the file's name in lower case, by which raw files are recognised.
+        suffix: the suffix of the file's name in lower case, by which raw files are recognised.
 
     Raises:
         UnreadableImage: if no allowed decoder reads the whole picture, or its size or aspect

@@ -60,7 +60,7 @@ class ColumnUpdater:
 
         Args:
             known: the rows in the gallery.
-            writer: of the gallery; ``None`` to count only.
+            writer: the writer of the gallery; ``None`` to count only.
             several: whether more than one source of this run may list the same file.
         """
         self.changed = 0

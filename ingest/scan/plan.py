@@ -35,7 +35,7 @@ class UnreachableSource:
     """A source that has files in the gallery and none now; none of them counts as gone.
 
     Attributes:
-        name: of the source.
+        name: the name of the source.
         files: how many files the gallery has from it.
         reason: for people.
     """

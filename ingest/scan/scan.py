@@ -100,7 +100,7 @@ def scan_sources(
         gallery: ``None`` if it does not exist yet.
         groups: the open sources.
         needed: whether the picture of a content key lacks a condition or its image record.
-        writer: of the gallery; ``None`` to write nothing.
+        writer: the writer of the gallery; ``None`` to write nothing.
         retry_failed: whether to plan for files that could not be read before.
 
     Raises:

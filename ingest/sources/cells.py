@@ -161,7 +161,7 @@ def table_cell(path: str, location: str) -> SourceFile:
 
     Args:
         path: its stored path.
-        location: of the file.
+        location: the location of the file.
     """
     parts = inside(path)
     column, _, row = (parts[1] if parts else "").rpartition("/")

@@ -110,7 +110,7 @@ class Folder(Source):
         """List one folder.
 
         Args:
-            location: of the folder.
+            location: the location of the folder.
             prefix: its stored path with ``/``; empty for the root.
             below: its path relative to the source with ``/``; empty for the source itself.
         """
@@ -172,7 +172,7 @@ class FileList(Source):
 
         Args:
             name: as the gallery stores it.
-            locations: of the files.
+            locations: the locations of the files.
             root: the gallery's root.
             covers: which stored paths the list would contain if the files existed; none by
                 default.

@@ -195,7 +195,7 @@ def remote_file(address: str, values: tuple[Value, ...] | None = None) -> Source
     """Look up one remote file.
 
     Args:
-        address: of the file, which is also its stored path.
+        address: the address of the file, which is also its stored path.
         values: the user's columns.
     """
     refused = unsupported(address, values)

@@ -227,7 +227,7 @@ def shard_member(path: str, location: str) -> SourceFile:
 
     Args:
         path: its stored path.
-        location: of the shard.
+        location: the location of the shard.
     """
     parts = inside(path)
     name = unescaped(parts[1]) if parts else ""

@@ -31,7 +31,7 @@ def guess_image_column(columns: Iterable[str], given: str | None, name: str) -> 
     Args:
         columns: the table's columns.
         given: the column named by the user, or ``None``.
-        name: of the table, for messages.
+        name: the name of the table, for messages.
 
     Raises:
         UsageError: if that column does not exist, or none was named and the choice is unclear.

@@ -132,7 +132,7 @@ class ColumnTypes:
         """Parse the value of ``--columns``.
 
         Args:
-            name: of the source, for messages.
+            name: the name of the source, for messages.
             given: each ``NAME`` or ``NAME:TYPE``; ``None`` for all columns.
 
         Raises:

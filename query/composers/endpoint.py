@@ -27,7 +27,7 @@ class Endpoint:
     """The address of a language model.
 
     Attributes:
-        url: of the API, such as ``http://localhost:11434/v1``.
+        url: the URL of the API, such as ``http://localhost:11434/v1``.
         model: as the endpoint names it.
         timeout: seconds to wait for an answer.
     """

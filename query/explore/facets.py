@@ -75,7 +75,7 @@ class Facet:
 
     Attributes:
         words: the one with the most pictures first; it names the facet.
-        rows: of the pictures, int64 [n], in ascending order.
+        rows: the rows of the pictures, int64 [n], in ascending order.
     """
 
     words: tuple[Word, ...]

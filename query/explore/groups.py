@@ -148,7 +148,7 @@ def nearest_groups(
 
     Args:
         open_table: the condition's.
-        rows: of the pictures.
+        rows: the rows of the pictures.
         among: the groups of the condition.
     """
     means = unit(sums(open_table, [group.sure for group in among]))
@@ -182,7 +182,7 @@ def representatives(
     Args:
         open_table: the condition's.
         typical: rows of the group, the most typical first.
-        mean: of the group, float32 [dim], unit length.
+        mean: the mean of the group, float32 [dim], unit length.
         count: how many, where there are as many.
 
     Returns:

@@ -22,7 +22,7 @@ class Outlier:
     """A picture with its outlier score.
 
     Attributes:
-        row: of the picture.
+        row: the row of the picture.
         score: its mean cosine with its nearest neighbours, -1 to 1; outliers have low scores.
     """
 

@@ -31,7 +31,7 @@ def thumbnail(path: str | Path, key: str = "") -> bytes | None:
     """A small JPEG of a picture.
 
     Args:
-        path: of its file, on any system that sources read.
+        path: the path of its file, on any system that sources read.
         key: its content key, by which the thumbnail is cached; without one it is made each time.
 
     Returns:

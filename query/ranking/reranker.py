@@ -212,7 +212,7 @@ class Reranker:
         """A table with as many of some pictures as can be embedded, and all embedded before.
 
         Args:
-            keys: of the pictures.
+            keys: the keys of the pictures.
             progress: called with the progress of the embedding.
 
         Returns:

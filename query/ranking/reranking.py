@@ -70,7 +70,7 @@ class RerankedRanking(Ranking):
         """Store the arguments; nothing is ranked yet.
 
         Args:
-            first: of all pictures.
+            first: the first ranking, of all pictures.
             candidates: chooses the first candidates; of the same rows, the base vectors' ranking
                 last.
             count: how many candidates.

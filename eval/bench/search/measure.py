@@ -84,7 +84,7 @@ class FilteredSpeed:
     """An exact search in a share of the gallery.
 
     Attributes:
-        share: of the pictures that pass the filter.
+        share: the share of the pictures that pass the filter.
         p50_ms: median time of a single query.
         over_unfiltered: this time over that of an exact search in all pictures.
     """
@@ -100,9 +100,9 @@ class SearchFigures:
 
     Attributes:
         vectors: number of vectors in the gallery.
-        dimension: of each vector.
+        dimension: the dimension of each vector.
         rows_seconds: to cache the rows of the gallery's table.
-        rows_megabytes: of the cached rows.
+        rows_megabytes: the size of the cached rows.
         lines: one entry a way.
         filtered: one entry a share.
     """
@@ -128,7 +128,7 @@ def bench_search(
 
     Args:
         engine: over the gallery.
-        condition: of the gallery.
+        condition: the condition of the gallery.
         seed: of the generated vectors of the gallery; ``None`` for a gallery of pictures, where
             queries are its own vectors with noise.
         progress: called with the name of each step.

@@ -30,8 +30,8 @@ def mixture(count: int, dimension: int, seed: int) -> Vectors:
 
     Args:
         count: number of vectors.
-        dimension: of each vector.
-        seed: of the drawing.
+        dimension: the dimension of each vector.
+        seed: the seed of the drawing.
 
     Returns:
         float32 [count, dimension], unit rows.
@@ -72,11 +72,11 @@ def write_generated(
     """Write a gallery of generated vectors, each with the record of a picture and a file.
 
     Args:
-        folder: of the new gallery.
+        folder: the folder of the new gallery.
         size: number of vectors.
-        dimension: of each vector.
-        seed: of the vectors.
-        table: of the vectors; :func:`table_of` by default.
+        dimension: the dimension of each vector.
+        seed: the seed of the vectors.
+        table: the table of the vectors; :func:`table_of` by default.
 
     Raises:
         GalleryError: if the disk is full.

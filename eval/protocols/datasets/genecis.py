@@ -46,8 +46,8 @@ def crop_box(
 
     Args:
         box: left, upper, width, height of the object in pixels.
-        width: of the picture in pixels.
-        height: of the picture.
+        width: the width of the picture in pixels.
+        height: the height of the picture.
         symmetric: whether to grow on all sides.
 
     Returns:

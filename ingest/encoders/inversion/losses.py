@@ -78,11 +78,11 @@ class SearleLoss(InversionLoss):
         """Use images and the tokens that were optimised for them.
 
         Args:
-            words: of the model.
-            phrases: of the model.
+            words: the words of the model.
+            phrases: the phrases of the model.
             vectors: float32 [images, dim], unit rows: base vectors.
             tokens: float32 [images, width].
-            seed: of the phrases.
+            seed: the seed of the phrases.
         """
         self.count = len(vectors)
         self._words = words

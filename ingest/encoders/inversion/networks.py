@@ -36,8 +36,8 @@ class NetworkCard:
         composer: that uses it.
         model: name of the CLIP it was trained for.
         revision: that model's commit, or a digest of its files.
-        dimension: of the model's vectors.
-        width: of its word embeddings.
+        dimension: the dimension of the model's vectors.
+        width: the width of its word embeddings.
         hidden: width of the network.
         trained: training parameters and measurements, for people.
     """

@@ -31,14 +31,14 @@ class OtiPlan:
     Caches store a digest of this object's text, so its fields keep their names and order.
 
     Attributes:
-        steps: of gradient descent.
+        steps: the number of steps of gradient descent.
         rate: learning rate of AdamW.
         decay: weight decay of AdamW.
         spread: standard deviation of the normal that the initial token is drawn from.
-        phrase_weight: of the phrase loss; the image loss has weight 1.
+        phrase_weight: the weight of the phrase loss; the image loss has weight 1.
         concepts: how many of the nearest names describe an image.
         average: decay of the exponential moving average that is the result.
-        seed: of all random draws.
+        seed: the seed of all random draws.
     """
 
     steps: int = 350
@@ -71,8 +71,8 @@ class PhraseTargets:
         """Draw phrases and encode the names.
 
         Args:
-            words: of the model.
-            phrases: of the model.
+            words: the words of the model.
+            phrases: the phrases of the model.
             random: draws the phrases.
 
         Raises:
@@ -114,8 +114,8 @@ def invert(
     """Find a pseudo-word for each image.
 
     Args:
-        words: of the model.
-        phrases: of the model.
+        words: the words of the model.
+        phrases: the phrases of the model.
         vectors: float32 [images, dim], unit rows: base vectors.
         plan: the parameters; as published by default.
         progress: called with the number of finished steps.

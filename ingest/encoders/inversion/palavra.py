@@ -41,8 +41,8 @@ class PalavraLoss(InversionLoss):
         """Use images, and find the nearest name of each.
 
         Args:
-            words: of the model.
-            phrases: of the model.
+            words: the words of the model.
+            phrases: the phrases of the model.
             vectors: float32 [images, dim], unit rows: base vectors.
 
         Raises:
@@ -98,8 +98,8 @@ def refine(
     """Move words until their sentences are nearer to their images than a coarse word's.
 
     Args:
-        words: of the model.
-        phrases: of the model; their coarse word stands before the pseudo-word.
+        words: the words of the model.
+        phrases: the phrases of the model; their coarse word stands before the pseudo-word.
         vectors: float32 [images, dim], unit rows.
         tokens: float32 [images, width], the network's output.
 

@@ -51,7 +51,7 @@ class Sentences:
     """Tokenized texts with a slot for a pseudo-word.
 
     Attributes:
-        inputs: of the text tower.
+        inputs: the inputs of the text tower.
         slots: int64 [texts], position of the pseudo-word's token.
     """
 

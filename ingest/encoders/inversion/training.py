@@ -46,14 +46,14 @@ class TrainingPlan:
     """Training parameters of a network.
 
     Attributes:
-        steps: of gradient descent.
+        steps: the number of steps of gradient descent.
         batch: examples in a step.
         rate: learning rate of AdamW; it rises over the first 20th and falls as half a cosine.
         decay: weight decay of AdamW.
         hidden: width of the network; as published if 0.
-        oti_steps: of the optimisation whose tokens are distilled into searle.
+        oti_steps: the number of steps of the optimisation whose tokens are distilled into searle.
         oti_batch: images that are optimised at once, and then stored.
-        seed: of weights, order and random draws.
+        seed: the seed of weights, order and random draws.
     """
 
     steps: int = 3000
@@ -82,10 +82,10 @@ class Trainer:
         """Choose what to train; :meth:`train` starts.
 
         Args:
-            composer: of :data:`ingest.encoders.inversion.networks.NETWORKS`.
-            words: of the CLIP it is trained for.
+            composer: a name of :data:`ingest.encoders.inversion.networks.NETWORKS`.
+            words: the words of the CLIP it is trained for.
             plan: training parameters.
-            folder: of intermediate results; created if it does not exist.
+            folder: the folder of intermediate results; created if it does not exist.
             progress: called with the stage, finished steps, all steps, and the loss.
 
         Raises:

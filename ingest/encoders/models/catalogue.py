@@ -26,7 +26,7 @@ class HubModel:
     Attributes:
         name: hub id.
         family: model type of transformers.
-        gigabytes: of 16-bit weights, the size of the download.
+        gigabytes: the size of its 16-bit weights, which is the size of the download.
         vector: length of its vectors.
         teraflops: operations for one image under four conditions in one pass, in 10^12.
         licence: as its publisher states it.

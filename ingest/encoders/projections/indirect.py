@@ -38,7 +38,7 @@ def fit(texts: Vectors, components: int = COMPONENTS, seed: int = 0) -> Vectors:
     Args:
         texts: float32 [texts, dim], unit rows, one for each value of the condition.
         components: dimensions to keep.
-        seed: of the initial map.
+        seed: the seed of the initial map.
 
     Returns:
         float32 [components, dim].

@@ -101,8 +101,8 @@ def family(model_type: str, text_type: str | None = None, attention: str | None 
     """How a model runs; an unknown one runs plain.
 
     Args:
-        model_type: of the whole model, such as ``llava``.
-        text_type: of its text model, such as ``qwen2``; ``None`` for the usual one.
+        model_type: the type of the whole model, such as ``llava``.
+        text_type: the type of its text model, such as ``qwen2``; ``None`` for the usual one.
         attention: how its text model computes attention; ``None`` for ``sdpa``, the default at
             loading. Others accept the boolean mask without an error and apply it wrongly.
     """

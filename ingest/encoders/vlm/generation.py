@@ -76,7 +76,7 @@ class TextGenerator:
         Args:
             images: RGB.
             question: the same for all images.
-            max_tokens: of an answer.
+            max_tokens: the maximum number of tokens of an answer.
 
         Raises:
             UsageError: if the question holds a special token of the model or is longer than the
@@ -163,7 +163,7 @@ class TextGenerator:
 
         Args:
             batch: images of one layout and one prompt.
-            max_tokens: of an answer.
+            max_tokens: the maximum number of tokens of an answer.
             logits: whether the output has the logits of each step.
 
         Returns:

@@ -62,7 +62,7 @@ class Lvlm:
         """Choose how a model is run.
 
         Args:
-            model: of transformers, in evaluation mode.
+            model: a model of transformers, in evaluation mode.
             tokenizer: the model's.
             options: which state is read; ``layer`` is -1 or less than the number of layers.
             answer_tokens: most tokens of an answer, where the whole answer is needed; ``None``
@@ -321,7 +321,7 @@ class Lvlm:
 
         Args:
             tokens: greedily generated.
-            probabilities: of each of these tokens.
+            probabilities: the probabilities of each of these tokens.
         """
         tokens = self._until_stop(tokens)
         found = _WORD.search(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
@@ -343,7 +343,7 @@ class Lvlm:
 
         Args:
             tokens: greedily generated, without the prompt.
-            probabilities: of each of these tokens.
+            probabilities: the probabilities of each of these tokens.
         """
         tokens = self._until_stop(tokens)
         text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)

@@ -82,7 +82,7 @@ def load_processor(location: str, config: Any, arguments: Mapping[str, Any]) -> 
     Args:
         location: a hub id or a folder.
         config: the model's configuration.
-        arguments: of ``from_pretrained``, such as ``revision``.
+        arguments: the arguments of ``from_pretrained``, such as ``revision``.
 
     Raises:
         ModelError: if it cannot be built here, or has no chat template.

@@ -33,7 +33,7 @@ def skip_layers_after(model: Any, layer: int) -> Iterator[None]:
     The output head then receives ``hidden_states[layer]`` of the whole model.
 
     Args:
-        model: of a packed family, whose decoder has a list of layers and one norm.
+        model: a model of a packed family, whose decoder has a list of layers and one norm.
         layer: -1 leaves the model as it is; 0 leaves only the embedding of the tokens.
     """
     if layer == -1:

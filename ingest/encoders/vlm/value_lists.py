@@ -52,7 +52,7 @@ class LvlmWordLister:
             model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
             load: returns the model of transformers and its processor, where they may be loaded
                 already; by default they are loaded.
-            max_tokens: of an answer; a word and its comma have three on average.
+            max_tokens: the limit of an answer; a word and its comma have three on average.
         """
         self._model = model
         self._load = load
@@ -144,7 +144,7 @@ def word_lister_for(
     """A word lister that uses the LVLM of a gallery's encoder.
 
     Args:
-        spec: of that encoder.
+        spec: the specification of that encoder.
         load_encoder: loads it; called at the first list.
 
     Returns:
