@@ -131,7 +131,7 @@ def ingest(
     gallery does not have yet is added, and every run embeds under all of them.
 
     Args:
-        gallery: from :func:`create`.
+        gallery: the gallery from :func:`create`.
         sources: folders (searched with their subfolders), files, patterns, tables (CSV, JSONL,
             Parquet), tar shards, folders of ``datasets``, and addresses such as
             ``s3://bucket/photos``; none for all that were ingested before.

@@ -116,7 +116,7 @@ def print_pictures(
     """Print a table with a picture at the end of each row, on a terminal.
 
     Args:
-        draw: from :func:`terminal_pictures`.
+        draw: the function from :func:`terminal_pictures`.
         columns: as for :func:`print_table`.
         rows: as for :func:`print_table`.
         pictures: a picture file's bytes for each row; ``None`` if it cannot be read.

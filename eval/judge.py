@@ -123,8 +123,8 @@ class LabelJudge:
 
         Args:
             vectors_of: gives pictures' vectors under one condition.
-            metrics: to measure.
-            labels: to judge by; all by default.
+            metrics: the metrics to measure.
+            labels: the labels to judge by; all by default.
             parts: vectors in each row, of which the best counts: see
                 :mod:`indexes.search.multi_vector`.
 
@@ -201,8 +201,8 @@ class LabelCell:
     """One condition judged by one label.
 
     Attributes:
-        condition: under which the pictures are embedded.
-        label: that says which pictures are right.
+        condition: the condition under which the pictures are embedded.
+        label: the label that says which pictures are right.
         own: whether the label is what the condition asks for.
         queries: pictures whose label is known and shared by another picture.
         metrics: name, of :data:`MATRIX_METRICS` or fewer, to the mean.

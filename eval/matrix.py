@@ -154,7 +154,7 @@ def evaluate_triplets(
 
     Args:
         engine: over the gallery.
-        triplets: from :func:`eval.labels.read_triplets`.
+        triplets: the triplets from :func:`eval.labels.read_triplets`.
         source: the triplet file, for messages.
 
     Raises:

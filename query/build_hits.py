@@ -32,7 +32,7 @@ def build_hits(
         question: the question; its filters are applied here.
         ranking: the ranking of the gallery's pictures.
         query: what the result says about the question.
-        notes: for the user, a sentence each; more may be added.
+        notes: notes for the user, a sentence each; more may be added.
 
     Raises:
         UsageError: if a filter is wrong, or duplicates cannot be grouped.

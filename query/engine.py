@@ -43,7 +43,7 @@ class _ResolvedQuestion:
         embedder: gives the examples their vectors.
         reranker: embeds the candidates with a large model, if they are reranked or filled in.
         candidates: conditions whose rankings suggest candidates for reranking; else empty.
-        notes: for the user, a sentence each.
+        notes: notes for the user, a sentence each.
     """
 
     question: Question

@@ -147,7 +147,7 @@ class Hits(Sequence[Hit]):
         nothing_alike: whether the best hit's percentile is below ``alike_above``, so that nothing
             in the gallery is really alike; never for a text, whose scores are lower.
         alike_above: a percentile.
-        notes: for the user, a sentence each.
+        notes: notes for the user, a sentence each.
     """
 
     query: Query

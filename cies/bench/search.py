@@ -136,7 +136,7 @@ def run_bench_view(
         size: number of vectors.
         dimension: the dimension of each vector.
         seed: the seed of the vectors.
-        folder: to work in; a temporary one by default.
+        folder: the folder to work in; a temporary one by default.
         methods: projections to measure; all by default.
         as_json: whether to print a JSON document.
 
@@ -213,7 +213,7 @@ def run_bench_rerank(
 
     Args:
         place: the gallery's folder.
-        conditions: to measure; all conditions of its large model by default.
+        conditions: the conditions to measure; all conditions of its large model by default.
         method: the projection.
         count: number of best hits that are ranked again.
         queries: number of pictures of the gallery that are queries.

@@ -105,7 +105,7 @@ def run_bench_ingest(
         cost_ms: milliseconds that the stand-in takes per picture.
         pictures: number of pictures.
         megapixels: the size of each picture in megapixels.
-        folder: to work in; a temporary one by default.
+        folder: the folder to work in; a temporary one by default.
         as_json: whether to print a JSON document.
 
     Raises:

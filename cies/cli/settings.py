@@ -163,7 +163,7 @@ def settings(
 
     Args:
         options: the options of one command or of all.
-        files: from :func:`read_files`.
+        files: the files from :func:`read_files`.
         environment: such as ``os.environ``; an empty variable is ignored.
 
     Raises:

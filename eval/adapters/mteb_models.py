@@ -40,7 +40,7 @@ class MtebModel:
             model_name: the encoder itself.
             revision: ignored, the encoder has its own.
             device: ignored, the encoder has its own.
-            condition: to embed under; ``None`` for the condition of each task.
+            condition: the condition to embed under; ``None`` for the condition of each task.
         """
         self.encoder = model_name
         self.condition = condition

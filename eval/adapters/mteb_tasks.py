@@ -40,7 +40,7 @@ def mteb_tasks(task: Task) -> list[Any]:
     once and not under each query's condition.
 
     Args:
-        task: with its answers.
+        task: the task with its answers.
 
     Raises:
         UsageError: if mteb is missing, answers are held back, or mteb's format cannot hold the
@@ -57,7 +57,7 @@ def run_mteb(model: Any, tasks: Sequence[Any], folder: Path, batch_size: int = 3
 
     Args:
         model: such as :class:`eval.adapters.mteb_models.MtebModel`.
-        tasks: from :func:`mteb_tasks`, or mteb's own.
+        tasks: tasks from :func:`mteb_tasks`, or mteb's own.
         folder: the folder of the results, in mteb's format.
         batch_size: pictures or texts in a batch.
 

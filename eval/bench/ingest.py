@@ -98,7 +98,7 @@ class IngestFigures:
     """The figures of one ingest.
 
     Attributes:
-        pictures: that were embedded.
+        pictures: the pictures that were embedded.
         seconds: wall time of the ingest.
         busy: share of the time that the encoder was busy, from its first batch to its last.
         pictures_per_second: from the encoder's first batch to its last.

@@ -73,7 +73,7 @@ def measure(
         pictures: number of pictures.
         seed: the seed of the pictures; one that no network was trained on.
         rounds: number of timed queries, in turn with plain text queries.
-        composers: to measure; all by default.
+        composers: the composers to measure; all by default.
         progress: called with the name of each step.
 
     Raises:

@@ -32,7 +32,7 @@ class RerankingQuality:
     """The figures of one condition.
 
     Attributes:
-        condition: under which the gallery is embedded by its large model.
+        condition: the condition under which the gallery is embedded by its large model.
         queries: number of pictures of the gallery that were queries.
         by_view: share of the large model's first ten that the projection's first ten have.
         reranked: share that the first ten have after re-ranking, without queries before.
@@ -108,7 +108,7 @@ def bench_reranking(
         count: number of best hits that are ranked again.
         method: the projection.
         queries: number of pictures of the gallery that are queries, drawn at random.
-        conditions: to measure; all conditions of the large model by default.
+        conditions: the conditions to measure; all conditions of the large model by default.
         labels: the labels of the pictures, with columns named as conditions.
         earlier: other queries before each query that is measured again; 0 to leave that out.
         progress: called with the name of each step.

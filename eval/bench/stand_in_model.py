@@ -158,9 +158,9 @@ def make_stand_in(
     """Make the model in memory, directly on its device.
 
     Args:
-        conditions: that will be asked, for the tokenizer's words.
+        conditions: the conditions that will be asked, for the tokenizer's words.
         dtype: ``float32`` or ``bfloat16``.
-        device: to run on.
+        device: the device to run on.
         shape: its sizes.
     """
     torch.manual_seed(0)

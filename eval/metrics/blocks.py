@@ -67,7 +67,7 @@ def judge_all(
         gallery: float32 [n, dim], unit rows.
         right: name of a judge, such as a label, to the right answers of a query; rows that are
             left out of its ranking do not count.
-        metrics: to measure.
+        metrics: the metrics to measure.
         left_out: rows that are not ranked for a query, such as itself.
         threads: blocks processed at once, each with about 150 MB; by default as many as cores, at
             most 4.

@@ -86,7 +86,7 @@ class Protocol:
         """Read the benchmark's files.
 
         Args:
-            folder: that :attr:`files` are below.
+            folder: the folder that :attr:`files` are below.
             partial: whether a subset of the data is accepted. The task's name then ends in
                 ``-partial`` if it is one, because its figures compare with no published ones.
             expected: in place of the published counts and checksums, for other data.

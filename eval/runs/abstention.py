@@ -42,7 +42,7 @@ def abstention_auroc(
 
     Args:
         table: vectors and words.
-        condition: to measure.
+        condition: the condition to measure.
         labels: picture to :data:`APPLIES` or :data:`ABSENT`.
 
     Yields:

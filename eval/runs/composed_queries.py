@@ -173,7 +173,7 @@ class ComposedQueries:
 
         Args:
             captions: vectors of the pictures' captions, if the composer compares with them.
-            conditions: under which pictures are compared.
+            conditions: the conditions under which pictures are compared.
 
         Raises:
             CiesError: if a file is damaged or missing.

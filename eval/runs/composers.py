@@ -54,7 +54,7 @@ class ComposerOptions:
         names: names of :func:`query.composers.factory.composer_descriptions`.
         explicit: whether the user named them one by one; one that does not work is then an
             error.
-        device: that the LVLM runs on.
+        device: the device that the LVLM runs on.
         conditions: to search under, for composers that work under conditions; none by default.
         modification: weights, LVLM and rewriter, the same for all queries. Its text is not used.
     """
@@ -150,7 +150,7 @@ def check_composers(run: Run, options: ComposerOptions, methods: Sequence[str]) 
     """Check, before anything is embedded, that the composers can work.
 
     Args:
-        run: with its tasks.
+        run: a run with its tasks.
         options: the composers.
         methods: the methods of the encoders to be evaluated.
 

@@ -35,9 +35,9 @@ class ConditionComposer:
 
         Args:
             name: ``dior`` or ``dior-split``.
-            encoder: that embedded the table.
+            encoder: the encoder that embedded the table.
             table: vectors of the pictures.
-            conditions: to search under.
+            conditions: the conditions to search under.
             ids: the ids of the ranked pictures, whose generated words are the known ones.
         """
         self._name = name
@@ -61,8 +61,8 @@ class ConditionComposer:
         """Compose a query: the vectors of all conditions, joined.
 
         Args:
-            image: to be changed.
-            change: in words.
+            image: the image to be changed.
+            change: the change in words.
             vectors: float32 [conditions, dim], the picture's stored vectors.
 
         Raises:

@@ -85,7 +85,7 @@ def check_versions(folder: Path, before: Mapping[str, str]) -> None:
     """Check that a folder is continued with the library versions it was started with.
 
     Args:
-        folder: that holds unfinished work.
+        folder: the folder that holds unfinished work.
         before: library name to the version that the work was started with.
 
     Raises:

@@ -55,7 +55,7 @@ def measure(
     """Measure every system of a run that is not measured yet, and store the figures.
 
     Args:
-        run: with stored answers.
+        run: a run with stored answers.
         progress: called with a line before each system.
         again: measure all systems again.
 

@@ -81,7 +81,7 @@ class Run:
             path: the run's folder; created if needed.
             benchmark: name of the benchmark, such as ``circo``.
             options: the options of the benchmark.
-            tasks: with different names.
+            tasks: tasks with different names.
             seed: the seed of the random baseline, the intervals and the tests.
             depth: best answers to a query that are stored.
 

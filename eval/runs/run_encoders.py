@@ -64,7 +64,7 @@ def run_encoders(
 
     Args:
         run: whose tasks are answered.
-        encoders: with different names.
+        encoders: encoders with different names.
         composers: compose the changes of query tasks over the encoders' vectors.
         progress: called as pictures are embedded and queries are composed.
         warn: called with a sentence for everything that is left out.

@@ -96,7 +96,7 @@ def plan_jobs(
     """Return jobs that embed every picture under the conditions it is needed under.
 
     Args:
-        identity: from :func:`encoder_identity`.
+        identity: the identity from :func:`encoder_identity`.
         pictures_by_condition: condition to ids of pictures.
 
     Returns:

@@ -50,7 +50,7 @@ class Optimizer:
         """Take the parameters of a module.
 
         Args:
-            module: to train.
+            module: the module to train.
             steps: the number of steps of the whole stage.
             matrix_rate: full learning rate of Muon.
             other_rate: full learning rate of AdamW.

@@ -55,8 +55,8 @@ class TrainingPictures:
             :data:`UNKNOWN`, also for unnamed values.
         seen: int64 [n, factors], the same with the unnamed values numbered after the named ones,
             below :data:`VISIBLE_VALUES`.
-        scenes: that were rendered.
-        digest: from :func:`digest_of`.
+        scenes: the scenes that were rendered.
+        digest: the digest from :func:`digest_of`.
     """
 
     pixels: NDArray[np.uint8]

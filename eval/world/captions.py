@@ -159,7 +159,7 @@ class RequestedChange:
 
     Attributes:
         text: the text of the request.
-        factor: that changes.
+        factor: the factor that changes.
         value: the new value.
     """
 

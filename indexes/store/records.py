@@ -140,7 +140,7 @@ class FileRecord:
         size: bytes.
         mtime_ns: time of last change, nanoseconds since 1970.
         status: ``done``, ``gone``, or an outcome code such as ``truncated``.
-        reason: for people; empty when the file is done.
+        reason: the reason for people; empty when the file is done.
         gone_at: seconds since 1970 when the file was first found missing, or ``None``.
     """
 

@@ -98,7 +98,7 @@ def delete_gone(gallery: Gallery, writer: Writer, plan: PrunePlan) -> None:
     Args:
         gallery: the gallery.
         writer: the writer of the same gallery.
-        plan: from :func:`find_gone`, made while ``writer`` was held.
+        plan: the plan from :func:`find_gone`, made while ``writer`` was held.
     """
     tables = gallery.conditions()
     writer.forget_pictures(plan.keys, tables)

@@ -37,7 +37,7 @@ class UnreachableSource:
     Attributes:
         name: the name of the source.
         files: how many files the gallery has from it.
-        reason: for people.
+        reason: the reason for people.
     """
 
     name: str

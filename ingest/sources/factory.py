@@ -47,7 +47,7 @@ class SourceKind:
     """A kind of source, as the registry holds it.
 
     Attributes:
-        name: for people.
+        name: the name for people.
         open: makes the sources of a location; arguments are the location (a path or an address),
             the gallery's root for stored paths, and the options.
         suffixes: file names that this kind reads; empty for a kind of folder.
@@ -89,7 +89,7 @@ class SourceGroup:
 
     Attributes:
         name: as the gallery remembers it; empty if it is not remembered.
-        sources: in order.
+        sources: the sources in order.
         options: how they are read, as the gallery remembers it.
     """
 

@@ -38,7 +38,7 @@ class Interpretation:
         conditions: for composers that work in the gallery's own conditions: what is looked for
             under each, and whether it comes from the words or the picture.
         weights: all weights that were used, by name.
-        notes: for the user, a sentence each: fallbacks, texts that were cut.
+        notes: notes for the user, a sentence each: fallbacks, texts that were cut.
     """
 
     composer: str

@@ -40,7 +40,7 @@ def read_changed_picture(
     Args:
         encoder: the encoder of the gallery's tables.
         image: RGB.
-        change: in words.
+        change: the change in words.
         conditions: at least one.
 
     Returns:
@@ -85,7 +85,7 @@ def conditions_in_change(
     picture after the change; those under which some picture of the gallery has that word; all.
 
     Args:
-        change: in words.
+        change: the change in words.
         conditions: their names.
         words: the model's word for the change alone, under each condition.
         changed_words: gives its words for the picture after the change; called only if needed.
@@ -125,8 +125,8 @@ def vectors_from_words(
 
     Args:
         encoder: the encoder of the gallery's tables.
-        change: in words.
-        texts: from :func:`conditions_in_change`.
+        change: the change in words.
+        texts: the texts from :func:`conditions_in_change`.
         embeddings: the change alone, embedded under all conditions.
         conditions: all of them.
 

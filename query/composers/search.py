@@ -58,7 +58,7 @@ class _ConditionTargets:
         example: the picture.
         vectors: float32 [dim] for each condition.
         found: the condition's name to what is looked for, in words.
-        note: for the user, or empty.
+        note: a note for the user, or empty.
     """
 
     conditions: list[OpenCondition]

@@ -33,7 +33,7 @@ class NetworkCard:
     """The description of a network.
 
     Attributes:
-        composer: that uses it.
+        composer: the composer that uses it.
         model: name of the CLIP it was trained for.
         revision: that model's commit, or a digest of its files.
         dimension: the dimension of the model's vectors.

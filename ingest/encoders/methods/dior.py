@@ -371,7 +371,7 @@ class DiorEncoder(BaseEncoder):
 
         Args:
             what: names the text in the error, such as ``condition``.
-            text: to check.
+            text: the text to check.
 
         Raises:
             UsageError: naming the token.

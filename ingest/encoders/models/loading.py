@@ -46,7 +46,7 @@ def load_model(
     """Load an image-text-to-text model and its processor.
 
     Args:
-        source: from :func:`ingest.encoders.models.find.find_model`.
+        source: the source from :func:`ingest.encoders.models.find.find_model`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         attention: how the model computes attention, ``sdpa`` or ``eager``.
