@@ -95,7 +95,7 @@ def terminal_pictures() -> tuple[Any, str]:
     """
     # The terminal's answers to queries arrive on stdin.
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        return None, "this is no terminal; write a page with --html FILE"
+        return None, "this is not a terminal; write a page with --html FILE"
     if os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ:
         return None, "this terminal shows no colors (TERM, NO_COLOR)"
     try:

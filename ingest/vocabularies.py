@@ -303,7 +303,7 @@ def checked_words(words: Iterable[str], what: str = "The list") -> tuple[str, ..
         if len(plain) > MAX_CHARACTERS or not plain.isprintable():
             shown = plain if len(plain) <= MAX_CHARACTERS else f"{plain[:40]}..."
             raise UsageError(
-                f"{what} holds {shown!r}, which is no word or short phrase; separate words by "
+                f"{what} holds {shown!r}, which is not a word or short phrase; separate words by "
                 f"commas, each of at most {MAX_CHARACTERS} characters."
             )
         kept.setdefault(fold_name(plain), plain)

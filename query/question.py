@@ -112,8 +112,9 @@ class Region:
         sound = len(numbers) == 4 and all(math.isfinite(n) and n >= 0 for n in numbers)
         if not sound or min(numbers[2:]) <= 0:
             raise UsageError(
-                f"--crop {shortened(str(given))} is no part of a picture; give x,y,w,h in pixels, "
-                "such as 40,60,200,120, or in fractions of the picture, such as 0.2,0,0.5,1."
+                f"--crop {shortened(str(given))} is not a part of a picture; give x,y,w,h in "
+                "pixels, such as 40,60,200,120, or in fractions of the picture, such as "
+                "0.2,0,0.5,1."
             )
         return cls(*numbers)
 

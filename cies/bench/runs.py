@@ -54,7 +54,7 @@ class ComposerArguments:
             for option in ("conditions", "weights", "lvlm", "rewriter", "rewriter_model"):
                 if getattr(self, option):
                     shown = option.removesuffix("s").replace("_", "-")
-                    raise UsageError(f"--{shown} belongs to a composer; name one by --composer.")
+                    raise UsageError(f"--{shown} needs a composer; name one by --composer.")
             return None
         change = Modification(
             "as the question says",

@@ -89,7 +89,7 @@ def _root(
 
 
 class _Interrupted(BaseException):
-    """Raised by a signal. It is no KeyboardInterrupt, which Typer handles itself."""
+    """Raised by a signal. It is not a KeyboardInterrupt, which Typer handles itself."""
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -28,7 +28,7 @@ class BenchGroup(TyperGroup):
     """Accepts the name of a benchmark as a command: ``cies bench circo`` runs it."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Read a word that is no command as the name of a benchmark."""
+        """Read a word that is not a command as the name of a benchmark."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["run", *args]
         return super().resolve_command(ctx, args)

@@ -237,7 +237,7 @@ def _unknown_key(file: SettingsFile, section: str, key: str, known: Iterable[str
     close = get_close_matches(key, list(known), 1)
     hint = f"did you mean '{close[0]}'?" if close else "`cies config --all` lists all options."
     command = f"`cies {section}`" if section else "any command"
-    return UsageError(f"{file.path}: '{key}'{where} is no option of {command}; {hint}")
+    return UsageError(f"{file.path}: '{key}'{where} is not an option of {command}; {hint}")
 
 
 def _from_toml(option: CommandOption, value: Any, file: SettingsFile) -> Any:

@@ -44,7 +44,7 @@ def run_verify(gallery_path: Path, as_json: bool) -> bool:
             "the damage."
         )
     else:
-        say(f"The gallery at {gallery_path} is whole.")
+        say(f"The gallery at {gallery_path} is undamaged.")
     return not damaged
 
 
@@ -71,7 +71,7 @@ def run_repair(gallery_path: Path, dry_run: bool, as_json: bool) -> None:
     else:
         _print_findings(done.findings)
     if not damaged:
-        say(f"The gallery at {gallery_path} is whole; there is nothing to repair.")
+        say(f"The gallery at {gallery_path} is undamaged; there is nothing to repair.")
         return
     if dry_run:
         say("Nothing was changed; run without --dry-run to remove the damage.")

@@ -206,8 +206,8 @@ class BenchmarkFolder:
             for row in reader:
                 if None in row or None in row.values():
                     raise self.error(
-                        f"{path}, line {reader.line_num} has not the {len(present)} values of the "
-                        "first line"
+                        f"{path}, line {reader.line_num} does not have the {len(present)} values "
+                        "of the first line"
                     )
                 rows.append(row)
         except csv.Error as error:

@@ -103,7 +103,7 @@ def _load(point: EntryPoint) -> Protocol:
     try:
         protocol = point.load()
         if not isinstance(protocol, Protocol):
-            raise TypeError(f"{point.value} is no eval.protocols.protocol.Protocol")
+            raise TypeError(f"{point.value} is not an eval.protocols.protocol.Protocol")
         if protocol.name != point.name:
             raise ValueError(f"{point.value} has the name {protocol.name}")
     except Exception as error:  # whatever a foreign package raises

@@ -227,7 +227,7 @@ def _check_list(
         raise DataError(f"{path}, question {question}: {found} pictures in place of {count}.")
     for picture in pictures:
         if not right(picture):
-            raise DataError(f"{path}, question {question}: {picture!r} is no id of a picture.")
+            raise DataError(f"{path}, question {question}: {picture!r} is not the id of a picture.")
     if len(set(pictures)) < count:
         raise DataError(f"{path}, question {question}: a picture is repeated; name each once.")
 

@@ -98,7 +98,7 @@ class Run:
         if path.exists() and (
             not path.is_dir() or any(entry.name != "pictures" for entry in path.iterdir())
         ):
-            raise UsageError(f"{path} exists and is no run folder; name a new folder with -o.")
+            raise UsageError(f"{path} exists and is not a run folder; name a new folder with -o.")
         document = {
             "schema_version": SCHEMA_VERSION,
             "benchmark": benchmark,
@@ -123,13 +123,13 @@ class Run:
         """Open a run.
 
         Raises:
-            UsageError: if the folder is no run folder.
+            UsageError: if the folder is not a run folder.
             CiesError: if the run is damaged.
         """
         about = path / "run.json"
         if not about.exists():
             raise UsageError(
-                f"{path} is no run folder (it has no run.json); make one with `cies bench NAME`."
+                f"{path} is not a run folder (it has no run.json); make one with `cies bench NAME`."
             )
         document = read_json(about)
         if document.get("schema_version") != SCHEMA_VERSION:

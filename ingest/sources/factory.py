@@ -197,7 +197,7 @@ def _local_entry_type(path: str) -> str:
 def _open_entry(
     location: str, entry_type: str, root: Path, options: SourceOptions
 ) -> list[Source] | None:
-    """The sources of an existing folder or file; ``None`` for a file that is no table or shard."""
+    """The sources of a folder or file; ``None`` for a file that is not a table or shard."""
     suffix = suffix_of(location)
     for kind in SOURCE_KINDS:
         folder = entry_type == "folder"

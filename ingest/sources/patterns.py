@@ -55,8 +55,8 @@ def expand_braces(text: str) -> list[str]:
             first, last = int(span[1]), int(span[2])
             if last < first or last - first >= _MAX_NAMES:
                 raise UsageError(
-                    f"{{{part}}} in {text} is no range of names; write the smaller number first, "
-                    "such as {000..012}."
+                    f"{{{part}}} in {text} is not a range of names; write the smaller number "
+                    "first, such as {000..012}."
                 )
             width = len(span[1])
             choices.append([f"{value:0{width}}" for value in range(first, last + 1)])

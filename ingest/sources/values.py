@@ -111,7 +111,7 @@ def convert(value: Any, kind: str) -> Value:
     elif kind in ("int", "float"):
         if not isinstance(value, bool):
             if kind == "int" and isinstance(value, (float, Decimal)) and value != int(value):
-                raise ValueError(f"{value} is no int")
+                raise ValueError(f"{value} is not an integer")
             return float(value) if kind == "float" else int(value)
     else:
         if isinstance(value, str):

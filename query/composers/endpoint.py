@@ -45,7 +45,7 @@ class Endpoint:
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"--rewriter {self.url!r} is no address; give one such as "
+                f"--rewriter {self.url!r} is not an address; give one such as "
                 "http://localhost:11434/v1."
             )
         if parts.username or parts.password:

@@ -104,7 +104,7 @@ def take_modification(options: dict[str, Any]) -> Modification | None:
             way = "say the change, such as --modify 'the same in green'"
             if change is not None:
                 way = "say it in the modification itself"
-            raise UsageError(f"{option} belongs to a change that is asked for; {way}.")
+            raise UsageError(f"{option} needs a change; {way}.")
         return change
     for name in ("must", "must_not"):
         if name in given:
@@ -126,7 +126,8 @@ def parse_composer_weights(texts: Sequence[str]) -> dict[str, float]:
             weights[name.strip().replace("-", "_")] = float(number)
         except ValueError:
             raise UsageError(
-                f"--weight {text!r} is no weight; write a name and a number, such as alpha_i=1.2."
+                f"--weight {text!r} is not a weight; write a name and a number, such as "
+                "alpha_i=1.2."
             ) from None
     return weights
 

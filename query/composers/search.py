@@ -86,8 +86,8 @@ class ComposedSearch:
             raise UsageError("--modify changes one picture; give exactly one, and no --text.")
         if question.fuse or question.fill or question.rerank or len(question.methods) > 1:
             raise UsageError(
-                "--modify goes with one method; leave --fuse, --rerank and --fill out (--verify "
-                "has an LVLM look through the best)."
+                "--modify works with one method; leave --fuse, --rerank and --fill out (--verify "
+                "lets an LVLM check the best hits)."
             )
         if change.verify and question.sort != "score":
             raise UsageError("--verify puts hits in an order of its own; leave --sort out.")

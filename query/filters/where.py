@@ -102,7 +102,7 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
         if len(where) > MAX_CHARACTERS:
             raise _Wrong(f"it has {len(where)} characters, {MAX_CHARACTERS} are allowed")
         if any("\ud800" <= character <= "\udfff" for character in where):
-            raise _Wrong("it holds bytes that are no text in UTF-8")
+            raise _Wrong("it holds bytes that are not text in UTF-8")
         found = _Parser(table, where).whole()
     except (_Wrong, pa.ArrowInvalid) as wrong:
         reason = str(wrong).splitlines()[0][:200].rstrip(".")
@@ -165,7 +165,7 @@ class _Parser:
     def _unexpected(self, wanted: str) -> _Wrong:
         kind, text = self._next()
         where = "at the end" if kind == "end" else f"where it says {_shortened(text, 30)}"
-        return _Wrong(f"{wanted} is wanted {where}")
+        return _Wrong(f"{wanted} is expected {where}")
 
     # -- truth -----------------------------------------------------------------------------
 
@@ -370,7 +370,7 @@ def _time(text: str) -> pa.Scalar:
     try:
         moment = datetime.fromisoformat(full)
     except ValueError:
-        raise _Wrong(f"{_shortened(text, 30)} is no date; {_TIMES}") from None
+        raise _Wrong(f"{_shortened(text, 30)} is not a date; {_TIMES}") from None
     if moment.tzinfo is not None:
         raise _Wrong(f"{_shortened(text, 30)} has a time zone, and times here have none")
     return pa.scalar(moment, pa.timestamp("us"))

@@ -123,7 +123,7 @@ def test_pictures_in_a_pipe_are_refused_with_a_reason(
     print_hits(hits, "table", pictures=True)
     told = capsys.readouterr()
     assert silent.err == "" and silent.out == told.out
-    assert told.err == "Without pictures: this is no terminal; write a page with --html FILE.\n"
+    assert told.err == "Without pictures: this is not a terminal; write a page with --html FILE.\n"
 
 
 def _on_a_terminal(code: str, **environment: str) -> str:

@@ -86,10 +86,10 @@ def test_kinds_of_values(own_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("kk = 3", r"cies\.toml: 'kk' is no option of any command; did you mean 'k'\?"),
+        ("kk = 3", r"cies\.toml: 'kk' is not an option of any command; did you mean 'k'\?"),
         ("[search]\ncopy_to = 'x'", r"'copy_to' under \[search\].*did you mean 'copy-to'"),
-        ("[serch]\nk = 3", r"'serch' is no option of any command; did you mean 'search'"),
-        ("[search]\nlayer = 3", r"'layer' under \[search\] is no option of `cies search`"),
+        ("[serch]\nk = 3", r"'serch' is not an option of any command; did you mean 'search'"),
+        ("[search]\nlayer = 3", r"'layer' under \[search\] is not an option of `cies search`"),
         ("[bench.magic]\nk = 3", r"'magic' under \[bench\]"),
         ("search = 3", r"'search' is a command; .* \[search\]"),
         ("k = '3'", r"'k' is '3', but for `cies search` it must be a whole number"),

@@ -193,7 +193,7 @@ def test_a_report_in_a_browser(done: Path, width: int, scheme: str) -> None:
         (["world", "--option", "pictures"], "write it as NAME=VALUE"),
         (["world", "--method", "magic"], "There is no method 'magic'"),
         (["world", "--method", "dior", "--method", "clip", "--model", "x"], "as METHOD:MODEL"),
-        (["report", "nowhere"], "nowhere is no run folder"),
+        (["report", "nowhere"], "nowhere is not a run folder"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(words: list[str], message: str) -> None:

@@ -217,8 +217,8 @@ def test_verify_repair_and_a_copy_keep_lists(gallery: Gallery, tmp_path: Path) -
         ("red", "has 1 different words"),
         ("red, Red , RED", "has 1 different words"),
         ("gray, grey", "has 1 different words"),
-        ("red, " + "x" * 101, "no word or short phrase"),
-        ("red, bl\x07ue", "no word or short phrase"),
+        ("red, " + "x" * 101, "not a word or short phrase"),
+        ("red, bl\x07ue", "not a word or short phrase"),
         (",".join(map(str, range(MAX_WORDS + 1))), f"has {MAX_WORDS + 1} different words"),
     ],
 )

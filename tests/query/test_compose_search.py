@@ -231,9 +231,9 @@ def test_what_is_said_can_be_said_again_otherwise(g: Any, red: str) -> None:
         ({"modify": "x", "verify": 5}, "not trained to answer yes or no"),
         ({"modify": "x", "verify": 5, "sort": "path"}, "--sort"),
         ({"modify": "x", "rerank": 5}, "--rerank"),
-        ({"modify": "x", "rewriter": "nonsense"}, "no address"),
+        ({"modify": "x", "rewriter": "nonsense"}, "not an address"),
         ({"modify": "x", "lvlm": "no/such-model", "composer": "cirevl"}, "no/such-model"),
-        ({"composer": "sum"}, "--composer belongs to a change"),
+        ({"composer": "sum"}, "--composer needs a change"),
         ({}, "No condition"),
     ],
 )
@@ -305,7 +305,7 @@ def test_the_command_tells_what_was_understood(
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 2
     assert "must not: black" in printed.err and "must: " not in printed.err
-    with pytest.raises(UsageError, match="no weight"):
+    with pytest.raises(UsageError, match="not a weight"):
         app([*words, "--weight", "much"], standalone_mode=False)
     with pytest.raises(UsageError, match="--modify"):
         app(["search", red, "-g", str(gallery)], standalone_mode=False)

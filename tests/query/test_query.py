@@ -267,9 +267,9 @@ def test_a_part_of_a_picture_is_that_part(engine: Engine, tmp_path: Path) -> Non
     for crop, message in (
         ("0,40,40,24", "does not lie inside the picture, which has 32 x 64 pixels"),
         ("0,0,0.001,1", "does not lie inside"),
-        ("1,2,3", "is no part of a picture; give x,y,w,h"),
-        ("0,0,nan,1", "is no part"),
-        ("0,0,-1,1", "is no part"),
+        ("1,2,3", "is not a part of a picture; give x,y,w,h"),
+        ("0,0,nan,1", "is not a part"),
+        ("0,0,-1,1", "is not a part"),
     ):
         with pytest.raises(UsageError, match=message):
             engine.search(turned, "color", crop=crop)

@@ -73,7 +73,7 @@ def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
     with_concept = options["concept"] == "told"
     for entry in entries:
         if not test and entry["target_img_id"] not in entry["gt_img_ids"]:
-            raise data.error(f"{path}, question {entry['id']}: its target is no right answer")
+            raise data.error(f"{path}, question {entry['id']}: its target is not a right answer")
         # The test split has no answers.
         right = (
             [] if test else entry["gt_img_ids"] if answers == "all" else [entry["target_img_id"]]

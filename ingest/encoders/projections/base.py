@@ -97,7 +97,7 @@ class Projection:
         self, vectors: Vectors, mapping: Vectors, offset: NDArray[np.float32] | None
     ) -> Vectors:
         if vectors.ndim != 2 or vectors.shape[1] != mapping.shape[1]:
-            raise ValueError(f"{vectors.shape} are no rows of {mapping.shape[1]} numbers")
+            raise ValueError(f"{vectors.shape} are not rows of {mapping.shape[1]} numbers")
         result = np.empty((len(vectors), len(mapping)), dtype=np.float32)
         for start in range(0, len(vectors), _BLOCK):
             block = np.asarray(vectors[start : start + _BLOCK], dtype=np.float32)
@@ -130,7 +130,7 @@ class Projection:
             source: the bytes, or a file.
 
         Raises:
-            ValueError: if they are no projection.
+            ValueError: if they are not a projection.
             OSError: if there is no such file.
         """
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -140,9 +140,9 @@ class Projection:
             method, words = str(arrays.pop("_method")), tuple(map(str, arrays.pop("_words")))
             projection = cls(method, words, {name: arrays[name] for name in _ARRAYS})
         except (KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"this is no projection: {error}") from error
+            raise ValueError(f"this is not a projection: {error}") from error
         if method not in PROJECTIONS or len(words) != len(projection.arrays["words"]):
-            raise ValueError(f"this is no projection: {len(words)} words by '{method}'")
+            raise ValueError(f"this is not a projection: {len(words)} words by '{method}'")
         return projection
 
 

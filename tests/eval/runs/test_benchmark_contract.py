@@ -123,7 +123,7 @@ def test_a_benchmark_of_another_package_runs_by_name(tmp_path: Path) -> None:
     ("value", "reason"),
     [
         ("no_such_package:PROTOCOL", "No module named 'no_such_package'"),
-        (f"{__name__}:NOT_A_PROTOCOL", "is no eval.protocols.protocol.Protocol"),
+        (f"{__name__}:NOT_A_PROTOCOL", "is not an eval.protocols.protocol.Protocol"),
         (f"{__name__}:MISNAMED", "has the name other"),
     ],
 )

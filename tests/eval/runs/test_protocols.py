@@ -311,7 +311,7 @@ def test_one_hot_classes_are_read_from_flat_or_nested_files(tmp_path: Path) -> N
     with pytest.raises(DataError, match="has '1 0 1' in 'texture', which is not one of several"):
         find_benchmark("deepfashion").load(folder, expected=ANY)
     path.write_text(text + "only-img_1.jpg,3\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 4 has not the 5 values of the first line"):
+    with pytest.raises(DataError, match="line 4 does not have the 5 values of the first line"):
         find_benchmark("deepfashion").load(folder, expected=ANY)
 
 

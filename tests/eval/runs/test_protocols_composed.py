@@ -178,7 +178,7 @@ def test_circo_has_several_answers_in_one_gallery(tmp_path: Path) -> None:
     [
         (lambda v: [v[0], v[0]], "has the question 0 twice"),
         (lambda v: [{**v[0], "gt_img_ids": [3, 3]}], "has the right answer 3 twice"),
-        (lambda v: [{**v[0], "gt_img_ids": [4]}], "its target is no right answer"),
+        (lambda v: [{**v[0], "gt_img_ids": [4]}], "its target is not a right answer"),
         (lambda v: [{**v[0], "gt_img_ids": [3, 1]}], "is its own answer"),
         (lambda v: [{**v[0], "reference_img_id": 99}], "picture 99, which is not in"),
         (lambda v: [{**v[0], "semantic_aspects": ["taste"]}], "aspect 'taste'"),

@@ -252,11 +252,11 @@ def test_a_folder_with_other_content_is_refused(
         Run.begin(run.path, "ours", {"gallery": "split"}, [labels])
     with pytest.raises(UsageError, match="has answers of stand-in with other options"):
         run_encoders(run, [EvaluatedEncoder("stand-in", {"model": "other"}, Reader)])
-    with pytest.raises(UsageError, match="is no run folder"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         Run.open(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(UsageError, match="exists and is no run folder"):
+    with pytest.raises(UsageError, match="exists and is not a run folder"):
         Run.begin(tmp_path / "photos", "ours", {}, [labels])
 
 

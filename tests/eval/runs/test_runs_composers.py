@@ -224,8 +224,8 @@ def test_composers_from_the_command_to_the_submitted_files(tmp_path: Path) -> No
     ("words", "message"),
     [
         (["--composer", "magic"], "There is no composer 'magic'; choose one of image, text, sum"),
-        (["--weight", "beta=1"], "--weight belongs to a composer; name one by --composer"),
-        (["--lvlm", "x"], "--lvlm belongs to a composer"),
+        (["--weight", "beta=1"], "--weight needs a composer; name one by --composer"),
+        (["--lvlm", "x"], "--lvlm needs a composer"),
         (["--composer", "pdv", "-c", "color"], "--condition belongs to the composers dior and"),
         (
             ["--composer", "pdv", "--composer", "sum", "--weight", "beta=1"],

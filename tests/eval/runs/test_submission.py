@@ -45,7 +45,7 @@ def test_circo_submission_has_50_numbers_for_each_question(tmp_path: Path) -> No
         (lambda d: {**d, "1": [*d["1"][:49], 1]}, "question 1: a picture is repeated"),
         (lambda d: {"0": d["0"]}, "lacks 1 of 2 questions, such as 1"),
         (lambda d: {**d, "2": d["1"]}, "has the question 2, which does not exist"),
-        (lambda d: {**d, "1": ["000.jpg", *d["1"][1:]]}, "'000.jpg' is no id of a picture"),
+        (lambda d: {**d, "1": ["000.jpg", *d["1"][1:]]}, "'000.jpg' is not the id of a picture"),
         (lambda d: {**d, "1": [999, *d["1"][1:]]}, "999 is not a picture of the gallery"),
         (lambda d: {**d, "1": 3}, "no list of pictures in place of 50"),
         (lambda d: [d], "is not a JSON object"),
