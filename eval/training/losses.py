@@ -42,7 +42,7 @@ class FactorClassifiers(nn.Module):
 class Proxies(nn.Module):
     """A learned direction for every answer, which the states of that answer are pulled towards.
 
-    A batch has hardly two pictures of one shape, so that a contrastive loss within the batch says
+    A batch seldom has two pictures of one shape, so that a contrastive loss within the batch says
     little about shapes. The learned direction represents all pictures of that answer.
     """
 

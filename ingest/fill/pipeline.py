@@ -2,7 +2,7 @@
 
 Nothing is printed; callbacks report what happens. A file is recorded only after its picture's
 vectors are on the disk, so an interrupted run loses some seconds of work at most, and the next run
-embeds only what is missing.
+resumes: :mod:`ingest.scan.plan` and :mod:`ingest.fill.inventory` find what is missing.
 """
 
 from __future__ import annotations
