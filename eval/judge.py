@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.blocks import RowsOfQuery, by_labels, judge_all
-from eval.metrics.definitions import balanced_mean, triplet_accuracy
 from eval.metrics.figures import QueryScores
+from eval.metrics.formulas import balanced_mean, triplet_accuracy
 from eval.metrics.names import Metric, metric
 from eval.metrics.statistics import bounds
 from indexes.search.multi_vector import split

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.metrics.definitions import average_precision_at, true_recall_at
+from eval.metrics.formulas import average_precision_at, true_recall_at
 from eval.metrics.ranked import Ranked, rank
 from eval.metrics.statistics import interval, paired_test
 from eval.world.edits import VARIED, Edits, make_edits

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.definitions import Scores
+from eval.metrics.formulas import Scores
 from eval.metrics.names import Metric
 from eval.metrics.ranked import Counts, Ranked, join, tie_groups
 from indexes.search.multi_vector import similarities

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.metrics.definitions import (
+from eval.metrics.formulas import (
     Scores,
     average_precision,
     average_precision_at,
@@ -38,7 +38,7 @@ class Metric:
         definition: in words and formulas, for reports.
         k: places that count; ``None`` if the name has none.
         balanced: whether its mean is over classes
-            (:func:`eval.metrics.definitions.balanced_mean`) and not over queries.
+            (:func:`eval.metrics.formulas.balanced_mean`) and not over queries.
     """
 
     name: str

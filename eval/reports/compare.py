@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.definitions import balanced_mean
 from eval.metrics.figures import FigureKey, QueryScores
+from eval.metrics.formulas import balanced_mean
 from eval.metrics.statistics import holm, paired_test
 from eval.runs.measuring import CLUSTER_METRICS, measure, query_scores
 from eval.runs.run import Run, System

@@ -31,7 +31,7 @@ from eval.bench.methods import (
 from eval.bench.methods_page import page, quality_rows, written_by_hand
 from eval.bench.methods_sets import SetScores, TripletAccuracy, score_sets
 from eval.judge import LabelCell, LabelMatrix, MetricMean, judge_triplets
-from eval.metrics.definitions import triplet_accuracy
+from eval.metrics.formulas import triplet_accuracy
 from eval.world.factors import FACTORS, sample_scenes
 from indexes.errors import UsageError
 from indexes.search.multi_vector import joined

@@ -14,7 +14,7 @@ from support.closed_forms import (
 )
 from support.judged import judge
 
-from eval.metrics.definitions import (
+from eval.metrics.formulas import (
     triplet_accuracy,
 )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.closed_forms import chance_hit_rate_at, chance_map_at_r, chance_precision_at_1
 
 from eval.judge import MetricMean
-from eval.metrics.definitions import (
+from eval.metrics.formulas import (
     balanced_mean,
 )
 from eval.metrics.names import metric, names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.definitions import Scores, average_precision_at_r
+from eval.metrics.formulas import Scores, average_precision_at_r
 from eval.metrics.ranked import Counts, in_order
 
 #: Whether the i-th nearest candidate is right: [queries, candidates].
