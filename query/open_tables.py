@@ -13,7 +13,6 @@ import numpy as np
 
 from indexes.errors import GalleryError, UsageError
 from indexes.geometry import RESIDUAL, Statistics, residual
-from indexes.search.multi_vector import parts_per_row
 from indexes.search.open_table import OpenTable
 from indexes.search.snapshot import VectorTransform
 from indexes.search.table_loader import TableLoader
@@ -156,7 +155,7 @@ class OpenTables:
         projection = resolved.projection
         if projection is not None:
             return projection.texts(vectors) if text else projection.images(vectors)
-        if parts_per_row(resolved.table) > 1:
+        if resolved.table.parts_per_row > 1:
             return vectors
         moved = self._statistics_of(resolved.stored).apply(vectors, self.geometry)
         if self.subtracts_unconditional(resolved):
@@ -168,7 +167,7 @@ class OpenTables:
         return (
             self.geometry == RESIDUAL
             and resolved.projection is None
-            and parts_per_row(resolved.table) == 1
+            and resolved.table.parts_per_row == 1
             and bool(resolved.table.made_by["phrase"])
         )
 
@@ -176,7 +175,7 @@ class OpenTables:
         """The space's name, and a digest of all that decides how vectors are moved into it."""
         if resolved.projection is not None:
             return _PROJECTION, projection_digest(resolved.projection)
-        if parts_per_row(resolved.table) > 1:
+        if resolved.table.parts_per_row > 1:
             # A geometry would change the lengths of a row's parts.
             return _PARTS, ""
         basis = self._statistics_of(resolved.stored).basis(self.geometry)

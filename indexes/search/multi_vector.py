@@ -97,19 +97,13 @@ def similarities(queries: Vectors, rows: Vectors, parts: int = 1) -> NDArray[np.
     return best_of_parts(split(queries, parts)[:, 0], rows, parts)
 
 
-def parts_per_row(table: VectorTable) -> int:
-    """The number of vectors in a row of a table."""
-    settings = table.made_by.get("settings") or {}
-    return int(settings.get("parts", 1))
-
-
 def usable_index_kind(table: VectorTable, kind: str) -> str:
     """The kind of index to build for a table when a kind is asked for.
 
     Raises:
         UsageError: if the rows have several parts, and the kind is not ``auto`` or ``exact``.
     """
-    if parts_per_row(table) == 1:
+    if table.parts_per_row == 1:
         return kind
     if kind not in ("auto", "exact"):
         raise UsageError(
@@ -124,7 +118,7 @@ class MultiVectorTable(OpenTable):
 
     @cached_property
     def _parts(self) -> int:
-        return parts_per_row(self.table)
+        return self.table.parts_per_row
 
     def _expanded(self, queries: Vectors) -> Vectors:
         """Each query's first part at the position of each part: float32 [parts * n, dim].

@@ -18,7 +18,7 @@ from indexes.search.cache_folder import ConditionCaches, warn_once
 from indexes.search.compact_columns import Keys, Words, positions
 from indexes.search.factory import choose, find_kind
 from indexes.search.index_files import IndexProperties, build_index, load_index, stored_indexes
-from indexes.search.multi_vector import MultiVectorTable, parts_per_row, usable_index_kind
+from indexes.search.multi_vector import MultiVectorTable, usable_index_kind
 from indexes.search.open_table import OpenTable, SearchRows, search_rows_in_memory
 from indexes.search.row_cache import DamagedCache, RowCache, transformed_rows
 from indexes.search.snapshot import (
@@ -74,7 +74,7 @@ class TableLoader(ConditionCaches):
         """
         self._table = table
         self._stored = stored or table
-        self._has_parts = parts_per_row(table) > 1
+        self._has_parts = table.parts_per_row > 1
         self._table_class = MultiVectorTable if self._has_parts else OpenTable
         self._gone = gone
         label = f"{space}_gone" if gone else space

@@ -97,6 +97,12 @@ class VectorTable:
         content = json.dumps(dict(self.made_by), sort_keys=True, ensure_ascii=True)
         return "c_" + hashlib.sha256(content.encode()).hexdigest()[:26]
 
+    @property
+    def parts_per_row(self) -> int:
+        """The number of vectors in a row; above 1 for methods that embed parts of a picture."""
+        settings = self.made_by.get("settings") or {}
+        return int(settings.get("parts", 1))
+
     def entry(self, order: int) -> dict[str, Any]:
         """The table as a value of the manifest. Flags are left out unless they are true, so that
         entries are as in earlier versions.
