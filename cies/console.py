@@ -234,15 +234,18 @@ class _Rate:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
+        self._earlier = 0
         self._stage = ""
 
     def per_second(self, state: Progress) -> float:
         if state.stage != self._stage:
             self._started, self._stage = time.monotonic(), state.stage
-        return state.embedded / max(1e-9, time.monotonic() - self._started)
+            self._earlier = state.embedded
+        return (state.embedded - self._earlier) / max(1e-9, time.monotonic() - self._started)
 
     def text(self, state: Progress) -> str:
-        return f"{self.per_second(state):.1f} pictures/s" if state.embedded else ""
+        speed = self.per_second(state)
+        return f"{speed:.1f} pictures/s" if speed > 0 else ""
 
 
 def _progress_lines(what: str) -> Callable[[Progress], None]:
