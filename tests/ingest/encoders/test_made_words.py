@@ -37,7 +37,7 @@ def test_the_gallerys_model_makes_the_words_once(
     # The built-in model lists no words; the error names the way out.
     with pytest.raises(CiesError, match="cies conditions edit"):
         cies.open(mixed_gallery).search(picture, condition="fizziness")
-    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.can_list_values", lambda model: True)
     monkeypatch.setattr(LvlmWordLister, "answer", answer)
     for _ in range(2):
         hits = cies.open(mixed_gallery).search(picture, condition="fizziness", k=3)
@@ -54,7 +54,7 @@ def test_the_gallerys_model_makes_the_words_once(
 def test_a_model_that_lists_nothing_is_named(
     mixed_gallery: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.can_list_values", lambda model: True)
     monkeypatch.setattr(LvlmWordLister, "answer", lambda self, condition: ("I cannot.", True))
     with pytest.raises(ModelError, match=r"tiny-lvlm did not list values.*conditions edit"):
         cies.open(mixed_gallery).search(world / "images" / "00001.jpg", condition="fizziness")
@@ -66,11 +66,11 @@ def test_the_model_that_is_asked_is_the_one_that_is_loaded(
 ) -> None:
     from ingest.encoders.methods.dior import DiorEncoder
 
-    monkeypatch.setattr("ingest.encoders.vlm.value_lists.lists", lambda model: True)
+    monkeypatch.setattr("ingest.encoders.vlm.value_lists.can_list_values", lambda model: True)
     engine = cies.open(mixed_gallery)
     lister = engine._opened.resolver._projections.lister()
     assert isinstance(lister, LvlmWordLister)
-    model, processor = lister._ready()
+    model, processor = lister._load_once()
     loaded = engine.encoder(engine.gallery.conditions()[0])
     assert isinstance(loaded, DiorEncoder)
     assert model is loaded.lvlm.model and processor is loaded.processor

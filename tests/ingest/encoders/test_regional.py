@@ -64,7 +64,7 @@ def test_prompts_in_several_passes_say_the_same(
     encoder = RegionalEncoder(builtin._source, builtin._loaded)
     asked = [Condition.parse(name) for name in ("color", "shape", "background")]
     whole = encoder.embed(pictures[:2], asked)
-    monkeypatch.setattr(lvlm, "together", lambda prompts, dimension: 4)
+    monkeypatch.setattr(lvlm, "prompts_per_pass", lambda prompts, dimension: 4)
     divided = encoder.embed(pictures[:2], asked)
     np.testing.assert_allclose(divided.vectors, whole.vectors, atol=1e-5)
     assert divided.words == whole.words
