@@ -178,7 +178,13 @@ def test_eval(gallery: Path, world: Path) -> None:
         ("shape", "shape"),
     ]
     for cell in cells.values():
-        assert set(cell["metrics"]) == {"P@1", "recall@10", "MAP@R", "balanced MAP@R"}
+        assert set(cell["metrics"]) == {
+            "P@1",
+            "precision@10",
+            "recall@10",
+            "MAP@R",
+            "balanced MAP@R",
+        }
     shown = run("eval", gallery, "--labels", labels)
     assert shown.returncode == 0
     assert _rows_in_full(shown.stdout) == [["color", "color"], ["shape", "shape"]]
@@ -236,7 +242,7 @@ def test_models_lists_the_built_in_ones() -> None:
         ),
         ("bench embed --dtype int4", 2, "no --dtype 'int4'"),
         ("bench embed --conditions 1,99", 2, "numbers from 1 to 16"),
-        ("export -g {gallery} -c color -o nowhere/x.parquet", 2, "its folder is not there"),
+        ("export -g {gallery} -c color -o nowhere/x.parquet", 2, "its folder does not exist"),
         ("export -g {gallery} -c color -c shape -o x.parquet", 2, "takes one condition"),
         ("search {image} -g {gallery} -c color --copy-to {images}/00001.jpg", 1, "--copy-to"),
         ("ingest {images} -g new -c color --model ./none", 5, "no such folder"),

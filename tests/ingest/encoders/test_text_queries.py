@@ -256,4 +256,4 @@ def test_search_by_text_on_the_command_line(qwen_gallery: Path, tmp_path: Path) 
     assert document["query"]["text"] == 'red "circle"'
     want = cies.open(qwen_gallery).search_text('red "circle"', "shape", k=3)
     assert [hit["key"] for hit in document["hits"]] == [hit.key for hit in want]
-    assert "Query: red &quot;circle&quot;" in page.read_text()
+    assert "Query: red &#34;circle&#34;" in page.read_text()
