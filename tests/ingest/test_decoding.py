@@ -28,7 +28,7 @@ from ingest.read.images import UnreadableImage, decode
 HOOKED = """
 import os, sys, time
 sys.argv[1:1] = []
-from ingest.read import decoder
+from ingest.read import decoder_process
 from ingest.read.images import Picture, decode
 def hooked(data, side, suffix):
     if data == b"hang":
@@ -45,7 +45,7 @@ def hooked(data, side, suffix):
         if not os.path.exists(mark): open(mark, "w").close(); os.kill(os.getpid(), 9)
         data = open(mark + ".png", "rb").read()
     return decode(data, side, suffix)
-decoder.main(hooked)
+decoder_process.main(hooked)
 """
 
 
