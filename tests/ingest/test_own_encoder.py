@@ -81,7 +81,7 @@ def test_without_the_object_what_is_stored_is_found_and_the_rest_is_explained(
     opened = cies.open(gallery.path)
     assert len(opened.search(folder / "1.png", "color", k=2)) == 2
     put(folder.parent / "new.png", png(70))
-    message = r"no method 'mean-color'.* an encoder of your own, pass it again, as in cies\.open\("
+    message = r"'mean-color'.* an encoder of your own, pass it again, as in cies\.open\("
     with pytest.raises(UsageError, match=message):
         opened.search(folder.parent / "new.png", "color")
     put(folder / "new.png", png(71))

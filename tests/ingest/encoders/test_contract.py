@@ -253,7 +253,7 @@ def test_two_packages_of_one_method_are_both_named(plugin: Path) -> None:
 
 def test_a_gallery_of_a_plugin_that_is_gone_says_so() -> None:
     spec = EncoderSpec("mean-color", "four", "1", {})
-    with pytest.raises(UsageError, match="There is no method 'mean-color'"):
+    with pytest.raises(UsageError, match="vectors of 'mean-color', but there is no such method"):
         remake_encoder(spec)
 
 
