@@ -8,9 +8,12 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
+
+from indexes.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from ingest.fill.pipeline import Progress
@@ -23,8 +26,35 @@ _MANY = 20_000
 
 
 def say(line: str) -> None:
-    """Print a line for people on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line for people on stderr, with control characters in names escaped."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def print_line(line: str) -> None:
+    """Print a line of data on stdout, with control characters in names escaped."""
+    print(printable(line))
+
+
+def print_paths(paths: Iterable[str], null: bool = False) -> None:
+    """Print paths on stdout.
+
+    Args:
+        paths: the paths.
+        null: end each path in NUL, and write it exactly as the file system has it; otherwise each
+            is a line, with control characters escaped.
+    """
+    if not null:
+        for path in paths:
+            print_line(path)
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    for path in paths:
+        try:
+            data = os.fsencode(path)
+        except UnicodeEncodeError:  # the file system's encoding does not have the name
+            data = path.encode("utf-8", "surrogateescape")
+        # The stream writes bytes that its encoding does not have as they are.
+        print(data.decode(encoding, "surrogateescape"), end="\0")
 
 
 def print_json(document: Any, indent: int | None = 2) -> None:
@@ -55,15 +85,24 @@ def print_table(
     """
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
-            print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            print("\t".join(map(printable, row)))
         return
-    from rich.console import Console
     from rich.text import Text
 
     table = _header(columns, title, numbers)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    _terminal().print(table)
+
+
+def _terminal() -> Console:
+    """Rich's console on stdout, also on a terminal that says it has no size."""
+    from rich.console import Console
+
+    console = Console()
+    if console.width < 1:
+        console.width = 80
+    return console
 
 
 def _header(columns: Sequence[str], title: str, numbers: Sequence[str]) -> Table:
@@ -72,14 +111,16 @@ def _header(columns: Sequence[str], title: str, numbers: Sequence[str]) -> Table
 
     # Titles hold the user's own names, which Rich must not read as markup.
     table = Table(
-        title=Text(title) if title else None,
+        title=Text(printable(title)) if title else None,
         title_justify="left",
         header_style="bold",
         box=None,
     )
     for column in columns:
         table.add_column(
-            Text(column), justify="right" if column in numbers else "left", overflow="fold"
+            Text(printable(column)),
+            justify="right" if column in numbers else "left",
+            overflow="fold",
         )
     return table
 
@@ -98,10 +139,20 @@ def terminal_pictures() -> tuple[Any, str]:
         return None, "this is not a terminal; write a page with --html FILE"
     if os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ:
         return None, "this terminal shows no colors (TERM, NO_COLOR)"
+    size = os.get_terminal_size(sys.stdout.fileno())
+    if not (size.columns and size.lines):
+        return None, "this terminal says that it has no size"
+    import logging
+
+    # The library logs with a traceback that a terminal does not answer, and then assumes sizes.
+    logging.getLogger("textual_image").setLevel(logging.CRITICAL)
     try:
         from textual_image.renderable import Image
     except ImportError:
         return None, "they need `pip install 'cies[terminal]'`"
+    except (ArithmeticError, ValueError, OSError, RuntimeError, LookupError) as error:
+        # The library asks the terminal when it is imported, and parses its answers.
+        return None, f"this terminal's answers are not understood ({type(error).__name__})"
     return Image, ""
 
 
@@ -123,15 +174,18 @@ def print_pictures(
         title: as for :func:`print_table`.
         numbers: as for :func:`print_table`.
     """
-    from rich.console import Console
     from rich.text import Text
 
     table = _header([*columns, ""], title, numbers)
     for row, picture in zip(rows, pictures, strict=True):
         cell = Text("not readable now", style="dim")
         drawn = cell if picture is None else draw(io.BytesIO(picture), height=_PICTURE_LINES)
-        table.add_row(*(Text(text) for text in row), drawn)
-    Console().print(table)
+        table.add_row(*(Text(printable(text)) for text in row), drawn)
+    try:
+        _terminal().print(table)
+    except (ArithmeticError, ValueError, OSError, RuntimeError):
+        # The library divides by sizes that the terminal reports. Nothing was printed yet.
+        print_table(columns, rows, title, numbers)
 
 
 @contextmanager
@@ -156,7 +210,8 @@ def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
     except Exception:
         raise
     except BaseException:
-        say(f"\n{embedded} pictures of this run are stored.")
+        print(file=sys.stderr)
+        say(f"{embedded} pictures of this run are stored.")
         raise
 
 

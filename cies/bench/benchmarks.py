@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cies.console import print_json, print_table, say
+from cies.console import print_json, print_line, print_table, say
 from eval.adapters.trec_runs import export_run, rankings
 from eval.protocols.registry import all_benchmarks, find_benchmark, listing
 from eval.protocols.submission import check_submission
@@ -67,7 +67,7 @@ def run_bench_check(file: Path, data: Path | None) -> None:
         task = find_benchmark(name).load(data, split=split)
         assert isinstance(task, QueryTask)
         line = f"{check_submission(file, task)}, all in the gallery"
-    print(line)
+    print_line(line)
 
 
 def run_bench_submit(run: str, output: Path) -> None:
@@ -86,7 +86,7 @@ def run_bench_submit(run: str, output: Path) -> None:
 
     side = RunSelection.of(run)
     for path in write_run_submission(side.run, side.chosen, output):
-        print(path)
+        print_line(str(path))
 
 
 def run_bench_trec(path: Path, output: Path, depth: int) -> None:
@@ -100,4 +100,4 @@ def run_bench_trec(path: Path, output: Path, depth: int) -> None:
     for name in run.tasks.keys() - set(rankings(run)):
         say(f"{name} is not a ranking and is left out.")
     for written in export_run(run, output, depth):
-        print(written)
+        print_line(str(written))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cies.console import counter, print_json, print_table, say
+from cies.console import counter, print_json, print_line, print_table, say
 from eval.benchmarks import WORLD, WORLD_METHODS, tasks_of
 from eval.reports.compare import RunSelection, compare
 from eval.reports.markdown import as_markdown, headline_rows
@@ -294,7 +294,7 @@ def run_report(
     }
     for name, content in forms.items():
         write_bytes(place / name, content.encode("utf-8", "replace"))
-        print(os.fspath(place / name))
+        print_line(os.fspath(place / name))
     if into is not None:
         write_into(into, found)
-        print(os.fspath(into))
+        print_line(os.fspath(into))

@@ -5,8 +5,6 @@ Light to import: each command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import io
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -20,10 +18,20 @@ from cies.cli.conditions import conditions
 from cies.cli.config import config
 from cies.cli.evaluate import demo, evaluate, world
 from cies.cli.ingest import ingest
-from cies.cli.maintenance import export, index, prune, repair, status, verify
+from cies.cli.maintenance import (
+    export,
+    index,
+    prune,
+    remove,
+    repair,
+    status,
+    verify,
+)
 from cies.cli.models import methods, models, train_composer
 from cies.cli.search import search
 from cies.cli.settings import default_map
+from cies.console import say
+from cies.streams import OutputError, ReaderGoneError, close_output, discard_output, open_streams
 from indexes.errors import CiesError
 
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -53,6 +61,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "repair": repair,
     "prune": prune,
+    "remove": remove,
     "eval": evaluate,
     "methods": methods,
     "models": models,
@@ -108,23 +117,33 @@ def _catch_signals() -> None:
 
 def main() -> None:
     """Run a command; every expected failure is one sentence on stderr and an exit code."""
+    open_streams()
     _catch_signals()
-    for stream in (sys.stdout, sys.stderr):
-        # File names that are not UTF-8 are printed as their original bytes.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    sys.exit(close_output(_exit_code()))
+
+
+def _exit_code() -> int:
+    """Run a command; returns its exit code."""
     try:
         app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except CiesError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        if isinstance(error, OutputError):
+            discard_output()
+        say(f"Error: {error}")
+        return error.exit_code
     except _Interrupted:
-        print(
-            "\nInterrupted. What was stored is kept; run the same command again to continue.",
-            file=sys.stderr,
+        print(file=sys.stderr)
+        say("Interrupted. What was stored is kept; run the same command again to continue.")
+        return 130
+    except ReaderGoneError:
+        discard_output()
+    except UnicodeEncodeError as error:
+        # Only where the system's encoding is not UTF-8 can a file name be impossible to express.
+        say(
+            f"Error: a file name cannot be expressed in this system's encoding, {error.encoding}; "
+            "set LC_ALL=C.UTF-8 or PYTHONUTF8=1."
         )
-        sys.exit(130)
-    except BrokenPipeError:
-        # The program that read our output has ended; without this, Python prints an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 1
+    return 0

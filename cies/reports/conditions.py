@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_document, print_table, say
+from cies.console import print_document, print_line, print_table, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.vocabularies import (
@@ -262,7 +262,7 @@ def _words_from_editor(title: str, before: Vocabulary | None) -> tuple[str, ...]
 
 def _print_words(vocabulary: Vocabulary) -> None:
     for word in vocabulary.words:
-        print(word)
+        print_line(word)
     say(
         f"{len(vocabulary.words)} words of '{vocabulary.condition}', {vocabulary.source}; "
         f"template: {vocabulary.template}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cies import api
-from cies.console import print_document, print_table, progress_if_large, say
+from cies.console import print_document, print_paths, print_table, progress_if_large, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL
@@ -57,7 +57,10 @@ def run_dupes(
     elif quiet:
         groups = [group["paths"] for group in exact]
         groups += [[picture["path"] for picture in group] for group in near]
-        print("\n\n".join("\n".join(group) for group in groups))
+        for number, group in enumerate(groups):
+            if number:
+                print()
+            print_paths(group)
     else:
         _print_groups(exact, near)
     spare = sum(group["bytes"] * (len(group["paths"]) - 1) for group in exact)

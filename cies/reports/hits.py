@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cies.console import print_json, print_pictures, print_table, say, terminal_pictures
+from cies.console import (
+    print_json,
+    print_paths,
+    print_pictures,
+    print_table,
+    say,
+    terminal_pictures,
+)
 from indexes.errors import CiesError, UsageError
 from query.hits import SCHEMA_VERSION, Hit, Hits
 
@@ -96,9 +103,7 @@ def print_hits(hits: Hits, form: str, pictures: bool | None = None) -> None:
         for hit in hits:
             print_json({"schema_version": SCHEMA_VERSION, **vars(hit)}, indent=None)
     elif form in ("paths", "paths0"):
-        end = "\0" if form == "paths0" else "\n"
-        for hit in hits:
-            print(hit.path, end=end)
+        print_paths((hit.path for hit in hits), null=form == "paths0")
     else:
         _print_table(hits, pictures)
 

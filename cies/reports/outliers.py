@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cies import api
-from cies.console import print_document, print_table, progress_if_large, say
+from cies.console import print_document, print_paths, print_table, progress_if_large, say
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from query.engine import Engine
@@ -59,8 +59,7 @@ def run_outliers(
     if html is not None:
         _write_page(html, name, len(table), neighbours, found)
     if quiet:
-        for hit in found:
-            print(hit.path)
+        print_paths(hit.path for hit in found)
     elif as_json:
         print_document(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cies.console import print_document, say
+from cies.console import print_document, print_line, say
 from cies.html.rendering import counted
 from cies.training import train_composer
 
@@ -30,7 +30,7 @@ def run_training(
     if as_json:
         print_document(vars(done))
         return
-    print(done.network)
+    print_line(str(done.network))
     examples = counted(done.examples, "pictures" if done.apart else "texts")
     say(f"{done.composer} for {done.model}, trained on {examples}: {done.seconds:.0f} s.")
     if done.unreadable:

@@ -6,15 +6,19 @@ list of processes. Without one, none is sent.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from indexes.deadline import within
 from indexes.errors import ModelError, UsageError
+from indexes.printable import printable
 
 KEY_VARIABLE = "REWRITER_API_KEY"
 
@@ -29,7 +33,7 @@ class Endpoint:
     Attributes:
         url: the URL of the API, such as ``http://localhost:11434/v1``.
         model: as the endpoint names it.
-        timeout: seconds to wait for an answer.
+        timeout: seconds until the whole answer must be there.
     """
 
     url: str
@@ -42,7 +46,13 @@ class Endpoint:
         Raises:
             UsageError: if a value is not allowed; the message says what to do.
         """
-        parts = urllib.parse.urlsplit(self.url)
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            _ = parts.port
+        except ValueError:  # its text would repeat the address
+            parts = urllib.parse.urlsplit("")
+        if not self.url.isascii() or re.search(r"[\x00-\x20\x7f]", self.url):
+            parts = urllib.parse.urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
                 f"--rewriter {self.url!r} is not an address; give one such as "
@@ -73,46 +83,76 @@ class Endpoint:
             "temperature": 0,
             "max_tokens": most,
         }
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
+        headers = {"Content-Type": "application/json", **_authorization()}
         address = self.url.rstrip("/")
         if not address.endswith("/chat/completions"):
             address += "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
-        opener = urllib.request.build_opener(_NoRedirect)
-        try:
-            with opener.open(request, timeout=self.timeout) as response:
-                data = response.read(_MOST_BYTES + 1)
-        except urllib.error.HTTPError as error:
-            raise self._failed(_refused(error)) from error
-        except TimeoutError as error:
-            raise self._failed(f"gave no answer within {self.timeout:g} s") from error
-        except urllib.error.URLError as error:
-            slow = isinstance(error.reason, TimeoutError)
-            why = f"gave no answer within {self.timeout:g} s" if slow else _why(error.reason)
-            raise self._failed(why) from error
-        except (OSError, ValueError, UnicodeError) as error:
-            raise self._failed(_why(error)) from error
+        # Errors hold the request, and with it the key, so that none of them is chained.
+        data, why = self._asked(request)
+        if data is None:
+            raise self._failed(why)
         return self._read(data)
 
-    def _read(self, data: bytes) -> str:
+    def _asked(self, request: urllib.request.Request) -> tuple[bytes | None, str]:
+        """The bytes of the answer, or ``None`` and the reason."""
+        opener = urllib.request.build_opener(_NoRedirect)
+
+        def ask() -> bytes:
+            with opener.open(request, timeout=self.timeout) as response:
+                data: bytes = response.read(_MOST_BYTES + 1)
+                return data
+
         try:
-            if len(data) > _MOST_BYTES:
-                raise ValueError("too long")
-            content: Any = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise self._failed("answered in another form than chat completions") from error
-        if isinstance(content, list):  # some endpoints answer in parts
-            content = "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
-        return content if isinstance(content, str) else ""
+            return within(self.timeout, ask), ""
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None, _refused(error)
+        except TimeoutError:
+            return None, f"gave no answer within {self.timeout:g} s"
+        except urllib.error.URLError as error:
+            slow = isinstance(error.reason, TimeoutError)
+            late = f"gave no answer within {self.timeout:g} s"
+            return None, late if slow else _why(error.reason)
+        except http.client.HTTPException as error:
+            return None, f"answered in another form than HTTP ({type(error).__name__})"
+        except (OSError, ValueError) as error:
+            return None, _why(error)
+
+    def _read(self, data: bytes) -> str:
+        content: Any = None
+        try:
+            if len(data) <= _MOST_BYTES:
+                content = [json.loads(data)["choices"][0]["message"]["content"]]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        if content is None:
+            raise self._failed("answered in another form than chat completions")
+        [answer] = content
+        if isinstance(answer, list):  # some endpoints answer in parts
+            answer = "".join(str(p.get("text", "")) for p in answer if isinstance(p, dict))
+        return answer if isinstance(answer, str) else ""
 
     def _failed(self, why: str) -> ModelError:
         return ModelError(
-            f"The rewriter at {self.url} {why}; check --rewriter, or leave it out to let the LVLM "
-            "rewrite."
+            f"The rewriter at {self.url.partition('?')[0]} {why}; check --rewriter, or leave it "
+            "out to let the LVLM rewrite."
         )
+
+
+def _authorization() -> dict[str, str]:
+    """The header with the key of the environment; none if there is no key.
+
+    Raises:
+        UsageError: if the key cannot be a header's value; the message does not repeat it.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not re.fullmatch(r"[\x21-\x7e]*", key):
+        raise UsageError(
+            f"{KEY_VARIABLE} holds a space, a newline or a character outside ASCII, which no key "
+            "has; set it to the key alone."
+        )
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -129,5 +169,5 @@ def _refused(error: urllib.error.HTTPError) -> str:
 
 
 def _why(reason: object) -> str:
-    text = getattr(reason, "strerror", None) or str(reason)
-    return f"cannot be reached ({' '.join(str(text).split()).lower()[:120]})"
+    text = getattr(reason, "strerror", None) or type(reason).__name__
+    return f"cannot be reached ({printable(' '.join(str(text).split())).lower()[:120]})"

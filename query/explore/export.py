@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from indexes.errors import CiesError, GalleryError, UsageError
 from indexes.files import replacing
+from indexes.printable import plain_cell
 from indexes.search.open_table import OpenTable
 from indexes.store.attributes import attributes, user_columns
 from indexes.store.records import IMAGES, vector_schema
@@ -32,7 +33,7 @@ _ROWS = 8192
 #: File suffix to what is written.
 FORMS = {
     ".parquet": "one row a picture: key, path, vector, word, word_probability, columns",
-    ".csv": "the same without the vectors",
+    ".csv": "the same without the vectors; texts are escaped so that no program runs them",
     ".npy": "the matrix, float32 [n, dim]; beside it FILE.keys.txt, the key of each row",
 }
 
@@ -71,7 +72,7 @@ def export(engine: Engine, condition: str, path: Path) -> int:
     try:
         if path.suffix == ".npy":
             return _write_matrix(blocks, dimension, path)
-        return _write_table(blocks, path)
+        return _write_table(map(_plain_cells, blocks) if path.suffix == ".csv" else blocks, path)
     except OSError as error:
         raise CiesError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; "
@@ -149,6 +150,19 @@ def _unit_rows(
             "`cies repair` drops them, and the next ingest embeds those pictures again."
         ) from error
     return pa.FixedSizeListArray.from_arrays(pa.array(scaled.reshape(-1)), dimension)
+
+
+def _plain_cells(block: pa.Table) -> pa.Table:
+    """Rows whose texts are safe cells of a CSV file, see :func:`plain_cell`."""
+    import pyarrow as pa
+
+    columns = {}
+    for name, column in zip(block.column_names, block.columns, strict=True):
+        if pa.types.is_string(column.type):
+            cells = [None if text is None else plain_cell(text) for text in column.to_pylist()]
+            column = pa.array(cells, pa.string())
+        columns[name] = column
+    return pa.table(columns)
 
 
 def _write_table(blocks: Iterator[pa.Table], path: Path) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -159,12 +160,91 @@ def test_an_endpoint_that_is_down_is_one_sentence() -> None:
         Endpoint("http://127.0.0.1:1/v1", "m", 2.0).answer("?")
 
 
+@contextmanager
+def raw_server(*parts: bytes, pause: float = 0.0) -> Iterator[str]:
+    """A server that answers any request with these bytes, one after the other."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65536)
+                    for part in parts:
+                        connection.sendall(part)
+                        time.sleep(pause)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        listening.close()
+
+
+def test_the_time_limit_counts_for_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = chat("late" * 50)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
+    in_the_body = [head + b"\r\n", *(bytes([byte]) for byte in body)]
+    in_the_head = [bytes([byte]) for byte in head * 9]
+    for parts in (in_the_body, in_the_head):
+        with raw_server(*parts, pause=0.05) as url:
+            began = time.monotonic()
+            with pytest.raises(ModelError, match=r"no answer within 0\.4 s"):
+                Endpoint(url, "m", 0.4).answer("?")
+            assert time.monotonic() - began < 1.5
+
+    # A name that is looked up for ever.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"no answer within 0\.3 s"):
+        Endpoint("http://somewhere.invalid/v1", "m", 0.3).answer("?")
+    assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000,
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http_is_one_sentence_without_the_key(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-secret")
+    with raw_server(answer) as url, pytest.raises(ModelError, match="The rewriter at") as caught:
+        Endpoint(url, "m", 3.0).answer("?")
+    assert caught.value.__cause__ is None and caught.value.__context__ is None
+    assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-\nsecret", "sk-\r\nX: secret", "sk- secret", "sk-\u00e9secret"]
+)
+def test_a_key_that_no_header_can_hold_is_refused_unseen(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(UsageError, match=KEY_VARIABLE) as caught:
+        Endpoint("http://127.0.0.1:1/v1", "m", 2.0).answer("?")
+    assert "secret" not in str(caught.value) and caught.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     ("url", "model", "seconds"),
     [
         ("localhost:8000", "m", 1.0),
         ("file:///etc/passwd", "m", 1.0),
         ("http://user:word@host/v1", "m", 1.0),
+        ("http://host:port/v1", "m", 1.0),
+        ("http://host/v1\r\nX: y", "m", 1.0),
+        ("http://[host/v1", "m", 1.0),
         ("http://host/v1", "", 1.0),
         ("http://host/v1", "m", 0.0),
     ],
