@@ -17,8 +17,9 @@ import torch
 
 from indexes.errors import ModelError
 from ingest.encoders.devices import free_cached_memory, is_out_of_memory
-from ingest.encoders.vlm.lvlm import LastStates, Lvlm
+from ingest.encoders.vlm.lvlm import Lvlm
 from ingest.encoders.vlm.processors import Prepared
+from ingest.encoders.vlm.states import LastStates
 from ingest.read.prefetch import prefetch
 
 #: Numbers of some images, and their states.

@@ -21,14 +21,21 @@ class Family:
     Attributes:
         mode: ``packed``, all conditions in one pass, or ``plain``, one pass for each.
         reason: one sentence for people.
+        continues: whether a packed family runs the shared words once and the conditions' own
+            words as a batch after them, because no mask can part the conditions in it.
     """
 
     mode: Literal["packed", "plain"]
     reason: str
+    continues: bool = False
 
 
 _CAUSAL = "Text attention is causal, so a tree mask and the plain positions suffice."
 _MROPE = "Text attention is causal; the picture's multi-axis positions are kept in every branch."
+_RECURRENT = (
+    "Some layers are recurrent, so no mask can part the conditions; they continue copies of the "
+    "state after the shared words."
+)
 
 #: Model type to family. All other types run plain.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -58,11 +65,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "qwen2_5_vl": Family("packed", _MROPE),
         "qwen2_vl": Family("packed", _MROPE),
-        "qwen3_5": Family(
-            "plain",
-            "Most layers are recurrent: they read tokens in order, and no mask can "
-            "make a branch forget the one before it.",
-        ),
+        "qwen3_5": Family("packed", _RECURRENT, continues=True),
         "qwen3_vl": Family("packed", _MROPE),
         "qwen3_vl_moe": Family("packed", _MROPE),
         "smolvlm": Family("packed", _CAUSAL),
@@ -107,6 +110,8 @@ def family(model_type: str, text_type: str | None = None, attention: str | None 
             loading. Others accept the boolean mask without an error and apply it wrongly.
     """
     found = FAMILIES.get(model_type, UNKNOWN)
+    if found.continues:
+        return found
     if found.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:
         return _OTHER_TEXT
     if found.mode == "packed" and attention not in (None, "sdpa"):

@@ -15,8 +15,8 @@ from indexes.errors import ModelError, UsageError
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import find_model
 from ingest.encoders.runner import join_features
-from ingest.encoders.vlm.lvlm import greedy_generation, stop_tokens
 from ingest.encoders.vlm.processors import Prepared, PromptWriter
+from ingest.encoders.vlm.states import greedy_generation, stop_tokens
 from ingest.read.images import reduced
 
 #: Images in one pass.
@@ -94,7 +94,12 @@ class TextGenerator:
         """
         self._check(text)
         first, _, rest = text.strip().partition("\n")
-        prepared = PromptWriter(self._processor, [rest or first], text=first if rest else "")
+        prepared = PromptWriter(
+            self._processor,
+            [rest or first],
+            text=first if rest else "",
+            chat=self._encoder.chat,
+        )
         return self._answers([prepared.prepare_text()], max_tokens)[0]
 
     def can_answer_yes_no(self) -> bool:
@@ -133,7 +138,7 @@ class TextGenerator:
 
     def _prepare(self, images: Sequence[Image.Image], question: str) -> list[Prepared]:
         self._check(question)
-        writer = PromptWriter(self._processor, [question])
+        writer = PromptWriter(self._processor, [question], chat=self._encoder.chat)
         return [writer.prepare(reduced(image, self._max_side)) for image in images]
 
     def _answers(self, prepared: Sequence[Prepared], max_tokens: int) -> list[str]:

@@ -1,19 +1,20 @@
 """Runs an LVLM over prompts that differ only in their last words.
 
-There are three ways. *Plain* calls the model's own ``generate`` once for each prompt, after
+There are four ways. *Plain* calls the model's own ``generate`` once for each prompt, after
 encoding the image once where the model accepts that: slow, and independent of this project's
 code. *Packed* runs the shared prefix once and all tails as branches of one sequence
 (:mod:`ingest.encoders.vlm.packing`), through the model's public forward, with the same numbers; it
 is used for the families for which tests show that equality (:mod:`ingest.encoders.vlm.families`).
-*Reference* reproduces the numbers of the published code.
+*Continued* runs the shared prefix once too, and the tails as a batch, each after a copy of its
+cache; it is used for families in which no mask can part the branches. *Reference* reproduces the
+numbers of the published code.
 """
 
 from __future__ import annotations
 
-import re
+import copy
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,30 +24,22 @@ from ingest.encoders.vlm.families import family
 from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
 from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions, prompts_per_pass
 from ingest.encoders.vlm.skip_unused import skip_layers_after, skip_unread_tokens
+from ingest.encoders.vlm.states import (
+    NO_TOKEN,
+    LastStates,
+    best_tokens,
+    greedy_generation,
+    join_prompts,
+    stop_tokens,
+    without_words,
+)
+from ingest.encoders.vlm.words import CUT, find_word
 
-#: Most tokens of a word.
-MAX_WORD_TOKENS = 6
-
-_WORD = re.compile(r"\w[\w'’-]*")
+#: Most tokens of a word. Generation ends with the word, so that most words take two or three.
+MAX_WORD_TOKENS = 12
 
 #: Characters around an answer, since the prompt ends in an opening quotation mark.
 _AROUND = " .\"'“”‘’"
-
-
-@dataclass(frozen=True)
-class LastStates:
-    """States and next tokens of the model at the end of each prompt.
-
-    Attributes:
-        states: float32 [images, prompts, dim], of the chosen layer and token.
-        tokens: int64 [images, prompts, steps], the greedily generated tokens; no steps where
-            the options leave no words.
-        probabilities: float32 [images, prompts, steps], of each of these tokens.
-    """
-
-    states: torch.Tensor
-    tokens: torch.Tensor
-    probabilities: torch.Tensor
 
 
 class Lvlm:
@@ -126,10 +119,12 @@ class Lvlm:
         with self.lock, torch.inference_mode():
             if self.options.compat == "reference":
                 return self._reference(moved, prompts, count)
-            if self.packs:
-                size = (
-                    len(prompts) if not self._stops else prompts_per_pass(prompts, self.dimension)
-                )
+            if self.packs and self.family.continues:
+                packed = pack(prompts)
+                if len(prompts) > 1 and self.inputs.can_continue(packed):
+                    return self._continued(moved, packed, prompts, count, words, tails)
+            elif self.packs:
+                size = prompts_per_pass(prompts, self.dimension)
                 parts = [slice(n, n + size) for n in range(0, len(prompts), size)]
                 packs = [pack(prompts[part]) for part in parts]
                 if all(self.inputs.can_pack(packed, self.max_new_tokens) for packed in packs):
@@ -137,7 +132,7 @@ class Lvlm:
                         self._packed(moved, packed, prompts[part], count, words, tails[part])
                         for packed, part in zip(packs, parts, strict=True)
                     ]
-                    return passes[0] if len(passes) == 1 else _joined(passes, min(self._stops))
+                    return passes[0] if len(passes) == 1 else join_prompts(passes)
             return self._plain(moved, prompts, count, words, tails)
 
     def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -178,7 +173,7 @@ class Lvlm:
                 **features,
             )
             states.append(output.hidden_states[self.options.layer][:, -1].float())
-        return _without_words(torch.stack(states, 1))
+        return without_words(torch.stack(states, 1))
 
     # -- plain -----------------------------------------------------------------------------
 
@@ -190,7 +185,7 @@ class Lvlm:
         words: bool,
         tails: Sequence[int],
     ) -> LastStates:
-        # No token ends the generation, so that the same steps run as in a packed pass.
+        # No token ends the generation of one image before that of the others.
         greedy = greedy_generation(
             self.tokenizer,
             self._steps(words),
@@ -199,27 +194,46 @@ class Lvlm:
             output_hidden_states=True,
             output_logits=True,
         )
+        least = 2 if self._reads_generated else 1
         image_inputs = self.inputs.image_inputs(features)
-        states, tokens, probabilities = [], [], []
+        passes = []
         for prompt, tail in zip(prompts, tails, strict=True):
             ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=greedy,
+                stopping_criteria=[self._stop_when_complete(len(prompt), least)],
                 **self.inputs.for_prompts(ids, features),
                 **image_inputs(),
             )
             hidden = output.hidden_states[1 if self._reads_generated else 0]
-            states.append(hidden[self.options.layer][:, -tail:].float().mean(1))
-            best = [_best(logits) for logits in output.logits]
-            tokens.append(torch.stack([token for token, _ in best], dim=-1))
-            probabilities.append(torch.stack([probability for _, probability in best], dim=-1))
-        if not self.options.has_words:
-            return _without_words(torch.stack(states, 1))
-        return LastStates(
-            torch.stack(states, 1), torch.stack(tokens, 1), torch.stack(probabilities, 1)
-        )
+            states = hidden[self.options.layer][:, -tail:].float().mean(1)
+            if not self.options.has_words:
+                passes.append(without_words(states[:, None]))
+                continue
+            best = [best_tokens(logits) for logits in output.logits]
+            tokens = torch.stack([token for token, _ in best], dim=-1)
+            probabilities = torch.stack([probability for _, probability in best], dim=-1)
+            passes.append(LastStates(states[:, None], tokens[:, None], probabilities[:, None]))
+        return join_prompts(passes)
+
+    def _stop_when_complete(
+        self, prompt: int, least: int
+    ) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+        """A criterion of transformers that ends the generation when all answers are complete.
+
+        Args:
+            prompt: how many tokens the prompt has.
+            least: how many tokens are generated in any case.
+        """
+
+        def stop(ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            said = ids[:, prompt:]
+            done = said.shape[1] >= least and self._all_complete(said[:, None])
+            return torch.full((len(ids),), done, dtype=torch.bool, device=ids.device)
+
+        return stop
 
     # -- packed ----------------------------------------------------------------------------
 
@@ -259,8 +273,8 @@ class Lvlm:
         rows = [torch.searchsorted(read, tail).to(hidden.device) for tail in tail_indices]
         states = torch.stack([hidden[:, tail].float().mean(1) for tail in rows], 1)
         if not self.options.has_words:
-            return _without_words(states)
-        token, probability = _best(logits[:, [int(tail[-1]) for tail in rows]])
+            return without_words(states)
+        token, probability = best_tokens(logits[:, [int(tail[-1]) for tail in rows]])
         tokens, probabilities = [token], [probability]
         for step in range(1, self._steps(words)):
             first = step == 1 and self._reads_generated
@@ -276,7 +290,7 @@ class Lvlm:
             )
             if first:
                 states = hidden.float()
-            token, probability = _best(logits)
+            token, probability = best_tokens(logits)
             tokens.append(token)
             probabilities.append(probability)
         return LastStates(states, torch.stack(tokens, -1), torch.stack(probabilities, -1))
@@ -299,6 +313,111 @@ class Lvlm:
             hook.remove()
         return states[-1], output.logits
 
+    # -- continued -------------------------------------------------------------------------
+
+    def _continued(
+        self,
+        features: Mapping[str, torch.Tensor],
+        packed: PackedPrompts,
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        words: bool,
+        tails: Sequence[int],
+    ) -> LastStates:
+        prefix, device = packed.prefix, self.device
+        plain = [self.inputs.positions(prompt, features) for prompt in prompts]
+        positions = packed_positions(packed, plain).to(device)
+        shared = packed.ids[:prefix].to(device).expand(count, -1)
+        needed = any(len(p) - tail < prefix for p, tail in zip(prompts, tails, strict=True))
+        begin = self.model(
+            input_ids=shared,
+            attention_mask=torch.ones_like(shared),
+            position_ids=_for_batch(positions[..., :prefix], count),
+            use_cache=True,
+            logits_to_keep=1,
+            output_hidden_states=needed,
+            **self.inputs.for_prompts(shared, features),
+            **features,
+        )
+        early = begin.hidden_states[self.options.layer].float() if needed else None
+        # Tails of one length are a batch; padding would change the state of recurrent layers.
+        own = [packed.mask[last].nonzero()[prefix:, 0] for last in packed.last.tolist()]
+        groups: dict[int, list[int]] = {}
+        for number, columns in enumerate(own):
+            groups.setdefault(len(columns), []).append(number)
+        passes = []
+        for numbers in groups.values():
+            columns = torch.stack([own[number] for number in numbers])
+            cache = copy.deepcopy(begin.past_key_values)
+            cache.reorder_cache(torch.arange(count, device=device).repeat_interleave(len(numbers)))
+            states, tokens, probabilities = (
+                rows.unflatten(0, (count, len(numbers)))
+                for rows in self._after(
+                    cache,
+                    packed.ids[columns].to(device).repeat(count, 1),
+                    _for_images(positions[..., columns], count),
+                    words,
+                )
+            )
+            if not self._reads_generated:
+                if early is not None:
+                    states = torch.cat(
+                        [early[:, None].expand(*states.shape[:2], -1, -1), states], 2
+                    )
+                parts = [states[:, at, -tails[n] :].mean(1) for at, n in enumerate(numbers)]
+                states = torch.stack(parts, 1)
+            else:
+                states = states[:, :, -1]
+            passes.append(LastStates(states, tokens, probabilities))
+        joined = join_prompts(passes)
+        back = torch.tensor([number for numbers in groups.values() for number in numbers]).argsort()
+        states = joined.states[:, back]
+        if not self.options.has_words:
+            return without_words(states)
+        return LastStates(states, joined.tokens[:, back], joined.probabilities[:, back])
+
+    def _after(
+        self, cache: Any, ids: torch.Tensor, positions: torch.Tensor, words: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run tails after their prefix, and generate.
+
+        Args:
+            cache: of the prefix, with as many rows as there are tails.
+            ids: int64 [rows, length].
+            positions: int64 [rows, length] or [axes, rows, length].
+            words: whether words are needed.
+
+        Returns:
+            The states of the tails, or of the first generated token, float32 [rows, length, dim];
+            tokens int64 [rows, steps], and their probabilities float32 [rows, steps].
+        """
+        states = torch.empty(0)
+        tokens: list[torch.Tensor] = []
+        probabilities: list[torch.Tensor] = []
+        steps = self._steps(words) if self.options.has_words or self._reads_generated else 1
+        for step in range(steps):
+            first_read = step == 1 and self._reads_generated
+            if step and not first_read and self._all_complete(torch.stack(tokens, -1)[:, None]):
+                break
+            if step:
+                ids, positions = tokens[-1][:, None], positions[..., -1:] + 1
+            seen = cache.get_seq_length() + ids.shape[1]
+            output = self.model(
+                input_ids=ids,
+                attention_mask=ids.new_ones(len(ids), seen),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                output_hidden_states=step == 0 or first_read,
+            )
+            if step == 0 or first_read:
+                states = output.hidden_states[self.options.layer].float()
+            token, probability = best_tokens(output.logits[:, -1])
+            tokens.append(token)
+            probabilities.append(probability)
+        return states, torch.stack(tokens, -1), torch.stack(probabilities, -1)
+
     # -- words -----------------------------------------------------------------------------
 
     def _all_complete(self, tokens: torch.Tensor) -> bool:
@@ -310,31 +429,31 @@ class Lvlm:
             return True
         if self._answer_tokens is not None:
             return False
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        found = _WORD.search(text)
-        return bool(found and found.end() < len(text))
+        return find_word(self.tokenizer.decode(tokens, skip_special_tokens=True)).ends
 
     def first_word(
         self, tokens: Sequence[int], probabilities: Sequence[float]
     ) -> tuple[str, float]:
         """The first word of an answer, and the product of its tokens' probabilities.
 
+        The word ends in :data:`ingest.encoders.vlm.words.CUT` if the tokens end before it does.
+
         Args:
             tokens: greedily generated.
             probabilities: the probabilities of each of these tokens.
         """
-        tokens = self._until_stop(tokens)
-        found = _WORD.search(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
-        if found is None:
+        until = self._until_stop(tokens)
+        stopped = any(token in self._stops for token in tokens)
+        found = find_word(self.tokenizer.decode(list(until), skip_special_tokens=True))
+        if stopped and not found.text:
             return "", 0.0
-        word, probability = found.group(), 1.0
-        for count in range(1, len(tokens) + 1):
+        probability = 1.0
+        for count in range(1, len(until) + 1):
             probability *= probabilities[count - 1]
-            part = self.tokenizer.decode(list(tokens[:count]), skip_special_tokens=True)
-            begun = _WORD.search(part)
-            if begun and begun.group() == word:
+            part = self.tokenizer.decode(list(until[:count]), skip_special_tokens=True)
+            if found.text and find_word(part).text == found.text:
                 break
-        return word, probability
+        return found.text if stopped or found.ends else found.text + CUT, probability
 
     def full_answer(
         self, tokens: Sequence[int], probabilities: Sequence[float]
@@ -354,37 +473,9 @@ class Lvlm:
         return plain, probability if plain else 0.0
 
     def _until_stop(self, tokens: Sequence[int]) -> Sequence[int]:
-        ends = (index for index, token in enumerate(tokens) if token in self._stops)
+        last = self._stops | {NO_TOKEN}
+        ends = (index for index, token in enumerate(tokens) if token in last)
         return tokens[: next(ends, len(tokens))]
-
-
-def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer."""
-    stops = model.generation_config.eos_token_id
-    listed = stops if isinstance(stops, list) else [stops]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
-
-
-def greedy_generation(
-    tokenizer: Any, max_new_tokens: int, stops: int | list[int] | None, **options: Any
-) -> Any:
-    """The generation settings of a greedy answer.
-
-    Args:
-        tokenizer: the model's.
-        max_new_tokens: most tokens of the answer.
-        stops: tokens that end it.
-        **options: of transformers' ``GenerationConfig``.
-    """
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id,
-        **options,
-    )
 
 
 def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
@@ -394,24 +485,6 @@ def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
     return positions[:, None].expand(-1, count, -1)
 
 
-def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The most probable token of each row and its probability."""
-    best = logits.float().softmax(-1).max(-1)
-    return best.indices, best.values
-
-
-def _joined(passes: Sequence[LastStates], stop: int) -> LastStates:
-    """Passes over the same images with different prompts as one; short answers are padded."""
-    steps = max(one.tokens.shape[-1] for one in passes)
-    tokens, probabilities = [], []
-    for one in passes:
-        short = (0, steps - one.tokens.shape[-1])
-        tokens.append(torch.nn.functional.pad(one.tokens, short, value=stop))
-        probabilities.append(torch.nn.functional.pad(one.probabilities, short, value=1.0))
-    states = torch.cat([one.states for one in passes], 1)
-    return LastStates(states, torch.cat(tokens, 1), torch.cat(probabilities, 1))
-
-
-def _without_words(states: torch.Tensor) -> LastStates:
-    empty = states.new_zeros(*states.shape[:2], 0)
-    return LastStates(states, empty.long(), empty)
+def _for_images(positions: torch.Tensor, count: int) -> torch.Tensor:
+    """[..., prompts, length] to [..., count * prompts, length], all prompts of each image."""
+    return positions.repeat(*[1] * (positions.ndim - 2), count, 1)

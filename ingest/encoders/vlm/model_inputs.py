@@ -159,6 +159,11 @@ class ModelInputs:
         longest = int(packed.prompt_positions().max()) + 1 + new_tokens
         return self._window is None or longest <= self._window or self._mask_by_layer
 
+    def can_continue(self, packed: PackedPrompts) -> bool:
+        """Whether the prompts have a shared prefix that holds the whole image."""
+        in_tails = bool(self.is_image(packed.ids[packed.prefix :]).any())
+        return packed.prefix > 0 and not in_tails
+
     def has_causal_prefix(self, packed: PackedPrompts) -> bool:
         """Whether the prefix is causal and the tails see all of it."""
         longest = int(packed.prompt_positions().max()) + 1

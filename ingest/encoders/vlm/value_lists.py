@@ -95,9 +95,9 @@ class LvlmWordLister:
         """
         import torch
 
-        from ingest.encoders.vlm.lvlm import greedy_generation, stop_tokens
         from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
         from ingest.encoders.vlm.processors import PromptWriter
+        from ingest.encoders.vlm.states import greedy_generation, stop_tokens
 
         model, processor = self._load_once()
         question = _QUESTION.format(wanted=WANTED, condition=condition)
