@@ -19,9 +19,12 @@ from cies.cli.config import config
 from cies.cli.evaluate import demo, evaluate, world
 from cies.cli.ingest import ingest
 from cies.cli.maintenance import (
+    columns,
     export,
     index,
+    merge,
     prune,
+    relocate,
     remove,
     repair,
     status,
@@ -29,6 +32,7 @@ from cies.cli.maintenance import (
 )
 from cies.cli.models import methods, models, train_composer
 from cies.cli.search import search
+from cies.cli.serve import serve
 from cies.cli.settings import default_map
 from cies.console import say
 from cies.streams import OutputError, ReaderGoneError, close_output, discard_output, open_streams
@@ -51,6 +55,7 @@ _CONTEXT["obj"] = app
 _COMMANDS: dict[str, Callable[..., None]] = {
     "ingest": ingest,
     "search": search,
+    "serve": serve,
     "gallery": make_gallery,
     "facets": facets,
     "outliers": outliers,
@@ -62,6 +67,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "repair": repair,
     "prune": prune,
     "remove": remove,
+    "relocate": relocate,
+    "merge": merge,
     "eval": evaluate,
     "methods": methods,
     "models": models,
@@ -73,6 +80,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(conditions, name="conditions")
+app.add_typer(columns, name="columns")
 app.add_typer(bench, name="bench", no_args_is_help=True)
 
 

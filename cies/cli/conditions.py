@@ -1,4 +1,4 @@
-"""``cies conditions``: lists a gallery's conditions; lists and edits their word lists."""
+"""``cies conditions``: lists, removes and renames conditions; lists and edits their words."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import GalleryOption, JsonOption
+from cies.cli.options import DryRunOption, GalleryOption, JsonOption
 from cies.cli.settings import find_gallery
 
-conditions = typer.Typer(help="List the gallery's conditions; list and edit their words.")
+conditions = typer.Typer(
+    help="List, remove and rename the gallery's conditions; list and edit their words."
+)
+
+OfMethodOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--method",
+        "-m",
+        help="METHOD or METHOD:MODEL whose vectors are meant, as `cies conditions` lists them; all "
+        "by default.",
+    ),
+]
 
 
 @conditions.callback(invoke_without_command=True)
@@ -77,6 +89,43 @@ def edit(
 
     change = WordListEdit(words, from_file, ask, template, reset, show)
     run_edit(name, find_gallery(_gallery(context, gallery)), change, as_json)
+
+
+@conditions.command("remove")
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The condition, such as mood.")],
+    gallery: GalleryOption = None,
+    method: OfMethodOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a condition with its vectors from the gallery.
+
+    Example: cies conditions remove mood
+    """
+    from cies.reports.conditions import run_remove
+
+    run_remove(find_gallery(_gallery(context, gallery)), name, method, dry_run, as_json)
+
+
+@conditions.command("rename")
+def rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(help="The condition, such as mood.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    gallery: GalleryOption = None,
+    method: OfMethodOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename a condition of the gallery; no vector changes.
+
+    Example: cies conditions rename mood atmosphere
+    """
+    from cies.reports.conditions import run_rename
+
+    run_rename(find_gallery(_gallery(context, gallery)), old, new, method, dry_run, as_json)
 
 
 def _gallery(context: typer.Context, gallery: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""Commands about a gallery itself: status, index, export, verify, repair, prune."""
+"""Commands about a gallery itself: status, index, export, verify, repair, prune, remove ..."""
 
 from __future__ import annotations
 
@@ -115,13 +115,159 @@ def prune(
     source: Annotated[
         Optional[str], typer.Option(help="Also forget the missing files of this source.")
     ] = None,
+    where: Annotated[
+        Optional[str],
+        typer.Option(help="Forget only gone files that match, as in \"gone_at < '2026-05'\"."),
+    ] = None,
     dry_run: DryRunOption = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Forget even more than a tenth of the gallery.")
+        bool, typer.Option("--yes", help="Lose even more than a tenth of the pictures.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget files that are gone, and pictures without any file, with their vectors."""
+    """Forget files that are gone, and pictures without any file, with their vectors.
+
+    It also gives back the disk space of what was removed more than an hour ago.
+
+    Example: cies prune --dry-run; cies prune --source old-photos; cies prune --where "year = 2019"
+    """
     from cies.reports.maintenance import run_prune
 
-    run_prune(find_gallery(gallery), source, dry_run, yes, as_json)
+    run_prune(find_gallery(gallery), source, dry_run, yes, as_json, where)
+
+
+def remove(
+    names: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="KEY|PATH...",
+            help="Keys of pictures, paths of files, or folders for all files in them.",
+        ),
+    ] = None,
+    gallery: GalleryOption = None,
+    where: Annotated[
+        Optional[str],
+        typer.Option(help="Remove files that match this filter, as in \"sku = '00005'\"."),
+    ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove files, and pictures without any other file, from the gallery.
+
+    The picture files are not touched. A file that is still in one of the sources is added again
+    by the next ingest.
+
+    Example: cies remove photos/cat.jpg; cies remove photos/old --dry-run
+    """
+    from cies.reports.maintenance import run_remove
+
+    run_remove(find_gallery(gallery), names or [], where, dry_run, as_json)
+
+
+def relocate(
+    old: Annotated[str, typer.Argument(help="The folder before, as the paths of hits begin.")],
+    new: Annotated[str, typer.Argument(help="The folder now.")],
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the gallery that a folder was moved or renamed, or a drive mounted elsewhere.
+
+    Paths change, and no picture is read. An ingest of the new folder finds moved files too, but
+    reads each of them.
+
+    Example: cies relocate /media/usb/photos ~/photos
+    """
+    from cies.reports.maintenance import run_relocate
+
+    run_relocate(find_gallery(gallery), old, new, dry_run, as_json)
+
+
+def merge(
+    other: Annotated[Path, typer.Argument(help="The gallery to take from; it is not changed.")],
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add what another gallery has to this one, without embedding anything.
+
+    It takes conditions by an encoder that this gallery has; a new gallery takes all. What differs
+    is kept as it is here, and listed. Run it again after an interruption, or for what is new since.
+
+    Example: cies merge laptop.cies -g all.cies
+    """
+    from cies.reports.maintenance import run_merge
+
+    run_merge(find_gallery(gallery), other, dry_run, as_json)
+
+
+columns = typer.Typer(help="List, remove and rename your columns in the gallery.")
+
+
+@columns.callback(invoke_without_command=True)
+def columns_group(
+    context: typer.Context, gallery: GalleryOption = None, as_json: JsonOption = False
+) -> None:
+    """List your columns in the gallery, with types and number of values.
+
+    Example: cies columns; cies columns rename price price_eur; cies columns remove stock
+    """
+    if context.invoked_subcommand is None:
+        _list_columns(gallery, as_json)
+
+
+@columns.command("list")
+def columns_list(
+    context: typer.Context, gallery: GalleryOption = None, as_json: JsonOption = False
+) -> None:
+    """List your columns in the gallery, with types and number of values."""
+    _list_columns(_of_group(context, gallery), as_json)
+
+
+@columns.command("remove")
+def columns_remove(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="The columns.")],
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove columns with their values. Later ingests leave them out, until --columns names them.
+
+    Example: cies columns remove stock supplier
+    """
+    from cies.reports.maintenance import run_remove_columns
+
+    run_remove_columns(find_gallery(_of_group(context, gallery)), names, dry_run, as_json)
+
+
+@columns.command("rename")
+def columns_rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(help="The column.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename a column. Later ingests store the same column of your table under the new name.
+
+    Example: cies columns rename price price_eur
+    """
+    from cies.reports.maintenance import run_rename_column
+
+    run_rename_column(find_gallery(_of_group(context, gallery)), old, new, dry_run, as_json)
+
+
+def _list_columns(gallery: Path | None, as_json: bool) -> None:
+    from cies.reports.status import run_columns
+
+    run_columns(find_gallery(gallery), as_json)
+
+
+def _of_group(context: typer.Context, gallery: Path | None) -> Path | None:
+    """The --gallery of this command, or of ``cies columns -g GALLERY list``."""
+    if gallery is not None or context.parent is None:
+        return gallery
+    of_parent: Path | None = context.parent.params.get("gallery")
+    return of_parent

@@ -12,9 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from cies import maintain
 from cies.console import print_document, print_line, print_table, say
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
+from ingest.fill.condition_changes import ConditionChange
 from ingest.vocabularies import (
     EDITED,
     Vocabulary,
@@ -282,4 +284,73 @@ def _document(vocabulary: Vocabulary) -> dict[str, Any]:
         "template": vocabulary.template,
         "words": list(vocabulary.words),
         "digest": vocabulary.digest,
+    }
+
+
+def run_remove(
+    gallery_path: Path, name: str, method: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Remove a condition with its vectors.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UnknownCondition: if the gallery has no such condition.
+    """
+    gallery = Gallery.open(gallery_path)
+    change = maintain.remove_condition(gallery, name, method, dry_run)
+    if as_json:
+        print_document(_change_document(gallery_path, change, not dry_run))
+        return
+    _say_change(change)
+    if dry_run:
+        say("Nothing was changed.")
+        return
+    say(
+        f"Condition '{change.name}' is removed. Its vectors stay on the disk for an hour, because "
+        "a search may be reading them; then the next `cies ingest` or `cies prune` deletes them."
+    )
+    if change.has_words:
+        say(f'Its words are kept; `cies conditions edit "{change.name}" --reset` deletes them.')
+
+
+def run_rename(
+    gallery_path: Path, old: str, new: str, method: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Rename a condition.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UnknownCondition: if the gallery has no such condition.
+        UsageError: if the new name is taken, or cannot be one.
+    """
+    change = maintain.rename_condition(Gallery.open(gallery_path), old, new, method, dry_run)
+    if as_json:
+        print_document(_change_document(gallery_path, change, not dry_run))
+        return
+    _say_change(change)
+    words = ", with its words" if change.has_words else ""
+    say(
+        f"Nothing was changed; '{change.name}' would be '{change.new_name}'{words}."
+        if dry_run
+        else f"'{change.name}' is '{change.new_name}' now{words}. No vector changed, and new "
+        "pictures are embedded as before."
+    )
+
+
+def _say_change(change: ConditionChange) -> None:
+    for title in change.titles:
+        say(f"condition: {title}")
+    say(f"{change.pictures} vectors.")
+
+
+def _change_document(gallery_path: Path, change: ConditionChange, done: bool) -> dict[str, Any]:
+    return {
+        "gallery": str(gallery_path),
+        "done": done,
+        "condition": change.name,
+        "new_name": change.new_name,
+        "tables": list(change.titles),
+        "vectors": change.pictures,
     }

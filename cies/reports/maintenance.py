@@ -1,4 +1,4 @@
-"""``cies verify``, ``cies repair`` and ``cies prune``: what they do and print."""
+"""``cies verify``, ``repair``, ``prune``, ``remove``: what they do and print."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import time
 from pathlib import Path
 from typing import Callable, Sequence
 
+from cies import maintain
 from cies.console import print_document, print_table, say
 from indexes.errors import UsageError
 from indexes.repair import repair
 from indexes.store.gallery import Gallery
 from indexes.verify import Finding, verify
-from ingest.fill.prune import LARGEST_SHARE, PrunePlan, delete_gone, find_gone
+from ingest.fill.prune import Removal
 
 #: Pictures named per condition by a repair; its JSON document has all of them.
 _PICTURES_SHOWN = 20
 
-#: Files named by prune; its JSON document has all of them.
+#: Files named by prune and remove; their JSON document has all of them.
 _FILES_SHOWN = 10
 
 
@@ -89,7 +90,12 @@ def run_repair(gallery_path: Path, dry_run: bool, as_json: bool) -> None:
 
 
 def run_prune(
-    gallery_path: Path, source: str | None, dry_run: bool, yes: bool, as_json: bool
+    gallery_path: Path,
+    source: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    where: str | None = None,
 ) -> None:
     """Forget the files that are gone, and pictures without any file.
 
@@ -99,26 +105,194 @@ def run_prune(
         dry_run: only say what would be forgotten.
         yes: forget even a large share.
         as_json: print one JSON document.
+        where: forget only files that match this filter.
 
     Raises:
         GalleryMissing: if there is no gallery.
         GalleryLocked: if another process is writing.
-        UsageError: if more than a tenth would be forgotten and ``yes`` is not given.
+        UsageError: if more than a tenth of the pictures would be lost and ``yes`` is not given.
     """
     gallery = Gallery.open(gallery_path)
-    if dry_run:
-        _print_prune(find_gone(gallery, source), as_json, gallery_path, done=False)
+    before = _bytes(gallery_path)
+    try:
+        removal = maintain.prune(gallery, source, where, dry_run, yes)
+    except UsageError:
+        if not yes:
+            _say_gone(maintain.prune(gallery, source, where, dry_run=True))
+        raise
+    if as_json:
+        _print_removal(gallery_path, removal, not dry_run)
         return
-    with gallery.writer() as writer:
-        plan = find_gone(gallery, source)
-        if plan.share > LARGEST_SHARE and not yes:
-            _say_gone(plan)
-            raise UsageError(
-                f"That is {plan.share:.0%} of the gallery at {gallery_path}; if you mean it, and "
-                "no drive is unplugged, add --yes."
-            )
-        delete_gone(gallery, writer, plan)
-    _print_prune(plan, as_json, gallery_path, done=True)
+    _say_gone(removal)
+    for name in removal.absent:
+        say(f"Source {name!r} is not there and has no file in the gallery any more.")
+    nothing = not (removal.paths or removal.keys or removal.source or removal.absent)
+    if nothing:
+        say("Nothing to forget.")
+    else:
+        say("Nothing was changed." if dry_run else "Forgotten.")
+    if not dry_run:
+        _say_space(gallery_path, before, bool(removal.keys))
+
+
+def run_remove(
+    gallery_path: Path, names: Sequence[str], where: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Remove files and pictures that the user names.
+
+    Args:
+        gallery_path: the gallery's folder.
+        names: keys, paths and folders.
+        where: a filter.
+        dry_run: only say what would be removed.
+        as_json: print one JSON document.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UsageError: if nothing is named, a name is not known, or the filter is wrong.
+    """
+    gallery = Gallery.open(gallery_path)
+    before = _bytes(gallery_path)
+    removal = maintain.remove(gallery, names, where, dry_run)
+    if as_json:
+        _print_removal(gallery_path, removal, not dry_run)
+        return
+    _say_files("removed", removal.paths)
+    say(
+        f"{len(removal.paths)} of {removal.files} files, {len(removal.keys)} of "
+        f"{removal.pictures} pictures."
+    )
+    if not (removal.paths or removal.keys):
+        say("Nothing to remove.")
+        return
+    say("Nothing was changed." if dry_run else "Removed. The picture files were not touched.")
+    for source, count in removal.returning.items():
+        say(
+            f"Still in {source}: {count}. The next `cies ingest` adds these again, unless you "
+            "delete the files or their rows, or leave them out with --exclude."
+        )
+    if not dry_run:
+        _say_space(gallery_path, before, bool(removal.keys))
+
+
+def run_relocate(gallery_path: Path, old: str, new: str, dry_run: bool, as_json: bool) -> None:
+    """Change the paths of a tree that was moved.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UsageError: if the gallery has nothing below ``old``, or ``new`` has none of its files.
+    """
+    found = maintain.relocate(Gallery.open(gallery_path), old, new, dry_run)
+    if as_json:
+        print_document(
+            {
+                "gallery": str(gallery_path),
+                "done": not dry_run,
+                "old": found.old,
+                "new": found.new,
+                "files": found.files,
+                "existing": found.existing,
+                "sources": [{"old": one, "new": two} for one, two in found.sources.items()],
+            }
+        )
+        return
+    say(f"{found.files} files: {found.old!r} is {found.new!r} now.")
+    for before, now in found.sources.items():
+        say(f"Source {before!r} is {now!r} now.")
+    if found.existing < found.files:
+        say(
+            f"{found.files - found.existing} of them are not there; the next `cies ingest` marks "
+            "them as gone."
+        )
+    say("Nothing was changed." if dry_run else "Done; no picture was read.")
+
+
+def run_merge(gallery_path: Path, other: Path, dry_run: bool, as_json: bool) -> None:
+    """Add what another gallery has.
+
+    Args:
+        gallery_path: the gallery that gets everything; an empty one is made if there is none.
+        other: the gallery that is read.
+        dry_run: change nothing.
+        as_json: print one JSON document.
+
+    Raises:
+        GalleryMissing: if ``other`` is no gallery.
+        GalleryLocked: if another process is writing.
+        GalleryMismatch: if no vectors of one can be compared with those of the other.
+        UsageError: if both are the same gallery, or a column has other values in each.
+    """
+    source = Gallery.open(other)
+    if dry_run:
+        gallery = Gallery.open(gallery_path)
+    else:
+        exists = (gallery_path / "manifest.lance").is_dir()
+        gallery = Gallery.create(gallery_path, None if exists else source.geometry)
+    found = maintain.merge(gallery, source, dry_run)
+    if as_json:
+        print_document(
+            {"gallery": str(gallery_path), "other": str(other), "done": not dry_run} | vars(found)
+        )
+        return
+    for title, count in found.conditions.items():
+        is_new = " (a new condition here)" if title in found.new_conditions else ""
+        say(f"{title}: {count} vectors{is_new}")
+    for title, reason in found.left_out.items():
+        say(f"{title} is left out: {reason}.")
+    for conflict in found.conflicts:
+        say(f"{conflict[0].upper()}{conflict[1:]}.")
+    if found.columns:
+        say(f"New columns: {', '.join(found.columns)}.")
+    for source_name in found.sources:
+        say(f"New source: {source_name}")
+    say(f"{found.files} files and {found.pictures} pictures are new.")
+    say("Nothing was changed." if dry_run else f"{other} is merged into {gallery_path}.")
+
+
+def run_remove_columns(
+    gallery_path: Path, names: Sequence[str], dry_run: bool, as_json: bool
+) -> None:
+    """Remove columns of the user.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UsageError: if there is no such column.
+    """
+    removed = maintain.remove_columns(Gallery.open(gallery_path), names, dry_run)
+    if as_json:
+        print_document({"gallery": str(gallery_path), "done": not dry_run, "removed": removed})
+        return
+    if dry_run:
+        say(f"Would be removed: {', '.join(removed)}. Nothing was changed.")
+    else:
+        say(
+            f"Removed: {', '.join(removed)}. Later ingests leave them out; `cies ingest TABLE "
+            "--columns NAME` brings one back."
+        )
+
+
+def run_rename_column(gallery_path: Path, old: str, new: str, dry_run: bool, as_json: bool) -> None:
+    """Rename a column of the user.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        GalleryLocked: if another process is writing.
+        UsageError: if there is no such column, or the new name is taken.
+    """
+    before, now = maintain.rename_column(Gallery.open(gallery_path), old, new, dry_run)
+    if as_json:
+        print_document(
+            {"gallery": str(gallery_path), "done": not dry_run, "old": before, "new": now}
+        )
+        return
+    say(
+        f"Column {before} would be {now}. Nothing was changed."
+        if dry_run
+        else f"Column {before} is {now} now. Later ingests of a table with {before} store it so."
+    )
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
@@ -140,32 +314,48 @@ def _progress() -> Callable[[str, int, int], None]:
     return show
 
 
-def _say_gone(plan: PrunePlan) -> None:
-    for path in plan.paths[:_FILES_SHOWN]:
-        say(f"gone: {path!r}")
-    if len(plan.paths) > _FILES_SHOWN:
-        more = len(plan.paths) - _FILES_SHOWN
-        say(f"... and {more} more; `cies status --gone` lists all of them.")
+def _say_gone(removal: Removal) -> None:
+    _say_files("gone", removal.paths, "; `cies status --gone` lists all of them")
     say(
-        f"Gone: {len(plan.paths)} of {plan.files} files; {len(plan.keys)} of {plan.pictures} "
-        "pictures have no file left, and would be forgotten with their vectors."
+        f"Gone: {len(removal.paths)} of {removal.files} files; {len(removal.keys)} of "
+        f"{removal.pictures} pictures have no file left, and would be forgotten with their "
+        "vectors."
     )
 
 
-def _print_prune(plan: PrunePlan, as_json: bool, gallery_path: Path, done: bool) -> None:
-    if not as_json:
-        _say_gone(plan)
-        nothing = not (plan.paths or plan.keys or plan.source)
-        say("Nothing to forget." if nothing else "Forgotten." if done else "Nothing was changed.")
-        return
+def _say_files(word: str, paths: Sequence[str], where: str = "") -> None:
+    for path in paths[:_FILES_SHOWN]:
+        say(f"{word}: {path!r}")
+    if len(paths) > _FILES_SHOWN:
+        say(f"... and {len(paths) - _FILES_SHOWN} more{where}.")
+
+
+def _bytes(gallery_path: Path) -> int:
+    """Bytes of a gallery on the disk."""
+    return sum(path.stat().st_size for path in gallery_path.rglob("*") if path.is_file())
+
+
+def _say_space(gallery_path: Path, before: int, removed: bool) -> None:
+    """Say how much disk space was given back, and when the rest is."""
+    now = _bytes(gallery_path)
+    if before > now:
+        say(f"The gallery takes {(before - now) / 1e6:.1f} MB less: {now / 1e6:.1f} MB.")
+    if removed:
+        say(
+            "What a search may still be reading is kept for an hour; after that, the next "
+            "`cies ingest` or `cies prune` gives its space back."
+        )
+
+
+def _print_removal(gallery_path: Path, removal: Removal, done: bool) -> None:
     print_document(
         {
             "gallery": str(gallery_path),
             "done": done,
-            "paths": plan.paths,
-            "keys": plan.keys,
-            "files": plan.files,
-            "pictures": plan.pictures,
-            "share": round(plan.share, 6),
+            "paths": removal.paths,
+            "keys": removal.keys,
+            "files": removal.files,
+            "pictures": removal.pictures,
+            "share": round(removal.share, 6),
         }
     )

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cies.console import print_document, print_table
+from cies import maintain
+from cies.console import print_document, print_table, say
 from indexes.store.attributes import TYPES, user_columns
 from indexes.store.gallery import Gallery
+from ingest.encoders.base import EncoderSpec
 
 _TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
@@ -53,6 +55,22 @@ def run_conditions(gallery_path: Path, as_json: bool) -> None:
         _print_conditions(document)
 
 
+def run_columns(gallery_path: Path, as_json: bool) -> None:
+    """Print the user's columns of a gallery.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+    """
+    found = maintain.columns(Gallery.open(gallery_path))
+    if as_json:
+        print_document(
+            {"gallery": str(gallery_path), "columns": [vars(column) for column in found]}
+        )
+        return
+    rows = [[column.name, column.type, str(column.values)] for column in found]
+    print_table(["column", "type", "values"], rows, numbers=["values"])
+
+
 def gallery_status(gallery: Gallery) -> dict[str, Any]:
     """The document that ``cies status --json`` prints."""
     files = gallery.files()
@@ -74,6 +92,7 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
                 "model": table.made_by["model"],
                 "revision": table.made_by["revision"],
                 "settings": table.made_by["settings"],
+                "outdated": EncoderSpec.from_made_by(table.made_by).outdated,
             }
         )
     size = sum(path.stat().st_size for path in gallery.path.rglob("*") if path.is_file())
@@ -136,6 +155,9 @@ def _print_conditions(document: dict[str, Any]) -> None:
         ],
         numbers=["pictures", "missing", "dimension"],
     )
+    for note in dict.fromkeys(entry["outdated"] for entry in document["conditions"]):
+        if note:
+            say(f"Note: {note}")
 
 
 def _picture_count(entry: dict[str, Any]) -> str:

@@ -51,15 +51,20 @@ def user_columns(gallery: Gallery) -> dict[str, pa.DataType]:
     return {f.name: f.type for f in table.schema if f.name not in LISTINGS.names}
 
 
-def attributes(gallery: Gallery) -> pa.Table:
+def attributes(gallery: Gallery, gone: bool = False) -> pa.Table:
     """The columns that a filter can use, one row for each existing file.
 
     Columns: path, key, size, mtime_ns, those of the picture (width, height, format, taken_at,
     orientation), then the user's. Files that are gone or could not be read are left out.
+
+    Args:
+        gallery: the gallery.
+        gone: whether to add files that are gone, and the column gone_at.
     """
     files = gallery.read("files", FILES)
-    existing = files.filter(pc.equal(files.column("status"), "done"))
-    existing = existing.select(["path", "key", "size", "mtime_ns"])
+    statuses = ["done", "gone"] if gone else ["done"]
+    existing = files.filter(pc.is_in(files.column("status"), pa.array(statuses)))
+    existing = existing.select(["path", "key", "size", "mtime_ns", *(["gone_at"] * gone)])
     images = gallery.read("images", IMAGES)
     listings = gallery.read("listings", LISTINGS).drop_columns(["source"])
     rows = existing.join(images, "key", join_type="left outer")

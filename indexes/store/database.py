@@ -9,17 +9,26 @@ lock; the next ingest then does that work again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from indexes.errors import GalleryError
+from indexes.errors import GalleryDamaged, GalleryError
+from indexes.files import sync
+from indexes.store.documents import LedgerGuard
 from indexes.store.lance import lancedb
 from indexes.store.ledger import Ledger
 from indexes.store.locking import locked
+from indexes.store.manifest_copy import MANIFEST_COPY, read_copy
 from indexes.store.tables import Table, is_storage_error, manifest_version, writing
+from indexes.store.verified import VerifiedFiles
+
+#: How the folder of a table that is being deleted ends.
+_DROPPED = ".dropped"
 
 #: The last bytes of files that were written completely, by suffix. Other files have no such mark.
 _ENDS = {".manifest": b"LANC", ".lance": b"LANC", ".arrow": b"ARROW1"}
@@ -28,13 +37,24 @@ _ENDS = {".manifest": b"LANC", ".lance": b"LANC", ".arrow": b"ARROW1"}
 class Database:
     """A folder of Lance tables."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, verified: bool = True):
+        """Store the arguments; nothing is read yet.
+
+        Args:
+            folder: the gallery's folder.
+            verified: whether files are compared with their checksums before they are read. Only
+                the search for damage reads damaged files.
+        """
         self.folder = folder
+        self._is_verified = verified
         self._connection = lancedb().connect(str(folder))
         self._recovered: set[str] = set()
         self._in_session = False
         self._tables: dict[str, Table] = {}
         self._ledgers: dict[str, Ledger] = {}
+        self._read_ledgers: dict[str, tuple[object, Ledger]] = {}
+        self._read_guards: tuple[object, Mapping[str, LedgerGuard]] | None = None
+        self._verified: dict[str, VerifiedFiles] = {}
 
     def names(self) -> set[str]:
         """The names of the tables."""
@@ -64,11 +84,16 @@ class Database:
         """Open a table that exists, with a handle that no other caller gets.
 
         Raises:
+            GalleryDamaged: if its newest manifest or its ledger is damaged.
             GalleryError: if Lance cannot read it.
         """
         self._recover_once(name)
+        files = self._verified_files(name) if self._is_verified else None
+        if files is not None:
+            files.check_newest()
         try:
-            return Table(self._connection, name, self._folder(name), lambda: self.ledger(name))
+            ledger = partial(self.ledger, name)
+            return Table(self._connection, name, self._folder(name), ledger, files)
         except Exception as error:
             if not (is_storage_error(error) or isinstance(error, ValueError)):
                 raise
@@ -78,14 +103,91 @@ class Database:
                 "whole state, and the next ingest adds what is then missing."
             ) from error
 
+    def _verified_files(self, name: str) -> VerifiedFiles:
+        if name not in self._verified:
+            ledger = partial(self._undamaged_ledger, name)
+            self._verified[name] = VerifiedFiles(self._folder(name), ledger)
+        return self._verified[name]
+
     def ledger(self, name: str) -> Ledger:
-        """The checksums of a table's files: in a session one object, else as they are on disk."""
+        """The checksums of a table's files: in a session one object, else as they are on disk.
+
+        Raises:
+            GalleryDamaged: if they cannot be read.
+        """
         if name in self._ledgers:
             return self._ledgers[name]
-        ledger = Ledger(self.folder / "checksums" / f"{name}.txt", self._folder(name))
+        path = self.folder / "checksums" / f"{name}.txt"
+        state = _state(path)
+        known = self._read_ledgers.get(name)
+        if known is not None and known[0] == state and state is not None:
+            ledger = known[1]
+        else:
+            try:
+                ledger = Ledger(path, self._folder(name))
+            except OSError as error:
+                raise self._damaged_ledger(
+                    name, f"cannot be read ({(error.strerror or str(error)).lower()})"
+                ) from error
+            self._read_ledgers[name] = (state, ledger)
         if self._in_session:
             self._ledgers[name] = ledger
         return ledger
+
+    def ledger_damage(self, name: str) -> str | None:
+        """What is wrong with a table's ledger; ``None`` if nothing is.
+
+        Raises:
+            GalleryDamaged: if the copy of the manifest, which guards the ledgers, is damaged.
+        """
+        # The guard comes first: a ledger only grows, so that it covers the ledger read after it.
+        guards = self._guards()
+        ledger = self.ledger(name)
+        if not ledger.exists and name not in guards:
+            return "is missing" if self._had_ledger(name) else None
+        return ledger.damage(guards.get(name))
+
+    def _had_ledger(self, name: str) -> bool:
+        """Whether a table without ledger and guard must have had one. Galleries of the first
+        version have none, and neither has a table whose creation was interrupted.
+        """
+        others = (self.folder / "checksums").is_dir() or (self.folder / MANIFEST_COPY).is_file()
+        return others and any(manifest_version(path) > 1 for path in self.manifests(name))
+
+    def _guards(self) -> Mapping[str, LedgerGuard]:
+        state = _state(self.folder / MANIFEST_COPY)
+        if self._read_guards is None or self._read_guards[0] != state:
+            copy = read_copy(self.folder)
+            self._read_guards = (state, copy.guards if copy is not None else {})
+        return self._read_guards[1]
+
+    def guards(self) -> dict[str, LedgerGuard]:
+        """Count and hash of the ledger of each table, as they are now."""
+        ledgers = {name: self.ledger(name) for name in sorted(self.names())}
+        return {name: ledger.guard() for name, ledger in ledgers.items() if ledger.exists}
+
+    def _undamaged_ledger(self, name: str) -> Ledger:
+        """A table's ledger.
+
+        Raises:
+            GalleryDamaged: if it is damaged.
+        """
+        if name in self._ledgers:
+            return self._ledgers[name]  # It was checked when the session began.
+        try:
+            damage = self.ledger_damage(name)
+        except GalleryDamaged:
+            # The tables are read all the same; `cies verify` reports the copy.
+            damage = self.ledger(name).damage(None)
+        if damage is not None:
+            raise self._damaged_ledger(name, damage)
+        return self.ledger(name)
+
+    def _damaged_ledger(self, name: str, damage: str) -> GalleryDamaged:
+        return GalleryDamaged(
+            f"The gallery at {self.folder} is damaged: its list of checksums checksums/{name}.txt "
+            f"{damage}; `cies repair` restores it."
+        )
 
     def manifests(self, name: str) -> list[Path]:
         """A table's manifests, one for each version, the newest first."""
@@ -102,6 +204,24 @@ class Database:
             number += 1
             target = folder / f"{path.name}.{number}"
         return path.replace(target)
+
+    def drop(self, name: str) -> None:
+        """Delete a table with its files and their checksums; the caller holds the writer's lock.
+
+        The folder is renamed first, so that no half-deleted table is ever found.
+
+        Raises:
+            GalleryError: if the folder cannot be written.
+        """
+        self._tables.pop(name, None)
+        with writing(self.folder):
+            if self.exists(name):
+                self._folder(name).replace(self.folder / f".{name}{_DROPPED}")
+            self.ledger(name).clear()
+            self._ledgers.pop(name, None)
+            for left in self.folder.glob(f".*{_DROPPED}"):
+                shutil.rmtree(left)
+            sync(self.folder)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -133,8 +253,10 @@ class Database:
             GalleryError: if the folder cannot be written.
         """
         folder = self._folder(name)
+        ledger = self._undamaged_ledger(name)
         with writing(folder):
-            ledger = self.ledger(name)
+            if self._in_session:
+                self._ledgers[name] = ledger
             files = ledger.files()
             broken = _incomplete_commits(ledger, files)
             for path in broken:
@@ -235,3 +357,12 @@ def _is_truncated(path: Path) -> bool:
             return file.read() != end
     except FileNotFoundError:
         return False
+
+
+def _state(path: Path) -> object:
+    """Identifies the content of a file that is only replaced or added to; ``None`` if missing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino

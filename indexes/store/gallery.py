@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from indexes.errors import (
+    GalleryDamaged,
     GalleryError,
     GalleryMismatch,
     GalleryMissing,
@@ -33,9 +34,11 @@ from indexes.errors import (
 )
 from indexes.geometry import GEOMETRIES, Statistics
 from indexes.store.database import Database
+from indexes.store.frozen import FrozenDatabase, Moment, newest_moment
 from indexes.store.locking import locked
-from indexes.store.manifest import MANIFEST_COPY, Manifest
-from indexes.store.paths import Paths
+from indexes.store.manifest import Manifest
+from indexes.store.manifest_copy import MANIFEST_COPY
+from indexes.store.paths import COLUMNS, Paths, paths_at
 from indexes.store.records import (
     FILES,
     IMAGES,
@@ -53,7 +56,7 @@ from indexes.store.records import (
     vector_column,
 )
 from indexes.store.tables import Table
-from indexes.store.writer import Writer
+from indexes.store.writer import COLUMN_CHANGES, ROOT, Writer
 from indexes.vectors import Vectors, unit
 
 FORMAT = 1
@@ -68,6 +71,8 @@ _OWN = frozenset(
 #: How the name of an unfinished manifest copy begins, which a killed writer leaves.
 _LEFT = f".{Path(MANIFEST_COPY).stem}."
 
+#: The tables about files; all others are about vectors.
+_OF_FILES = frozenset({"files", "images", "listings"})
 
 #: How a new gallery compares vectors by default; measured in docs/geometry.md.
 DEFAULT_GEOMETRY = "raw"
@@ -76,15 +81,66 @@ DEFAULT_GEOMETRY = "raw"
 class Gallery:
     """A collection of embedded pictures on disk. Open one with :meth:`open`."""
 
-    def __init__(self, path: Path, database: Database):
+    def __init__(self, path: Path, database: Database, live: Gallery | None = None):
+        """Store the arguments; use :meth:`open`, :meth:`create` or :meth:`at_moment`.
+
+        Args:
+            path: the gallery's folder.
+            database: the tables.
+            live: the gallery to write to, if the tables are frozen.
+        """
         self.path = path
         self._database = database
-        self._manifest = Manifest(database)
+        self._manifest = Manifest(database, fixed=live is not None)
+        self._live = live
+
+    def newest_moment(self) -> Moment:
+        """The newest versions of all tables; it changes with every commit, and takes no reading.
+
+        Raises:
+            GalleryMissing: if the gallery is gone.
+        """
+        return newest_moment(self.path)
+
+    def at_moment(self, moment: Moment | None = None, before: Gallery | None = None) -> Gallery:
+        """This gallery as it was at one moment, whatever is written later.
+
+        Its tables are read when they are first used, all as they were at that moment. What is
+        written to it goes to the gallery on the disk, and is not seen.
+
+        Args:
+            moment: from :meth:`newest_moment`; the newest by default.
+            before: the gallery at an earlier moment, whose open tables are used where they have
+                not changed.
+
+        Raises:
+            GalleryMissing: if the gallery is gone.
+        """
+        live = self._live or self
+        earlier = before._database if before is not None else None
+        frozen = FrozenDatabase(
+            live._database,
+            live.newest_moment() if moment is None else moment,
+            earlier if isinstance(earlier, FrozenDatabase) else None,
+        )
+        return Gallery(self.path, frozen, live)
+
+    def with_newest_vectors(self) -> Gallery:
+        """The pictures that this gallery has at its moment, with the vectors that they have now."""
+        assert isinstance(self._database, FrozenDatabase)
+        kept = {n: v for n, v in self._database.moment.items() if n in _OF_FILES}
+        return self.at_moment({**self.newest_moment(), **kept}, self)
 
     @property
     def geometry(self) -> str:
         """How vectors are compared: one of :data:`indexes.geometry.GEOMETRIES`."""
-        return str(self._manifest.entries()["gallery"]["geometry"])
+        about = self._manifest.about()
+        if about is None or about.geometry not in GEOMETRIES:
+            raise GalleryDamaged(
+                f"The manifest of {self.path} is damaged: it names no geometry that this version "
+                f"knows; `cies repair` restores it from {MANIFEST_COPY}."
+            )
+        return about.geometry
 
     @property
     def root(self) -> Path:
@@ -96,14 +152,16 @@ class Gallery:
         """The folder of caches and indexes; it may be deleted at any time."""
         return self.path / "indexes"
 
-    def frozen(self, name: str) -> tuple[Table, str]:
-        """A table that stays in its newest state, and the identifier of that state.
+    def frozen(self, name: str) -> Table:
+        """A table that stays in its present state.
 
         Raises:
             GalleryError: if the table cannot be read.
         """
         table = self._database.open_separately(name)
-        return table, table.freeze()
+        if self._live is None:
+            table.freeze()
+        return table
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
@@ -116,16 +174,15 @@ class Gallery:
         path = Path(path).absolute()
         _refuse_lost_manifest(path)
         gallery = cls(path, Database(path)) if (path / "manifest.lance").is_dir() else None
-        about = gallery._manifest.entries().get("gallery") if gallery else None
+        about = gallery._manifest.about() if gallery else None
         if gallery is None or about is None:
             raise GalleryMissing(
                 f"There is no gallery at {path}; make one with "
                 f"`cies ingest FOLDER --gallery {path} --condition color`."
             )
-        found = about["format"]
-        if found != FORMAT:
+        if about.format != FORMAT:
             raise GalleryMismatch(
-                f"The gallery at {path} has format {found}, this version of CIES reads format "
+                f"The gallery at {path} has format {about.format}, this version of CIES reads format "
                 f"{FORMAT}; install the version that wrote it, or ingest into a new gallery."
             )
         return gallery
@@ -235,18 +292,36 @@ class Gallery:
         """The sources that were ingested, by stored path, with the options of their scan."""
         return self._entries("source:")
 
+    def column_changes(self) -> dict[str, str | None]:
+        """The user's columns that were renamed or removed in this gallery: the name that a table
+        gives a column to the one it has here, or ``None`` if it was removed.
+        """
+        return dict(self._manifest.entries().get(COLUMN_CHANGES) or {})
+
+    def earlier_roots(self) -> list[Path]:
+        """The folders that stored paths were relative to before the gallery was moved or copied,
+        the latest first.
+        """
+        paths = (self._manifest.entries().get(ROOT) or {}).get("paths", ())
+        roots = [Path(unescaped(path)) for path in paths if isinstance(path, str) and path]
+        return [root for root in roots if root != self.root]
+
     def words(self) -> dict[str, dict[str, Any]]:
         """The lists of words that were created or edited for this gallery, by condition."""
         return self._entries("words:")
 
-    def paths(self, gone: bool = False) -> Paths:
+    def paths(self, gone: bool = False, before: Paths | None = None) -> Paths:
         """Content key to the files with this content, in path order.
 
         Args:
             gone: whether to add files that were missing at the last scan, after the others.
+            before: the same of the gallery at an earlier moment; then only what has changed since
+                is read. The gallery must be at a moment itself.
         """
-        table = self._database.open("files").read(["path", "key", "status"])
-        return Paths(table, ["done", "gone"] if gone else ["done"])
+        table = self._database.open("files")
+        if self._live is None:
+            return Paths(table.read(COLUMNS), ["done", "gone"] if gone else ["done"])
+        return paths_at(table, ["done", "gone"] if gone else ["done"], before)
 
     def absolute(self, path: str) -> Path:
         """The absolute path of a stored path; not for addresses on other systems."""
@@ -320,11 +395,20 @@ class Gallery:
             GalleryLocked: if another process holds the lock; raised at once.
             GalleryError: if the gallery cannot be written to.
         """
+        if self._live is not None:
+            with self._live.writer() as writer:
+                yield writer
+            return
         with locked(self.path):
             for left in self.path.glob(f"{_LEFT}*"):
                 left.unlink(missing_ok=True)
             with self._database.session():
-                yield Writer(self._database, self._manifest)
+                try:
+                    yield Writer(self._database, self._manifest)
+                finally:
+                    # What guards the ledgers may be older than they are, but not newer.
+                    with suppress(GalleryError):
+                        self._manifest.record_ledgers()
 
 
 def _refuse_lost_manifest(path: Path) -> None:

@@ -1,25 +1,33 @@
 """The manifest of a gallery: named entries with JSON values, in a table and in a copy.
 
-The table ``manifest`` is the original. The file ``gallery.json`` is a copy of it, from which
-``cies repair`` restores entries that the table has lost.
+The table ``manifest`` is the original. The file ``gallery.json`` is a copy of it, which is read
+while the table is damaged, and from which ``cies repair`` restores the table.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
-from indexes.errors import GalleryError
-from indexes.files import write_atomic
+from indexes.errors import GalleryDamaged, GalleryError
 from indexes.store.database import Database
+from indexes.store.documents import (
+    DamagedDocument,
+    GalleryEntry,
+    checked,
+    checked_entry,
+    parse_entry,
+)
+from indexes.store.manifest_copy import MANIFEST_COPY, read_copy, write_copy
 from indexes.store.records import MANIFEST
 
-#: Name of the copy, in the gallery's folder.
-MANIFEST_COPY = "gallery.json"
+_logger = logging.getLogger("cies")
+_warned: set[str] = set()
 
 
 class Manifest:
@@ -29,50 +37,80 @@ class Manifest:
     questions cost one read, and entries that another process wrote are still seen.
     """
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, fixed: bool = False):
+        """Store the arguments; nothing is read yet.
+
+        Args:
+            database: the tables of the gallery.
+            fixed: whether these never change, so that the entries are read once.
+        """
         self._database = database
+        self._fixed = fixed
         self._folder = database.folder / "manifest.lance"
         self._snapshot: tuple[object, dict[str, Any]] | None = None
 
     def entries(self) -> Mapping[str, Any]:
-        """The entries by key; not to be changed by the caller.
+        """The entries by key; not to be changed by the caller. Each has the type of its key.
+
+        If the table is damaged, the entries of the copy are returned, and a warning is logged.
 
         Raises:
-            GalleryError: if the table cannot be read, or an entry is not JSON.
+            GalleryError: if the table and its copy are damaged.
         """
         state = self._state()
         if state is not None and self._snapshot is not None and self._snapshot[0] == state:
             return self._snapshot[1]
         try:
-            rows = self._rows()
-        except GalleryError:
-            if self._folder.is_dir():
+            entries = self._table_entries()
+        except GalleryError as error:
+            if not self._folder.is_dir():
+                # Creating the gallery was interrupted, and opening the table has just removed it.
+                return {}
+            copy = read_copy(self._database.folder)
+            if copy is None:
                 raise
-            # Creating the gallery was interrupted, and opening the table has just removed it.
-            return {}
-        try:
-            entries = {row["key"]: json.loads(row["value"]) for row in rows}
-        except ValueError as error:
-            raise GalleryError(
-                f"The manifest of {self._database.folder} is damaged ({error}); `cies repair` "
-                f"restores it from {MANIFEST_COPY}."
-            ) from error
+            _warn_once(
+                f"The table manifest of {self._database.folder} is damaged, so that its copy "
+                f"{MANIFEST_COPY} is used; `cies repair` restores the table."
+            )
+            _logger.debug("%s", error)
+            entries = dict(copy.entries)
         self._snapshot = (state, entries)
         return entries
 
-    def readable_entries(self) -> dict[str, Any]:
-        """The entries by key, without those that are not JSON.
+    def _table_entries(self) -> dict[str, Any]:
+        """The entries of the table.
+
+        Raises:
+            GalleryError: if the table cannot be read, or an entry has not the type of its key.
+        """
+        try:
+            return {row["key"]: parse_entry(row["key"], row["value"]) for row in self._rows()}
+        except (DamagedDocument, KeyError) as error:
+            raise GalleryDamaged(
+                f"The manifest of {self._database.folder} is damaged ({error}); `cies repair` "
+                f"restores it from {MANIFEST_COPY}."
+            ) from error
+
+    def readable_entries(self) -> tuple[dict[str, Any], list[str]]:
+        """The undamaged entries by key, and the keys of the others.
 
         Raises:
             GalleryError: if the table cannot be read.
         """
         entries: dict[str, Any] = {}
+        others: list[str] = []
         for row in self._rows():
             try:
-                entries[row["key"]] = json.loads(row["value"])
-            except (ValueError, TypeError):
-                continue
-        return entries
+                entries[row["key"]] = parse_entry(row["key"], row["value"])
+            except (DamagedDocument, KeyError):
+                others.append(str(row.get("key")))
+        return entries, others
+
+    def about(self) -> GalleryEntry | None:
+        """The entry of the gallery as a whole; ``None`` if creating it was interrupted."""
+        entry = self.entries().get("gallery")
+        return None if entry is None else checked(entry, GalleryEntry)
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Add or replace an entry, in the table and in the copy; durable on return.
@@ -85,7 +123,7 @@ class Manifest:
 
     def put_row(self, key: str, value: Mapping[str, Any]) -> None:
         """As :meth:`put`, in the table alone."""
-        row = manifest_row(key, value)
+        row = manifest_row(key, checked_entry(key, dict(value)))
         snapshot = self._snapshot
         is_newest = snapshot is not None and snapshot[0] == self._state()
         self._database.open("manifest").upsert(row)
@@ -99,11 +137,14 @@ class Manifest:
     def remove(self, key: str) -> None:
         """Remove an entry from the table and the copy; durable on return.
 
+        The copy comes first: after a crash between the two, the entry is still there, and the
+        copy does not bring back an entry that the table has lost on purpose.
+
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
+        self._write_copy({k: v for k, v in self.entries().items() if k != key})
         self._database.open("manifest").delete([key])
-        self.write_copy()
 
     def write_copy(self) -> None:
         """Replace the copy with the entries of the table.
@@ -111,9 +152,11 @@ class Manifest:
         Raises:
             GalleryError: if it cannot be written.
         """
-        text = json.dumps(self.entries(), indent=1, sort_keys=True)
+        self._write_copy(self.entries())
+
+    def _write_copy(self, entries: Mapping[str, Any], durable: bool = True) -> None:
         try:
-            write_atomic(self._database.folder / MANIFEST_COPY, text.encode())
+            write_copy(self._database.folder, entries, self._database.guards(), durable)
         except OSError as error:
             raise GalleryError(
                 f"Cannot write to {self._database.folder}: "
@@ -121,12 +164,30 @@ class Manifest:
                 "the same command again to continue."
             ) from error
 
+    def record_ledgers(self) -> None:
+        """Store count and hash of every ledger in the copy, if they have changed; and write the
+        copy again if it is missing or damaged. The caller holds the writer's lock.
+
+        Raises:
+            GalleryError: if it cannot be written.
+        """
+        entries = self.entries()
+        if "gallery" not in entries:
+            return
+        copy = None
+        with suppress(GalleryDamaged):
+            copy = read_copy(self._database.folder)
+        if copy is None or dict(copy.guards) != self._database.guards():
+            self._write_copy(entries, durable=False)
+
     def _rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._database.open("manifest").read().to_pylist()
         return rows
 
     def _state(self) -> object:
         """Identifies the committed versions of the table; ``None`` if that is not possible."""
+        if self._fixed:
+            return "fixed"
         try:
             names = sorted(path.name for path in (self._folder / "_versions").iterdir())
             return self._folder.stat().st_ino, names
@@ -140,10 +201,7 @@ def manifest_row(key: str, value: Mapping[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([{"key": key, "value": text}], schema=MANIFEST)
 
 
-def read_copy(folder: Path) -> dict[str, Any]:
-    """The entries in the manifest's copy; empty if the copy is missing or damaged."""
-    try:
-        document = json.loads((folder / MANIFEST_COPY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        _logger.warning(text)

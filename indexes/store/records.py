@@ -41,6 +41,9 @@ IMAGES = pa.schema(
         ("orientation", pa.int8()),
     ]
 )
+#: The option of a source, in the manifest, that is a path: where its table's paths start.
+ROOT_OPTION = "root"
+
 #: Followed by the columns of the user's tables.
 LISTINGS = pa.schema([("path", pa.string()), ("source", pa.string())])
 STATISTICS = pa.schema(

@@ -18,8 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from indexes.errors import GalleryError
+from indexes.errors import GalleryError, GalleryExpired
 from indexes.store.ledger import FileChecksum, Ledger
+from indexes.store.verified import VerifiedFiles
 
 #: Commits after which a table's small files are merged into larger ones.
 COMMITS_PER_COMPACTION = 100
@@ -91,7 +92,14 @@ def is_storage_error(error: Exception) -> bool:
 class Table:
     """One Lance table, keyed by its first column."""
 
-    def __init__(self, connection: Any, name: str, folder: Path, ledger: Callable[[], Ledger]):
+    def __init__(
+        self,
+        connection: Any,
+        name: str,
+        folder: Path,
+        ledger: Callable[[], Ledger],
+        files: VerifiedFiles | None = None,
+    ):
         """Open a table.
 
         Args:
@@ -99,15 +107,18 @@ class Table:
             name: the table's name.
             folder: the table's folder.
             ledger: returns the checksums of the table's files; called before the first write.
+            files: checks the table's files before they are read; ``None`` to read damaged files.
         """
         self.name = name
         self.folder = folder
+        self._connection = connection
         self._table = connection.open_table(name)
         self._open_ledger = ledger
+        self._files = files
         self._commits = 0
         self._written_bytes = 0
         self._has_deletions = False
-        self._frozen = False
+        self._frozen: int | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -126,7 +137,7 @@ class Table:
         return int(self._table.version)
 
     def __len__(self) -> int:
-        with reading(self.folder):
+        with self._reading():
             return int(self._table.count_rows())
 
     @cached_property
@@ -137,47 +148,101 @@ class Table:
         """Sync the files of a commit and record their checksums."""
         new = self._ledger.record_new()
         self._written_bytes += _data_bytes(new)
+        if self._files is not None:
+            # What was there before was checked, and the rest was just read for its checksum.
+            self._files.trust(int(self._table.version))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """As :func:`writing`, after a check of the state that the commit is based on."""
+        with writing(self.folder):
+            if self._files is not None:
+                self._files.check_version(int(self._table.version))
+            yield
 
     # -- reading ---------------------------------------------------------------------------
 
-    def freeze(self) -> str:
-        """Read the newest committed state from now on, whatever is written later.
+    def freeze(self, version: int | None = None) -> None:
+        """Read one committed state from now on, whatever is written later.
 
-        Returns:
-            SHA-256 of its manifest, which identifies the state: it lists files of random names.
+        Args:
+            version: the state; the newest by default.
 
         Raises:
-            GalleryError: if the table cannot be read.
+            GalleryError: if the table cannot be read, or that version is no longer stored.
         """
         with reading(self.folder):
-            self._table.checkout_latest()
-            version = int(self._table.version)
+            if version is None:
+                self._table.checkout_latest()
+                version = int(self._table.version)
+            self._frozen = version
+        with self._reading():
             self._table.checkout(version)
-            self._frozen = True
-            for path in (self.folder / "_versions").glob("*.manifest"):
-                if manifest_version(path) == version:
-                    return hashlib.sha256(path.read_bytes()).hexdigest()
-            raise FileNotFoundError(f"version {version} has no manifest")
+
+    @cached_property
+    def state(self) -> str:
+        """SHA-256 of the manifest of a frozen table, which identifies the state: it lists files of
+        random names.
+
+        Raises:
+            GalleryError: if the manifest cannot be read.
+        """
+        with self._reading():
+            path = self._frozen_manifest()
+            if path is None:
+                raise FileNotFoundError(f"version {self._frozen} has no manifest")
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def _frozen_manifest(self) -> Path | None:
+        """The manifest of the frozen version, if it is still stored."""
+        for path in (self.folder / "_versions").glob("*.manifest"):
+            if manifest_version(path) == self._frozen:
+                return path
+        return None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """As :func:`reading`; says so if the frozen version is no longer stored."""
+        try:
+            with reading(self.folder):
+                yield
+        except GalleryError as error:
+            if self._frozen is None or self._frozen_manifest() is not None:
+                raise
+            raise GalleryExpired(
+                f"The state in which the gallery at {self.folder.parent} was opened is no longer "
+                "stored, because it was written to for more than an hour since; open it again, or "
+                "call refresh()."
+            ) from error
 
     def _catch_up(self) -> None:
-        if not self._frozen:
+        if self._frozen is None:
+            if self._files is not None:
+                self._files.check_newest()
             self._table.checkout_latest()
+        if self._files is not None:
+            self._files.check_version(int(self._table.version))
 
-    def read(self, columns: Iterable[str] | None = None, row_ids: bool = False) -> pa.Table:
+    def read(
+        self, columns: Iterable[str] | None = None, row_ids: bool = False, after: int | None = None
+    ) -> pa.Table:
         """All rows of the newest committed state.
 
         Args:
             columns: names of the columns to read; all by default.
             row_ids: whether to add the rows' numbers as column ``_rowid``.
+            after: read only rows with a higher number than this.
 
         Raises:
             GalleryError: if a file of the table is damaged so that it cannot be read.
         """
-        with reading(self.folder):
+        with self._reading():
             self._catch_up()
             query = self._table.search().with_row_id(row_ids)
             if columns is not None:
                 query = query.select([*columns, *(["_rowid"] if row_ids else [])])
+            if after is not None:
+                query = query.where(f"_rowid > {after}")
             # In Lance's default steps of 1,024 rows a million rows take twice as long.
             rows = query.to_batches(batch_size=_ROWS).read_all()
             rows.validate(full=True)
@@ -193,7 +258,7 @@ class Table:
         Raises:
             GalleryError: as for :meth:`read`.
         """
-        with reading(self.folder):
+        with self._reading():
             self._catch_up()
             query = self._table.search().select(list(columns))
             yield from query.to_batches(batch_size=rows)
@@ -204,7 +269,7 @@ class Table:
         Raises:
             GalleryError: as for :meth:`read`.
         """
-        with reading(self.folder):
+        with self._reading():
             rows = self._table.take_row_ids(row_ids).select(list(columns)).to_arrow()
             rows.validate(full=True)
             return rows
@@ -246,7 +311,7 @@ class Table:
         key = self.schema.names[0]
         if len(set(rows.column(key).to_pylist())) != rows.num_rows:
             raise ValueError(f"repeated keys in one commit to table {self.name}")
-        with writing(self.folder):
+        with self._writing():
             self._commit(key, rows)
             self._record_files()
         self._commits += 1
@@ -267,9 +332,45 @@ class Table:
         """Add the columns of a schema that the table lacks, with null values; durable on return."""
         missing = [field for field in schema if field.name not in self.schema.names]
         if missing:
-            with writing(self.folder):
+            with self._writing():
                 self._table.add_columns(missing)
                 self._record_files()
+
+    def rename_column(self, old: str, new: str) -> None:
+        """Rename a column; durable on return.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        with self._writing():
+            self._table.alter_columns({"path": old, "rename": new})
+            self._record_files()
+
+    def drop_columns(self, names: Iterable[str]) -> None:
+        """Remove columns with their values; durable on return.
+
+        All rows are written again without them, because Lance only hides a dropped column and
+        keeps its values.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        dropped = set(names)
+        rows = self.read([name for name in self.schema.names if name not in dropped])
+        with self._writing():
+            self._table = self._connection.create_table(self.name, rows, mode="overwrite")
+            self._record_files()
+
+    def rewrite(self) -> None:
+        """Write all rows again into new files; durable on return.
+
+        Raises:
+            GalleryError: if the disk is full or the folder cannot be written.
+        """
+        with self._writing():
+            rows = self._table.search().to_batches(batch_size=_ROWS)
+            self._table = self._connection.create_table(self.name, rows, mode="overwrite")
+            self._record_files()
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the rows with these keys; durable on return.
@@ -280,7 +381,7 @@ class Table:
         quoted = ["'" + key.replace("'", "''") + "'" for key in keys]
         name = self.schema.names[0]
         self._has_deletions = True
-        with writing(self.folder):
+        with self._writing():
             for start in range(0, len(quoted), _KEYS_AT_ONCE):
                 part = ", ".join(quoted[start : start + _KEYS_AT_ONCE])
                 self._table.delete(f"{name} IN ({part})")
@@ -293,7 +394,7 @@ class Table:
             GalleryError: if the disk is full or the folder cannot be written.
         """
         listed = [str(row_id) for row_id in row_ids]
-        with writing(self.folder):
+        with self._writing():
             # One statement, because row ids are valid for one version only.
             if listed:
                 self._table.delete(f"_rowid IN ({', '.join(listed)})")
@@ -329,9 +430,18 @@ class Table:
 
     def _old_versions(self) -> int:
         """The number of versions that are older than the retention time."""
-        limit = time.time() - RETENTION_SECONDS
         manifests = (self.folder / "_versions").glob("*.manifest")
-        return sum(path.stat().st_mtime < limit for path in manifests)
+        return sum(not is_retained(path.stat().st_mtime) for path in manifests)
+
+    def _kept_seconds(self) -> float:
+        """How old a version may be that a compaction keeps: a reader may still use the one that was
+        the newest when the retention time began, however old it is.
+        """
+        now = time.time()
+        manifests = (self.folder / "_versions").glob("*.manifest")
+        ages = [now - path.stat().st_mtime for path in manifests]
+        older = [age for age in ages if age >= RETENTION_SECONDS]
+        return min(older) + 1 if 0 < len(older) < len(ages) else RETENTION_SECONDS
 
     def size(self) -> int:
         """Bytes on the disk, old versions included."""
@@ -346,8 +456,8 @@ class Table:
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        with writing(self.folder):
-            keep = timedelta(seconds=RETENTION_SECONDS)
+        with self._writing():
+            keep = timedelta(seconds=self._kept_seconds())
             self._table.optimize(cleanup_older_than=keep, delete_unverified=True)
             for path in self.folder.rglob("*.tmp*"):
                 path.unlink(missing_ok=True)
@@ -358,11 +468,26 @@ class Table:
         self._has_deletions = False
 
 
+def is_retained(since: float) -> bool:
+    """Whether a reader may still use what was replaced or removed at this time.
+
+    Args:
+        since: seconds since 1970.
+    """
+    return time.time() - since < RETENTION_SECONDS
+
+
 def _data_bytes(entries: Mapping[str, FileChecksum]) -> int:
     return sum(entry.size for name, entry in entries.items() if name.startswith(_DATA))
 
 
 def manifest_version(manifest: Path) -> int:
     """The version that a manifest describes, for the old and the new way of naming manifests."""
-    number = int(manifest.stem) if manifest.stem.isdigit() else 0
+    return version_number(manifest.name)
+
+
+def version_number(name: str) -> int:
+    """As :func:`manifest_version`, from the name of the manifest."""
+    stem = name.partition(".")[0]
+    number = int(stem) if stem.isdigit() else 0
     return _NEWEST - number if number > _NEWEST // 2 else number

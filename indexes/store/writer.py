@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,10 @@ from indexes.store.records import (
     ImageRecord,
     VectorTable,
     completed,
+    escaped,
     vector_schema,
 )
-from indexes.store.tables import Table
+from indexes.store.tables import Table, is_retained
 from indexes.vectors import Vectors, checksums
 
 #: Free space that maintenance leaves on the disk.
@@ -35,6 +39,18 @@ _SCHEMAS = {"files": FILES, "images": IMAGES}
 
 #: Keys in one deletion, whose condition Lance must parse.
 _DELETED_AT_ONCE = 2000
+
+#: How the manifest's key of a removed condition begins; the table's name follows.
+_REMOVED = "removed:"
+
+#: The manifest's key of the columns that the user renamed or removed.
+COLUMN_CHANGES = "columns"
+
+#: The manifest's key of the folders that stored paths were relative to when they were written.
+ROOT = "root"
+
+#: Folders of this kind that are remembered.
+_ROOTS = 5
 
 
 class Writer:
@@ -56,17 +72,48 @@ class Writer:
     def declare(self, table: VectorTable, order: int | None = None) -> None:
         """Create a condition's table and add it to the manifest, or change its entry.
 
+        A table that the user has renamed stays as it is, whatever name a later run gives it.
+
         Args:
             table: the new entry.
             order: its position among the tables; by default the one it has, or the last.
         """
         self.ensure(table)
-        key = f"condition:{table.table}"
+        key, entries = f"condition:{table.table}", self._manifest.entries()
+        if key in entries and entries[key]["name"] != table.name:
+            return
         if order is None:
-            entries = self._manifest.entries()
             orders = {k: v["order"] for k, v in entries.items() if k.startswith("condition:")}
             order = orders.get(key, max(orders.values(), default=-1) + 1)
         self._manifest.put(key, table.entry(order))
+        removed = f"{_REMOVED}{table.table}"
+        if removed in self._manifest.entries():
+            self._manifest.remove(removed)
+
+    def rename_condition(self, table: VectorTable, name: str) -> None:
+        """Give a condition's table another name."""
+        key = f"condition:{table.table}"
+        order = int(self._manifest.entries()[key]["order"])
+        self._manifest.put(key, replace(table, name=name).entry(order))
+
+    def remove_condition(self, table: VectorTable) -> None:
+        """Remove a condition's table from the manifest.
+
+        The table itself is deleted by :meth:`maintain` when no reader can be using it any more.
+        Until then, declaring it again brings its vectors back.
+        """
+        self._manifest.put(
+            f"{_REMOVED}{table.table}", {"name": table.name, "removed_at": int(time.time())}
+        )
+        self._manifest.remove(f"condition:{table.table}")
+
+    def _removed_tables(self) -> dict[str, int]:
+        """Tables of removed conditions that still exist, and when each was removed."""
+        return {
+            key.removeprefix(_REMOVED): int(entry.get("removed_at", 0))
+            for key, entry in self._manifest.entries().items()
+            if key.startswith(_REMOVED)
+        }
 
     def ensure(self, table: VectorTable) -> None:
         """Create a condition's table if it is missing, as for a new one or after a repair."""
@@ -117,6 +164,16 @@ class Writer:
         rows = pa.table(columns, schema=vector_schema(table.dimension))
         self._table(table.table).upsert(rows)
 
+    def put_vector_rows(self, table: VectorTable, rows: pa.Table) -> None:
+        """Store rows of another gallery's table of the same name as they are.
+
+        Args:
+            table: a declared condition.
+            rows: with distinct keys, and checked by the caller.
+        """
+        schema = vector_schema(table.dimension)
+        self._table(table.table).upsert(rows.select(schema.names).cast(schema))
+
     def put_statistics(self, statistics: Mapping[str, Statistics]) -> None:
         """Store mean and standard deviation of vectors in one commit, by name of their table."""
         rows = [
@@ -134,6 +191,10 @@ class Writer:
         """Store size, format and other properties of pictures."""
         rows = [vars(image) for image in images]
         self._table("images").upsert(pa.Table.from_pylist(rows, schema=IMAGES))
+
+    def put_image_rows(self, rows: pa.Table) -> None:
+        """As :meth:`put_images`, for rows of another gallery."""
+        self._table("images").upsert(rows.cast(IMAGES))
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
         """Store the records of files."""
@@ -169,6 +230,32 @@ class Writer:
         table.add_missing_columns(rows.schema)
         table.upsert(completed(rows, table.schema))
 
+    def rename_column(self, old: str, new: str) -> None:
+        """Rename one of the user's columns."""
+        self._table("listings").rename_column(old, new)
+
+    def drop_columns(self, names: Sequence[str]) -> None:
+        """Remove columns of the user with their values."""
+        if names:
+            self._table("listings").drop_columns(names)
+
+    def put_column_changes(self, changes: Mapping[str, str | None]) -> None:
+        """Remember which columns the user renamed or removed, for later scans of their tables.
+
+        Args:
+            changes: the name that a table's column would have, to the one it has; ``None`` for a
+                column that was removed.
+        """
+        self._manifest.put(COLUMN_CHANGES, changes)
+
+    def put_root(self, root: Path) -> None:
+        """Remember the folder that stored paths are relative to now, before those of earlier."""
+        path = escaped(str(root))
+        known = list((self._manifest.entries().get(ROOT) or {}).get("paths", ()))
+        if known[:1] != [path]:
+            earlier = [other for other in known if other != path]
+            self._manifest.put(ROOT, {"paths": [path, *earlier][:_ROOTS]})
+
     def forget_files(self, paths: Sequence[str]) -> None:
         """Remove the records of files; pictures and vectors stay."""
         if paths and self._database.exists("listings"):
@@ -177,8 +264,10 @@ class Writer:
 
     def forget_pictures(self, keys: Sequence[str], tables: Sequence[VectorTable]) -> None:
         """Remove pictures; first their vectors, so that a crash leaves no orphans."""
-        for table in tables:
-            self._delete(table.table, keys)
+        names = [table.table for table in tables]
+        removed = [name for name in self._removed_tables() if self._database.exists(name)]
+        for name in dict.fromkeys([*names, *removed]):
+            self._delete(name, keys)
         self._delete("images", keys)
 
     def _delete(self, name: str, keys: Sequence[str]) -> None:
@@ -196,6 +285,8 @@ class Writer:
         Returns:
             Why it was put off, if the disk has not enough room for it.
         """
+        if not due_only:
+            self._delete_removed_tables()
         for name in sorted(self._tables if due_only else self._database.names()):
             table = self._table(name)
             if not (table.has_many_commits() or (not due_only and table.needs_compaction())):
@@ -209,3 +300,12 @@ class Writer:
                 )
             table.compact()
         return None
+
+    def _delete_removed_tables(self) -> None:
+        """Delete tables of conditions that were removed so long ago that no reader uses them."""
+        for name, removed_at in self._removed_tables().items():
+            if not is_retained(removed_at):
+                self._tables.pop(name, None)
+                self._database.drop(name)
+                self._delete("statistics", [name])
+                self._manifest.remove(f"{_REMOVED}{name}")

@@ -23,8 +23,10 @@ from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.fill.commit_queue import CommitQueue, CommitResult
 from ingest.fill.inventory import Inventory, SourceInventory
 from ingest.fill.preparation import LoadEncoder, PreparedRun, prepare
+from ingest.fill.prune import sources_without_files
 from ingest.fill.vector_sources import VectorSource
 from ingest.read.readers import Readers
+from ingest.scan.moved import moved_files
 from ingest.scan.plan import IngestPlan, UnreachableSource
 from ingest.scan.scan import open_all_sources, scan_sources
 from ingest.sources.base import SourceFile, SourceOptions
@@ -98,6 +100,7 @@ class IngestReport:
         known: new names of pictures that the gallery already had, and files that exist again.
         embedded: pictures embedded, by one encoder or several.
         gone: files of earlier scans that do not exist now.
+        moved: files whose pictures were found at other paths, while nothing is at the old ones.
         relabelled: files whose user's columns changed.
         out_of_reach: pictures that lack a condition and cannot be read now.
         unreachable: sources that have no file any more; none of their files counts as gone.
@@ -114,6 +117,7 @@ class IngestReport:
     known: int = 0
     embedded: int = 0
     gone: int = 0
+    moved: int = 0
     relabelled: int = 0
     out_of_reach: int = 0
     unreachable: list[UnreachableSource] = field(default_factory=list)
@@ -149,6 +153,7 @@ class _Run:
                 VectorSourceReport(s.spec.method, s.spec.model, [table.name for table in s.tables])
                 for s in self._sources
             ],
+            notes=list(prepared.notes),
         )
         #: Paths of recorded files; ``None`` if there is one vector source, which records all.
         self._settled: set[str] | None = set() if len(self._sources) > 1 else None
@@ -197,6 +202,18 @@ class _Run:
         for start in range(0, len(records), _RECORDS):
             self._writer.put_files(records[start : start + _RECORDS])
 
+    def record_moved(self, seen: Callable[[Sequence[str]], Sequence[bool]]) -> None:
+        """Mark the old paths of files that were moved as gone; see :func:`moved_files`."""
+        records = moved_files(self._gallery, seen)
+        self.put_files(records)
+        self.report.moved = len(records)
+        if records:
+            self.report.notes += [
+                f"source {name} is not there any more, and all its pictures were found elsewhere; "
+                "`cies prune` forgets it"
+                for name in sorted(sources_without_files(self._gallery))
+            ]
+
     def _todo(self, plan: IngestPlan, inventory: SourceInventory) -> Iterator[SourceFile]:
         """The files that a vector source must read and no other has recorded yet."""
         for file in plan.todo:
@@ -215,7 +232,9 @@ class _Run:
         source_report: VectorSourceReport,
     ) -> None:
         """Read, embed and store files; what was embedded is stored even after an error."""
-        readers: Readers[SourceFile] = Readers(inventory.needed, source.spec.max_side)
+        readers: Readers[SourceFile] = Readers(
+            inventory.needed, source.spec.max_side, source.spec.pixels
+        )
 
         def on_stored(result: CommitResult) -> None:
             source_report.embedded += result.embedded
@@ -345,6 +364,7 @@ def ingest(
         return encoder
 
     with gallery.writer() as writer:
+        writer.put_root(gallery.root)
         groups = open_all_sources(gallery, sources, source_options or SourceOptions())
         # Only the run may refer to the encoder, so that it can free it before loading the next.
         run = _Run(
@@ -360,7 +380,10 @@ def ingest(
             run.put_files(records)
             run.report.gone += len(records)
         writer.forget_files(scan.plan.outdated)
+        if scan.plan.new or scan.plan.changed or scan.plan.returned:
+            run.record_moved(scan.planner.seen)
         run.report.relabelled = scan.relabelled
+        run.report.notes += scan.notes
         run.finish_tables()
         note = writer.maintain(due_only=False)
         if note:

@@ -30,10 +30,12 @@ class PreparedRun:
     Attributes:
         vector_sources: with the tables that each fills, in the order in which they embed.
         encoder: the encoder of the first, if it had to be loaded already.
+        notes: sentences for the user.
     """
 
     vector_sources: list[VectorSource]
     encoder: BaseEncoder | None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -68,6 +70,7 @@ def prepare(
         encoder = load(None)
         target = encoder.spec
         _refuse_other_settings(gallery, sources, target)
+        target = source_of_spec(sources, target).spec
     elif target is None:
         main = main_vector_source(sources)
         assert main is not None
@@ -76,6 +79,13 @@ def prepare(
         wanted = [Condition.parse(UNCONDITIONAL)]
     existing = source_of_spec(sources, target).tables
     new = new_conditions(wanted, [table.name for table in existing])
+    renamed = {
+        condition.name: table
+        for condition in new
+        for table in existing
+        if table.made_by.get("phrase") == condition.phrase
+    }
+    new = [condition for condition in new if condition.name not in renamed]
     if new:
         encoder = encoder or load(target)
         encoder.check(new)
@@ -84,13 +94,17 @@ def prepare(
             writer.declare(VectorTable(condition.name, encoder.dimension, made_by))
     for table in existing:
         is_wanted = any(same_name(table.name, condition.name) for condition in wanted)
-        if is_wanted and not table.kept_up:
+        if (is_wanted or table in renamed.values()) and not table.kept_up:
             writer.declare(replace(table, filling=True))
     # Read again, because the declarations above decide which tables are filled.
     kept_up = [table for table in gallery.conditions() if table.kept_up]
     if not kept_up or not (wanted or existing):
         raise UsageError("No condition was named; add one, such as `--condition color`.")
-    return PreparedRun(_in_order(vector_sources_of(kept_up), encoder), encoder)
+    notes = [
+        f"condition '{name}' is called '{table.name}' in this gallery"
+        for name, table in renamed.items()
+    ]
+    return PreparedRun(_in_order(vector_sources_of(kept_up), encoder), encoder, tuple(notes))
 
 
 def _in_order(sources: Sequence[VectorSource], encoder: BaseEncoder | None) -> list[VectorSource]:

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from indexes.search.caches import forget_caches
+from indexes.store.attributes import attributes
 from indexes.store.gallery import Gallery
-from indexes.store.records import FILES, LISTINGS, is_address, stored_path
+from indexes.store.records import (
+    FILES,
+    LISTINGS,
+    file_records,
+    is_address,
+    stored_path,
+    unescaped,
+)
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownFiles, KnownListings
 from ingest.sources.base import MissingSource
 from ingest.sources.factory import stored_file
+from ingest.sources.patterns import expand_braces, has_wildcard
 
-#: Deleting a larger share of a gallery needs a confirmation: more likely a drive is not plugged in.
+#: Losing a larger share of the pictures needs a confirmation: more likely a drive is not plugged
+#: in.
 LARGEST_SHARE = 0.1
 
 Mask = NDArray[np.bool_]
 
+#: Which rows of a table of attributes a filter accepts: bool [rows].
+Matching = Callable[[pa.Table], NDArray[np.bool_]]
+
+#: The reason of a file whose removal is in progress; its picture is not found any more.
+REMOVED = "removed"
+
+#: File records in one commit.
+_RECORDS = 20_000
+
 
 @dataclass(frozen=True)
-class PrunePlan:
+class Removal:
     """What to delete from a gallery.
 
     Attributes:
-        paths: stored paths of files that are gone.
+        paths: stored paths of files.
         keys: pictures that have no other file.
         files: number of files in the gallery.
         pictures: number of pictures in the gallery.
-        source: name of a remembered source that has no file any more; empty if there is none.
+        source: name of a remembered source, named by the user, that has no file any more; empty
+            if there is none.
+        absent: names of other remembered sources that do not exist and have no file any more.
+        returning: files that are still in a remembered source, so that the next ingest adds them
+            again: name of the source to number of files.
     """
 
     paths: list[str]
@@ -39,25 +67,34 @@ class PrunePlan:
     files: int
     pictures: int
     source: str = ""
+    absent: tuple[str, ...] = ()
+    returning: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
-        """The share of the files or of the pictures, whichever is larger, to delete: 0 to 1."""
-        return max(len(self.paths) / max(1, self.files), len(self.keys) / max(1, self.pictures))
+        """The share of the pictures that is lost: 0 to 1."""
+        return len(self.keys) / max(1, self.pictures)
 
 
-def find_gone(gallery: Gallery, source: str | None = None) -> PrunePlan:
+def find_gone(
+    gallery: Gallery, source: str | None = None, matching: Matching | None = None
+) -> Removal:
     """Find the files that are gone, and the pictures that have no other file.
+
+    Without a filter, sources that do not exist any more and have no other file are found as well.
 
     Args:
         gallery: the gallery.
         source: a folder, table or shard whose missing files count as gone although no scan has
             marked them, as when all of it was deleted.
+        matching: accepts rows of :func:`indexes.store.attributes.attributes`; only these files
+            are found.
 
     Raises:
         UsageError: if the gallery has no file from ``source``.
     """
-    known = KnownFiles(gallery.read("files", FILES))
+    files = gallery.read("files", FILES)
+    known = KnownFiles(files)
     gone = known.gone.copy()
     name = ""
     if source is not None:
@@ -65,10 +102,45 @@ def find_gone(gallery: Gallery, source: str | None = None) -> PrunePlan:
         from_source, missing = _files_of_source(gallery, known, name)
         gone |= missing
         name = name if name in gallery.sources() and not (from_source & ~gone).any() else ""
+    if matching is not None:
+        name = ""
+        rows = attributes(gallery, gone=True)
+        accepted = rows.column("path").filter(pa.array(matching(rows))).combine_chunks()
+        gone &= pc.is_in(files.column("path"), accepted).to_numpy().astype(np.bool_)
     kept_keys = {key for key in known.keys(np.flatnonzero(~gone)) if key}
-    keys: set[str] = set(gallery.read_keys())
+    every = gallery.read_keys()
+    lost = every - kept_keys
+    if matching is not None:
+        lost &= set(known.keys(np.flatnonzero(gone)))
     paths = known.paths(np.flatnonzero(gone))
-    return PrunePlan(sorted(paths), sorted(keys - kept_keys), len(known), len(keys), name)
+    absent: set[str] = set()
+    if matching is None:
+        absent = sources_without_files(gallery) - {name}
+    return Removal(sorted(paths), sorted(lost), len(known), len(every), name, tuple(sorted(absent)))
+
+
+def sources_without_files(gallery: Gallery) -> set[str]:
+    """Remembered local sources that do not exist now, and of which every file is gone."""
+    absent = [
+        name
+        for name in gallery.sources()
+        if not is_address(name)
+        and not has_wildcard(name)
+        and expand_braces(name) == [name]
+        and not os.path.lexists(gallery.root / unescaped(name))
+    ]
+    if not absent:
+        return set()
+    listings = KnownListings(gallery.read("listings", LISTINGS))
+    files = gallery.read("files", FILES)
+    existing = files.filter(pc.not_equal(files.column("status"), "gone"))
+    kept = set(existing.column("path").to_pylist())
+    return {
+        name
+        for name in absent
+        if kept.isdisjoint(listings.listed_by(name))
+        and not any(map(MissingSource(name).covers, kept))
+    }
 
 
 def _files_of_source(gallery: Gallery, known: KnownFiles, name: str) -> tuple[Mask, Mask]:
@@ -90,22 +162,43 @@ def _files_of_source(gallery: Gallery, known: KnownFiles, name: str) -> tuple[Ma
     return from_source, missing
 
 
-def delete_gone(gallery: Gallery, writer: Writer, plan: PrunePlan) -> None:
-    """Delete the files of a plan, and its pictures with their vectors.
+def delete_gone(gallery: Gallery, writer: Writer, removal: Removal) -> None:
+    """Delete files, and pictures with their vectors; all of it is on the disk on return.
 
-    Vectors are deleted first and files last: if this is interrupted, the next run finds the rest.
+    The files are first marked as gone, so that their pictures disappear under all conditions at
+    once, then vectors are deleted, and files last. If this is interrupted, nothing is damaged,
+    and the next removal, prune or ingest continues it.
 
     Args:
         gallery: the gallery.
         writer: the writer of the same gallery.
-        plan: the plan from :func:`find_gone`, made while ``writer`` was held.
+        removal: the plan, made while ``writer`` was held.
     """
     tables = gallery.conditions()
-    writer.forget_pictures(plan.keys, tables)
-    writer.forget_files(plan.paths)
-    if plan.source:
-        writer.forget_source(plan.source)
-    if plan.keys:
+    _mark(gallery, writer, removal.paths)
+    writer.forget_pictures(removal.keys, tables)
+    writer.forget_files(removal.paths)
+    for source in (removal.source, *removal.absent):
+        if source:
+            writer.forget_source(source)
+    if removal.keys:
         forget_caches(gallery.indexes, [table.table for table in tables])
         writer.put_statistics({t.table: gallery.computed_statistics(t) for t in tables})
-        writer.maintain(due_only=False)
+    writer.maintain(due_only=False)
+
+
+def _mark(gallery: Gallery, writer: Writer, paths: Sequence[str]) -> None:
+    """Mark files that are not gone as gone."""
+    files = gallery.read("files", FILES)
+    existing = files.filter(
+        pc.and_(
+            pc.is_in(files.column("path"), pa.array(paths, pa.string())),
+            pc.not_equal(files.column("status"), "gone"),
+        )
+    )
+    now = int(time.time())
+    for start in range(0, existing.num_rows, _RECORDS):
+        records = file_records(existing.slice(start, _RECORDS))
+        writer.put_files(
+            [replace(record, status="gone", reason=REMOVED, gone_at=now) for record in records]
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, datetime
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -48,24 +49,62 @@ def unify_column_types(sources: Sequence[Source], existing: Mapping[str, pa.Data
             source.columns[column] = stored
 
 
+def apply_column_changes(sources: Sequence[Source], changes: Mapping[str, str | None]) -> None:
+    """Give every source's columns the names that the user gave them in the gallery.
+
+    Args:
+        sources: all sources of one run; their ``columns`` and ``column_names`` are changed.
+        changes: as :meth:`indexes.store.gallery.Gallery.column_changes` returns them.
+
+    Raises:
+        UsageError: if two columns of a source would then have the same name.
+    """
+    for source in sources:
+        kinds: dict[str, str] = {}
+        names: dict[str, str] = {}
+        for column, given in source.column_names.items():
+            stored = changes.get(given, given)
+            if stored is None:
+                continue
+            if stored in kinds:
+                raise UsageError(
+                    f"{source.name} has a column '{column}', which was renamed to '{stored}' in "
+                    f"the gallery, and another of that name; rename one of them with `cies columns "
+                    "rename`, or leave one out with --columns."
+                )
+            kinds[stored], names[column] = source.columns[given], stored
+        source.columns, source.column_names = kinds, names
+
+
 class ColumnUpdater:
     """Compares the user's columns with those in the gallery, and writes the rows that differ.
 
     Attributes:
         changed: how many rows differed.
+        dropped: how many rows lost a value because their source does not have the column any
+            more, by source and column.
     """
 
-    def __init__(self, known: KnownListings, writer: Writer | None, several: bool):
+    def __init__(
+        self,
+        known: KnownListings,
+        writer: Writer | None,
+        several: bool,
+        outdated: Mapping[str, Collection[str]],
+    ):
         """Store the arguments; nothing is written yet.
 
         Args:
             known: the rows in the gallery.
             writer: the writer of the gallery; ``None`` to count only.
             several: whether more than one source of this run may list the same file.
+            outdated: the columns that a source, by its name, had before and does not have now.
         """
         self.changed = 0
+        self.dropped: Counter[tuple[str, str]] = Counter()
         self._known = known
         self._writer = writer
+        self._outdated = outdated
         #: Rows written in this run by path, so that the next source compares with them.
         self._written: dict[str, dict[str, Any]] | None = {} if several else None
         self._pending: dict[str, dict[str, Any]] = {}
@@ -81,6 +120,7 @@ class ColumnUpdater:
         """
         names = list(source.columns)
         self._types |= {name: TYPES[source.columns[name]] for name in names}
+        outdated = self._outdated.get(source.name, ())
         known = self._known.existing([file.path for file in files])
         for file, old, back in zip(files, known, returned, strict=True):
             if self._written:
@@ -89,6 +129,10 @@ class ColumnUpdater:
             if back:
                 row["source"] = source.name
             row |= dict(zip(names, file.values or (), strict=True))
+            for name in outdated:
+                if row.get(name) is not None:
+                    row[name] = None
+                    self.dropped[source.name, name] += 1
             if row == old or (old and _equal_rows(row, old)):
                 continue
             self.changed += 1

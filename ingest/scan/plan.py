@@ -295,6 +295,14 @@ class Planner:
                 for record in self._known.records(rows)
             ]
 
+    def seen(self, paths: Sequence[str]) -> list[bool]:
+        """Whether the sources have listed these paths."""
+        rows = self._known.rows(paths).tolist()
+        return [
+            bool(self._seen[row]) if row >= 0 else path in self._new_paths
+            for row, path in zip(rows, paths, strict=True)
+        ]
+
     # -- pictures that lack a condition ----------------------------------------------------
 
     def _find_incomplete(self) -> None:

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Sequence
 
 from indexes.errors import UsageError
-from indexes.store.attributes import user_columns
+from indexes.store.attributes import column_name, user_columns
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, LISTINGS, is_address, unescaped
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownFiles, KnownListings
-from ingest.scan.metadata import ColumnUpdater, unify_column_types
+from ingest.scan.metadata import ColumnUpdater, apply_column_changes, unify_column_types
 from ingest.scan.plan import IngestPlan, Planner
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import SourceGroup, open_sources
+from ingest.sources.values import without_type
+
+#: In the manifest's entry of a source: the columns that it had at the last ingest.
+STORED_COLUMNS = "stored_columns"
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class ScanResult:
         planner: returns the records of files that are gone.
         known: the files in the gallery before the scan.
         relabelled: files whose user's columns changed.
+        notes: sentences for the user.
     """
 
     plan: IngestPlan
     planner: Planner
     known: KnownFiles
     relabelled: int
+    notes: tuple[str, ...] = ()
 
 
 def open_all_sources(
@@ -107,6 +113,8 @@ def scan_sources(
         UsageError: if no source can be reached, or a column's type is not that of the gallery.
     """
     sources = [source for group in groups for source in group.sources]
+    if gallery is not None:
+        apply_column_changes(sources, _column_changes(gallery, groups, writer))
     unify_column_types(sources, user_columns(gallery) if gallery is not None else {})
     has_rows = any(source.columns or source.owns_named_files for source in sources)
     files = gallery.read("files", FILES) if gallery is not None else FILES.empty_table()
@@ -115,7 +123,8 @@ def scan_sources(
         rows = gallery.read("listings", LISTINGS)
     known, known_listings = KnownFiles(files), KnownListings(rows)
     root = gallery.root if gallery is not None else Path.cwd()
-    columns = ColumnUpdater(known_listings, writer, several=len(sources) > 1)
+    outdated = _outdated_columns(gallery, groups) if gallery is not None else {}
+    columns = ColumnUpdater(known_listings, writer, len(sources) > 1, outdated)
     planner = Planner(known, needed, root, retry_failed, columns.update)
     plan = planner.scan(groups, known_listings.listed_by if has_rows else None)
     if len(plan.unreachable) == len(groups) and not plan.todo:
@@ -127,8 +136,75 @@ def scan_sources(
         )
     columns.flush()
     if writer is not None and gallery is not None:
+        _drop_empty_columns(gallery, writer, {name for _, name in columns.dropped})
         _remember(gallery, writer, groups, plan)
-    return ScanResult(plan, planner, known, columns.changed)
+    notes = tuple(
+        f"column '{name}' is not taken from {source} any more, and was dropped from {count} files"
+        for (source, name), count in columns.dropped.items()
+    )
+    return ScanResult(plan, planner, known, columns.changed, notes)
+
+
+def _column_changes(
+    gallery: Gallery, groups: Sequence[SourceGroup], writer: Writer | None
+) -> dict[str, str | None]:
+    """The user's renamed and removed columns; one that ``--columns`` names is not removed."""
+    changes = gallery.column_changes()
+    wanted = {
+        column_name(without_type(text))
+        for group in groups
+        for text in group.options.get("columns", ())
+    }
+    kept = {old: new for old, new in changes.items() if new is not None or old not in wanted}
+    if writer is not None and kept != changes:
+        writer.put_column_changes(kept)
+    return kept
+
+
+def _outdated_columns(gallery: Gallery, groups: Sequence[SourceGroup]) -> dict[str, set[str]]:
+    """The columns that a source, by its name, had at its last ingest and does not have now.
+
+    Columns that another source of the gallery has are left out: the same file may have them from
+    there.
+    """
+    stored = {name: entry.get(STORED_COLUMNS) for name, entry in gallery.sources().items()}
+    existing = set(user_columns(gallery))
+    found: dict[str, set[str]] = {}
+    for group in groups:
+        now = {column for source in group.sources for column in source.columns}
+        had = stored.get(group.name)
+        if had is None and group.name in stored and len(_listing_sources(gallery)) == 1:
+            # A gallery of an earlier version, in which all columns are from one source.
+            had = sorted(existing)
+        elsewhere = {
+            column
+            for other in groups
+            if other is not group
+            for source in other.sources
+            for column in source.columns
+        }
+        for name, columns in stored.items():
+            if name != group.name:
+                elsewhere |= set(columns or ())
+        lost = (set(had or ()) & existing) - now - elsewhere
+        reachable = not any(source.reason for source in group.sources)
+        if lost and reachable:
+            found |= {source.name: lost for source in group.sources}
+    return found
+
+
+def _listing_sources(gallery: Gallery) -> set[str]:
+    """The sources that have listed files of the gallery."""
+    return set(gallery.read("listings", LISTINGS).column("source").unique().to_pylist())
+
+
+def _drop_empty_columns(gallery: Gallery, writer: Writer, names: set[str]) -> None:
+    """Remove those of some columns in which no file has a value any more."""
+    if names:
+        rows = gallery.read("listings", LISTINGS)
+        writer.drop_columns(
+            [name for name in sorted(names) if rows.column(name).null_count == rows.num_rows]
+        )
 
 
 def _remember(
@@ -139,5 +215,7 @@ def _remember(
     unreachable = {source.name for source in plan.unreachable}
     for group in groups:
         name = group.name
-        if name and name not in unreachable and stored.get(name) != group.options:
-            writer.put_source(name, group.options)
+        columns = dict.fromkeys(column for source in group.sources for column in source.columns)
+        entry = {**group.options, **({STORED_COLUMNS: list(columns)} if columns else {})}
+        if name and name not in unreachable and stored.get(name) != entry:
+            writer.put_source(name, entry)

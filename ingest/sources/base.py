@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol
 
-from indexes.store.records import inside
-from ingest.read.images import SUFFIXES, UNSUPPORTED, FileBytes, UnreadableImage
+from indexes.store.records import inside, is_address
+from ingest.read.formats import SUFFIXES, UNSUPPORTED
+from ingest.read.images import FileBytes, UnreadableImage
 from ingest.sources.values import Value, convert
 
 
@@ -163,6 +164,8 @@ class MissingSource(Source):
 
     def covers(self, path: str) -> bool:
         """The source itself and every path below or inside it."""
+        if self.name == ".":  # The gallery's own root: all relative paths.
+            return not path.startswith("/") and not is_address(path)
         return path.startswith((self.name.rstrip("/") + "/", self.name + "!/")) or (
             path == self.name
         )

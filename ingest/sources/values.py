@@ -125,6 +125,12 @@ def convert(value: Any, kind: str) -> Value:
     raise ValueError(f"{value!r} is no {kind}")
 
 
+def without_type(text: str) -> str:
+    """The column in a value of ``--columns``, which is ``NAME`` or ``NAME:TYPE``."""
+    column, _, kind = text.rpartition(":")
+    return column if column and kind in TYPES else text
+
+
 class ColumnTypes:
     """The user's columns of one source: which are stored, with which types and names."""
 
