@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from indexes.errors import (
         CiesError,
         GalleryError,
+        GalleryExpired,
         GalleryLocked,
         GalleryMismatch,
         GalleryMissing,
@@ -66,7 +67,7 @@ _HOMES = {
         "cies.api": "create ingest load_encoder open",
         "cies.encoder": "Encoder",
         "cies.training": "train_composer",
-        "indexes.errors": "CiesError GalleryError GalleryLocked GalleryMismatch GalleryMissing "
+        "indexes.errors": "CiesError GalleryError GalleryExpired GalleryLocked GalleryMismatch GalleryMissing "
         "ModelError UnknownCondition UsageError",
         "indexes.store.gallery": "Gallery",
         "ingest.conditions": "Condition",
@@ -84,6 +85,7 @@ __all__ = [
     "Engine",
     "Gallery",
     "GalleryError",
+    "GalleryExpired",
     "GalleryLocked",
     "GalleryMismatch",
     "GalleryMissing",

@@ -29,8 +29,12 @@ def open(
     gone: bool = False,
     method: str | None = None,
     model: PlainEncoder | BaseEncoder | None = None,
+    follow: bool = True,
 ) -> SearchableGallery:
     """Open a gallery for searching.
+
+    All answers are from one moment of the gallery. Before a search, at most every second, it looks
+    whether another process has written to it, and then takes the newest state as a whole.
 
     Args:
         path: the gallery's folder.
@@ -43,6 +47,7 @@ def open(
             vectors of, or ``clay``, ``crl`` or ``indirect``; the main one by default.
         model: an encoder of your own, the object that was passed to :func:`ingest`; needed only
             for queries that are not in the gallery.
+        follow: whether to look for a newer state; without it, only ``g.refresh()`` does.
 
     Returns:
         The gallery with its methods, such as ``g.search(image, condition, k)``,
@@ -66,7 +71,7 @@ def open(
         # Conditions that the gallery has were accepted before.
         return remake_encoder(spec, device, force=True)
 
-    return SearchableGallery(Gallery.open(path), load, index, geometry, gone, method)
+    return SearchableGallery(Gallery.open(path), load, index, geometry, gone, method, follow)
 
 
 def create(path: str | Path, geometry: str | None = None) -> Gallery:

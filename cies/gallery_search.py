@@ -49,6 +49,7 @@ class SearchableGallery(Engine):
         A gallery with several methods or models lists those of the main one, or of the method
         that it was opened with.
         """
+        self._at_newest()
         return self.names()
 
     def vectors(self, condition: str, method: str | None = None) -> GalleryVectors:
@@ -58,6 +59,7 @@ class SearchableGallery(Engine):
             UnknownCondition: if the gallery has no such condition; the message lists those it has.
             UsageError: if there is no such method, or no word list for a projection.
         """
+        self._at_newest()
         column = super().vectors(condition, method)
         return GalleryVectors(**vars(column), paths=[self.path(key) for key in column.keys])
 
@@ -67,6 +69,7 @@ class SearchableGallery(Engine):
         Raises:
             CiesError: see :meth:`query.engine.Engine.ask`.
         """
+        self._at_newest()
         if question.rerank is not None or question.modification is not None:
             return super().ask(question)
         count, note = default_rerank(self, question)
@@ -75,7 +78,7 @@ class SearchableGallery(Engine):
 
     def __len__(self) -> int:
         """The number of pictures with at least one existing file."""
-        return len(self._opened.paths)
+        return len(self._at_newest().paths)
 
     def __repr__(self) -> str:
         names = ", ".join(self.conditions) or "none yet"

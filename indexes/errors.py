@@ -7,6 +7,8 @@
     |  |- GalleryMissing
     |  |- GalleryLocked
     |  |- GalleryMismatch
+    |  |- GalleryDamaged
+    |  |- GalleryExpired
     |- ModelError             5   a model cannot be loaded, or does not support the request
     |- DataError              5   a data set is missing, incomplete or changed
 
@@ -49,6 +51,14 @@ class GalleryLocked(GalleryError):
 
 class GalleryMismatch(GalleryError):
     """The gallery has another model, method, geometry or format."""
+
+
+class GalleryExpired(GalleryError):
+    """The state in which a gallery was opened is no longer stored."""
+
+
+class GalleryDamaged(GalleryError):
+    """A file of the gallery is not what was written; ``cies repair`` removes the damage."""
 
 
 class ModelError(CiesError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.errors import UsageError
+from indexes.errors import GalleryExpired, UsageError
 from indexes.geometry import GEOMETRIES
 from indexes.search.open_table import OpenTable
 from indexes.search.table_loader import TableLoader
@@ -32,12 +34,16 @@ if TYPE_CHECKING:
     from ingest.fill.pipeline import Progress
     from query.ranking.reranker import Reranker, RerankingModel
 
+#: Seconds between two looks for a newer state of the gallery.
+LOOK_SECONDS = 1.0
+
 
 @dataclass
 class _ResolvedQuestion:
     """A question whose conditions are resolved and open.
 
     Attributes:
+        opened: the gallery.
         question: the question.
         methods: for each method, its conditions; those of weight above 0 first.
         embedder: gives the examples their vectors.
@@ -46,6 +52,7 @@ class _ResolvedQuestion:
         notes: notes for the user, a sentence each.
     """
 
+    opened: OpenGallery
     question: Question
     methods: list[list[OpenCondition]]
     embedder: ExampleEmbedder
@@ -57,8 +64,11 @@ class _ResolvedQuestion:
 class Engine:
     """A gallery that can be searched. Tables are read when they are first needed, and kept.
 
+    All answers are from one moment of the gallery: that in which it was opened, or which
+    :meth:`refresh` found. Any number of threads may search.
+
     Attributes:
-        gallery: the gallery.
+        gallery: the gallery on the disk.
         method: the method that answers conditions if a question names none, or ``None``.
         progress: called with the progress of embedding pictures for reranking.
         make_reranker: makes the reranker of a question in place of
@@ -73,6 +83,7 @@ class Engine:
         geometry: str | None = None,
         gone: bool = False,
         method: str | None = None,
+        follow: bool = False,
     ):
         """Store the arguments; nothing is read yet.
 
@@ -85,9 +96,11 @@ class Engine:
             gone: also find pictures that had no file left at the last scan.
             method: ``METHOD`` or ``METHOD:MODEL`` that answers conditions if a question names
                 none; see :mod:`query.resolver` for the default.
+            follow: look for a newer state of the gallery before each search, at most every second.
 
         Raises:
             UsageError: if there is no such geometry.
+            GalleryMissing: if the gallery is gone.
         """
         if geometry is not None and geometry not in GEOMETRIES:
             raise UsageError(
@@ -98,7 +111,56 @@ class Engine:
         self.progress: Callable[[Progress], None] = lambda state: None
         self.make_reranker: Callable[..., Reranker] | None = None
         self._opened = OpenGallery(gallery, load, index, geometry, gone, method)
+        self._follow = follow
+        self._looked_at = time.monotonic()
+        self._refreshing = threading.Lock()
         self._combination: ScoreCombination | None = None
+
+    # -- the moment that is searched --------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Answer from the newest state of the gallery from now on.
+
+        All tables are taken as they were at one moment. What has not changed is not read again.
+
+        Returns:
+            Whether there was a newer state.
+
+        Raises:
+            GalleryMissing: if the gallery is gone.
+        """
+        with self._refreshing:
+            self._looked_at = time.monotonic()
+            if self.gallery.newest_moment() == self._opened.moment:
+                return False
+            # Searches that are running keep the earlier state.
+            self._opened = self._opened.renewed()
+            self._combination = None
+            return True
+
+    def follow_writer(self) -> None:
+        """Refresh if the engine follows the writer and looked more than a second ago."""
+        self._at_newest()
+
+    def _at_newest(self) -> OpenGallery:
+        """The gallery at the moment to answer from."""
+        if self._follow and time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self.refresh()
+        return self._opened
+
+    @property
+    def moment(self) -> str:
+        """Identifies the state of the gallery that is searched; changes with every write."""
+        return str(self._opened.moment)
+
+    @property
+    def snapshot(self) -> Gallery:
+        """The gallery at the moment that is searched."""
+        return self._opened.gallery
+
+    def has(self, key: str) -> bool:
+        """Whether a picture of this key can be found."""
+        return key in self._opened.paths
 
     # -- tables and vectors -----------------------------------------------------------------
 
@@ -157,7 +219,7 @@ class Engine:
         resolved = self.resolve(condition, method)
         if resolved.projection is not None:
             return self._opened.tables.open_table(resolved).column
-        column = self.gallery.column(resolved.stored)
+        column = self._opened.gallery.column(resolved.stored)
         rows = [row for row, key in enumerate(column.keys) if key in self._opened.paths]
         if len(rows) == len(column.keys):
             return column
@@ -193,6 +255,41 @@ class Engine:
     def encoder(self, table: VectorTable) -> BaseEncoder:
         """The encoder that made a stored table, loaded once."""
         return self.encoders.of(EncoderSpec.from_made_by(table.made_by))
+
+    def embed(
+        self, pictures: Picture | Sequence[Picture], conditions: Sequence[str]
+    ) -> list[Example]:
+        """Pictures with their vectors and words under conditions, as they are compared.
+
+        Args:
+            pictures: as ``image`` of :meth:`search`.
+            conditions: names of conditions.
+
+        Raises:
+            UnknownCondition: if there is none of that name; the message lists all.
+            UsageError: if a picture cannot be read.
+            ModelError: if a new picture is given and the model cannot be loaded.
+        """
+        opened = self._at_newest()
+        resolved = [opened.tables.open(opened.resolver.resolve(name)) for name in conditions]
+        question = Question.of(as_pictures(pictures), conditions)
+        return ExampleEmbedder(opened).examples(question, resolved)
+
+    def pictures(self, where: str | None = None, condition: str | None = None) -> dict[str, str]:
+        """The pictures that pass a filter: key to path on this machine, in path order.
+
+        Args:
+            where: a filter; all pictures by default.
+            condition: whose words the filter can refer to; the first one by default.
+
+        Raises:
+            UnknownCondition: if there is no such condition.
+            UsageError: if the filter cannot be parsed, or the gallery has no conditions.
+        """
+        opened = self._at_newest()
+        words = opened.tables.open_table(opened.resolver.resolve(condition or self.names()[0]))
+        allowed = opened.filters.allowed(words, where, None, {})
+        return {key: opened.gallery.location(path) for key, path in allowed.paths.items()}
 
     # -- search -----------------------------------------------------------------------------
 
@@ -257,16 +354,26 @@ class Engine:
             UsageError: if an example cannot be read or a filter is wrong.
             ModelError: if an example must be embedded and the model cannot be loaded.
         """
+        opened = self._at_newest()
+        try:
+            return self._ask(opened, question)
+        except GalleryExpired:
+            if not self._follow or not self.refresh():
+                raise
+            return self._ask(self._opened, question)
+
+    def _ask(self, opened: OpenGallery, question: Question) -> Hits:
+        """Answer a question at one moment."""
         if question.modification is not None:
             from query.composers.search import ComposedSearch
 
-            return ComposedSearch(self._opened, question, question.modification).hits()
-        resolved = self._resolve(question)
+            return ComposedSearch(opened, question, question.modification).hits()
+        resolved = self._resolve(opened, question)
         examples = self._embed(resolved)
         ranking = self._rank(resolved, examples)
         return self._answer(resolved, examples, ranking)
 
-    def _resolve(self, question: Question) -> _ResolvedQuestion:
+    def _resolve(self, opened: OpenGallery, question: Question) -> _ResolvedQuestion:
         """Resolve and open the conditions of a question, for each method.
 
         Raises:
@@ -276,20 +383,20 @@ class Engine:
         methods: Sequence[str | None] = question.methods or (None,)
         if question.fuse:
             condition = next(name for name, weight in question.conditions.items() if weight)
-            found = self._opened.resolver.resolve_all(condition)
+            found = opened.resolver.resolve_all(condition)
             methods = [f"{resolved.method}:{resolved.model}" for resolved in found]
-        conditions = [self._opened.tables.open_conditions(question, method) for method in methods]
-        resolved = _ResolvedQuestion(question, conditions, ExampleEmbedder(self._opened))
+        conditions = [opened.tables.open_conditions(question, method) for method in methods]
+        resolved = _ResolvedQuestion(opened, question, conditions, ExampleEmbedder(opened))
         resolved.notes += [note for own in conditions for one in own for note in _notes(one)]
         if question.rerank or question.fill:
             from query.ranking.reranker import Reranker, reranker_for
 
             make = self.make_reranker or Reranker
-            resolved.reranker, reason = reranker_for(self._opened, question, conditions, make)
+            resolved.reranker, reason = reranker_for(opened, question, conditions, make)
             resolved.notes += [reason] if reason else []
         if resolved.reranker is not None and question.rerank:
-            others = self._opened.resolver.resolve_candidates(conditions[0][0].resolved)
-            resolved.candidates = [self._opened.tables.open(other) for other in others]
+            others = opened.resolver.resolve_candidates(conditions[0][0].resolved)
+            resolved.candidates = [opened.tables.open(other) for other in others]
         return resolved
 
     def _embed(self, resolved: _ResolvedQuestion) -> list[Example]:
@@ -374,11 +481,13 @@ class Engine:
         question, reranker = resolved.question, resolved.reranker
         query = describe_query(question, resolved.methods, examples)
         with closing(reranker) if reranker is not None else nullcontext():
-            hits = build_hits(self._opened, question, ranking, query, tuple(resolved.notes))
+            hits = build_hits(resolved.opened, question, ranking, query, tuple(resolved.notes))
         if reranker is None:
             return hits
         if question.fill:
             reranker.fill()
+        # The next search finds what this one has stored.
+        self._looked_at = -LOOK_SECONDS
         from query.ranking.reranking import RerankedRanking
 
         if isinstance(ranking, RerankedRanking) and ranking.reranked:
@@ -391,7 +500,8 @@ def _notes(condition: OpenCondition) -> list[str]:
     """What the user should know about the table that answers a condition."""
     resolved, vocabulary = condition.resolved, condition.resolved.vocabulary
     if resolved.projection is None or vocabulary is None:
-        return []
+        outdated = resolved.spec.outdated
+        return [outdated] if outdated else []
     return [
         f"'{resolved.name}' was worked out by {resolved.method} from the {resolved.model} vectors "
         f"and {len(vocabulary.words)} words ({vocabulary.source})."

@@ -6,6 +6,7 @@ in its own space, and a table whose rows hold several parts as it is stored.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from indexes.errors import GalleryError, UsageError
 from indexes.geometry import RESIDUAL, Statistics, residual
+from indexes.search.file_keys import FileKeys
 from indexes.search.open_table import OpenTable
 from indexes.search.snapshot import VectorTransform
 from indexes.search.table_loader import TableLoader
@@ -52,17 +54,25 @@ class OpenTables:
     """
 
     def __init__(
-        self, gallery: Gallery, resolver: ConditionResolver, index: str, geometry: str, gone: bool
+        self,
+        gallery: Gallery,
+        resolver: ConditionResolver,
+        index: str,
+        geometry: str,
+        gone: bool,
+        before: OpenTables | None = None,
     ):
         """Store the arguments; nothing is opened yet.
 
         Args:
-            gallery: the gallery of the tables.
+            gallery: the gallery of the tables, at one moment.
             resolver: resolves the conditions of questions, and finds unconditional tables, which
                 the residual geometry needs.
             index: one of :data:`indexes.search.factory.KINDS`, or a FAISS factory string.
             geometry: see above.
             gone: also find pictures that had no file left at the last scan.
+            before: the tables at an earlier moment; of those that were open, only what has changed
+                is read.
         """
         self._gallery = gallery
         self._resolver = resolver
@@ -71,6 +81,13 @@ class OpenTables:
         self._gone = gone
         self._tables: dict[tuple[str, str], OpenTable] = {}
         self._statistics: dict[str, Statistics] = {}
+        self._files = FileKeys(
+            gallery.frozen("files"), gone, before._files if before is not None else None
+        )
+        #: Tables that were open at an earlier moment and are not yet at this one.
+        self._earlier = {} if before is None else {**before._earlier, **before._tables}
+        # The residual geometry opens one table for another.
+        self._opening = threading.RLock()
 
     def open(self, resolved: ResolvedCondition, weight: float = 1.0) -> OpenCondition:
         """A condition with its table open for search."""
@@ -105,8 +122,11 @@ class OpenTables:
     def open_table(self, resolved: ResolvedCondition) -> OpenTable:
         """A condition's table: its vectors as they are compared, its words, its index."""
         name = resolved.table.table, resolved.name
-        if name not in self._tables:
-            self._tables[name] = self.table_loader(resolved).open(self._index)
+        with self._opening:
+            if name not in self._tables:
+                loader = self.table_loader(resolved)
+                self._tables[name] = loader.open(self._index, self._earlier.get(name))
+                self._earlier.pop(name, None)
         return self._tables[name]
 
     def table_loader(self, resolved: ResolvedCondition) -> TableLoader:
@@ -120,6 +140,7 @@ class OpenTables:
             basis,
             self.transform(resolved),
             gone=self._gone,
+            files=self._files,
             stored=resolved.stored if projection is not None else None,
             words=projection.nearest_words if projection is not None else None,
         )
@@ -157,7 +178,9 @@ class OpenTables:
             return projection.texts(vectors) if text else projection.images(vectors)
         if resolved.table.parts_per_row > 1:
             return vectors
-        moved = self._statistics_of(resolved.stored).apply(vectors, self.geometry)
+        moved = vectors
+        if self.geometry != "raw":
+            moved = self._statistics_of(resolved.stored).apply(vectors, self.geometry)
         if self.subtracts_unconditional(resolved):
             return residual(moved, unconditional)
         return moved
@@ -178,15 +201,16 @@ class OpenTables:
         if resolved.table.parts_per_row > 1:
             # A geometry would change the lengths of a row's parts.
             return _PARTS, ""
-        basis = self._statistics_of(resolved.stored).basis(self.geometry)
+        basis = ""
+        if self.geometry not in ("raw", RESIDUAL):
+            basis = self._statistics_of(resolved.stored).basis(self.geometry)
         if self.subtracts_unconditional(resolved):
             basis += self.open_table(self._resolver.resolve_unconditional(resolved)).state
         return self.geometry, basis
 
     def _statistics_of(self, table: VectorTable) -> Statistics:
         statistics = self._statistics.get(table.table)
-        # A partial table grows while it is searched.
-        if statistics is None or table.partial:
+        if statistics is None:
             statistics = self._gallery.statistics(table)
             if statistics is None:
                 needed = self.geometry not in ("raw", RESIDUAL)

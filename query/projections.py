@@ -53,6 +53,8 @@ class Projections:
         """
         self._gallery = gallery
         self._encoder = encoder
+        #: Lists of words that were generated since this state of the gallery.
+        self._generated: dict[str, Vocabulary] = {}
 
     def fit(
         self, base: VectorTable, method: str, condition: str
@@ -69,9 +71,10 @@ class Projections:
             ModelError: if the words must be embedded and the model cannot be loaded.
         """
         name = Condition.parse(condition).name
-        vocabulary = find_vocabulary(name, self._gallery)
+        vocabulary = find_vocabulary(name, self._gallery) or self._generated.get(name)
         if vocabulary is None:
             vocabulary = vocabulary_of(name, self._gallery, self.lister())
+            self._generated[name] = vocabulary
         made_by = dict(base.made_by)
         settings = {**dict(made_by.get("settings", {})), "words": vocabulary.digest}
         made_by |= {"method": method, "settings": settings, "phrase": vocabulary.condition}

@@ -44,6 +44,10 @@ class Index(Protocol):
         ...
 
 
+#: Numbers up to which one thread multiplies them with a query in a millisecond.
+_FEW_NUMBERS = 2**21
+
+
 class ExactIndex:
     """Compares every query with every vector. Equal scores are in row order."""
 
@@ -64,9 +68,17 @@ class ExactIndex:
         rows = np.empty((len(queries), k), dtype=np.int64)
         scores = np.empty((len(queries), k), dtype=np.float32)
         for part in query_blocks(len(queries), size):
-            cosines = queries[part] @ self._vectors.T
+            cosines = _products(queries[part], self._vectors)
             rows[part], scores[part] = best(cosines, k)
         return rows, scores
+
+
+def _products(queries: Vectors, vectors: Vectors) -> Vectors:
+    """All scalar products: float32 [queries, vectors]."""
+    if len(queries) == 1 and vectors.size <= _FEW_NUMBERS:
+        # BLAS would share this between threads, and wait for each of them on a busy machine.
+        return np.einsum("qd,nd->qn", queries, vectors)
+    return queries @ vectors.T
 
 
 def query_blocks(queries: int, size: int) -> list[slice]:

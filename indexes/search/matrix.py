@@ -48,6 +48,19 @@ class VectorMatrix:
         self._checked = np.zeros(self._cached, dtype=bool)
         self._wide: Vectors | None = None
 
+    def with_more(
+        self, fresh: Vectors, read_again: Callable[[], Vectors] | None = None
+    ) -> VectorMatrix:
+        """These vectors followed by others; what was checked and converted is not done again.
+
+        Args:
+            fresh: the rows that follow, float32 [m, dim], unit rows.
+            read_again: as for the constructor.
+        """
+        more = VectorMatrix(self._cache, np.concatenate([self._fresh, fresh]), read_again)
+        more._checked, more._wide = self._checked, self._wide
+        return more
+
     def __len__(self) -> int:
         return self._cached + len(self._fresh)
 

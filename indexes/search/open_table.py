@@ -16,7 +16,8 @@ from indexes.search.compact_columns import Keys
 from indexes.search.factory import kind_in_memory, make_index
 from indexes.search.faiss import candidates_per_hit
 from indexes.search.matrix import VectorMatrix
-from indexes.search.row_cache import pair_scores, sample_rows
+from indexes.search.row_cache import RowCache, pair_scores, sample_rows
+from indexes.search.snapshot import Snapshot
 from indexes.store.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 
@@ -47,6 +48,9 @@ class SearchRows:
         indexed: number of vectors in the index.
         kind: name of the index.
         state: identifies the state of the gallery that was read.
+        cache: the cached rows at the start of ``matrix``, if there are any.
+        snapshot: the state itself, if a later one may be read from it.
+        way: identifies how the rows were transformed, and the kind of index that was asked for.
     """
 
     keys: Sequence[str]
@@ -59,6 +63,9 @@ class SearchRows:
     indexed: int
     kind: str
     state: str
+    cache: RowCache | None = None
+    snapshot: Snapshot | None = None
+    way: str = ""
 
 
 def search_rows_in_memory(column: VectorColumn, kind: str = "auto", state: str = "") -> SearchRows:
@@ -99,6 +106,7 @@ class OpenTable:
 
     Attributes:
         table: the condition's entry.
+        rows: what it was opened from.
         keys: content keys, [n], ascending.
         words: the model's word for each picture, or empty strings, [n].
         word_probabilities: float32 [n].
@@ -122,6 +130,7 @@ class OpenTable:
         if isinstance(rows, VectorColumn):
             rows = search_rows_in_memory(rows, index)
         self.table = table
+        self.rows = rows
         self.keys = rows.keys
         self.words = rows.words
         self.word_probabilities = rows.word_probabilities
@@ -218,7 +227,7 @@ class OpenTable:
         scores[rows < 0] = -np.inf
         others = self._not_indexed
         if len(others):
-            nearest, cosines = ExactIndex(self.vectors(others)).search(queries, k)
+            nearest, cosines = self._others.search(queries, k)
             rows = np.concatenate([rows, others[nearest]], axis=1)
             scores = np.concatenate([scores, cosines], axis=1)
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
@@ -251,6 +260,11 @@ class OpenTable:
         if self._order is None:
             return np.arange(self._indexed, len(self))
         return np.flatnonzero(self._order >= self._indexed)
+
+    @cached_property
+    def _others(self) -> ExactIndex:
+        """The rows that were added after the index was built."""
+        return ExactIndex(self.vectors(self._not_indexed))
 
     def scores(self, queries: Vectors) -> Vectors:
         """Cosines with every row, exact: float32 [n, size]."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.search.compact_columns import Words, prefixes, raw_keys
+from indexes.search.file_keys import FileKeys
+from indexes.store.frozen import ReadRows
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable, damaged_vectors_error, vector_column
 from indexes.vectors import Vectors, unit
@@ -110,28 +111,32 @@ class StoredRows:
 class Snapshot:
     """One committed state of a condition's table; later commits do not change it.
 
-    The record of files is frozen first. A writer commits vectors before files, so that every
-    picture in the record has a row in the table.
+    A gallery at one moment has every table in the state of that moment. Of other galleries the
+    record of files is frozen first: a writer commits vectors before files, so that every picture
+    in the record has a row in the table.
     """
 
-    def __init__(self, gallery: Gallery, table: VectorTable, gone: bool = False):
-        """Freeze the newest state.
+    def __init__(self, gallery: Gallery, table: VectorTable, files: FileKeys):
+        """Freeze the present state of a table.
 
         Args:
             gallery: the gallery of the table.
             table: the condition's entry.
-            gone: whether to include pictures that had no file left at the last scan.
+            files: the pictures to include, frozen before.
 
         Raises:
             GalleryError: if a table cannot be read.
         """
         self.table = table
         self._place = gallery.path
-        self._files, files = gallery.frozen("files")
-        self._rows, rows = gallery.frozen(table.table)
-        self._gone = gone
+        self._files = files
+        self._rows = gallery.frozen(table.table)
+        #: How far the table was read, and its rows whose picture had no file.
+        self._read: ReadRows | None = None
+        self._left_out: pa.Table | None = None
+        state = f"{files.state} {self._rows.state} {files.gone}"
         #: Identifies the state: equal for equal content.
-        self.state = hashlib.sha256(f"{files} {rows} {gone}".encode()).hexdigest()[:24]
+        self.state = hashlib.sha256(state.encode()).hexdigest()[:24]
 
     def __len__(self) -> int:
         """The number of rows of the table, including those of excluded pictures."""
@@ -144,20 +149,42 @@ class Snapshot:
             ValueError: if a key is not a SHA-256, or two keys begin with the same 8 bytes.
             GalleryError: if a table cannot be read.
         """
-        rows = self._included(self._rows.read(["key", "checksum"], row_ids=True))
+        rows = self._rows.read(["key", "checksum"], row_ids=True)
+        self._read = ReadRows.of(rows)
+        return self._included(rows)
+
+    def added_since(self, before: Snapshot) -> RowDigest | None:
+        """The pictures that were not included in an earlier state; only what is new is read.
+
+        Returns:
+            ``None`` if pictures were changed or removed, or the earlier state was not read so.
+
+        Raises:
+            ValueError: if a key is not a SHA-256, or two keys begin with the same 8 bytes.
+            GalleryError: if a table cannot be read.
+        """
+        if before._read is None or not self._files.has_grown_from(before._files):
+            return None
+        new = before._read.since(self._rows, ["key", "checksum"])
+        if new is None:
+            return None
+        rows, self._read = new
+        if before._left_out is not None:
+            rows = pa.concat_tables([before._left_out, rows.select(before._left_out.schema.names)])
+        return self._included(rows)
+
+    def _included(self, rows: pa.Table) -> RowDigest:
+        """The rows whose picture is included, in key order; the others are kept for later."""
         raw = raw_keys(rows.column("key"))
-        order = np.argsort(prefixes(raw))
-        raw = raw[order]
+        included = self._files.contain(raw)
+        self._left_out = None if included.all() else rows.filter(pa.array(~included))
+        chosen = np.flatnonzero(included)
+        chosen = chosen[np.argsort(prefixes(raw[chosen]))]
+        raw = raw[chosen]
         if (np.diff(prefixes(raw)) == 0).any():
             raise ValueError("two keys begin with the same 8 bytes")
         checksums = rows.column("checksum").fill_null(0).to_numpy().astype(np.uint32)
-        return RowDigest(raw, checksums[order], rows.column("_rowid").to_numpy()[order])
-
-    def _included(self, rows: pa.Table) -> pa.Table:
-        files = self._files.read(["key", "status"])
-        statuses = ["done", "gone"] if self._gone else ["done"]
-        files = files.filter(pc.is_in(files.column("status"), pa.array(statuses)))
-        return rows.filter(pc.is_in(rows.column("key"), files.column("key").combine_chunks()))
+        return RowDigest(raw, checksums[chosen], rows.column("_rowid").to_numpy()[chosen])
 
     def column(self) -> VectorColumn:
         """The stored rows of the included pictures, in key order.
@@ -165,7 +192,7 @@ class Snapshot:
         Raises:
             GalleryError: if the table cannot be read, or a vector is damaged.
         """
-        return vector_column(self._included(self._rows.read()), self.table, self._place)
+        return vector_column(self._files.included(self._rows.read()), self.table, self._place)
 
     def batches(self) -> Iterator[StoredRows]:
         """All rows in batches, in no order, including those of excluded pictures.

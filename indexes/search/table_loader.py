@@ -15,8 +15,9 @@ import numpy as np
 from indexes.errors import UsageError
 from indexes.search.base import Index
 from indexes.search.cache_folder import ConditionCaches, warn_once
-from indexes.search.compact_columns import Keys, Words, positions
+from indexes.search.compact_columns import Keys, Words, positions, prefixes
 from indexes.search.factory import choose, find_kind
+from indexes.search.file_keys import FileKeys
 from indexes.search.index_files import IndexProperties, build_index, load_index, stored_indexes
 from indexes.search.multi_vector import MultiVectorTable, usable_index_kind
 from indexes.search.open_table import OpenTable, SearchRows, search_rows_in_memory
@@ -56,6 +57,7 @@ class TableLoader(ConditionCaches):
         basis: str,
         transform: VectorTransform,
         gone: bool = False,
+        files: FileKeys | None = None,
         stored: VectorTable | None = None,
         words: WordSource | None = None,
     ):
@@ -69,6 +71,7 @@ class TableLoader(ConditionCaches):
             basis: identifies everything else that ``transform`` and ``words`` depend on.
             transform: transforms stored vectors into the space in which they are compared.
             gone: whether to include pictures that had no file left at the last scan.
+            files: the pictures to include, with the same ``gone``; read if they are not given.
             stored: the table whose vectors are transformed, if ``table`` has none of its own.
             words: returns words for stored vectors, which replace the stored words.
         """
@@ -76,6 +79,7 @@ class TableLoader(ConditionCaches):
         self._stored = stored or table
         self._has_parts = table.parts_per_row > 1
         self._table_class = MultiVectorTable if self._has_parts else OpenTable
+        self._files = files
         self._gone = gone
         label = f"{space}_gone" if gone else space
         fingerprint = f"{table.dimension} {gone} {space} {basis}"
@@ -94,15 +98,18 @@ class TableLoader(ConditionCaches):
         return self._usable(self._suited(self.pictures()), built)
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self._gallery, self._stored, self._gone)
+        files = self._files or FileKeys(self._gallery.frozen("files"), self._gone)
+        return Snapshot(self._gallery, self._stored, files)
 
     # -- opening ---------------------------------------------------------------------------
 
-    def open(self, kind: str = "auto") -> OpenTable:
+    def open(self, kind: str = "auto", before: OpenTable | None = None) -> OpenTable:
         """Open the table for search.
 
         Args:
             kind: the kind of index; by default the one that was chosen for the condition.
+            before: the table in an earlier state; then only what has changed since is read, if
+                that is little.
 
         Raises:
             GalleryError: if the gallery cannot be read.
@@ -111,25 +118,76 @@ class TableLoader(ConditionCaches):
         """
         snapshot = self._snapshot()
         chosen = "exact" if self._has_parts else kind if kind != "auto" else self.choice
+        way = f"{self._prefix} {chosen}"
+        if before is not None and before.rows.way == way and before.state == snapshot.state:
+            return before
         if len(snapshot) < CACHED_FROM and not self._has_choice():
-            return self._open_in_memory(snapshot, chosen)
+            return self._open_in_memory(snapshot, chosen, way)
         is_quick = chosen == "auto" or find_kind(chosen).is_quick
+        share = _CHANGED if is_quick else _CHANGED_SLOW
+        rows = None
         try:
-            cache, digest = self._read_similar(snapshot, _CHANGED if is_quick else _CHANGED_SLOW)
+            if before is not None and before.rows.way == way:
+                rows = self._grown(before.rows, snapshot, share)
+            if rows is None:
+                cache, digest = self._read_similar(snapshot, share)
+                rows = self._search_rows(snapshot, cache, digest, chosen)
         except ValueError:
             # Keys that are not checksums, which CIES never writes.
-            return self._open_in_memory(snapshot, chosen)
-        rows = self._search_rows(snapshot, cache, digest, chosen)
+            return self._open_in_memory(snapshot, chosen, way)
+        rows.way = way
         return self._table_class(self._table, rows)
 
-    def _open_in_memory(self, snapshot: Snapshot, kind: str) -> OpenTable:
+    def _open_in_memory(self, snapshot: Snapshot, kind: str, way: str) -> OpenTable:
         column = snapshot.column()
         vectors = self._transform.vectors(column.keys, column.vectors)
         words, chances = column.words, column.word_probabilities
         if self._transform.words:
             words, chances = self._transform.words(column.vectors)
         column = VectorColumn(column.keys, vectors, words, chances)
-        return self._table_class(self._table, search_rows_in_memory(column, kind, snapshot.state))
+        rows = search_rows_in_memory(column, kind, snapshot.state)
+        rows.way = way
+        return self._table_class(self._table, rows)
+
+    def _grown(self, before: SearchRows, snapshot: Snapshot, share: float) -> SearchRows | None:
+        """The rows of an earlier state with those that were added since.
+
+        Returns:
+            ``None`` if rows were changed or removed, or more than a share of those that are
+            cached.
+        """
+        cache = before.cache
+        if cache is None or before.snapshot is None:
+            return None
+        added = snapshot.added_since(before.snapshot)
+        if added is None:
+            return None
+        count, new = len(before.keys), len(added.keys)
+        fresh = len(before.matrix) - len(cache)
+        if len(cache) + 2 * (fresh + new) - (count + new) > share * len(cache):
+            return None
+        assert isinstance(before.keys, Keys) and isinstance(before.words, Words)
+        vectors = np.empty((new, cache.dimension), dtype=np.float32)
+        chances, codes = np.zeros(new, dtype=np.float32), np.zeros(new, dtype=np.uint32)
+        code_of = {word: code for code, word in enumerate(before.words.dictionary)}
+        batches = snapshot.take(added.row_ids)
+        for rows, moved, _ in transformed_rows(snapshot, batches, self._transform):
+            places = positions(added.keys, rows.keys)
+            vectors[places] = moved
+            chances[places] = rows.probabilities
+            codes[places] = rows.words.recoded(code_of)
+        at = np.searchsorted(prefixes(before.keys.raw), prefixes(added.keys))
+        order = np.arange(count) if before.order is None else before.order
+        return replace(
+            before,
+            keys=Keys(np.insert(before.keys.raw, at, added.keys, axis=0)),
+            words=Words(np.insert(before.words.codes, at, codes), list(code_of)),
+            word_probabilities=np.insert(before.word_probabilities, at, chances),
+            matrix=before.matrix.with_more(vectors, lambda: self._read_again(snapshot, cache)),
+            order=np.insert(order, at, len(before.matrix) + np.arange(new)),
+            state=snapshot.state,
+            snapshot=snapshot,
+        )
 
     def _search_rows(
         self, snapshot: Snapshot, cache: RowCache, digest: RowDigest | None, kind: str
@@ -168,6 +226,8 @@ class TableLoader(ConditionCaches):
             indexed=len(cache) if index is not None else 0,
             kind=name,
             state=snapshot.state,
+            cache=cache,
+            snapshot=snapshot,
         )
 
     # -- indexes ---------------------------------------------------------------------------

@@ -56,7 +56,7 @@ from indexes.store.records import (
     vector_column,
 )
 from indexes.store.tables import Table
-from indexes.store.writer import COLUMN_CHANGES, ROOT, Writer
+from indexes.store.writer import COLUMN_CHANGES, ROOT, SOURCE, SOURCE_COLUMNS, Writer
 from indexes.vectors import Vectors, unit
 
 FORMAT = 1
@@ -290,7 +290,16 @@ class Gallery:
 
     def sources(self) -> dict[str, dict[str, Any]]:
         """The sources that were ingested, by stored path, with the options of their scan."""
-        return self._entries("source:")
+        return self._entries(SOURCE)
+
+    def source_columns(self) -> dict[str, list[str]]:
+        """The user's columns that each source had at its last ingest, by its stored path.
+
+        Galleries of earlier versions have none.
+        """
+        return {
+            name: list(e.get("columns", ())) for name, e in self._entries(SOURCE_COLUMNS).items()
+        }
 
     def column_changes(self) -> dict[str, str | None]:
         """The user's columns that were renamed or removed in this gallery: the name that a table

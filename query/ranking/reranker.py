@@ -132,7 +132,7 @@ class Reranker:
             condition: what the pictures are embedded under.
         """
         spec = model.spec
-        source = next((s for s in vector_sources(opened.gallery) if s.spec == spec), None)
+        source = next((s for s in vector_sources(opened.live) if s.spec == spec), None)
         table = source.table(condition.name) if source else None
         if table is None:
             made_by = spec.made_by(condition)
@@ -244,7 +244,7 @@ class Reranker:
         """
         if self._embedder is None:
             embedder = SubsetEmbedder(
-                self._opened.gallery, self._spec, self._condition, self._opened.encoders.of
+                self._opened.live, self._spec, self._condition, self._opened.encoders.of
             )
             self._embedder = self._closing.enter_context(embedder)
             self._before = self._stored_column()
@@ -282,11 +282,11 @@ class Reranker:
         return OpenTable(table, _merged(stored, column, table.dimension))
 
     def _open_stored(self) -> OpenTable:
-        return self._opened.tables.table_loader(self.resolved).open("exact")
+        return self._opened.tables_as_written().table_loader(self.resolved).open("exact")
 
     def _stored_column(self) -> VectorColumn | None:
         """The stored vectors as they are compared; ``None`` if there is no such table."""
-        tables = self._opened.gallery.conditions()
+        tables = self._opened.live.conditions()
         if all(table.table != self.resolved.table.table for table in tables):
             return None
         return self._open_stored().column
@@ -312,7 +312,7 @@ class Reranker:
 
     def fill(self) -> None:
         """Mark the condition, so that the next ingest embeds the whole gallery under it."""
-        gallery, name = self._opened.gallery, self._condition.name
+        gallery, name = self._opened.live, self._condition.name
         try:
             embed_subset(gallery, self._spec, self._condition, [], self._opened.encoders.of)
             mark_for_filling(gallery, self.resolved.table)
