@@ -15,12 +15,12 @@ from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.options import EncoderOptions
-from ingest.read.images import UnreadableImage, decode, flattened
+from ingest.read.images import UnreadableImage, decode, picture_of
 from ingest.sources.factory import file_at
 
-#: A picture: a file, an address such as ``s3://...``, a PIL image, or pixels as uint8
-#: [height, width], [height, width, 3] or [height, width, 4].
-Picture = str | Path | Image.Image | NDArray[Any]
+#: A picture: a file, an address such as ``s3://...``, a file's bytes, a PIL image, or pixels, see
+#: :func:`ingest.read.images.picture_of`.
+Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
 
 class Encoder:
@@ -113,7 +113,7 @@ class Encoder:
             UsageError: if a picture cannot be read, or ``batch_size`` is below 1.
             ModelError: if the model does not support a condition.
         """
-        single = isinstance(images, (str, Path, Image.Image, np.ndarray))
+        single = isinstance(images, (str, Path, bytes, Image.Image, np.ndarray))
         pictures: Sequence[Picture] = [images] if single else images  # type: ignore[assignment,list-item]
 
         def embed(batch: Sequence[Picture], wanted: Sequence[Condition]) -> NDArray[np.float32]:
@@ -177,32 +177,20 @@ class Encoder:
 
     def _image(self, given: Picture) -> Image.Image:
         side = self.method.spec.max_side
-        if isinstance(given, np.ndarray):
-            return _image_of(given)
-        if isinstance(given, Image.Image):
-            return flattened(given)
-        suffix = Path(given).suffix.lower()
+        name = given if isinstance(given, (str, Path)) else f"a {type(given).__name__}"
         try:
+            if not isinstance(given, (str, Path)):
+                return picture_of(given, side).image
+            suffix = Path(given).suffix.lower()
             return decode(file_at(str(given)).read().data, side, suffix).image
         except UnreadableImage as error:
             raise UsageError(
-                f"Cannot read {given}: {error.reason}; leave it out, or name a picture file."
+                f"Cannot read {name}: {error.reason}; leave it out, or name a picture file."
             ) from error
 
     def __repr__(self) -> str:
         spec = self.method.spec
         return f"<encoder {spec.model} by {spec.method}: vectors of {self.dimension}>"
-
-
-def _image_of(pixels: NDArray[Any]) -> Image.Image:
-    """An array of pixels as an RGB image."""
-    right = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    if pixels.dtype != np.uint8 or not right or not pixels.size:
-        raise UsageError(
-            f"An array of {pixels.dtype} {list(pixels.shape)} is not a picture; give uint8 "
-            "[height, width], [height, width, 3] or [height, width, 4]."
-        )
-    return flattened(Image.fromarray(pixels))
 
 
 def _with_progress(starts: range, total: int, show: bool) -> Iterator[int]:

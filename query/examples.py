@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from PIL import Image
 from indexes.errors import UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
-from ingest.read.images import FileBytes, UnreadableImage, decode, read_bytes
+from ingest.read.images import FileBytes, UnreadableImage, decode, picture_of, read_bytes
+from ingest.read.pixels import PIXELS
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition, OpenTables
-from query.question import Picture, Question, Region, as_image, shortened
+from query.question import Picture, Question, Region, shortened
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -52,14 +54,33 @@ class _Source:
         shown: see :class:`Example`.
         key: SHA-256 of its bytes, or empty for pixels.
         known: whether the gallery knows it by its path or key.
-        decode: reads it as an RGB image, its longest side reduced to this many pixels if that is
-            quicker; ``None`` for full size.
+        read: its picture in memory, or the content of its file.
+        suffix: the suffix of its name in lower case.
     """
 
     shown: str
     key: str
     known: bool
-    decode: Callable[[int | None], Image.Image]
+    read: Callable[[], bytes | Image.Image | NDArray[Any]]
+    suffix: str = ""
+
+    def decode(self, side: int | None, pixels: int = PIXELS) -> Image.Image:
+        """The picture as RGB, exactly as an ingest reads it.
+
+        Args:
+            side: pixels to which its longest side is reduced; ``None`` for full size.
+            pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
+
+        Raises:
+            UsageError: if it cannot be read.
+        """
+        try:
+            given = self.read()
+            if isinstance(given, bytes):
+                return decode(given, side, self.suffix, pixels).image
+            return picture_of(given, side, pixels).image
+        except UnreadableImage as error:
+            raise _unreadable(self.shown, error) from error
 
 
 class ExampleEmbedder:
@@ -119,8 +140,10 @@ class ExampleEmbedder:
 
         def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
             # A region is cut from the picture at full size, so that no detail of it is lost.
-            image = source.decode(None if region else encoder.spec.max_side)
-            return encoder.embed([region.of(image) if region else image], wanted)
+            side, pixels = encoder.spec.max_side, _version(conditions, encoder)
+            image = source.decode(None if region else side, pixels)
+            image = region.of(image) if region else image
+            return self._opened.encoders.embed_images(encoder, [image], wanted)
 
         # The question keeps a reference to what is given, so that no other object gets its id.
         return self._embed(source.shown, source.key, conditions, embed, memo=id(given))
@@ -155,13 +178,13 @@ class ExampleEmbedder:
             ModelError: if the model cannot be loaded.
         """
         source = self._source(given)
-        image = source.decode(None)
-        image = region.of(image) if region else image
+
+        def embed_region(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
+            image = source.decode(None, _version(conditions, encoder))
+            return embed(encoder, region.of(image) if region else image, wanted)
+
         return self._embed(
-            source.shown,
-            source.key if source.known else "",
-            conditions,
-            lambda encoder, wanted: embed(encoder, image, wanted),
+            source.shown, source.key if source.known else "", conditions, embed_region
         )
 
     def _source(self, given: Picture) -> _Source:
@@ -170,24 +193,21 @@ class ExampleEmbedder:
         Raises:
             UsageError: if it cannot be read.
         """
-        if isinstance(given, np.ndarray):
-            given = as_image(given)
-        if isinstance(given, Image.Image):
-            image = given.convert("RGB")
-            return _Source("image", "", False, lambda side: image)
+        if isinstance(given, (np.ndarray, Image.Image)):
+            image = given
+            return _Source("image", "", False, lambda: image)
         if isinstance(given, bytes):
             data, key = given, hashlib.sha256(given).hexdigest()
-            return _Source("image", key, False, lambda side: _decoded("image", data, "", side))
+            return _Source("image", key, False, lambda: data)
         shown, suffix = str(given), Path(given).suffix.lower()
         known = self._known_key(shown)
         content = self._read(shown, None) if known is None else None
 
-        def decode(side: int | None) -> Image.Image:
-            read = self._read(shown, known) if content is None else content
-            return _decoded(shown, read.data, suffix, side)
+        def read() -> bytes:
+            return (self._read(shown, known) if content is None else content).data
 
         key = content.key if content is not None else str(known)
-        return _Source(shown, key, known is not None, decode)
+        return _Source(shown, key, known is not None, read, suffix)
 
     def _known_key(self, name: str) -> str | None:
         """The key of a picture of the gallery, by key or by path, if its file is unchanged."""
@@ -287,22 +307,10 @@ class ExampleEmbedder:
         return Example(shown, key, False, vectors, words, probabilities)
 
 
-def _decoded(shown: str, data: bytes, suffix: str, side: int | None) -> Image.Image:
-    """A picture file's bytes as an RGB image.
-
-    Args:
-        shown: its name, for errors.
-        data: its bytes.
-        suffix: the suffix of its name, in lower case.
-        side: pixels that the longest side may be reduced to; ``None`` for full size.
-
-    Raises:
-        UsageError: if it cannot be decoded.
-    """
-    try:
-        return decode(data, side, suffix).image
-    except UnreadableImage as error:
-        raise _unreadable(shown, error) from error
+def _version(conditions: Sequence[OpenCondition], encoder: BaseEncoder) -> int:
+    """The version of reading pictures that the vectors of an encoder's tables were made with."""
+    specs = [one.resolved.spec for one in conditions]
+    return next((spec.pixels for spec in specs if spec == encoder.spec), encoder.spec.pixels)
 
 
 def _unreadable(shown: str, error: Exception) -> UsageError:

@@ -16,7 +16,7 @@ from indexes.errors import UsageError
 from query.composers.modification import Modification, ModifyOptions, take_modification
 
 #: A picture as an example: a file, a path or key of the gallery, a file's bytes, or a picture in
-#: memory (an array is uint8 [height, width], [height, width, 3] or [height, width, 4]).
+#: memory (a PIL image, or an array; see :func:`ingest.read.images.picture_of`).
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
 #: One condition, several, or several with weights.
@@ -302,22 +302,3 @@ def as_pictures(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
                 "bytes, a PIL image, an array, or a path or key of the gallery."
             )
     return pictures
-
-
-def as_image(array: NDArray[Any]) -> Image.Image:
-    """An array as an RGB image.
-
-    Args:
-        array: uint8 [height, width], [height, width, 3] or [height, width, 4].
-
-    Raises:
-        UsageError: if it is anything else.
-    """
-    shape = array.shape
-    sound = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not sound or not array.size:
-        raise UsageError(
-            f"An array of {array.dtype} {list(shape)} is not a picture; give uint8 "
-            "[height, width], [height, width, 3] or [height, width, 4]."
-        )
-    return Image.fromarray(np.ascontiguousarray(array))

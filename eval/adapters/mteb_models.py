@@ -16,7 +16,7 @@ from indexes.errors import UsageError
 from indexes.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
-from ingest.read.images import flattened
+from ingest.read.images import picture_of
 
 
 class MtebModel:
@@ -133,7 +133,7 @@ class MtebModel:
     def _batch(self, batch: Mapping[str, Any], condition: Condition) -> Vectors:
         sides = []
         if "image" in batch:
-            pictures = [flattened(image) for image in batch["image"]]
+            pictures = [picture_of(image).image for image in batch["image"]]
             sides.append(self.encoder.encode(pictures, [condition])[:, 0])
         if "text" in batch:
             sides.append(self.encoder.encode_text(list(batch["text"]), [condition])[:, 0])

@@ -41,7 +41,7 @@ def _conditions(data: BenchmarkFolder, text: str, columns: tuple[str, ...]) -> d
 
 def _pictures(data: BenchmarkFolder, names: Mapping[str, None], where: Path) -> dict[str, Path]:
     """Return names in the file to pictures, which are below ``images/`` or beside the file."""
-    from ingest.read.images import SUFFIXES
+    from ingest.read.formats import SUFFIXES
 
     below = data.folder / "images"
     root = below if below.is_dir() else data.folder

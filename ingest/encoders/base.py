@@ -6,7 +6,7 @@ import time
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from PIL import Image
 from indexes.errors import UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
+from ingest.encoders.options import ASKING_METHODS, BUFFERS, ROUNDED_DTYPES
+from ingest.read.pixels import PIXELS
 
 #: Longest text that can be a query.
 MAX_TEXT_CHARACTERS = 2000
@@ -47,22 +49,47 @@ class EncoderSpec:
         model: a built-in name, a hub id, or a folder.
         revision: the hub's commit or a digest of the folder's files.
         settings: prompt, layer, dtype and the like, as JSON values.
+        pixels: the version of the reading of pictures, see :data:`ingest.read.pixels.PIXELS`. It
+            is not compared, because one encoder embeds pictures of every version.
     """
 
     method: str
     model: str
     revision: str
     settings: Mapping[str, Any]
+    pixels: int = field(default=PIXELS, compare=False)
 
     def made_by(self, condition: Condition) -> dict[str, Any]:
         """Everything that determines the vectors of one condition, as JSON values."""
-        return {
+        made_by: dict[str, Any] = {
             "method": self.method,
             "model": self.model,
             "revision": self.revision,
             "settings": dict(self.settings),
             "phrase": condition.phrase,
         }
+        # Tables of before there were versions have no number.
+        return made_by if self.pixels == 1 else made_by | {"pixels": self.pixels}
+
+    @property
+    def rounds_everything(self) -> bool:
+        """Whether an earlier version made the vectors, which rounded to the dtype what is no
+        weight too: the frequencies of rotary positions, above all.
+        """
+        rounded = self.settings.get("dtype") in ROUNDED_DTYPES and BUFFERS not in self.settings
+        # A dual encoder of this version says so only where something stays in another format.
+        return rounded and self.method in ASKING_METHODS
+
+    @property
+    def outdated(self) -> str:
+        """Why it is worth while to ingest again, as one sentence; empty if it is not."""
+        if not self.rounds_everything:
+            return ""
+        return (
+            f"The vectors of {self.model} in {self.settings['dtype']} were made by an earlier "
+            "version, which rounded the positions of tokens too; they are kept and compared as "
+            "they are, but ingest the pictures into a new gallery for exact ones."
+        )
 
     @property
     def max_side(self) -> int | None:
@@ -74,7 +101,11 @@ class EncoderSpec:
     def from_made_by(cls, made_by: Mapping[str, Any]) -> EncoderSpec:
         """The inverse of :meth:`made_by`, without the condition."""
         return cls(
-            made_by["method"], made_by["model"], made_by["revision"], dict(made_by["settings"])
+            made_by["method"],
+            made_by["model"],
+            made_by["revision"],
+            dict(made_by["settings"]),
+            int(made_by.get("pixels", 1)),
         )
 
 

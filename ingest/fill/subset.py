@@ -48,15 +48,15 @@ StoredPaths = Mapping[str, Sequence[str]]
 class _PictureReader:
     """Reads pictures of a gallery by content key, and decodes them in separate processes."""
 
-    def __init__(self, gallery: Gallery, side: int | None):
+    def __init__(self, gallery: Gallery, spec: EncoderSpec):
         """Store the arguments; nothing is started yet.
 
         Args:
             gallery: the gallery.
-            side: longest side in pixels to decode, or ``None`` for the full size.
+            spec: the encoder, as the gallery stores it, for which the pictures are read.
         """
         self._root = gallery.root
-        self._readers: Readers[SourceFile] = Readers(lambda key: True, side)
+        self._readers: Readers[SourceFile] = Readers(lambda key: True, spec.max_side, spec.pixels)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
     def read(self, keys: Sequence[str], paths: StoredPaths) -> dict[str, Picture]:
@@ -178,7 +178,7 @@ class SubsetEmbedder:
         if not missing:
             return 0
         self._encoder = self._encoder or self._load(self._spec)
-        self._reader = self._reader or _PictureReader(self._gallery, self._encoder.spec.max_side)
+        self._reader = self._reader or _PictureReader(self._gallery, self._spec)
         paths = _paths_by_key(self._gallery, list(missing))
         embedded = 0
         for step in _embed_stepwise(self._reader, self._encoder, missing, paths):
@@ -206,6 +206,7 @@ class SubsetEmbedder:
         """Find the tables of the condition, and declare the missing ones as partial."""
         spec, gallery = self._spec, self._gallery
         source = source_of_spec(vector_sources(gallery), spec)
+        spec = self._spec = source.spec
         whole = Condition.parse(UNCONDITIONAL)
         wanted = [self._condition if is_conditional(spec.method) else whole]
         if gallery.geometry == RESIDUAL:
@@ -300,7 +301,8 @@ def embed_in_memory(
     """
     missing = dict.fromkeys(sorted(set(keys)), (table,))
     batches: list[EmbeddedBatch] = []
-    with closing(_PictureReader(gallery, encoder.spec.max_side)) as reader:
+    spec = EncoderSpec.from_made_by(table.made_by)
+    with closing(_PictureReader(gallery, spec)) as reader:
         for step in _embed_stepwise(reader, encoder, missing, paths):
             batches += step.batches
             progress(step.progress)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from indexes.errors import CiesError
 from ingest.read.images import MAX_PIXELS, Picture, UnreadableImage
+from ingest.read.pixels import PIXELS
 
 #: Bytes of address space that a decoder process may use. The largest picture that is accepted, 64
 #: million pixels with alpha, takes two thirds of it.
@@ -41,7 +42,7 @@ def _command() -> list[str]:
     return [sys.executable, "-P", "-m", "ingest.read.decoder_process"]
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Environment of a decoder: as here, with the module search path, and one thread."""
     home = str(Path(__file__).parents[2])
     paths = [home, *(path for path in sys.path if path)]
@@ -65,16 +66,16 @@ class _DecoderProcess:
         late: whether the process was stopped because of its deadline.
     """
 
-    def __init__(self, command: Sequence[str], memory: int, seconds: float):
+    def __init__(self, command: Sequence[str], memory: int, seconds: float, pixels: int):
         self._seconds = seconds
         self.deadline: float | None = None
         self.late = False
         # In its own session: only the parent process handles Ctrl-C.
         self._process = subprocess.Popen(
-            [*command, str(memory), str(int(seconds) + 10)],
+            [*command, str(memory), str(int(seconds) + 10), str(pixels)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=child_environment(),
             start_new_session=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -131,7 +132,8 @@ class _DecoderProcess:
         taken_at = reply["taken_at"]
         size = (int(reply["size"][0]), int(reply["size"][1]))
         taken = None if taken_at is None else int(taken_at)
-        return Picture(image, str(reply["format"]), taken, size, int(reply["orientation"]))
+        orientation, notes = int(reply["orientation"]), tuple(map(str, reply["notes"]))
+        return Picture(image, str(reply["format"]), taken, size, orientation, notes)
 
     def stop(self) -> None:
         """End the process; a thread that waits for its reply gets an error."""
@@ -175,6 +177,7 @@ class DecoderPool:
         seconds: float = SECONDS,
         memory: int = MEMORY,
         command: Sequence[str] | None = None,
+        pixels: int = PIXELS,
     ):
         """Start no process yet; each starts when it is first needed.
 
@@ -183,11 +186,13 @@ class DecoderPool:
             seconds: time limit for one picture.
             memory: bytes of address space of a process, where the system can limit that.
             command: command line that runs :func:`ingest.read.decoder_process.main`.
+            pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
         """
         self._side = side
         self._seconds = seconds
         self._memory = memory
         self._command = command
+        self._pixels = pixels
         self._idle: LifoQueue[_DecoderProcess] = LifoQueue()
         self._all: set[_DecoderProcess] = set()
         self._lock = threading.Lock()
@@ -233,7 +238,8 @@ class DecoderPool:
         try:
             return self._idle.get_nowait()
         except Empty:
-            decoder = _DecoderProcess(self._command or _command(), self._memory, self._seconds)
+            command = self._command or _command()
+            decoder = _DecoderProcess(command, self._memory, self._seconds, self._pixels)
         with self._lock:
             if self._closed.is_set():
                 decoder.kill()

@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
+import tempfile
+from functools import partial
 from typing import Any, BinaryIO, Callable
 
 from PIL import Image
 
 from ingest.read.images import Picture, UnreadableImage, decode
+from ingest.read.pixels import PIXELS
 
-Decode = Callable[[bytes, "int | None", str], Picture]
+#: :func:`ingest.read.images.decode`, or a function that calls it.
+Decode = Callable[..., Picture]
+
+#: Bytes of messages of C libraries that are read for one picture, and written at all.
+_MAX_COMPLAINTS = 2**14
+_MAX_WRITTEN = 2**24
 
 
 def _limit_memory(limit: int) -> None:
@@ -28,6 +37,31 @@ def _limit_memory(limit: int) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # A decoder writes nothing to disk but the messages of its libraries.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_WRITTEN, _MAX_WRITTEN))
+
+
+def _captured_stderr() -> Callable[[], list[str]]:
+    """Collect what C libraries write to stderr, instead of showing it without the file's name.
+
+    Returns:
+        A function that returns the lines since its last call; numbers are replaced by N, so that
+        the same complaint has the same words for every file.
+    """
+    log = tempfile.TemporaryFile()  # noqa: SIM115
+    os.dup2(log.fileno(), 2)
+
+    def lines() -> list[str]:
+        if not os.fstat(log.fileno()).st_size:
+            return []
+        log.seek(0)
+        text = log.read(_MAX_COMPLAINTS).decode("utf-8", "replace")
+        log.seek(0)
+        log.truncate()
+        words = [re.sub(r"\b\d+\b", "N", line).strip()[:160] for line in text.splitlines()]
+        return [f"a decoder reported: {line}" for line in dict.fromkeys(words) if line][:3]
+
+    return lines
 
 
 def _reply(replies: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
@@ -36,17 +70,25 @@ def _reply(replies: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
     replies.flush()
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -> None:
+def serve(
+    requests: BinaryIO,
+    replies: BinaryIO,
+    seconds: int,
+    decode: Decode,
+    complaints: Callable[[], list[str]] = list,
+) -> None:
     """Decode pictures until the stream of requests ends.
 
     Args:
         requests: for each picture, a line with ``length``, ``side`` and ``suffix``, then
             ``length`` bytes.
         replies: for each picture, a line with ``status`` and ``reason``; or with ``width``,
-            ``height``, ``format``, ``taken_at``, ``size`` and ``orientation``, then RGB pixels.
+            ``height``, ``format``, ``taken_at``, ``size``, ``orientation`` and ``notes``, then RGB
+            pixels.
         seconds: the time for one picture after which this process ends itself, in case the parent
             process does not exist any more.
         decode: :func:`ingest.read.images.decode`.
+        complaints: returns what libraries have written to stderr since its last call.
     """
     alarm = getattr(signal, "alarm", lambda after: None)
     _reply(replies, {"status": "ready"})
@@ -59,10 +101,12 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             pixels = picture.image.tobytes()
         except UnreadableImage as error:
             alarm(0)
+            complaints()
             _reply(replies, {"status": error.status, "reason": error.reason})
             continue
         except MemoryError:
             alarm(0)
+            complaints()
             reason = "not enough memory to decode it"
             _reply(replies, {"status": "too_large", "reason": reason})
             continue
@@ -76,13 +120,19 @@ def serve(requests: BinaryIO, replies: BinaryIO, seconds: int, decode: Decode) -
             "taken_at": picture.taken_at,
             "size": picture.size,
             "orientation": picture.orientation,
+            "notes": [*picture.notes, *complaints()],
         }
         _reply(replies, head, pixels)
 
 
 def main(decode: Decode = decode) -> None:
-    """Serve on stdin and stdout; command-line arguments: bytes of memory, seconds for a picture."""
-    memory, seconds = int(sys.argv[1]), int(sys.argv[2])
+    """Serve on stdin and stdout.
+
+    Command-line arguments: bytes of memory, seconds for a picture, version of the reading.
+    """
+    memory, seconds, pixels = (int(argument) for argument in sys.argv[1:4])
+    if pixels != PIXELS:
+        decode = partial(decode, pixels=pixels)
     # Ctrl-C is sent to every process of the terminal; the parent process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -92,7 +142,7 @@ def main(decode: Decode = decode) -> None:
     Image.init()
     _limit_memory(memory)
     try:
-        serve(requests, replies, seconds, decode)
+        serve(requests, replies, seconds, decode, _captured_stderr())
     except BrokenPipeError:
         # The parent process has ended.
         os._exit(0)

@@ -12,33 +12,33 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-#: Pillow decoders that may be used; none that runs other programs (EPS) or is not needed. HEIF is
-#: added where pi-heif is installed.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-
-#: Suffixes of camera raw files, which are recognised by name because most have a TIFF header. Only
-#: the preview that the camera stored in them is read.
-RAW_SUFFIXES = frozenset(".cr2 .cr3 .nef .arw .dng .orf .rw2 .raf .pef .srw".split())
-
-#: Suffixes of file names that are read as pictures.
-SUFFIXES = (
-    frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif".split())
-    | frozenset(".heic .heif .hif".split())
-    | RAW_SUFFIXES
+from indexes.errors import UsageError
+from ingest.read.formats import (
+    FORMATS,
+    RAW_SUFFIXES,
+    TooManyParts,
+    UnknownSamples,
+    is_heif,
+    is_other_picture,
+    is_raw,
+    is_tiff,
+    main_page,
+    tiff_pages,
+    without_texts,
 )
+from ingest.read.pixels import PIXELS, upright_rgb
 
-#: Suffixes of picture formats that are not read, with the reason shown to users.
-UNSUPPORTED = {
-    suffix: f"{suffix[1:].upper()} pictures are not read yet; convert them to JPEG"
-    for suffix in ".jxl .svg .psd".split()
-}
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
@@ -46,9 +46,6 @@ MAX_ASPECT = 200
 
 #: Shortest side in pixels to which the JPEG decoder itself may reduce a picture.
 _DRAFT_SIDE = 512
-
-#: Major brands in the header of HEIF files.
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 
 #: LibRaw's ``flip`` values to EXIF orientations.
 _FLIP_TO_ORIENTATION = {3: 3, 5: 8, 6: 6}
@@ -96,6 +93,7 @@ class Picture:
         taken_at: seconds since 1970 in the camera's local time, or ``None``.
         size: width and height of the upright picture before reduction, in pixels.
         orientation: the file's EXIF orientation, 1 (upright) to 8.
+        notes: what of the file was ignored, and what libraries complained of.
     """
 
     image: Image.Image
@@ -103,6 +101,7 @@ class Picture:
     taken_at: int | None
     size: tuple[int, int]
     orientation: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def error_text(error: OSError) -> str:
@@ -161,7 +160,7 @@ def read_bytes(path: Path) -> FileBytes:
     return FileBytes(data, hashlib.sha256(data).hexdigest(), about.st_size, about.st_mtime_ns)
 
 
-def decode(data: bytes, side: int | None = None, suffix: str = "") -> Picture:
+def decode(data: bytes, side: int | None = None, suffix: str = "", pixels: int = PIXELS) -> Picture:
     """Decode a picture's bytes.
 
     Args:
@@ -169,27 +168,115 @@ def decode(data: bytes, side: int | None = None, suffix: str = "") -> Picture:
         side: longest side in pixels to which larger pictures are reduced. A JPEG is then decoded
             at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that is large enough, which is
             many times faster and differs little; other formats are decoded in full first.
-        suffix: the suffix of the file's name in lower case, by which raw files are recognised.
+        suffix: the suffix of the file's name in lower case, by which most raw files are
+            recognised; all other formats are recognised by their content.
+        pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
 
     Raises:
         UnreadableImage: if no allowed decoder reads the whole picture, or its size or aspect
             ratio exceeds the limits.
     """
+    with _outcomes(data):
+        if suffix in RAW_SUFFIXES or is_raw(data):
+            return _decode_raw(data, side, pixels, suffix)
+        return _decode(data, side, pixels)
+
+
+def picture_of(
+    given: Image.Image | NDArray[Any] | bytes, side: int | None = None, pixels: int = PIXELS
+) -> Picture:
+    """A picture that a program gives, read as the same picture in a file.
+
+    Args:
+        given: a file's content; a Pillow image, opened from a file or made; or an array, uint8 or
+            uint16, [height, width], [height, width, 3] or [height, width, 4] (with alpha), or as
+            Pillow makes them of grey pictures: bool, int32 or float32 [height, width].
+        side: see :func:`decode`.
+        pixels: see :func:`decode`.
+
+    Raises:
+        UnreadableImage: as :func:`decode`.
+        UsageError: for an array of another kind.
+    """
+    if isinstance(given, bytes):
+        check_size(len(given))
+        return decode(given, side, "", pixels)
+    image = given if isinstance(given, Image.Image) else _image_of_array(given)
+    data = _file_content(image)
+    if data is not None:
+        return decode(data, side, "", pixels)
+    with _outcomes(b""):
+        width, height = image.size
+        if not width or not height:
+            raise UnreadableImage("not_an_image", "the picture has no pixels")
+        upright = upright_rgb(image, side, pixels)
+        size = (height, width) if upright.sideways else (width, height)
+        return Picture(upright.image, image.format or "", None, size, 1, upright.notes)
+
+
+def _file_content(image: Image.Image) -> bytes | None:
+    """The file behind a picture that was opened by Pillow and not used yet; else ``None``."""
+    file = getattr(image, "fp", None)
+    if not getattr(image, "tile", None) or file is None or image.format not in (*FORMATS, "MPO"):
+        return None
+    try:
+        if image.tell() != 0:
+            return None
+        position = file.tell()
+        file.seek(0)
+        data = file.read(MAX_BYTES + 1)
+        file.seek(position)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return data if isinstance(data, bytes) and 0 < len(data) <= MAX_BYTES else None
+
+
+def _image_of_array(array: NDArray[Any]) -> Image.Image:
+    """An array as a Pillow image.
+
+    Raises:
+        UsageError: if it is of a kind that is not known as a picture.
+    """
+    import numpy as np
+
+    kind, shape = array.dtype.newbyteorder("="), array.shape
+    pixels = np.ascontiguousarray(array.astype(kind, copy=False))
+    colors = len(shape) == 3 and shape[2] in (3, 4)
+    if array.size and colors and kind == np.uint16:
+        # Of 16-bit colors Pillow reads the high byte, from files too.
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    flat = len(shape) == 2 and kind in (np.bool_, np.uint8, np.uint16, np.int32, np.float32)
+    if array.size and (flat or (colors and kind == np.uint8)):
+        return Image.fromarray(pixels)
+    raise UsageError(
+        f"An array of {array.dtype} {list(shape)} is not a picture; give uint8 or uint16 "
+        "[height, width], [height, width, 3] or [height, width, 4]."
+    )
+
+
+@contextmanager
+def _outcomes(data: bytes) -> Iterator[None]:
+    """Turn every error of a decoder into the outcome of this one picture."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         try:
-            if suffix in RAW_SUFFIXES:
-                return _preview(data, side, suffix)
-            return _decode(data, side)
+            yield
         except UnreadableImage:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise UnreadableImage("bomb", "more pixels than are safe to decode") from None
         except UnidentifiedImageError:
-            raise UnreadableImage("not_an_image", "not a picture in a format we read") from None
+            reason = "not a picture in a format we read"
+            if is_tiff(data):
+                reason = "a TIFF with samples of a kind that is not read"
+            raise UnreadableImage("not_an_image", reason) from None
         except MemoryError:
             raise UnreadableImage("too_large", "not enough memory to decode it") from None
+        except TooManyParts as error:
+            raise UnreadableImage("bomb", str(error)) from None
+        except UnknownSamples as error:
+            raise UnreadableImage("unsupported", str(error)) from None
         except Exception as error:  # noqa: BLE001
             # Decoders raise many exceptions on damaged files (OSError, SyntaxError, ValueError,
             # struct.error, IndexError ...); each means that this one file cannot be read.
@@ -198,20 +285,26 @@ def decode(data: bytes, side: int | None = None, suffix: str = "") -> Picture:
             raise UnreadableImage(status, text.splitlines()[0][:120]) from None
 
 
-def _decode(data: bytes, side: int | None, default_orientation: int | None = None) -> Picture:
+def _decode(
+    data: bytes, side: int | None, pixels: int, default_orientation: int | None = None
+) -> Picture:
     """Decode with Pillow.
 
     Args:
         data: as for :func:`decode`.
         side: as for :func:`decode`.
+        pixels: as for :func:`decode`.
         default_orientation: the EXIF orientation of a file that has none itself.
     """
     formats = FORMATS
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+    if is_heif(data):
         _register_heif()
-        formats = (*FORMATS, "HEIF")
-    image = Image.open(io.BytesIO(data), formats=formats)
+        formats = ("HEIF",)
+    page = main_page(data) if is_tiff(data) and pixels > 1 else 0
+    image = Image.open(io.BytesIO(without_texts(data)), formats=formats)
     format_name = image.format or ""
+    if page:
+        image.seek(page)
     _check_dimensions(image)
     exif = image.getexif()
     taken_at, orientation = _taken_at(exif), _orientation(exif)
@@ -220,17 +313,23 @@ def _decode(data: bytes, side: int | None, default_orientation: int | None = Non
         # At small sizes the quality of the filter is visible, so Pillow does the last step.
         scale = max(side, min(2 * side, _DRAFT_SIDE)) / max(width, height)
         image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    if format_name == "PNG":
+        _correct_key(image, depth=data[24])
     image.load()
-    if default_orientation is not None and 0x0112 not in exif:
-        image.getexif()[0x0112] = default_orientation
-    before = image.size
-    upright = ImageOps.exif_transpose(image)
-    rgb = flattened(upright)
-    sideways = upright.size != before
-    if side is not None and max(rgb.size) > side:
-        rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
-    size = (height, width) if sideways else (width, height)
-    return Picture(rgb, format_name, taken_at, size, default_orientation or orientation)
+    _check_dimensions(image)  # Again, because a picture inside an ICO has a size of its own.
+    upright = upright_rgb(image, side, pixels, default_orientation or 1, may_change=True)
+    size = (height, width) if upright.sideways else (width, height)
+    orientation = default_orientation or orientation
+    return Picture(upright.image, format_name, taken_at, size, orientation, upright.notes)
+
+
+def _correct_key(image: Image.Image, depth: int) -> None:
+    """Scale the transparent value of a PNG as Pillow scales its samples, to 8 bits."""
+    key = image.info.get("transparency")
+    if isinstance(key, int) and image.mode == "L" and depth in (2, 4):
+        image.info["transparency"] = key * (85 if depth == 2 else 17)
+    elif isinstance(key, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _register_heif() -> None:
@@ -248,7 +347,21 @@ def _register_heif() -> None:
     pi_heif.register_heif_opener(thumbnails=False)
 
 
-def _preview(data: bytes, side: int | None, suffix: str) -> Picture:
+def _decode_raw(data: bytes, side: int | None, pixels: int, suffix: str) -> Picture:
+    """Decode a file with the name or the content of a raw file.
+
+    Raises:
+        UnreadableImage: as :func:`_preview`.
+    """
+    if is_other_picture(data):
+        return _decode(data, side, pixels)
+    pages = tiff_pages(data) if is_tiff(data) and not is_raw(data) else []
+    if pages and not any(page.is_from_camera for page in pages):
+        return _decode(data, side, pixels)
+    return _preview(data, side, pixels, suffix)
+
+
+def _preview(data: bytes, side: int | None, pixels: int, suffix: str) -> Picture:
     """Decode the preview in a raw file, upright.
 
     Raises:
@@ -257,9 +370,9 @@ def _preview(data: bytes, side: int | None, suffix: str) -> Picture:
     try:
         import rawpy
     except ImportError:
+        name = suffix[1:].upper() if suffix in RAW_SUFFIXES else "a camera's raw file"
         raise UnreadableImage(
-            "unsupported",
-            f"{suffix[1:].upper()} needs `pip install 'cies[raw]'`, then --retry-failed",
+            "unsupported", f"{name} needs `pip install 'cies[raw]'`, then --retry-failed"
         ) from None
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
@@ -268,13 +381,15 @@ def _preview(data: bytes, side: int | None, suffix: str) -> Picture:
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         raise UnreadableImage("unsupported", "a raw file without a preview") from None
     except rawpy.LibRawFileUnsupportedError:
+        if is_tiff(data) and not is_raw(data):
+            return _decode(data, side, pixels)
         raise UnreadableImage("not_an_image", "not a raw file that LibRaw knows") from None
     preview = thumbnail.data
     if thumbnail.format != rawpy.ThumbFormat.JPEG:
         buffer = io.BytesIO()
         Image.fromarray(preview).save(buffer, "BMP")
         preview = buffer.getvalue()
-    return replace(_decode(preview, side, orientation), format="RAW")
+    return replace(_decode(preview, side, pixels, orientation), format="RAW")
 
 
 def _check_dimensions(image: Image.Image) -> None:
@@ -297,22 +412,6 @@ def _taken_at(exif: Image.Exif) -> int | None:
     except ValueError:
         return None
     return int(moment.replace(tzinfo=UTC).timestamp())
-
-
-def flattened(image: Image.Image) -> Image.Image:
-    """Convert to RGB as viewers show it: 16-bit grey scaled, not clipped, and alpha on white."""
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        import numpy as np
-
-        grey = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if image.mode.startswith("I;16") or grey.max() > 255 else 255.0
-        return Image.fromarray(np.clip(grey * (255 / top), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
 
 
 def load(path: Path) -> Picture:

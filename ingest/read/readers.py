@@ -14,6 +14,7 @@ from typing import Callable, Generator, Generic, Iterable, Protocol, TypeVar
 from indexes.store.records import FileRecord
 from ingest.read.decoder_pool import DecoderPool
 from ingest.read.images import FileBytes, Picture, UnreadableImage
+from ingest.read.pixels import PIXELS
 
 #: Threads that read files; each uses a decoder process when it needs one.
 READERS = max(2, min(8, os.cpu_count() or 2))
@@ -70,15 +71,18 @@ F = TypeVar("F", bound=ReadableFile)
 class Readers(Generic[F]):
     """Reads files, and decodes the pictures that are needed, ahead of the consumer."""
 
-    def __init__(self, needed: Callable[[str], bool], side: int | None = None):
+    def __init__(
+        self, needed: Callable[[str], bool], side: int | None = None, pixels: int = PIXELS
+    ):
         """Start no thread or process yet.
 
         Args:
             needed: whether the picture of a content key must be decoded; called by any thread.
             side: longest side in pixels to decode, or ``None`` for the full size.
+            pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
         """
         self._needed = needed
-        self._pool = DecoderPool(side)
+        self._pool = DecoderPool(side, pixels=pixels)
         self._room = threading.Condition()
         self._bytes = 0
         self._next = 0

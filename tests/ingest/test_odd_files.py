@@ -70,7 +70,7 @@ def zoo() -> dict[str, tuple[bytes, str]]:
         "almost.jpg": (jpeg[:-2], "truncated"),
         "half.png": (png[: len(png) // 2], "truncated"),
         "crc.png": (bytes(broken_crc), "damaged"),
-        "textbomb.png": (text_bomb(), "damaged"),
+        "textbomb.png": (text_bomb(), "done"),
         "bomb.png": (png_header(20_000, 20_000), "bomb"),
         "hugebomb.png": (png_header(60_000, 60_000), "bomb"),
         "warned.png": (png_header(12_000, 10_000), "bomb"),

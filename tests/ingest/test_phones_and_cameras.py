@@ -105,7 +105,7 @@ def test_a_raw_file_gives_its_preview(orientation: int, size: tuple[int, int]) -
 
 def test_invalid_raw_files() -> None:
     pytest.importorskip("rawpy")
-    for data in (b"text", encoded(stripes(), "JPEG"), dng(b"no jpeg", (320, 240))):
+    for data in (b"text", dng(b"no jpeg", (320, 240))):
         with pytest.raises(UnreadableImage) as caught:
             decode(data, suffix=".cr2")
         assert caught.value.status in ("not_an_image", "damaged", "unsupported", "truncated")
