@@ -27,7 +27,7 @@ MAY_IMPORT_LIBRARY = {
     "transformers": ("ingest/encoders/", "eval/training/", "eval/bench/"),
     "tokenizers": ("eval/training/", "eval/bench/"),
     "typer": ("cies/cli/",),
-    "jinja2": ("cies/html/",),
+    "jinja2": ("cies/html/", "ingest/encoders/chat/template_process.py"),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
     "textual_image": ("cies/console.py",),

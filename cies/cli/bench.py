@@ -19,7 +19,7 @@ from cies.cli.benchmarks import (
     bench_submit,
     bench_trec,
 )
-from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+from cies.cli.options import DeviceOption, GalleryOption, JsonOption, TrustOption
 from cies.cli.settings import find_gallery
 from indexes.errors import UsageError
 
@@ -82,6 +82,7 @@ def bench_embed(
     rounds: _RoundsOption = 3,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure embedding: one pass per condition, with a key-value cache, and CIES' packed pass.

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, JsonOption
+from cies.cli.options import DeviceOption, JsonOption, TrustOption
 
 _changed = partial(typer.Option, rich_help_panel="Modifications in words")
 
@@ -66,6 +66,7 @@ def bench_run(
     prompt: Annotated[str, typer.Option(help="As for ingest.")] = "describe",
     dtype: Annotated[str, typer.Option(help="As for ingest.")] = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Accept conditions that the model was not trained on.")
     ] = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, GalleryOption, JsonOption
+from cies.cli.options import DeviceOption, GalleryOption, JsonOption, TrustOption
 from cies.cli.settings import find_gallery
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def ingest(
     attention: Annotated[
         Optional[str], _encoder(help="sdpa, or eager with a pass for each condition.")
     ] = None,
+    system: Annotated[
+        Optional[str],
+        _encoder(help="A system turn before every question, in place of the model's own."),
+    ] = None,
     compat: Annotated[
         Optional[str], _encoder(help="reference, for the vectors of the published code.")
     ] = None,
@@ -71,6 +75,7 @@ def ingest(
         typer.Option(help="raw, centred, standardised or residual vectors, for a new gallery."),
     ] = None,
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = None,
     device_map: Annotated[
         Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
     ] = None,
@@ -137,6 +142,7 @@ def ingest(
         max_side=max_side,
         attention=attention,
         compat=compat,
+        system=system,
         sentences=sentences,
     )
 

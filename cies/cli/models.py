@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, JsonOption
+from cies.cli.options import DeviceOption, JsonOption, TrustOption
 
 
 def models(as_json: JsonOption = False) -> None:
@@ -43,6 +43,7 @@ def train_composer(
     ] = 350,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.", min=0)] = 0,
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a composer of search --modify for a CLIP, on pictures, or lincir on texts.

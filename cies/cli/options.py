@@ -77,6 +77,39 @@ DeviceOption = Annotated[
     ),
 ]
 
+
+def _trust(context: typer.Context, given: list[str] | None) -> list[str] | None:
+    """Allow the code of the named models to run in this process, if the user typed them.
+
+    Raises:
+        UsageError: if a value comes from a file or the environment, or is no commit of a model.
+    """
+    if given:
+        from indexes.errors import UsageError
+        from ingest.encoders.models.trust import trust_remote_code
+
+        source = context.get_parameter_source("trust_remote_code")
+        if source is None or source.name != "COMMANDLINE":
+            raise UsageError(
+                "--trust-remote-code must be typed each time; remove it from cies.toml and from "
+                "the environment."
+            )
+        for model in given:
+            trust_remote_code(model)
+    return given
+
+
+TrustOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--trust-remote-code",
+        metavar="ID@COMMIT",
+        callback=_trust,
+        help="Let the Python code of this commit of a hub model run, after you have read it; "
+        "never remembered.",
+    ),
+]
+
 # -- cies search: how hits are shown -----------------------------------------------------------
 
 #: An option under the heading "How it is shown".

@@ -31,6 +31,7 @@ from cies.cli.options import (
     RewriterModelOption,
     RewriterOption,
     RewriterTimeoutOption,
+    TrustOption,
     VerifyOption,
     WeightOption,
     condition_names,
@@ -146,6 +147,7 @@ def search(
         str, typer.Option(help="The index for this search, as for `cies index --kind`.")
     ] = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = None,
 ) -> None:
     """Find the pictures most like a picture or a text, under the conditions you name.
 

@@ -114,6 +114,18 @@ def choose_dtype(dtype: str, model: Any, device: str) -> str:
     return "float16" if device == "mps" else "bfloat16"
 
 
+def has_other_dtypes(model: Any, dtype: str) -> bool:
+    """Whether a torch module keeps some of its numbers in another format than its weights.
+
+    Rotary frequencies, for one, stay float32 in a model that is loaded in bfloat16.
+    """
+    import torch
+
+    tensors = [*model.parameters(), *model.buffers()]
+    numbers = [t for t in tensors if t.is_floating_point() or t.is_complex()]
+    return any(tensor.dtype != getattr(torch, dtype) for tensor in numbers)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     import torch

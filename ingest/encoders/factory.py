@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
@@ -125,6 +125,7 @@ def make_encoder(
     force: bool = False,
     options: EncoderOptions = DEFAULT_OPTIONS,
     device_map: str | None = None,
+    stored: Mapping[str, Any] | None = None,
 ) -> BaseEncoder:
     """Load an encoder.
 
@@ -137,6 +138,7 @@ def make_encoder(
         force: accept conditions that the model was not trained on.
         options: further choices about the vectors.
         device_map: how the model is spread over devices.
+        stored: the settings of the gallery whose vectors are to be continued.
 
     Raises:
         UsageError: if there is no such method, prompt, layer or device, or an option does not
@@ -145,7 +147,7 @@ def make_encoder(
     """
     info = method_info(method)
     choice = EncoderChoice(
-        method, model or info.model, prompt, dtype, device, force, options, device_map
+        method, model or info.model, prompt, dtype, device, force, options, device_map, stored
     )
     if method not in METHODS:
         return load_plugin(choice, default_model=info.model)
@@ -183,6 +185,22 @@ def _pinned(model: str, revision: str) -> str:
     return f"{model}@{revision}" if from_hub else model
 
 
+def _check_unchanged(spec: EncoderSpec) -> None:
+    """Refuse models whose folders changed since the gallery was filled, before they are loaded.
+
+    Raises:
+        GalleryMismatch: naming the model.
+        ModelError: if a folder is gone.
+    """
+    if spec.method not in METHODS:
+        return
+    from ingest.encoders.models.loading import check_unchanged
+
+    check_unchanged(spec.model, spec.revision)
+    if "sentences_revision" in spec.settings:
+        check_unchanged(str(spec.settings["sentences"]), str(spec.settings["sentences_revision"]))
+
+
 def normalized_options(options: EncoderOptions, spec: EncoderSpec) -> EncoderOptions:
     """The options as a gallery of this encoder stores them: the last layer is -1.
 
@@ -194,6 +212,7 @@ def normalized_options(options: EncoderOptions, spec: EncoderSpec) -> EncoderOpt
         return options
     from ingest.encoders.models.loading import read_layer_count
 
+    _check_unchanged(spec)
     return options.for_layers(read_layer_count(find_model(_pinned(spec.model, spec.revision))))
 
 
@@ -223,6 +242,7 @@ def remake_encoder(
     options = DEFAULT_OPTIONS
     if spec.method in METHODS:
         options = EncoderOptions.from_settings(settings)
+    _check_unchanged(spec)
     if "sentences_revision" in settings:
         sentences = _pinned(options.sentences, settings["sentences_revision"])
         options = replace(options, sentences=sentences)
@@ -235,6 +255,7 @@ def remake_encoder(
         force,
         options,
         device_map,
+        settings if spec.method in METHODS else None,
     )
     if encoder.spec != spec:
         raise GalleryMismatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,18 @@ ATTENTIONS = ("sdpa", "eager")
 
 #: Other implementations whose vectors can be reproduced.
 COMPATS = ("reference",)
+
+#: Number formats in which earlier versions also rounded what is no weight, such as the frequencies
+#: of rotary positions. A gallery that was filled with these kept as they are loaded says so by the
+#: setting ``BUFFERS``.
+ROUNDED_DTYPES = ("bfloat16", "float16")
+BUFFERS, AS_LOADED = "buffers", "as loaded"
+
+#: The built-in methods that ask an LVLM.
+ASKING_METHODS = ("dior", "generative", "regional", "captions")
+
+#: Longest system turn.
+MAX_SYSTEM_CHARACTERS = 4000
 
 #: Bounds of the longest side that pictures are reduced to.
 MIN_SIDE, MAX_SIDE = 32, 4096
@@ -48,6 +61,8 @@ class EncoderOptions:
             included. They are scaled to unit length, as all vectors here, and words are empty.
         sentences: embeds the answers of ``generative``: a dual encoder or a model of
             sentence-transformers, by built-in name, ``ORG/NAME[@REVISION]``, or folder.
+        system: a system turn before every question; empty for the one of the model's chat
+            template, if it has one.
 
     Raises:
         UsageError: naming the option and its allowed values.
@@ -59,6 +74,7 @@ class EncoderOptions:
     attention: str = "sdpa"
     compat: str | None = None
     sentences: str = "tiny-clip"
+    system: str = ""
 
     def __post_init__(self) -> None:
         if not _is_integer(self.layer) or self.layer < -1:
@@ -84,6 +100,14 @@ class EncoderOptions:
         if self.compat is not None and self.token != "last_prompt":
             raise UsageError(
                 f"--compat {self.compat} uses the last token of the prompt; leave --token out."
+            )
+        if not isinstance(self.system, str) or len(self.system) > MAX_SYSTEM_CHARACTERS:
+            raise UsageError(
+                f"--system is no text of at most {MAX_SYSTEM_CHARACTERS} characters; shorten it."
+            )
+        if (self.system and not self.system.strip()) or not _is_plain(self.system):
+            raise UsageError(
+                f"--system is {self.system!r}; write it in plain words, or leave it out."
             )
 
     @property
@@ -128,7 +152,7 @@ class EncoderOptions:
         default, so that galleries of earlier versions still match.
         """
         stored = asdict(self)
-        for name in ("attention", "compat", "sentences"):
+        for name in ("attention", "compat", "sentences", "system"):
             if stored[name] == getattr(DEFAULT_OPTIONS, name):
                 del stored[name]
         return stored
@@ -142,6 +166,11 @@ class EncoderOptions:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text has no control characters except line breaks and tabs."""
+    return all(unicodedata.category(c) not in ("Cc", "Cs") or c in "\n\t" for c in text)
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -171,6 +200,8 @@ class EncoderChoice:
         options: further choices about the vectors.
         device_map: how accelerate spreads the model, such as ``auto``, in place of ``device``.
             A dual encoder is not spread: it runs on the kind of device that the map fills first.
+        stored: the settings of the gallery whose vectors are to be continued; ``None`` for new
+            vectors.
     """
 
     method: str
@@ -181,3 +212,8 @@ class EncoderChoice:
     force: bool = False
     options: EncoderOptions = DEFAULT_OPTIONS
     device_map: str | None = None
+    stored: Mapping[str, Any] | None = None
+
+    def is_earlier_than(self, setting: str) -> bool:
+        """Whether the gallery was filled by a version that did not have a setting yet."""
+        return self.stored is not None and setting not in self.stored

@@ -207,7 +207,8 @@ def conditions_for(
 
 
 def notes_on_target(target: IngestTarget, has_conditions: bool) -> list[str]:
-    """Notes for the user if the vectors of a target do not depend on the condition.
+    """Notes for the user about a target: its vectors do not depend on the condition, or ingesting
+    again would improve them.
 
     Args:
         target: the vector source.
@@ -219,6 +220,8 @@ def notes_on_target(target: IngestTarget, has_conditions: bool) -> list[str]:
             f"{target.view} is computed from the vectors of {target.method}, which are stored once "
             "for every condition"
         )
+    if target.vector_source is not None and target.vector_source.spec.outdated:
+        notes.append(target.vector_source.spec.outdated.rstrip("."))
     if has_conditions and not target.conditional:
         searchable = ""
         if target.method == BASE:

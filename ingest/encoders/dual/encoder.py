@@ -25,6 +25,8 @@ from ingest.encoders.dual.open_clip import load_open_clip
 from ingest.encoders.dual.towers import LoadedTowers, Tensors, Towers
 from ingest.encoders.dual.transformers_towers import load_transformers
 from ingest.encoders.models.find import OPEN_CLIP
+from ingest.encoders.models.pretrained import library_call
+from ingest.encoders.models.probe import check_features, check_vectors, probe_picture
 from ingest.read.prefetch import prefetch
 
 #: Images or texts in one forward pass; halved when memory runs out.
@@ -39,13 +41,16 @@ class DualEncoder:
         self.source = loaded.source
         self.revision = loaded.revision
         self.dtype = loaded.dtype
+        self.mixed = loaded.mixed
         self._towers = loaded.towers
         self._batch = _BATCH
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._dimension: int | None = None
 
     @classmethod
-    def load(cls, model: str, dtype: str = "auto", device: str = "auto") -> DualEncoder:
+    def load(
+        cls, model: str, dtype: str = "auto", device: str = "auto", rounded: bool = False
+    ) -> DualEncoder:
         """Load a model by name.
 
         Args:
@@ -54,6 +59,7 @@ class DualEncoder:
                 or ``open_clip:FOLDER`` for one that open_clip loads.
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            rounded: as for :func:`ingest.encoders.models.loading.load_model`.
 
         Raises:
             ModelError: if it cannot be loaded or embeds no texts.
@@ -61,7 +67,27 @@ class DualEncoder:
         """
         check_dtype(dtype)
         load = load_open_clip if model.startswith(OPEN_CLIP) else load_transformers
-        return cls(load(model, dtype, choose_device(device)))
+        loaded = load(model, dtype, choose_device(device), rounded)
+        encoder = cls(loaded)
+        encoder.check_runs()
+        return encoder
+
+    def check_runs(self) -> None:
+        """Embed a small picture and a text, so that broken files are noticed at once.
+
+        Raises:
+            ModelError: if the model cannot be run, or computes no numbers.
+        """
+        with library_call(self.source):
+            picture = self._towers.prepare_images([probe_picture()])
+            text = self._towers.tokenize(["a picture"])
+        check_features(picture, self.source)
+        with library_call(self.source):
+            vectors = self._features(picture, self._towers.image_features)
+            check_vectors(vectors, self.source)
+            vectors = self._features(text, self._towers.text_features)
+            check_vectors(vectors, self.source)
+        self._dimension = int(vectors.shape[1])
 
     @property
     def dimension(self) -> int:

@@ -19,6 +19,7 @@ from ingest.encoders.devices import choose_dtype
 from ingest.encoders.dual.towers import LoadedTowers, Tensors
 from ingest.encoders.models.find import OPEN_CLIP, ModelSource
 from ingest.encoders.models.loading import folder_digest
+from ingest.encoders.models.pretrained import load_open_clip_files
 
 _FORMS = (
     f"{OPEN_CLIP}ViT-B-32/laion2b_s34b_b79k, or {OPEN_CLIP}FOLDER with an open_clip_config.json"
@@ -61,19 +62,20 @@ class _OpenClipTowers:
         return vectors
 
 
-def load_open_clip(model: str, dtype: str, device: str) -> LoadedTowers:
+def load_open_clip(model: str, dtype: str, device: str, rounded: bool) -> LoadedTowers:
     """Load a dual encoder of open_clip.
 
     Args:
         model: a name that starts with :data:`OPEN_CLIP`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: one device by name.
+        rounded: has no effect: open_clip converts its models as a whole.
 
     Raises:
         ModelError: if open_clip is not installed, or has no such model.
     """
     try:
-        import open_clip
+        import open_clip  # noqa: F401
     except ImportError as error:
         raise ModelError(
             f"{model} is loaded by open_clip, which is not installed here; install it with "
@@ -93,17 +95,7 @@ def load_open_clip(model: str, dtype: str, device: str) -> LoadedTowers:
         raise ModelError(f"There is no model '{model}'; write {_FORMS}.")
     else:
         source = ModelSource(model, name, None, local=False)
-    try:
-        loaded, transform = open_clip.create_model_from_pretrained(
-            architecture, pretrained=weights or None, device="cpu", weights_only=True
-        )
-        tokenizer = open_clip.get_tokenizer(architecture)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200].rstrip(".")
-        raise ModelError(
-            f"open_clip cannot load {model}: {why}; write {_FORMS}, and check that the hub can be "
-            "reached."
-        ) from error
+    loaded, transform, tokenizer = load_open_clip_files(source, architecture, weights or None)
     loaded.eval()
     revision = folder_digest(folder) if local else _weights_digest(loaded)
     computed_dtype = choose_dtype(dtype, loaded, device)

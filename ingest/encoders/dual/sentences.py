@@ -6,7 +6,6 @@ language model, pooling, dense layers and normalisation, which covers nearly all
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,20 @@ import torch
 
 from indexes.errors import ModelError
 from indexes.vectors import Vectors, unit
-from ingest.encoders.devices import choose_device, choose_dtype
+from ingest.encoders.devices import choose_device, choose_dtype, has_other_dtypes
 from ingest.encoders.dual.encoder import DualEncoder
-from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
-from ingest.encoders.models.loading import (
-    explained_errors,
-    folder_digest,
-    hub_arguments,
+from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model, read_json
+from ingest.encoders.models.loading import local_revision, read_modules
+from ingest.encoders.models.pretrained import (
+    build_empty,
+    library_call,
+    load_config,
+    load_pretrained,
+    model_file,
     silence_libraries,
 )
+from ingest.encoders.models.probe import check_vectors
+from ingest.encoders.models.trust import pinned
 
 #: Texts in one forward pass.
 _BATCH = 64
@@ -33,53 +37,37 @@ _BATCH = 64
 _POOLINGS = ("cls", "mean", "max", "lasttoken")
 
 
-def load_sentences(model: str, device: str = "auto") -> DualEncoder | SentenceModel:
+def load_sentences(
+    model: str, device: str = "auto", rounded: bool = False
+) -> DualEncoder | SentenceModel:
     """Load a sentence encoder.
 
     Args:
         model: a model of sentence-transformers or a dual encoder: a built-in name,
             ``ORG/NAME[@REVISION]``, or a folder.
         device: one device by name.
+        rounded: as for :func:`ingest.encoders.models.loading.load_model`.
 
     Raises:
         ModelError: if it cannot be loaded, or has unsupported modules.
     """
     if model.startswith(OPEN_CLIP):
-        return DualEncoder.load(model, device=device)
+        return DualEncoder.load(model, device=device, rounded=rounded)
     path = Path(model).expanduser()
     if path.is_dir() and (path / "modules.json").is_file():
         # Its language model may be in a subfolder, without a config.json here.
         source = ModelSource(str(path.absolute()), str(path.absolute()), None, local=True)
     else:
-        source = find_model(model)
+        source = pinned(find_model(model))
     silence_libraries()
-    with explained_errors(source):
-        modules_file = _model_file(source, "modules.json")
-        if modules_file is None:
-            return DualEncoder.load(model, device=device)
-        # The hub's cache has a folder for each commit.
-        folder = modules_file.parent
-        revision = folder_digest(folder) if source.local else folder.name
-        modules = json.loads(modules_file.read_bytes())
-        return SentenceModel(source, revision, modules, choose_device(device))
-
-
-def _model_file(source: ModelSource, name: str) -> Path | None:
-    """The path of a model's file, or ``None`` if there is no such file."""
-    if source.local:
-        path = Path(source.location) / name
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    cached = cached_file(
-        source.location,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        # Without a network, a file that is not cached counts as missing.
-        _raise_exceptions_for_connection_errors=False,
-        **hub_arguments(source),
-    )
-    return None if cached is None else Path(str(cached))
+    modules_file = model_file(source, "modules.json")
+    if modules_file is None:
+        return DualEncoder.load(model, device=device, rounded=rounded)
+    # The hub's cache has a folder for each commit.
+    folder = modules_file.parent
+    revision = local_revision(folder) if source.local else folder.name
+    modules = read_modules(modules_file)
+    return SentenceModel(source, revision, modules, choose_device(device), rounded)
 
 
 class SentenceModel:
@@ -91,6 +79,7 @@ class SentenceModel:
         revision: str,
         modules: Sequence[Mapping[str, Any]],
         device: str,
+        rounded: bool = False,
     ):
         """Load the modules.
 
@@ -99,6 +88,7 @@ class SentenceModel:
             revision: the hub's commit, or a digest of the folder's files.
             modules: the content of ``modules.json``.
             device: one device by name.
+            rounded: as for :func:`ingest.encoders.models.loading.load_model`.
 
         Raises:
             ModelError: if a module is not supported.
@@ -114,34 +104,40 @@ class SentenceModel:
                 "sentence-transformers/sentence-t5-base, or tiny-clip."
             )
         paths = [str(module.get("path", "")) for module in modules]
-        self._load_language_model(paths[0])
-        self.dtype = choose_dtype("auto", self._model, device)
+        self._load_language_model(paths[0], device, rounded)
         dtype = getattr(torch, self.dtype)
-        self._model.to(device=device, dtype=dtype)
         self._pooling = self._load_pooling(paths[1])
         self._dense = [
             self._load_dense(path).to(device=device, dtype=dtype)
             for kind, path in zip(kinds, paths, strict=True)
             if kind == "Dense"
         ]
-        if source.local:
-            # The modules' files are in subfolders, which the digest of the folder leaves out.
-            folders = [Path(source.location) / p for p in sorted(set(paths)) if p]
-            digests = [folder_digest(folder)[:8] for folder in folders if folder.is_dir()]
-            self.revision = "-".join([self.revision, *digests])
+        with library_call(source), torch.inference_mode():
+            check_vectors(self._embed(["a picture"]), source)
 
-    def _load_language_model(self, path: str) -> None:
-        from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
+    def _load_language_model(self, path: str, device: str, rounded: bool) -> None:
+        from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
-        location, arguments = self.source.location, hub_arguments(self.source)
-        if path:
-            arguments["subfolder"] = path
-        config = AutoConfig.from_pretrained(location, **arguments)
+        source = self.source
+        part = {"subfolder": path} if path else {}
+        config = load_config(source, **part)
         kind = T5EncoderModel if config.model_type == "t5" else AutoModel
-        self._model = kind.from_pretrained(
-            location, dtype="auto", use_safetensors=True, **arguments
+        self.dtype = choose_dtype("auto", build_empty(kind, source, config), device)
+        dtype = getattr(torch, self.dtype)
+        self._model = load_pretrained(
+            kind,
+            source,
+            dtype="auto" if rounded else dtype,
+            use_safetensors=True,
+            **part,
         ).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
+        if rounded:
+            self._model.to(dtype=dtype)
+        with library_call(source):  # memory may run out
+            self._model.to(device=device)
+        #: Whether some of its numbers stay in another format than its weights.
+        self.mixed = self.dtype != "float32" and has_other_dtypes(self._model, self.dtype)
+        self._tokenizer = load_pretrained(AutoTokenizer, source, **part)
         settings = self._settings(path, "sentence_bert_config.json")
         positions = getattr(config, "max_position_embeddings", None)
         max_tokens = settings.get("max_seq_length") or min(
@@ -151,8 +147,8 @@ class SentenceModel:
         self._lower_case = bool(settings.get("do_lower_case", False))
 
     def _settings(self, path: str, name: str) -> dict[str, Any]:
-        file = _model_file(self.source, f"{path}/{name}" if path else name)
-        return {} if file is None else dict(json.loads(file.read_bytes()))
+        file = model_file(self.source, f"{path}/{name}" if path else name)
+        return {} if file is None else read_json(file)
 
     def _load_pooling(self, path: str) -> str:
         settings = self._settings(path, "config.json")
@@ -174,17 +170,18 @@ class SentenceModel:
         from safetensors.torch import load_file
 
         settings = self._settings(path, "config.json")
-        weights_file = _model_file(self.source, f"{path}/model.safetensors")
+        weights_file = model_file(self.source, f"{path}/model.safetensors")
         if weights_file is None:
             raise ModelError(
                 f"{self.source.name} has no safetensors weights in {path}, and other formats can "
                 "run code when loaded; convert them to safetensors, or name another model."
             )
-        weights = {k.removeprefix("linear."): v for k, v in load_file(weights_file).items()}
-        linear = torch.nn.Linear(
-            settings["in_features"], settings["out_features"], settings.get("bias", True)
-        )
-        linear.load_state_dict(weights)
+        with library_call(self.source):
+            weights = {k.removeprefix("linear."): v for k, v in load_file(weights_file).items()}
+            linear = torch.nn.Linear(
+                settings["in_features"], settings["out_features"], settings.get("bias", True)
+            )
+            linear.load_state_dict(weights)
         activation = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
         if activation not in ("Identity", "Tanh", "ReLU", "GELU"):
             raise ModelError(
@@ -235,5 +232,5 @@ class SentenceModel:
             rows = torch.arange(len(texts), device=states.device)
             vectors = states[rows, rank.argmax(1)]
         for dense in self._dense:
-            vectors = dense(vectors)
+            vectors = dense(vectors.to(next(dense.parameters()).dtype))
         return vectors

@@ -49,9 +49,11 @@ class LoadedTowers:
         towers: the model.
         revision: the hub's commit, or a digest of the files or weights.
         dtype: it computes in, such as ``float32``.
+        mixed: whether some of its numbers stay in another format, such as rotary frequencies.
     """
 
     source: ModelSource
     towers: Towers
     revision: str
     dtype: str
+    mixed: bool = False

@@ -9,15 +9,18 @@ import torch
 from PIL import Image
 
 from indexes.errors import ModelError
-from ingest.encoders.devices import choose_dtype
+from ingest.encoders.devices import choose_dtype, has_other_dtypes
 from ingest.encoders.dual.towers import LoadedTowers, Tensors
-from ingest.encoders.models.find import ModelSource, find_model
-from ingest.encoders.models.loading import (
-    explained_errors,
-    hub_arguments,
-    loaded_revision,
-    silence_libraries,
+from ingest.encoders.models.find import find_model
+from ingest.encoders.models.loading import loaded_revision
+from ingest.encoders.models.pretrained import (
+    build_empty,
+    check_picture_sizes,
+    library_call,
+    load_config,
+    load_pretrained,
 )
+from ingest.encoders.models.trust import pinned
 
 
 class _TransformersTowers:
@@ -97,33 +100,24 @@ def _features(output: Any) -> torch.Tensor:
     return vectors
 
 
-def load_transformers(model: str, dtype: str, device: str) -> LoadedTowers:
+def load_transformers(model: str, dtype: str, device: str, rounded: bool) -> LoadedTowers:
     """Load a dual encoder of transformers.
 
     Args:
         model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: one device by name.
+        rounded: as for :func:`ingest.encoders.models.loading.load_model`.
 
     Raises:
         ModelError: if it cannot be loaded or embeds no texts.
     """
-    source = find_model(model)
-    silence_libraries()
-    with explained_errors(source):
-        towers = _load_towers(source)
-        computed_dtype = choose_dtype(dtype, towers.model, device)
-        towers.model.to(device=device, dtype=getattr(torch, computed_dtype))
-    return LoadedTowers(source, towers, loaded_revision(source), computed_dtype)
-
-
-def _load_towers(source: ModelSource) -> _TransformersTowers:
     import transformers
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    location, arguments = source.location, hub_arguments(source)
-    config = AutoConfig.from_pretrained(location, **arguments)
+    source = pinned(find_model(model))
+    config = load_config(source)
     kind = getattr(transformers, str(MODEL_MAPPING_NAMES.get(config.model_type)), None)
     if not (hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features")):
         raise ModelError(
@@ -131,7 +125,25 @@ def _load_towers(source: ModelSource) -> _TransformersTowers:
             "texts in one space; name a CLIP or SigLIP model, such as tiny-clip or "
             "openai/clip-vit-base-patch32, or leave out --method clip."
         )
-    model = AutoModel.from_pretrained(location, dtype="auto", use_safetensors=True, **arguments)
-    image_processor = AutoImageProcessor.from_pretrained(location, backend="pil", **arguments)
-    tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
-    return _TransformersTowers(model.eval(), image_processor, tokenizer)
+    computed_dtype = dtype
+    if dtype == "auto":
+        computed_dtype = choose_dtype(dtype, build_empty(AutoModel, source, config), device)
+    torch_dtype = getattr(torch, computed_dtype)
+    loaded = load_pretrained(
+        AutoModel, source, dtype="auto" if rounded else torch_dtype, use_safetensors=True
+    ).eval()
+    if rounded:
+        loaded.to(dtype=torch_dtype)
+    with library_call(source):  # memory may run out
+        loaded.to(device=device)
+    check_picture_sizes(source)
+    image_processor = load_pretrained(AutoImageProcessor, source, backend="pil")
+    tokenizer = load_pretrained(AutoTokenizer, source)
+    towers = _TransformersTowers(loaded, image_processor, tokenizer)
+    return LoadedTowers(
+        source,
+        towers,
+        loaded_revision(source),
+        computed_dtype,
+        mixed=computed_dtype != "float32" and has_other_dtypes(loaded, computed_dtype),
+    )

@@ -8,8 +8,9 @@ caption.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
 
 from ingest.conditions import PLACEHOLDER, PromptTemplate
 from ingest.encoders.methods.generative import GenerativeEncoder
@@ -32,9 +33,10 @@ class CaptionsEncoder(GenerativeEncoder):
         force: bool = False,
         options: EncoderOptions = DEFAULT_OPTIONS,
         copies: Sequence[LoadedModel] = (),
+        stored: Mapping[str, Any] | None = None,
     ):
         """See :class:`GenerativeEncoder`; the question is read from ``configs/compose.toml``."""
-        super().__init__(source, loaded, prompt, force, options, copies)
+        super().__init__(source, loaded, prompt, force, options, copies, stored)
         text = resources.files("configs").joinpath("compose.toml").read_text(encoding="utf-8")
         kind = "general" if source.declared_conditions() is None else "schooled"
         question = tomllib.loads(text)["prompts"][kind]["describe"]

@@ -25,8 +25,11 @@ from ingest.encoders.devices import first_mapped_device, parse_devices
 from ingest.encoders.dual.encoder import DualEncoder
 from ingest.encoders.models.find import BUILTIN
 from ingest.encoders.options import (
+    AS_LOADED,
+    BUFFERS,
     DEFAULT_OPTIONS,
     DEFAULT_PROMPT,
+    ROUNDED_DTYPES,
     EncoderChoice,
     EncoderOptions,
 )
@@ -83,7 +86,10 @@ class ClipEncoder(BaseEncoder):
             devices = parse_devices(choice.device)
         else:
             devices = [first_mapped_device(choice.device_map, choice.device)]
-        copies = [DualEncoder.load(choice.model, choice.dtype, device) for device in devices]
+        rounded = choice.dtype in ROUNDED_DTYPES and choice.is_earlier_than(BUFFERS)
+        copies = [
+            DualEncoder.load(choice.model, choice.dtype, device, rounded) for device in devices
+        ]
         return cls(copies, choice.options)
 
     @property
@@ -95,6 +101,8 @@ class ClipEncoder(BaseEncoder):
     def spec(self) -> EncoderSpec:
         """See :class:`BaseEncoder`."""
         settings = {"max_side": self._max_side, "dtype": self._dual.dtype}
+        if self._dual.mixed:
+            settings[BUFFERS] = AS_LOADED
         return EncoderSpec(self.METHOD, self._dual.source.name, self._dual.revision, settings)
 
     @property

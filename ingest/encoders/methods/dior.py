@@ -12,7 +12,7 @@ import copy
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -24,12 +24,18 @@ from indexes.errors import ModelError, UsageError
 from indexes.vectors import unit
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, check_text
+from ingest.encoders.chat.chat_template import ChatTemplate
 from ingest.encoders.devices import SMALL_MODEL_PARAMETERS, parameter_count, parse_devices
 from ingest.encoders.models.find import BUILTIN, ModelSource, find_model
 from ingest.encoders.models.loading import LoadedModel, layer_count, load_model
+from ingest.encoders.models.pretrained import library_call
+from ingest.encoders.models.probe import check_features, check_vectors, probe_picture
 from ingest.encoders.options import (
+    AS_LOADED,
+    BUFFERS,
     DEFAULT_OPTIONS,
     DEFAULT_PROMPT,
+    ROUNDED_DTYPES,
     EncoderChoice,
     EncoderOptions,
 )
@@ -42,6 +48,9 @@ from ingest.read.prefetch import prefetch
 #: Images in one forward pass, for small and for large models.
 _BATCH_SMALL, _BATCH_LARGE = 32, 4
 
+#: What a model is asked about the first picture, which checks that it runs.
+PROBE_CONDITION = Condition.parse("color")
+
 #: Threads that prepare images while the model runs.
 _PREPARERS = min(4, os.cpu_count() or 1)
 
@@ -52,7 +61,14 @@ class DiorEncoder(BaseEncoder):
     METHOD = "dior"
 
     #: The fields of :class:`EncoderOptions` that apply.
-    CHOICES: tuple[str, ...] = ("layer", "token", "max_side", "attention", "compat")
+    CHOICES: tuple[str, ...] = (
+        "layer",
+        "token",
+        "max_side",
+        "attention",
+        "compat",
+        "system",
+    )
 
     #: Tokens of an answer that are generated; ``None`` for its first word.
     ANSWER_TOKENS: int | None = None
@@ -65,6 +81,7 @@ class DiorEncoder(BaseEncoder):
         force: bool = False,
         options: EncoderOptions = DEFAULT_OPTIONS,
         copies: Sequence[LoadedModel] = (),
+        stored: Mapping[str, Any] | None = None,
     ):
         """Use a loaded model; :meth:`load` loads one.
 
@@ -75,6 +92,7 @@ class DiorEncoder(BaseEncoder):
             force: accept conditions that the model was not trained on.
             options: further choices about the vectors.
             copies: the same model on more devices; batches are distributed over all of them.
+            stored: as in :class:`EncoderChoice`.
 
         Raises:
             UsageError: if there is no such template or layer, or an option does not apply.
@@ -92,6 +110,15 @@ class DiorEncoder(BaseEncoder):
         self._lvlm = self._lvlms[0]
         tokenizer = loaded.processor.tokenizer
         self._special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+        if options.system:
+            self.check_special_tokens("system turn", options.system)
+        #: Writes the prompts. A gallery whose vectors were read inside a thought keeps them.
+        self.chat = ChatTemplate(
+            loaded.processor,
+            loaded.model.config,
+            options.system,
+            closes_thoughts=options.compat is None and (stored is None or "thought" in stored),
+        )
         small = parameter_count(loaded.model) < SMALL_MODEL_PARAMETERS
         #: Runs the model over images in batches.
         self.runner = Runner(
@@ -116,11 +143,27 @@ class DiorEncoder(BaseEncoder):
         options = choice.options
         options.check_for(cls.METHOD, cls.CHOICES)
         source = find_model(choice.model)
+        rounded = choice.dtype in ROUNDED_DTYPES and choice.is_earlier_than(BUFFERS)
         loaded, *copies = [
-            load_model(source, choice.dtype, device, options.attention, choice.device_map)
+            load_model(source, choice.dtype, device, options.attention, choice.device_map, rounded)
             for device in parse_devices(choice.device)
         ]
-        return cls(source, loaded, choice.prompt, choice.force, options, copies)
+        encoder = cls(source, loaded, choice.prompt, choice.force, options, copies, choice.stored)
+        encoder.check_runs()
+        return encoder
+
+    def check_runs(self) -> None:
+        """Embed a small picture, so that broken files are noticed before a picture of the user is.
+
+        Raises:
+            ModelError: if the model cannot be run, or computes no numbers.
+        """
+        with library_call(self._source):
+            prepared = self._writer([PROBE_CONDITION]).prepare(probe_picture())
+        check_features(prepared.features, self._source)
+        with library_call(self._source):
+            states = [last.states for _, last in self.runner.run([prepared], words=False)]
+        check_vectors(states[0], self._source)
 
     @classmethod
     def expand_template(cls, template: PromptTemplate) -> tuple[PromptTemplate, ...]:
@@ -145,6 +188,9 @@ class DiorEncoder(BaseEncoder):
             "tiles": "as they come" if self._options.compat else "off",
             "dtype": self._loaded.dtype,
         }
+        if self._loaded.dtype in ROUNDED_DTYPES and not self._loaded.rounded:
+            settings[BUFFERS] = AS_LOADED
+        settings |= self.chat.settings()
         return EncoderSpec(self.METHOD, self._source.name, self._loaded.revision, settings)
 
     @property
@@ -162,6 +208,8 @@ class DiorEncoder(BaseEncoder):
             passes += ", as in the published code"
         if len(self._lvlms) > 1:
             passes += f", on {len(self._lvlms)} devices"
+        if self.chat.thought == "open":
+            passes += "; its prompt ends inside a thought that cannot be closed"
         return f"{self._source.name}, {self._loaded.dtype}, {passes}"
 
     @property
@@ -288,6 +336,7 @@ class DiorEncoder(BaseEncoder):
             self._options.compat is not None,
             [template.phrase_start(condition) for template, condition in asked] if mean else None,
             text,
+            self.chat,
         )
 
     def _embed_prepared(

@@ -7,8 +7,9 @@ are decoded; the prompt, which names the condition and not the value, is never e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,13 @@ from ingest.encoders.dual.sentences import load_sentences
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import ModelSource
 from ingest.encoders.models.loading import LoadedModel
-from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
+from ingest.encoders.options import (
+    AS_LOADED,
+    BUFFERS,
+    DEFAULT_OPTIONS,
+    DEFAULT_PROMPT,
+    EncoderOptions,
+)
 from ingest.encoders.vlm.processors import Prepared
 
 
@@ -25,7 +32,7 @@ class GenerativeEncoder(DiorEncoder):
     """The LVLM's answer, embedded by a sentence encoder. Its words are the answers."""
 
     METHOD = "generative"
-    CHOICES = ("max_side", "attention", "sentences")
+    CHOICES = ("max_side", "attention", "system", "sentences")
     ANSWER_TOKENS = 16
 
     def __init__(
@@ -36,6 +43,7 @@ class GenerativeEncoder(DiorEncoder):
         force: bool = False,
         options: EncoderOptions = DEFAULT_OPTIONS,
         copies: Sequence[LoadedModel] = (),
+        stored: Mapping[str, Any] | None = None,
     ):
         """See :class:`DiorEncoder`; loads the sentence encoder ``options.sentences`` too.
 
@@ -43,8 +51,9 @@ class GenerativeEncoder(DiorEncoder):
             UsageError: as :class:`DiorEncoder`.
             ModelError: if the sentence encoder cannot be loaded.
         """
-        super().__init__(source, loaded, prompt, force, options, copies)
-        self._sentences = load_sentences(options.sentences, str(self.lvlm.device))
+        super().__init__(source, loaded, prompt, force, options, copies, stored)
+        rounded = stored is not None and f"sentences_{BUFFERS}" not in stored
+        self._sentences = load_sentences(options.sentences, str(self.lvlm.device), rounded)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -56,6 +65,8 @@ class GenerativeEncoder(DiorEncoder):
             "sentences_revision": self._sentences.revision,
             "sentences_dtype": self._sentences.dtype,
         }
+        if self._sentences.mixed:
+            more[f"sentences_{BUFFERS}"] = AS_LOADED
         return replace(spec, settings={**spec.settings, **more})
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -37,6 +38,16 @@ DUAL_TYPES = frozenset(
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
+#: Longest JSON file of settings, in bytes.
+_MAX_JSON = 64 * 2**20
+
+#: Settings that decide how much is built before a weight is read, and their highest values.
+_HIGHEST = (
+    (re.compile(r"layers$|depth$|^n_layer$|experts$"), 4096),
+    (re.compile(r"image_size$|patch_size$"), 2**16),
+    (re.compile(r"position"), 2**28),
+)
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -60,20 +71,34 @@ class ModelSource:
         return self.name in BUILTIN
 
     def declared_conditions(self) -> dict[str, list[str]] | None:
-        """Condition to its wordings, from the model's cies.json; ``None`` without that file."""
+        """Condition to its wordings, from the model's cies.json; ``None`` without that file.
+
+        Raises:
+            ModelError: if that file is broken.
+        """
         declared = self._declared()
         if declared is None:
             return None
-        return {str(name): list(wordings) for name, wordings in declared["conditions"].items()}
+        conditions = declared.get("conditions")
+        if not isinstance(conditions, dict) or not all(map(_is_texts, conditions.values())):
+            raise ModelError(
+                f"cies.json of {self.name} does not list the wordings of its conditions; restore "
+                "it, or name another model."
+            )
+        return conditions
 
     def trained_on_images_only(self) -> bool:
-        """Whether the model has a cies.json that does not say it was trained on texts."""
+        """Whether the model has a cies.json that does not say it was trained on texts.
+
+        Raises:
+            ModelError: if that file is broken.
+        """
         declared = self._declared()
         return declared is not None and not declared.get("texts", False)
 
     def _declared(self) -> dict[str, Any] | None:
         path = Path(self.location) / "cies.json"
-        return _read_json(path) if self.local and path.is_file() else None
+        return read_json(path) if self.local and path.is_file() else None
 
 
 def find_model(model: str) -> ModelSource:
@@ -131,8 +156,7 @@ def is_dual(model: str) -> bool:
 
     if any(listed.name == source.name for listed in hub_models()):
         return False
-    path = _config_path(source)
-    return path is not None and _read_json(path).get("model_type") in DUAL_TYPES
+    return _readable_config(source).get("model_type") in DUAL_TYPES
 
 
 def dual_dimension(model: str) -> int | None:
@@ -142,13 +166,85 @@ def dual_dimension(model: str) -> int | None:
     source = find_model(model)
     if not source.local:
         return None
-    length = _read_json(Path(source.location) / "config.json").get("projection_dim")
+    length = _readable_config(source).get("projection_dim")
     return length if isinstance(length, int) else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of a model, which must be an object.
+
+    Raises:
+        ModelError: if it is missing, too large, no JSON, or no object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_JSON + 1)
+    except OSError as error:
+        raise ModelError(
+            f"The file {path} cannot be read ({error.strerror}); restore it, or name another model."
+        ) from error
+    try:
+        content = json.loads(data) if len(data) <= _MAX_JSON else None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"The file {path} is not valid JSON; restore it, or name another model."
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(
+            f"The file {path} holds something else than settings; restore it, or name another "
+            "model."
+        )
     return content
+
+
+def check_config(config: Mapping[str, Any], model: str) -> None:
+    """Refuse a configuration that would hang or fill the memory before any weight is read.
+
+    Args:
+        config: the content of ``config.json``, or a configuration as a dictionary.
+        model: its name, for the message.
+
+    Raises:
+        ModelError: naming the setting.
+    """
+    for key, value in settings_of(config):
+        if key.endswith("attn_implementation") and "/" in str(value):
+            raise ModelError(
+                f"config.json of {model} names code from the hub for its attention; remove {key} "
+                "from it, or name another model."
+            )
+        if not isinstance(value, (int, float)):
+            continue
+        if any(name.search(key) and value > highest for name, highest in _HIGHEST):
+            raise ModelError(
+                f"config.json of {model} says {key} {value}, which no model has; restore it, or "
+                "name another model."
+            )
+
+
+def settings_of(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings of a JSON value that are no objects, with their names."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from settings_of(part, str(name))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from settings_of(part, key)
+    else:
+        yield key, value
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _readable_config(source: ModelSource) -> dict[str, Any]:
+    """The content of a model's ``config.json``; empty if it cannot be read."""
+    path = _config_path(source)
+    try:
+        return {} if path is None else read_json(path)
+    except ModelError:
+        return {}
 
 
 def _config_path(source: ModelSource) -> Path | None:

@@ -5,32 +5,26 @@ The libraries distinguish most of these errors by their text only, so the text i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from indexes.errors import ModelError
 from ingest.encoders.devices import is_out_of_memory
-from ingest.encoders.models.find import BUILTIN, ModelSource
+from ingest.encoders.models.find import BUILTIN, ModelSource, read_json
 
 _INSTEAD = "or name another model"
 
-
-def expected_errors() -> tuple[type[Exception], ...]:
-    """Exceptions that loading a model may raise because of its files, the network or memory."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    kinds = (OSError, ValueError, ImportError, MemoryError, RuntimeError)
-    return (*kinds, SafetensorError, StrictDataclassError)
+#: Texts of transformers' errors about a model that comes with Python code.
+_OWN_CODE = ("trust_remote_code", "contains custom code", "execute custom code")
 
 
-def explain(error: Exception, source: ModelSource) -> str | None:
-    """Why a model could not be loaded and what to do; ``None`` for an error in our own code.
+def explain(error: Exception, source: ModelSource) -> str:
+    """Why a model could not be loaded and what to do, in one sentence.
 
     Args:
-        error: one of :func:`expected_errors`.
+        error: what a library raised when it read the model's files.
         source: the model.
     """
-    text = " ".join(str(error).split())
+    text = _one_line(str(error))
     if is_out_of_memory(error):
         return (
             f"There is not enough memory to load {source.name}; give --dtype bfloat16, --device "
@@ -39,17 +33,24 @@ def explain(error: Exception, source: ModelSource) -> str | None:
     reason = _explain_files(error, text, source.name)
     if reason is not None:
         return reason
-    if isinstance(error, RuntimeError):
-        return None
-    return (
-        _explain_folder(text, Path(source.location))
-        if source.local
-        else _explain_hub(text, source.name, source.revision)
-    )
+    if source.local:
+        return _explain_folder(error, text, Path(source.location))
+    if not isinstance(error, OSError):
+        return (
+            f"The files of {source.name} cannot be used ({_first_sentence(text, error)}); give "
+            f"another @REVISION, {_INSTEAD}."
+        )
+    return _explain_hub(text, source.name, source.revision)
 
 
 def _explain_files(error: Exception, text: str, name: str) -> str | None:
     kind = type(error).__name__
+    if any(sign in text for sign in _OWN_CODE):
+        return (
+            f"{name} needs Python code of its own, which runs only if you ask for it: read that "
+            "code, name the model by its hub id and add --trust-remote-code ORG/NAME@COMMIT, "
+            f"{_INSTEAD}."
+        )
     if kind == "SafetensorError":
         return (
             f"The weights of {name} are cut short or damaged ({_first_sentence(text)}); copy or "
@@ -84,12 +85,12 @@ def _explain_files(error: Exception, text: str, name: str) -> str | None:
     return None
 
 
-def _explain_folder(text: str, folder: Path) -> str:
+def _explain_folder(error: Exception, text: str, folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            return f"The file {path} is not valid JSON; restore it, {_INSTEAD}."
+            read_json(path)
+        except ModelError as broken:
+            return str(broken)
     for missing in ("preprocessor_config.json", "tokenizer_config.json"):
         if not (folder / missing).is_file() and not (folder / "processor_config.json").is_file():
             return (
@@ -97,7 +98,8 @@ def _explain_folder(text: str, folder: Path) -> str:
                 f"{_INSTEAD}."
             )
     return (
-        f"The model in {folder} cannot be loaded: {_first_sentence(text)}; restore it, {_INSTEAD}."
+        f"The model in {folder} cannot be loaded ({_first_sentence(text, error)}); restore its "
+        f"files, {_INSTEAD}."
     )
 
 
@@ -119,6 +121,14 @@ def _explain_hub(text: str, name: str, revision: str | None) -> str:
     )
 
 
-def _first_sentence(text: str) -> str:
-    """The first sentence, without its full stop."""
-    return text.partition(". ")[0].rstrip(".")[:200]
+def _one_line(text: str) -> str:
+    """A library's message without line breaks and without characters that control a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _first_sentence(text: str, error: Exception | None = None) -> str:
+    """The first sentence, without its full stop; the kind of error where it says little."""
+    first = text.partition(". ")[0].rstrip(".")[:200]
+    if error is None or isinstance(error, (OSError, RuntimeError)) or len(first.split()) > 4:
+        return first
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

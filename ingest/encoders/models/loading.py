@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from dataclasses import dataclass
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import ModelError
+from indexes.errors import GalleryMismatch, ModelError
 from ingest.encoders.devices import check_dtype, choose_device, choose_dtype, first_mapped_device
-from ingest.encoders.models.find import ModelSource
-from ingest.encoders.models.load_errors import expected_errors, explain
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
+from ingest.encoders.models.pretrained import (
+    build_empty,
+    library_call,
+    load_config,
+    load_pretrained,
+)
+from ingest.encoders.models.trust import pinned
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class LoadedModel:
         processor: turns images and text into the model's inputs.
         revision: the hub's commit, or a digest of the folder's files.
         dtype: such as ``float32``.
+        rounded: whether everything was rounded to the dtype, as :func:`load_model` explains.
     """
 
     model: Any
     processor: Any
     revision: str
     dtype: str
+    rounded: bool = False
 
 
 def load_model(
@@ -42,6 +45,7 @@ def load_model(
     device: str = "auto",
     attention: str = "sdpa",
     device_map: str | None = None,
+    rounded: bool = False,
 ) -> LoadedModel:
     """Load an image-text-to-text model and its processor.
 
@@ -52,6 +56,8 @@ def load_model(
         attention: how the model computes attention, ``sdpa`` or ``eager``.
         device_map: how accelerate spreads the model over devices, such as ``auto``, in place of
             ``device``.
+        rounded: round everything to the dtype, rotary frequencies included, as earlier versions
+            did; only for galleries that they filled.
 
     Raises:
         ModelError: if the model does not exist, cannot be downloaded, is damaged or of another
@@ -60,7 +66,7 @@ def load_model(
     """
     check_dtype(dtype)
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     from ingest.encoders.vlm.processors import load_processor
@@ -68,36 +74,40 @@ def load_model(
     target = (
         choose_device(device) if device_map is None else first_mapped_device(device_map, device)
     )
-    arguments = hub_arguments(source)
-    silence_libraries()
-    with explained_errors(source):
-        config = AutoConfig.from_pretrained(source.location, **arguments)
-        if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-            raise ModelError(
-                f"{source.name} is of type '{config.model_type}', which does not answer "
-                "questions about pictures; name an image-text-to-text model such as "
-                "Qwen/Qwen2.5-VL-3B-Instruct, or give --method clip if it is a CLIP."
-            )
-        load_dtype: Any = torch.float32 if dtype == "float32" else "auto"
-        spread = {} if device_map is None else {"device_map": device_map}
-        if spread:
-            # A spread model cannot be converted after loading, so its size is taken first.
-            with torch.device("meta"):
-                empty = AutoModelForImageTextToText.from_config(config)
-            load_dtype = getattr(torch, choose_dtype(dtype, empty, target))
-        model = AutoModelForImageTextToText.from_pretrained(
-            source.location,
-            dtype=load_dtype,
-            use_safetensors=True,
-            attn_implementation=attention,
-            **arguments,
-            **spread,
-        ).eval()
-        processor = load_processor(source.location, config, arguments)
-        computed_dtype = choose_dtype(dtype, model, target)
-        if not spread:
-            model = model.to(device=target, dtype=getattr(torch, computed_dtype))
-    return LoadedModel(model, processor, loaded_revision(source), computed_dtype)
+    source = pinned(source)
+    config = load_config(source)
+    own_classes = getattr(config, "auto_map", None) or {}
+    if (
+        config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        and "AutoModelForImageTextToText" not in own_classes
+    ):
+        raise ModelError(
+            f"{source.name} is of type '{config.model_type}', which does not answer "
+            "questions about pictures; name an image-text-to-text model such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct, or give --method clip if it is a CLIP."
+        )
+    computed_dtype = dtype
+    if dtype == "auto":
+        # The dtype depends on the model's size, and is chosen before the weights are read.
+        empty = build_empty(AutoModelForImageTextToText, source, config)
+        computed_dtype = choose_dtype(dtype, empty, target)
+    spread = {} if device_map is None else {"device_map": device_map}
+    model = load_pretrained(
+        AutoModelForImageTextToText,
+        source,
+        # A model is never converted as a whole: that would round its rotary frequencies too.
+        dtype="auto" if rounded and not spread else getattr(torch, computed_dtype),
+        use_safetensors=True,
+        attn_implementation=attention,
+        **spread,
+    ).eval()
+    processor = load_processor(source, config)
+    if not spread:
+        if rounded:
+            model = model.to(dtype=getattr(torch, computed_dtype))
+        with library_call(source):  # memory may run out
+            model = model.to(device=target)
+    return LoadedModel(model, processor, loaded_revision(source), computed_dtype, rounded)
 
 
 def layer_count(config: Any) -> int:
@@ -111,45 +121,7 @@ def read_layer_count(source: ModelSource) -> int:
     Raises:
         ModelError: if the model does not exist or cannot be downloaded.
     """
-    from transformers import AutoConfig
-
-    silence_libraries()
-    with explained_errors(source):
-        return layer_count(AutoConfig.from_pretrained(source.location, **hub_arguments(source)))
-
-
-def hub_arguments(source: ModelSource) -> dict[str, Any]:
-    """Keyword arguments of ``from_pretrained`` for a model's revision."""
-    arguments: dict[str, Any] = {"revision": source.revision} if source.revision else {}
-    if _commit_is_cached(source):
-        # A commit never changes, so the hub need not be asked; it may be out of reach.
-        arguments["local_files_only"] = True
-    return arguments
-
-
-@contextmanager
-def explained_errors(source: ModelSource) -> Iterator[None]:
-    """Turn errors of loading into a :class:`ModelError` of one sentence."""
-    try:
-        yield
-    except expected_errors() as error:
-        reason = explain(error, source)
-        if reason is None:
-            raise
-        raise ModelError(reason) from error
-
-
-def _commit_is_cached(source: ModelSource) -> bool:
-    """Whether the revision is a commit whose weights are in the hub's cache."""
-    if source.local or not _COMMIT.fullmatch(source.revision or ""):
-        return False
-    from huggingface_hub import try_to_load_from_cache
-
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return any(
-        isinstance(try_to_load_from_cache(source.location, name, revision=source.revision), str)
-        for name in weights
-    )
+    return layer_count(load_config(pinned(source)))
 
 
 def loaded_revision(source: ModelSource) -> str:
@@ -164,13 +136,68 @@ def loaded_revision(source: ModelSource) -> str:
     return Path(str(cached_file(source.location, "config.json", **arguments))).parent.name
 
 
-def silence_libraries() -> None:
-    """Turn off the progress bars and warnings of transformers and the hub's client."""
-    from transformers.utils import logging
+def check_unchanged(model: str, revision: str) -> None:
+    """Refuse a model whose folder has changed since a gallery was filled; nothing is loaded.
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    getLogger("huggingface_hub").setLevel(ERROR)
+    Args:
+        model: as the gallery stores it. Models of the hub are pinned to a commit instead.
+        revision: as the gallery stores it.
+
+    Raises:
+        GalleryMismatch: if its files are not those that filled the gallery.
+        ModelError: if there is no such folder.
+    """
+    folder = Path(model.removeprefix(OPEN_CLIP))
+    if model.startswith(OPEN_CLIP):
+        local = folder.is_dir()
+    elif (folder / "modules.json").is_file():
+        local = True
+    else:
+        source = find_model(model)
+        local, folder = source.local, Path(source.location)
+    if local and local_revision(folder) != revision:
+        raise GalleryMismatch(
+            f"The gallery was embedded by another version of {model}, whose files have changed; "
+            "ingest the pictures into a new gallery, or put that version back."
+        )
+
+
+def local_revision(folder: Path) -> str:
+    """The revision of a model in a folder: a digest of its files.
+
+    A model of sentence-transformers has parts in subfolders, which its ``modules.json`` lists; the
+    digests of these follow.
+    """
+    digests = [folder_digest(folder)]
+    if (folder / "modules.json").is_file():
+        paths = {str(module.get("path", "")) for module in read_modules(folder / "modules.json")}
+        parts = [folder / path for path in sorted(paths) if path]
+        digests += [folder_digest(part)[:8] for part in parts if part.is_dir()]
+    return "-".join(digests)
+
+
+def read_modules(path: Path) -> list[dict[str, Any]]:
+    """The content of a ``modules.json``: the parts of a model of sentence-transformers.
+
+    Raises:
+        ModelError: if it is broken, or names a part outside the model's folder.
+    """
+    try:
+        modules = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        modules = None
+    if not isinstance(modules, list) or not all(map(_is_module, modules)):
+        raise ModelError(
+            f"The file {path} does not list a model's parts; restore it, or name another model."
+        )
+    return modules
+
+
+def _is_module(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        return False
+    path = value.get("path", "")
+    return isinstance(path, str) and not Path(path).is_absolute() and ".." not in Path(path).parts
 
 
 #: Files up to this size are hashed whole, larger ones by their size and both ends.

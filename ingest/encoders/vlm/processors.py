@@ -14,7 +14,11 @@ import torch
 from PIL import Image
 
 from indexes.errors import ModelError
+from ingest.encoders.chat.chat_template import ChatTemplate
+from ingest.encoders.models.find import ModelSource
+from ingest.encoders.models.pretrained import check_picture_sizes, library_call, load_pretrained
 from ingest.encoders.vlm.assembled_processor import AssembledProcessor, needs_assembly
+from ingest.encoders.vlm.own_processor import build_own_processor, needs_parts
 
 #: Outputs of a processor that are not the image's own tensors.
 _TEXT_KEYS = frozenset(
@@ -23,6 +27,7 @@ _TEXT_KEYS = frozenset(
         "attention_mask",
         "token_type_ids",
         "mm_token_type_ids",
+        "moe_mm_token_type_ids",
         "cross_attention_mask",
         "labels",
     }
@@ -76,52 +81,51 @@ class ChatProcessor(Protocol):
         ...
 
 
-def load_processor(location: str, config: Any, arguments: Mapping[str, Any]) -> Any:
+def load_processor(source: ModelSource, config: Any) -> Any:
     """The processor of a model.
 
     Args:
-        location: a hub id or a folder.
-        config: the model's configuration.
-        arguments: the arguments of ``from_pretrained``, such as ``revision``.
+        source: the model.
+        config: its configuration.
 
     Raises:
         ModelError: if it cannot be built here, or has no chat template.
     """
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
+    check_picture_sizes(source)
     processor: Any
     if needs_assembly(config):
-        processor = AssembledProcessor(
-            config,
-            AutoImageProcessor.from_pretrained(location, backend="pil", **arguments),
-            AutoTokenizer.from_pretrained(location, **arguments),
-        )
+        image_processor = load_pretrained(AutoImageProcessor, source, backend="pil")
+        tokenizer = load_pretrained(AutoTokenizer, source)
+        with library_call(source):  # the files may lack what the assembly needs
+            processor = AssembledProcessor(config, image_processor, tokenizer)
+    elif needs_parts(source, config):
+        processor = build_own_processor(source, config)
     else:
-        try:
-            processor = AutoProcessor.from_pretrained(location, **arguments)
-        except ImportError as error:
-            raise ModelError(
-                f"The processor of {location} cannot be built: {_first_sentence(error)}. "
-                "Install what is missing, or name another model."
-            ) from error
+        processor = load_pretrained(AutoProcessor, source)
+    if getattr(processor, "tokenizer", None) is None:
+        raise ModelError(
+            f"{source.name} has no processor for texts and pictures; copy its processor's files "
+            "there too, or name another model."
+        )
     if not (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template):
         raise ModelError(
-            f"{location} has no chat template, so it cannot be asked a question; name an "
+            f"{source.name} has no chat template, so it cannot be asked a question; name an "
             "instruction-tuned model."
         )
     return processor
-
-
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
 
 
 def untiled(processor: Any) -> dict[str, bool]:
     """Options with which a processor encodes the whole image once, without tiles.
 
     Tiles multiply an image's tokens by up to seventeen. Families that need them (such as
-    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep them.
+    LLaVA-NeXT, LLaVA-OneVision and Mllama) have no switch for it and keep them. So does Idefics2,
+    whose processor ignores the switch where it writes the prompt.
     """
+    if type(processor).__name__ == "Idefics2Processor":
+        return {}
     image_processor = getattr(processor, "image_processor", None)
     return {switch: False for switch in _TILE_SWITCHES if hasattr(image_processor, switch)}
 
@@ -136,6 +140,7 @@ class PromptWriter:
         default_settings: bool = False,
         begins: Sequence[int] | None = None,
         text: str | None = None,
+        chat: ChatTemplate | None = None,
     ):
         """Render the prompts.
 
@@ -147,9 +152,11 @@ class PromptWriter:
             begins: index of a character in each question; the prompt's tail begins there.
                 ``None`` if tails are not needed.
             text: what the questions are about, on the lines above them; ``None`` for images.
+            chat: the processor's chat template, if it is known already how it is used.
 
         Raises:
-            ModelError: if it makes tiles that cannot be written into a prompt here.
+            ModelError: if the chat template takes no such question; or if the processor makes
+                tiles that cannot be written into a prompt here.
         """
         if (
             default_settings
@@ -163,9 +170,9 @@ class PromptWriter:
         self._processor = processor
         self._questions = list(questions)
         self._begins = begins
-        above = [{"type": "image"}] if text is None else []
         before = "" if text is None else f"{text}\n"
-        self._chats = [self._chat(above, before + question) for question in questions]
+        chat = chat or ChatTemplate(processor)
+        self._chats = [chat.render(before + question, text is None) for question in questions]
         bos = processor.tokenizer.bos_token
         # A chat template that writes the opening token itself must not get a second one.
         self._add_special = default_settings or not (bos and self._chats[0].startswith(bos))
@@ -175,10 +182,6 @@ class PromptWriter:
         self._chat_ids = [tuple(ids) for ids in tokens]
         #: By the first prompt's ids, which depend on the image's size only.
         self._prompts: dict[tuple[int, ...], Prepared] = {}
-
-    def _chat(self, above: list[dict[str, str]], text: str) -> str:
-        turn = [{"role": "user", "content": [*above, {"type": "text", "text": text}]}]
-        return str(self._processor.apply_chat_template(turn, add_generation_prompt=True))
 
     def prepare(self, image: Image.Image, processor: ChatProcessor | None = None) -> Prepared:
         """Tensors of one image, and all prompts with the image's tokens in place.
