@@ -28,11 +28,13 @@ class GalleryMatrix(LabelMatrix):
     Attributes:
         pictures: pictures of the gallery that the label file names.
         unmatched: files of the label file that are not in the gallery.
+        unmeasured: labels that were left out, because no two pictures share a value of them.
         left_out: the column whose equal values were left out of each query's ranking, if any.
     """
 
     pictures: int
     unmatched: int
+    unmeasured: tuple[str, ...]
     left_out: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class GalleryMatrix(LabelMatrix):
             },
             "pictures": self.pictures,
             "unmatched": self.unmatched,
+            "unmeasured": list(self.unmeasured),
             "cells": [
                 {
                     "condition": cell.condition,
@@ -102,7 +105,25 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
     key_of = {file: key_by_path[path] for file, path in matched.items()}
     conditions = ((name, _vectors_of(engine, name, key_of)) for name in engine.names())
     found = judge_conditions(judge, conditions)
-    return GalleryMatrix(found.cells, len(matched), len(labels.values) - len(matched), left_out)
+    if not found.cells:
+        raise UsageError(_nothing_to_measure(engine, labels, judge))
+    unmeasured = tuple(name for name in judge.labels if name not in found.labels)
+    unmatched = len(labels.values) - len(matched)
+    return GalleryMatrix(found.cells, len(matched), unmatched, unmeasured, left_out)
+
+
+def _nothing_to_measure(engine: Engine, labels: Labels, judge: LabelJudge) -> str:
+    """Why no condition can be judged by any label."""
+    if not engine.names():
+        return (
+            f"The gallery {engine.gallery.path} has no condition to measure; embed under one with "
+            "`cies ingest -c color`."
+        )
+    return (
+        f"Nothing can be measured by {labels.path}: no two pictures of the gallery share a value "
+        f"of {' or of '.join(judge.labels) or 'a label'}, so that a search has nothing to find; "
+        "give labels that several pictures share."
+    )
 
 
 def keys_by_path(engine: Engine) -> dict[str, str]:

@@ -7,14 +7,22 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import ByMethodOption, GeometryOption, JsonOption
+from cies.cli.options import ByMethodOption, GalleryOption, GeometryOption, JsonOption
+from cies.cli.settings import find_gallery
 
 
 def evaluate(
-    gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
-    labels: Annotated[Path, typer.Option(help="CSV: a column file, then a column per label.")],
+    labels: Annotated[
+        Path, typer.Option(help="A table: a column file, and a column for each label.")
+    ],
+    place: Annotated[
+        Optional[Path],
+        typer.Argument(metavar="[GALLERY]", help="The gallery's folder, as with --gallery."),
+    ] = None,
+    gallery: GalleryOption = None,
     triplets: Annotated[
-        Optional[Path], typer.Option(help="CSV: pair, condition, query, positive, negative.")
+        Optional[Path],
+        typer.Option(help="A table: pair, condition, query, positive, negative."),
     ] = None,
     exclude_same: Annotated[
         Optional[str],
@@ -32,15 +40,18 @@ def evaluate(
     Example: cies eval demo/gallery --labels demo/world/labels.csv
     """
     from cies import api
-    from cies.console import print_json
-    from cies.reports.evaluation import print_matrix, print_triplets
+    from cies.console import print_json, say
+    from cies.reports.evaluation import print_matrix, print_triplets, say_left_out
     from eval.labels import read_labels, read_triplets
     from eval.matrix import evaluate as evaluate_gallery
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(gallery, geometry=geometry, method=method)
+    engine = api.open(find_gallery(place or gallery), geometry=geometry, method=method)
     matrix = evaluate_gallery(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
+    say_left_out(matrix)
+    if triplets and not scores:
+        say(f"No triplet of {triplets} is of pictures and a condition of the gallery.")
     if as_json:
         print_json({**matrix.to_json(), "triplets": [vars(score) for score in scores]})
     else:

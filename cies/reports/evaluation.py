@@ -52,8 +52,14 @@ def print_matrix(matrix: GalleryMatrix, pairs: bool = False) -> None:
     )
     if not every_pair:
         say("All figures of every condition and label: cies eval --pairs.")
+
+
+def say_left_out(matrix: GalleryMatrix) -> None:
+    """Say which files and labels were not measured."""
     if matrix.unmatched:
         say(f"{matrix.unmatched} files of the label file are not in the gallery.")
+    if matrix.unmeasured:
+        say(f"Left out, because no two pictures share a value: {', '.join(matrix.unmeasured)}.")
 
 
 def print_triplets(scores: Sequence[TripletScore]) -> None:

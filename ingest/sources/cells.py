@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,8 @@ from ingest.read.images import FileBytes, UnreadableImage, error_text, file_byte
 from ingest.sources.base import SourceFile, SourceOptions
 from ingest.sources.remote import first_line, open_binary, size_and_version
 from ingest.sources.tables import TableSource, guess_image_column
+from ingest.sources.text_tables import Row
+from ingest.sources.values import UnusableCell
 
 #: Rows read at once while listing.
 _ROWS = 1000
@@ -214,10 +216,10 @@ class CellTable(TableSource):
                 return str(likely[0])
         return guess_image_column(names, given, self._location)
 
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    def _rows(self) -> Iterator[Row]:
         number = 0
         for batch in self._cells.batches([self._column, *self.column_names]):
-            for values in batch.to_pylist():
+            for values in readable_rows(batch):
                 yield f"row {number}", self._with_class_names(values)
                 number += 1
 
@@ -248,7 +250,7 @@ class CellTable(TableSource):
         for batch in self._batches([*pictures, *self.column_names]):
             sizes = self._sizes(batch) if pictures else [None] * batch.num_rows
             names = list(self.column_names)
-            rows = batch.select(names).to_pylist() if names else [None] * batch.num_rows
+            rows = readable_rows(batch.select(names)) if names else [None] * batch.num_rows
             for size, row in zip(sizes, rows, strict=True):
                 path = f"{self.name}!/{self._column}/{number}"
                 try:
@@ -294,6 +296,68 @@ class CellTable(TableSource):
     def reason_gone(self, path: str) -> str:
         """A picture is gone if a complete table does not contain it."""
         return super().reason_gone(path) if self.complete else ""
+
+
+def readable_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch as Python values; a cell that has none is an :class:`UnusableCell`.
+
+    Times and durations in nanoseconds are cut to whole microseconds, which is what Python and the
+    gallery hold.
+    """
+    columns = {
+        field.name: _readable_cells(batch.column(number))
+        for number, field in enumerate(batch.schema)
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _readable_cells(column: pa.Array) -> list[Any]:
+    """The cells of a column as Python values."""
+    column = _in_microseconds(column)
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException):
+        return [_readable_cell(cell) for cell in column]
+    return values
+
+
+def _readable_cell(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException) as error:
+        return UnusableCell(first_line(error))
+
+
+def _in_microseconds(column: pa.Array) -> pa.Array:
+    """A column of nanoseconds in microseconds; any other column as it is."""
+    kind = _type_in_microseconds(column.type)
+    if kind == column.type:
+        return column
+    try:
+        return column.cast(kind, safe=False)
+    except pa.ArrowException:
+        return column
+
+
+def _type_in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """A type with microseconds in place of nanoseconds, inside lists and structs too."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        inner = _type_in_microseconds(kind.value_type)
+        return kind if inner == kind.value_type else inner
+    if types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        return pa.struct([field.with_type(_type_in_microseconds(field.type)) for field in fields])
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_type_in_microseconds(kind.value_type)))
+    if getattr(kind, "unit", "") != "ns":
+        return kind
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if types.is_duration(kind):
+        return pa.duration("us")
+    return pa.time64("us") if types.is_time64(kind) else kind
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -12,10 +9,10 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from indexes.errors import UsageError
 from indexes.store.records import inside, is_address, stored_path
-from ingest.read.images import error_text
 from ingest.sources.base import Source, SourceFile, SourceOptions
 from ingest.sources.folders import is_absent, local_file
-from ingest.sources.remote import open_binary, remote_file
+from ingest.sources.remote import remote_file
+from ingest.sources.text_tables import DelimitedText, Row, json_lines
 from ingest.sources.values import ColumnTypes, json_type, text_type
 
 #: Columns that are taken to name the picture, if a table has exactly one of them.
@@ -44,7 +41,7 @@ def guess_image_column(columns: Iterable[str], given: str | None, name: str) -> 
         raise UsageError(
             f"{name} has no column '{given}' (it has: {listed}); correct --image-column."
         )
-    likely = [c for c in existing if c.strip().casefold().replace(" ", "_") in IMAGE_COLUMNS]
+    likely = [c for c in existing if is_image_column(c)]
     if len(likely) != 1:
         why = f"both {' and '.join(likely)} could" if likely else "none clearly does"
         raise UsageError(
@@ -52,6 +49,11 @@ def guess_image_column(columns: Iterable[str], given: str | None, name: str) -> 
             "--image-column."
         )
     return likely[0]
+
+
+def is_image_column(name: str) -> bool:
+    """Whether a column's name says that it names pictures."""
+    return name.strip().casefold().replace(" ", "_") in IMAGE_COLUMNS
 
 
 def row_name(table: str, row: str) -> str:
@@ -81,7 +83,7 @@ class TableSource(Source):
         self._types = ColumnTypes(location, options.columns)
 
     @abstractmethod
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    def _rows(self) -> Iterator[Row]:
         """The name of every row with its values by column, or with the reason if it has none."""
 
     @property
@@ -119,6 +121,11 @@ class TableSource(Source):
         if "\0" in text:
             return SourceFile(failure, status="no_path", reason="the path contains a NUL character")
         try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            reason = "the path contains half of a character (a lone surrogate)"
+            return SourceFile(failure, status="no_path", reason=reason)
+        try:
             typed = self.typed_values(values)
         except ValueError as error:
             return SourceFile(failure, status="bad_value", reason=str(error))
@@ -155,94 +162,27 @@ def _joined(base: str, path: str) -> str:
     return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
-def open_text(location: str) -> io.TextIOWrapper:
-    """Open a text table in UTF-8 or, if it starts with a byte order mark of it, UTF-16.
-
-    Raises:
-        UsageError: if it cannot be opened.
-    """
-    try:
-        stream = open_binary(location)
-        start = stream.read(2)
-        stream.seek(0)
-    except OSError as error:
-        raise UsageError(f"Cannot read {location}: {error_text(error)}; check the path.") from error
-    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return io.TextIOWrapper(stream, encoding=encoding, newline="")
-
-
-def _not_utf8(location: str, line: int, error: UnicodeError) -> UsageError:
-    reason = getattr(error, "reason", error)
-    return UsageError(
-        f"{location} is not text in UTF-8 (line {line + 1} or later: {reason}); save it as UTF-8."
-    )
-
-
 class CsvTable(TableSource):
-    """A CSV or TSV file whose first line names the columns; separated by ``,``, ``;`` or tab."""
+    """A CSV or TSV file whose first line names the columns."""
 
     def __init__(self, location: str, root: Path, options: SourceOptions):
         super().__init__(location, root, options)
-        header: list[str] = []
-        for row in self._lines():
-            if not header:
-                header = row
-                self._check_header(header)
-                self._header = header
-                self._column = guess_image_column(header, options.image_column, location)
-            elif len(row) == len(header):
-                for name, text in zip(header, row, strict=True):
-                    if name != self._column:
-                        self._types.observe(name, text_type(text.strip()))
-        if not header:
+        self._text = DelimitedText(location)
+        names = list(self._text.columns)
+        if not names:
             raise UsageError(f"{location} is empty; its first line must name the columns.")
-        for name in header:
-            if name != self._column:
-                self._types.observe(name, "")
-        self.columns, self.column_names = self._types.resolve(
-            [name for name in header if name != self._column]
-        )
+        self._column = guess_image_column(names, options.image_column, location)
+        names.remove(self._column)
+        for _, values in self._rows():
+            if isinstance(values, dict):
+                for name in names:
+                    self._types.observe(name, text_type(values[name]))
+        for name in names:
+            self._types.observe(name, "")
+        self.columns, self.column_names = self._types.resolve(names)
 
-    def _check_header(self, header: list[str]) -> None:
-        repeated = [name for name in header if header.count(name) > 1]
-        if repeated:
-            raise UsageError(
-                f"{self._location} names the column '{repeated[0]}' twice; rename one of them."
-            )
-
-    def _lines(self) -> Iterator[list[str]]:
-        """All rows that are not empty; the first is the header."""
-        line = 0
-        with open_text(self._location) as file:
-            try:
-                first = file.readline()
-                file.seek(0)
-                tabs = self._location.lower().endswith(".tsv")
-                delimiter = "\t" if tabs else max(",;\t", key=first.count)
-                reader = csv.reader(file, delimiter=delimiter)
-                for row in reader:
-                    line = self._line = reader.line_num
-                    if row and any(row):
-                        yield row
-            except UnicodeError as error:
-                raise _not_utf8(self._location, line, error) from error
-            except csv.Error as error:
-                raise UsageError(
-                    f"{self._location} is not a valid CSV file (after line {line}: {error}); "
-                    "correct it."
-                ) from error
-
-    _line = 0
-
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-        rows = self._lines()
-        next(rows, None)
-        for row in rows:
-            name = f"line {self._line}"
-            if len(row) != len(self._header):
-                yield name, f"{len(row)} values where the first line names {len(self._header)}"
-            else:
-                yield name, dict(zip(self._header, (text.strip() for text in row), strict=True))
+    def _rows(self) -> Iterator[Row]:
+        return self._text.rows()
 
 
 class JsonLines(TableSource):
@@ -264,21 +204,5 @@ class JsonLines(TableSource):
                     self._types.observe(name, json_type(values.get(name)))
         self.columns, self.column_names = self._types.resolve(names)
 
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-        number = 0
-        with open_text(self._location) as file:
-            try:
-                for number, line in enumerate(file, start=1):
-                    if not line.strip():
-                        continue
-                    try:
-                        values = json.loads(line)
-                    except (ValueError, RecursionError) as error:
-                        yield f"line {number}", f"not JSON: {error}"
-                        continue
-                    if isinstance(values, dict):
-                        yield f"line {number}", values
-                    else:
-                        yield f"line {number}", "a JSON object is expected"
-            except UnicodeError as error:
-                raise _not_utf8(self._location, number, error) from error
+    def _rows(self) -> Iterator[Row]:
+        return json_lines(self._location)
