@@ -68,7 +68,7 @@ class _Plan:
     tables: list[VectorTable]
     files: pa.Table
     listings: pa.Table
-    sources: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, tuple[Mapping[str, Any], list[str]]]
     words: Mapping[str, Mapping[str, Any]]
 
 
@@ -117,8 +117,8 @@ def merge(gallery: Gallery, writer: Writer, other: Gallery) -> Merge:
         writer.put_files(file_records(part))
     for condition, entry in plan.words.items():
         writer.put_words(condition, entry)
-    for source, entry in plan.sources.items():
-        writer.put_source(source, entry)
+    for source, (entry, columns) in plan.sources.items():
+        writer.put_source(source, entry, columns)
     if grown:
         writer.put_statistics({t.table: gallery.computed_statistics(t) for t in grown})
     writer.maintain(due_only=False)
@@ -339,16 +339,21 @@ def _type(kind: pa.DataType) -> str:
     return next((name for name, other in TYPES.items() if other == kind), str(kind))
 
 
-def _new_sources(gallery: Gallery, other: Gallery, result: Merge) -> dict[str, Mapping[str, Any]]:
-    own = gallery.sources()
-    found: dict[str, Mapping[str, Any]] = {}
+def _new_sources(
+    gallery: Gallery, other: Gallery, result: Merge
+) -> dict[str, tuple[Mapping[str, Any], list[str]]]:
+    """The other gallery's sources that this one does not have, with options and columns."""
+    own, columns = gallery.sources(), other.source_columns()
+    changes = gallery.column_changes()
+    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for name, entry in other.sources().items():
         here = _path_here(gallery, other, name)
         root = entry.get(ROOT_OPTION)
         if isinstance(root, str):
             entry = {**entry, ROOT_OPTION: _path_here(gallery, other, root)}
         if here not in own:
-            found[here] = entry
+            stored = [changes.get(column, column) for column in columns.get(name, ())]
+            found[here] = entry, [column for column in stored if column is not None]
             result.sources.append(here)
         elif own[here] != entry:
             result.conflicts.append(

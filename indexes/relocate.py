@@ -166,7 +166,8 @@ def _move_sources(gallery: Gallery, writer: Writer, relocation: Relocation) -> N
         if (new_name, new_entry) == (name, entry):
             continue
         if new_name not in gallery.sources() or new_name == name:
-            writer.put_source(new_name, new_entry)
+            columns = gallery.source_columns().get(name, ())
+            writer.put_source(new_name, new_entry, columns)
         if new_name != name:
             writer.forget_source(name)
 

@@ -10,11 +10,23 @@ from typing import Any
 
 from cies.console import print_document, say
 from indexes.errors import GalleryMissing
+from indexes.printable import printable
 from indexes.store.gallery import Gallery
 from ingest.fill.pipeline import IngestReport
 from ingest.scan.scan import open_all_sources
-from ingest.sources.base import SourceOptions
+from ingest.sources.base import HIDDEN, LINK, PATTERN, PATTERN_FOLDER, SourceOptions
 from ingest.sources.factory import SourceGroup
+
+#: Reasons for which sources leave entries out, and how they are shown.
+_LEFT_OUT = (
+    (PATTERN, "pictures by --include and --exclude"),
+    (PATTERN_FOLDER, "folders by --exclude"),
+    (HIDDEN, "hidden pictures"),
+    (LINK, "links to folders"),
+)
+
+#: Suffixes of other files that are named.
+_SUFFIXES_SHOWN = 8
 
 #: Unreadable files named at the end of an ingest; ``cies status --failed`` lists all of them.
 _FAILURES_SHOWN = 20
@@ -54,6 +66,11 @@ def print_ingest(
     """
     _say_sources(opened, report)
     _say_failures(report)
+    _say_left_out(report)
+    for remark in report.remarks:
+        more = ", ..." if remark.files > len(remark.examples) else ""
+        names = ", ".join(map(printable, remark.examples))
+        say(f"Note: in {remark.files} of the pictures {printable(remark.reason)}: {names}{more}.")
     for note in report.notes:
         say(f"Note: {note}.")
     if as_json:
@@ -62,6 +79,7 @@ def print_ingest(
     rate = report.embedded / report.embedding_seconds if report.embedded else 0
     speed = f" at {rate:.1f} pictures/s" if rate else ""
     gone = f", {report.gone} gone" if report.gone else ""
+    gone += f", {report.moved} moved" if report.moved else ""
     say(
         f"{report.embedded} pictures embedded{speed}, {report.unchanged + report.known} known, "
         f"{len(report.failed)} unreadable{gone}; gallery {gallery_path}, conditions: "
@@ -82,11 +100,14 @@ def ingest_summary(gallery_path: Path, report: IngestReport) -> dict[str, Any]:
         "unchanged": report.unchanged,
         "known": report.known,
         "gone": report.gone,
+        "moved": report.moved,
         "relabelled": report.relabelled,
         "out_of_reach": report.out_of_reach,
         "unreachable": [vars(one) for one in report.unreachable],
         "failed": [vars(record) for record in report.failed],
         "failed_by_status": Counter(record.status for record in report.failed),
+        "left_out": report.left_out,
+        "remarks": [vars(one) for one in report.remarks],
         "notes": report.notes,
         "seconds": round(report.seconds, 3),
     }
@@ -113,11 +134,31 @@ def _say_sources(opened: Sequence[SourceGroup], report: IngestReport) -> None:
 def say_unreachable(sources: Sequence[dict[str, Any]]) -> None:
     """Say which sources gave no file now, although the gallery has files from them."""
     for source in sources:
+        if not source["files"]:
+            say(
+                f"{source['name']} {source['reason']}, and the gallery has no file from it; "
+                "`cies prune` forgets a source that is not there."
+            )
+            continue
         say(
             f"{source['name']} {source['reason']}, and the gallery knows {source['files']} files "
             "from it; none of them is counted as gone. To forget them: `cies prune --source "
             f"{source['name']}`."
         )
+
+
+def _say_left_out(report: IngestReport) -> None:
+    """Count what the sources left out: by reason, and by suffix what is no picture by its name."""
+    named = [f"{report.left_out[one]} {text}" for one, text in _LEFT_OUT if one in report.left_out]
+    if named:
+        say(f"Left out: {', '.join(named)}.")
+    reasons = dict(_LEFT_OUT)
+    others = [(suffix, count) for suffix, count in report.left_out.items() if suffix not in reasons]
+    if others:
+        shown = [f"{count} {printable(suffix) or 'without one'}" for suffix, count in others]
+        rest = sum(count for _, count in others[_SUFFIXES_SHOWN:])
+        more = f", {rest} others" if rest else ""
+        say(f"Not pictures by their suffix: {', '.join(shown[:_SUFFIXES_SHOWN])}{more}.")
 
 
 def _say_failures(report: IngestReport) -> None:

@@ -43,6 +43,10 @@ _DELETED_AT_ONCE = 2000
 #: How the manifest's key of a removed condition begins; the table's name follows.
 _REMOVED = "removed:"
 
+#: How the manifest's keys of a source begin: of the options of its scan, and of its columns.
+SOURCE = "source:"
+SOURCE_COLUMNS = "columns_of:"
+
 #: The manifest's key of the columns that the user renamed or removed.
 COLUMN_CHANGES = "columns"
 
@@ -201,13 +205,31 @@ class Writer:
         rows = [vars(record) for record in files]
         self._table("files").upsert(pa.Table.from_pylist(rows, schema=FILES))
 
-    def put_source(self, source: str, options: Mapping[str, Any]) -> None:
-        """Remember a source, and the options of its scan."""
-        self._manifest.put(f"source:{source}", options)
+    def put_source(
+        self, source: str, options: Mapping[str, Any], columns: Sequence[str] = ()
+    ) -> None:
+        """Remember a source.
+
+        Args:
+            source: its stored path.
+            options: the options of its scan.
+            columns: the user's columns that it has.
+        """
+        entries = self._manifest.entries()
+        if entries.get(f"{SOURCE}{source}") != options:
+            self._manifest.put(f"{SOURCE}{source}", options)
+        if columns:
+            entry = {"columns": list(columns)}
+            if entries.get(f"{SOURCE_COLUMNS}{source}") != entry:
+                self._manifest.put(f"{SOURCE_COLUMNS}{source}", entry)
+        elif f"{SOURCE_COLUMNS}{source}" in entries:
+            self._manifest.remove(f"{SOURCE_COLUMNS}{source}")
 
     def forget_source(self, source: str) -> None:
         """Remove a source from those that an ingest without sources scans."""
-        self._manifest.remove(f"source:{source}")
+        if f"{SOURCE_COLUMNS}{source}" in self._manifest.entries():
+            self._manifest.remove(f"{SOURCE_COLUMNS}{source}")
+        self._manifest.remove(f"{SOURCE}{source}")
 
     def put_words(self, condition: str, entry: Mapping[str, Any]) -> None:
         """Store a condition's list of words, or replace it."""

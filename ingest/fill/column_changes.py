@@ -74,7 +74,8 @@ def remove_columns(gallery: Gallery, writer: Writer | None, names: Sequence[str]
             if asked is not None:
                 left = [text for text in asked if column_name(without_type(text)) not in removing]
                 if left != asked:
-                    writer.put_source(source, {**entry, "columns": left})
+                    had = gallery.source_columns().get(source, ())
+                    writer.put_source(source, {**entry, "columns": left}, had)
         writer.drop_columns(found)
         writer.maintain(due_only=False)
     return found

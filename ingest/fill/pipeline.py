@@ -25,15 +25,19 @@ from ingest.fill.inventory import Inventory, SourceInventory
 from ingest.fill.preparation import LoadEncoder, PreparedRun, prepare
 from ingest.fill.prune import sources_without_files
 from ingest.fill.vector_sources import VectorSource
+from ingest.read.pixels import PIXELS
 from ingest.read.readers import Readers
 from ingest.scan.moved import moved_files
 from ingest.scan.plan import IngestPlan, UnreachableSource
 from ingest.scan.scan import open_all_sources, scan_sources
 from ingest.sources.base import SourceFile, SourceOptions
-from ingest.sources.factory import SourceGroup
+from ingest.sources.factory import SourceGroup, left_out
 
 #: File records in one commit of files that need no embedding.
 _RECORDS = 20_000
+
+#: Pictures that a remark names.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,21 @@ class VectorSourceReport:
 
 
 @dataclass
+class Remark:
+    """Something that was ignored in some pictures, or that a decoder complained of.
+
+    Attributes:
+        reason: what it was, the same for all of them.
+        files: how many pictures.
+        examples: the paths of the first.
+    """
+
+    reason: str
+    files: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
 class IngestReport:
     """The result of a run.
 
@@ -105,6 +124,9 @@ class IngestReport:
         out_of_reach: pictures that lack a condition and cannot be read now.
         unreachable: sources that have no file any more; none of their files counts as gone.
         failed: files that could not be read or embedded, with reasons.
+        left_out: what the sources left out without looking at it, see
+            :attr:`ingest.sources.base.Source.left_out`.
+        remarks: what was ignored in pictures that could be read, by reason.
         conditions: the gallery's conditions after the run.
         vector_sources: the report of each vector source, in the order in which they embedded.
         seconds: wall-clock time.
@@ -122,6 +144,8 @@ class IngestReport:
     out_of_reach: int = 0
     unreachable: list[UnreachableSource] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     vector_sources: list[VectorSourceReport] = field(default_factory=list)
     seconds: float = 0.0
@@ -157,6 +181,7 @@ class _Run:
         )
         #: Paths of recorded files; ``None`` if there is one vector source, which records all.
         self._settled: set[str] | None = set() if len(self._sources) > 1 else None
+        self._remarked: set[tuple[str, str]] = set()
         self._done = 0
         self._total = 0
         self._embedded = 0
@@ -252,6 +277,8 @@ class _Run:
             with closing(readers.read_all(todo)) as results:
                 for result in results:
                     path = result.record.path
+                    if result.picture is not None:
+                        self._add_remarks(path, result.picture.notes)
                     if result.record.status != "done" and path in plan.kept:
                         # The stored record of an incomplete picture stays as it is.
                         if self._settled is not None:
@@ -274,6 +301,21 @@ class _Run:
             if queue.note and queue.note not in self.report.notes:
                 self.report.notes.append(queue.note)
 
+    def _add_remarks(self, path: str, notes: Sequence[str]) -> None:
+        """Count the notes on a picture; each vector source may have read it."""
+        for note in notes:
+            if (note, path) in self._remarked:
+                continue
+            self._remarked.add((note, path))
+            remarks = self.report.remarks
+            remark = next((one for one in remarks if one.reason == note), None)
+            if remark is None:
+                remark = Remark(note)
+                remarks.append(remark)
+            remark.files += 1
+            if len(remark.examples) < _EXAMPLES:
+                remark.examples.append(path)
+
     def _add_result(self, result: CommitResult) -> None:
         """Add what was stored to the report and to the progress."""
         self.report.failed += result.failed
@@ -282,6 +324,17 @@ class _Run:
         self.report.embedded += result.fresh
         self._embedded += result.embedded
         self._report_progress()
+
+    def note_old_pixels(self) -> None:
+        """Say what a gallery would gain whose pictures are read as in an earlier version."""
+        old = any(source.spec.pixels < PIXELS for source in self._sources)
+        if old and self.report.embedded:
+            self.report.notes.append(
+                "the vectors of this gallery are from an earlier version, which ignored color "
+                "profiles and the depth of samples, and new pictures are read in the same way so "
+                "that all can be compared; in a new gallery, pictures with other profiles than "
+                "sRGB and deep grey pictures have their right colors"
+            )
 
     def finish_tables(self) -> None:
         """Update the statistics of tables that grew, and mark filled tables as complete."""
@@ -375,6 +428,7 @@ def ingest(
             events,
         )
         scan = scan_sources(gallery, groups, run.inventory.needed, writer, retry_failed)
+        run.report.left_out = left_out(groups)
         run.embed_planned(scan.plan)
         for records in scan.planner.gone_records():
             run.put_files(records)
@@ -385,6 +439,7 @@ def ingest(
         run.report.relabelled = scan.relabelled
         run.report.notes += scan.notes
         run.finish_tables()
+        run.note_old_pixels()
         note = writer.maintain(due_only=False)
         if note:
             run.report.notes.append(note)

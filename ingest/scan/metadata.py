@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import date, datetime
 from typing import Any, Collection, Mapping, Sequence
@@ -10,10 +11,11 @@ import pyarrow as pa
 
 from indexes.errors import UsageError
 from indexes.store.attributes import TYPES
+from indexes.store.records import FURTHER_ROWS
 from indexes.store.writer import Writer
 from ingest.scan.known_files import KnownListings
 from ingest.sources.base import Source, SourceFile
-from ingest.sources.values import common_type
+from ingest.sources.values import Value, common_type
 
 #: Rows in one commit.
 _ROWS = 20_000
@@ -67,10 +69,11 @@ def apply_column_changes(sources: Sequence[Source], changes: Mapping[str, str | 
             if stored is None:
                 continue
             if stored in kinds:
+                twin = next(other for other, name in names.items() if name == stored)
                 raise UsageError(
-                    f"{source.name} has a column '{column}', which was renamed to '{stored}' in "
-                    f"the gallery, and another of that name; rename one of them with `cies columns "
-                    "rename`, or leave one out with --columns."
+                    f"The columns '{twin}' and '{column}' of {source.name} would both be called "
+                    f"'{stored}' in the gallery, where one was renamed; rename it again with `cies "
+                    "columns rename`, or leave one out with --columns."
                 )
             kinds[stored], names[column] = source.columns[given], stored
         source.columns, source.column_names = kinds, names
@@ -129,6 +132,9 @@ class ColumnUpdater:
             if back:
                 row["source"] = source.name
             row |= dict(zip(names, file.values or (), strict=True))
+            if file.further or row.get(FURTHER_ROWS) is not None:
+                self._types[FURTHER_ROWS] = pa.string()
+                row[FURTHER_ROWS] = _further(names, file.further)
             for name in outdated:
                 if row.get(name) is not None:
                     row[name] = None
@@ -154,6 +160,15 @@ class ColumnUpdater:
         fields = [("path", pa.string()), ("source", pa.string()), *sorted(types.items())]
         self._writer.put_listings(pa.Table.from_pylist(rows, schema=pa.schema(fields)))
         self._pending.clear()
+
+
+def _further(names: Sequence[str], rows: Sequence[Sequence[Value]]) -> str | None:
+    """Further rows of a file as the gallery stores them."""
+    if not rows:
+        return None
+    return json.dumps(
+        [dict(zip(names, row, strict=True)) for row in rows], default=lambda day: day.isoformat()
+    )
 
 
 def _equal_rows(row: Mapping[str, Any], old: Mapping[str, Any]) -> bool:

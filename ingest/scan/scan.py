@@ -18,9 +18,6 @@ from ingest.sources.base import SourceOptions
 from ingest.sources.factory import SourceGroup, open_sources
 from ingest.sources.values import without_type
 
-#: In the manifest's entry of a source: the columns that it had at the last ingest.
-STORED_COLUMNS = "stored_columns"
-
 
 @dataclass(frozen=True)
 class ScanResult:
@@ -167,13 +164,13 @@ def _outdated_columns(gallery: Gallery, groups: Sequence[SourceGroup]) -> dict[s
     Columns that another source of the gallery has are left out: the same file may have them from
     there.
     """
-    stored = {name: entry.get(STORED_COLUMNS) for name, entry in gallery.sources().items()}
+    stored = gallery.source_columns()
     existing = set(user_columns(gallery))
     found: dict[str, set[str]] = {}
     for group in groups:
         now = {column for source in group.sources for column in source.columns}
         had = stored.get(group.name)
-        if had is None and group.name in stored and len(_listing_sources(gallery)) == 1:
+        if had is None and not stored and _listing_sources(gallery) == {group.name}:
             # A gallery of an earlier version, in which all columns are from one source.
             had = sorted(existing)
         elsewhere = {
@@ -185,7 +182,7 @@ def _outdated_columns(gallery: Gallery, groups: Sequence[SourceGroup]) -> dict[s
         }
         for name, columns in stored.items():
             if name != group.name:
-                elsewhere |= set(columns or ())
+                elsewhere |= set(columns)
         lost = (set(had or ()) & existing) - now - elsewhere
         reachable = not any(source.reason for source in group.sources)
         if lost and reachable:
@@ -210,12 +207,9 @@ def _drop_empty_columns(gallery: Gallery, writer: Writer, names: set[str]) -> No
 def _remember(
     gallery: Gallery, writer: Writer, groups: Sequence[SourceGroup], plan: IngestPlan
 ) -> None:
-    """Store the names and options of the sources that could be reached."""
-    stored = gallery.sources()
+    """Store the names, options and columns of the sources that could be reached."""
     unreachable = {source.name for source in plan.unreachable}
     for group in groups:
-        name = group.name
         columns = dict.fromkeys(column for source in group.sources for column in source.columns)
-        entry = {**group.options, **({STORED_COLUMNS: list(columns)} if columns else {})}
-        if name and name not in unreachable and stored.get(name) != entry:
-            writer.put_source(name, entry)
+        if group.name and group.name not in unreachable:
+            writer.put_source(group.name, group.options, list(columns))
