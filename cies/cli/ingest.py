@@ -100,6 +100,14 @@ def ingest(
     null: Annotated[
         bool, _sources("--null", "-0", help="Paths on stdin end in NUL, not newline.")
     ] = False,
+    allow_remote: Annotated[
+        bool,
+        _sources("--allow-remote", help="Read addresses, such as s3://, that rows of tables name."),
+    ] = False,
+    allow_outside: Annotated[
+        bool,
+        _sources("--allow-outside", help="Read relative paths of tables that leave --root."),
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that could not be read before.")
     ] = False,
@@ -127,7 +135,16 @@ def ingest(
     opened = open_named_sources(
         place,
         source or [],
-        SourceOptions(tuple(include or ()), tuple(exclude or ()), image_column, root, kept, null),
+        SourceOptions(
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            image_column=image_column,
+            root=root,
+            columns=kept,
+            null=null,
+            allow_remote=allow_remote,
+            allow_outside=allow_outside,
+        ),
     )
     if plan:
         from cies.reports.plan import run_plan

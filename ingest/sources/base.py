@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol
 
@@ -10,6 +11,10 @@ from indexes.store.records import inside, is_address
 from ingest.read.formats import SUFFIXES, UNSUPPORTED
 from ingest.read.images import FileBytes, UnreadableImage
 from ingest.sources.values import Value, convert
+
+#: Why an entry of a source is left out, as :attr:`Source.left_out` counts it; a file whose name is
+#: not that of a picture is counted by its suffix.
+HIDDEN, LINK, PATTERN, PATTERN_FOLDER = "hidden", "link to a folder", "pattern", "excluded folder"
 
 
 class FileReader(Protocol):
@@ -31,6 +36,7 @@ class SourceFile:
         status: empty if it can be read, else an outcome code.
         reason: explains ``status`` to people.
         values: the user's columns, in the order of the source's ``columns``.
+        further: the same of further rows of the source that name this file.
         reader: reads the bytes; ``None`` with a ``status``.
         position: tells the reader where the bytes are: an offset or a row number.
     """
@@ -41,6 +47,7 @@ class SourceFile:
     status: str = ""
     reason: str = ""
     values: tuple[Value, ...] | None = None
+    further: tuple[tuple[Value, ...], ...] = ()
     reader: FileReader | None = None
     position: int = 0
 
@@ -70,6 +77,8 @@ class SourceOptions:
             by default.
         columns: the user's columns to store, each ``NAME`` or ``NAME:TYPE``; all by default.
         null: whether the paths on stdin end in NUL instead of a newline.
+        allow_remote: whether a table's rows may name addresses of remote systems.
+        allow_outside: whether relative paths of a table may leave ``root``.
     """
 
     include: tuple[str, ...] = ()
@@ -78,6 +87,8 @@ class SourceOptions:
     root: str | None = None
     columns: tuple[str, ...] | None = None
     null: bool = False
+    allow_remote: bool = False
+    allow_outside: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The options that differ from the defaults, as a gallery stores them."""
@@ -106,6 +117,8 @@ class Source(ABC):
         column_names: the user's column names to the gallery's.
         reason: why the source cannot be reached, or empty.
         complete: whether the last scan saw everything; if not, no file counts as gone.
+        left_out: what the last scan left out without a record of its own: a reason, or the suffix
+            of files that are not pictures by their names, to how many entries.
     """
 
     def __init__(self, name: str):
@@ -114,6 +127,20 @@ class Source(ABC):
         self.column_names: dict[str, str] = {}
         self.complete = True
         self.reason = ""
+        self.left_out: Counter[str] = Counter()
+
+    def leave_out(self, name: str, reason: str = "") -> None:
+        """Count an entry that is left out.
+
+        Args:
+            name: its name.
+            reason: one of :data:`HIDDEN`, :data:`LINK` and :data:`PATTERN`; by default its name
+                is not that of a picture. Of the others only pictures by their names are counted.
+        """
+        if not reason:
+            self.left_out[suffix_of(name)] += 1
+        elif reason == LINK or has_picture_suffix(name):
+            self.left_out[reason] += 1
 
     @abstractmethod
     def scan(self) -> Iterator[SourceFile]:

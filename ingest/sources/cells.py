@@ -7,6 +7,7 @@ a struct of bytes and path. The stored path of a picture in a cell is ``data.arr
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -154,7 +155,11 @@ class CellReader:
         """The file that a cell without bytes names, relative to the table."""
         if is_address(self.location) or is_address(path):
             raise UnreadableImage("unsupported", f"the cell holds no bytes, only the path {path}")
-        content = read_bytes(Path(self.location).absolute().parent / path)
+        folder = os.path.dirname(os.path.abspath(self.location))
+        named = os.path.normpath(os.path.join(folder, path))
+        if not os.path.isabs(path) and not named.startswith(folder.rstrip(os.sep) + os.sep):
+            raise UnreadableImage("refused", f"the path {path} leaves the folder of the table")
+        content = read_bytes(Path(named))
         return FileBytes(content.data, content.key, content.size, file.mtime_ns)
 
 

@@ -17,10 +17,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from indexes.deadline import within
 from indexes.errors import UsageError
 from indexes.store.records import is_address
 from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage, check_size, file_bytes
-from ingest.sources.base import Source, SourceFile, SourceOptions, has_picture_suffix, unsupported
+from ingest.sources.base import (
+    HIDDEN,
+    PATTERN,
+    PATTERN_FOLDER,
+    Source,
+    SourceFile,
+    SourceOptions,
+    has_picture_suffix,
+    unsupported,
+)
 from ingest.sources.patterns import NameFilter
 from ingest.sources.values import Value
 
@@ -29,6 +39,16 @@ _ARROW = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 #: Seconds during which requests to a store that does not answer are repeated.
 _RETRY_SECONDS = 10
+
+#: Stores that could not be reached, each with the message and until when they are not tried again,
+#: so that a thousand addresses of one that is down cost one attempt.
+_UNREACHABLE: dict[str, tuple[str, float]] = {}
+_UNREACHABLE_SECONDS = 60
+
+#: Seconds for a whole look-up or listing, and for reading a whole file or a part of an archive,
+#: however slowly single bytes come.
+_ASK_SECONDS = 60
+_READ_SECONDS = 300
 
 #: Bytes fetched in one request.
 _STEP = 2**22
@@ -111,6 +131,10 @@ def file_system(address: str) -> Any:
         )
     if parts.scheme in _ARROW and not parts.netloc:
         raise UsageError(f"{address} names no bucket; give one, as in s3://bucket/photos.")
+    store = f"{parts.scheme}://{parts.netloc}"
+    failure, until = _UNREACHABLE.get(store, ("", 0.0))
+    if time.monotonic() < until:
+        raise UsageError(failure)
     try:
         return _filesystem(parts.scheme, parts.netloc, os.getpid())
     except ImportError as error:
@@ -119,10 +143,12 @@ def file_system(address: str) -> Any:
         ) from error
     except OSError as error:
         # pyarrow already contacts the store here: no network, bucket or access raises this.
-        raise UsageError(
-            f"Cannot reach {parts.scheme}://{parts.netloc}: {first_line(error)}; check the "
-            "address and the credentials in the environment."
-        ) from error
+        failure = (
+            f"Cannot reach {store}: {first_line(error)}; check the address and the credentials in "
+            "the environment."
+        )
+        _UNREACHABLE[store] = failure, time.monotonic() + _UNREACHABLE_SECONDS
+        raise UsageError(failure) from error
     except ValueError as error:
         raise UsageError(
             f"Addresses that start with {parts.scheme}:// cannot be read ({error}); name a "
@@ -137,9 +163,13 @@ def _call(address: str, verb: str, **more: Any) -> Any:
         UnreadableImage: for every error, because stores raise errors of all classes.
         UsageError: as :func:`file_system`.
     """
-    system = file_system(address)
+    seconds = _READ_SECONDS if verb == "cat_file" else _ASK_SECONDS
     try:
-        return getattr(system, verb)(address, **more)
+        return within(seconds, lambda: getattr(file_system(address), verb)(address, **more))
+    except UsageError:
+        raise
+    except TimeoutError as error:
+        raise UnreadableImage("unreadable", f"no answer within {seconds} s") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UnreadableImage("vanished", "there is no such file") from error
     except Exception as error:
@@ -205,6 +235,9 @@ def remote_file(address: str, values: tuple[Value, ...] | None = None) -> Source
         about = _call(address, "info")
     except UnreadableImage as error:
         return SourceFile(address, status=error.status, reason=error.reason, values=values)
+    except UsageError as error:
+        # One address of many must not end a run.
+        return SourceFile(address, status="unreadable", reason=str(error), values=values)
     size, version = int(about.get("size") or 0), version_of(about)
     return SourceFile(address, size, version, values=values, reader=RemoteReader())
 
@@ -242,7 +275,41 @@ def open_binary(location: str) -> BinaryIO:
         stream = _call(location, "open", mode="rb")
     except UnreadableImage as error:
         raise OSError(error.reason) from error
-    return io.BufferedReader(stream) if not hasattr(stream, "peek") else stream
+    return io.BufferedReader(_TimedStream(stream))
+
+
+class _TimedStream(io.RawIOBase):
+    """A remote file whose every read ends within a time limit."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Read at most as many bytes as there is room for.
+
+        Raises:
+            TimeoutError: if they do not come in time.
+        """
+        data = within(_READ_SECONDS, lambda: self._stream.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 def size_and_version(location: str) -> tuple[int, int]:
@@ -287,6 +354,7 @@ class RemoteFolder(Source):
     def scan(self) -> Iterator[SourceFile]:
         """Walk the folder in name order."""
         self.complete = True
+        self.left_out.clear()
         yield from self._walk(self.name, "")
 
     def _walk(self, address: str, below: str) -> Iterator[SourceFile]:
@@ -300,13 +368,20 @@ class RemoteFolder(Source):
         for about in sorted(listed, key=lambda entry: str(entry["name"])):
             path = str(about["name"]).rstrip("/")
             name = path.rpartition("/")[2]
-            if path == folder or not name or name.startswith("."):
+            if path == folder or not name:
                 continue  # Some stores list an object for the folder itself.
+            if name.startswith("."):
+                self.leave_out(name, HIDDEN)
+                continue
             relative, inner = below + name, f"{address}/{name}"
             if about.get("type") == "directory":
                 if not self._filter.excludes(relative + "/"):
                     yield from self._walk(inner, relative + "/")
-            elif has_picture_suffix(name) and self._filter.accepts(relative):
+                else:
+                    self.left_out[PATTERN_FOLDER] += 1
+            elif not has_picture_suffix(name) or not self._filter.accepts(relative):
+                self.leave_out(name, PATTERN if has_picture_suffix(name) else "")
+            else:
                 size, version = int(about.get("size") or 0), version_of(about)
                 yield unsupported(inner) or SourceFile(inner, size, version, reader=RemoteReader())
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
@@ -80,6 +82,7 @@ class TableSource(Source):
         base = options.root or _folder_of(location)
         self._base = base if is_address(base) else os.path.abspath(base)
         self._column = ""
+        self._refused: set[str] = set()
         self._types = ColumnTypes(location, options.columns)
 
     @abstractmethod
@@ -92,23 +95,46 @@ class TableSource(Source):
         return True
 
     def scan(self) -> Iterator[SourceFile]:
-        """The files that the rows name, in the order of the rows."""
+        """The files that the rows name, in the order of the rows; those that several rows with
+        different values name come last, each with all its rows.
+        """
         self.complete = True
-        seen: dict[str, int] = {}
+        repeated = self._repeated() if self.columns else set()
+        several: dict[str, SourceFile] = {}
         for row, values in self._rows():
             if isinstance(values, str):
                 yield SourceFile(row_name(self.name, row), status="bad_row", reason=values)
                 continue
             file = self._file(row, values)
-            row_hash = hash(file.values)
-            if seen.setdefault(file.path, row_hash) != row_hash:
-                yield SourceFile(
-                    row_name(self.name, row),
-                    status="repeated",
-                    reason=f"names {file.path} again, with other values; the first row counts",
-                )
-            else:
+            location = self._named_file(values)
+            if location not in repeated or file.values is None:
                 yield file
+                continue
+            first = several.setdefault(location, file)
+            if file.values not in (first.values, *first.further):
+                several[location] = replace(first, further=(*first.further, file.values))
+        yield from several.values()
+
+    def _repeated(self) -> set[str]:
+        """The locations that more than one row names."""
+        seen: set[int] = set()
+        repeated: set[str] = set()
+        for _, values in self._rows():
+            location = "" if isinstance(values, str) else self._named_file(values)
+            # A location that is not repeated takes a number in place of a text.
+            number = hash(location)
+            if location and number in seen:
+                repeated.add(location)
+            seen.add(number)
+        return repeated
+
+    def _named_file(self, values: Mapping[str, Any]) -> str:
+        """The file that a row names, or an empty text."""
+        given = values.get(self._column)
+        text = given.strip() if isinstance(given, str) else ""
+        if not text or "\0" in text:
+            return ""
+        return self._location_of(text)[0]
 
     def _file(self, row: str, values: Mapping[str, Any]) -> SourceFile:
         failure = row_name(self.name, row)
@@ -129,22 +155,52 @@ class TableSource(Source):
             typed = self.typed_values(values)
         except ValueError as error:
             return SourceFile(failure, status="bad_value", reason=str(error))
-        location = text if is_address(text) else _joined(self._base, text)
-        if location.startswith(("http://", "https://")) or text.startswith("data:"):
+        if text.startswith(("http://", "https://", "data:")):
             reason = "a web address; download the pictures and name their files"
             return SourceFile(failure, status="unsupported", reason=reason)
-        if location.startswith("file://"):
-            location = location.removeprefix("file://")
+        location, reason = self._location_of(text)
+        stored = location if is_address(location) else stored_path(location, self._root)
+        if reason:
+            self._refused.add(stored)
+            return SourceFile(failure, status="refused", reason=reason)
         if is_address(location):
             return remote_file(location, typed)
         return local_file(location, self._root, typed)
+
+    def _location_of(self, text: str) -> tuple[str, str]:
+        """Where the picture that a row names is, and why it must not be read, or empty.
+
+        A table may come from anybody, so that a row can name a picture below the table's folder,
+        or ``--root``, by a relative path, and anywhere on this machine by an absolute one.
+        """
+        text = text.removeprefix("file://")
+        base = self._base
+        if is_address(text) or is_address(base):
+            location = text if is_address(text) else base.rstrip("/") + "/" + text.removeprefix("./")
+            scheme, _, rest = location.partition("://")
+            plain = f"{scheme}://{posixpath.normpath(rest)}"
+            if is_address(base) and plain.startswith(base.rstrip("/") + "/"):
+                return location, ""
+            reason = "it names an address; if you trust the table, read it with --allow-remote"
+            return location, "" if self._options.allow_remote else reason
+        named = os.path.expanduser(text)
+        location = os.path.normpath(os.path.join(base, named))
+        inside_base = location == base or location.startswith(base.rstrip(os.sep) + os.sep)
+        if os.path.isabs(named) or inside_base or self._options.allow_outside:
+            return location, ""
+        return location, (
+            f"it leaves the folder {base}; name the folder of all pictures with --root, or if you "
+            "trust the table, read it with --allow-outside"
+        )
 
     def covers(self, path: str) -> bool:
         """The rows that could not be used at an earlier scan."""
         return path.startswith(self.name + "!/")
 
     def reason_gone(self, path: str) -> str:
-        """A picture is gone when its row or its file is gone."""
+        """A picture is gone when its row or its file is gone, but not if its row is refused."""
+        if path in self._refused:
+            return ""
         if inside(path) is None and not is_address(path) and is_absent(path, self._root):
             return "there is no such file"
         return super().reason_gone(path)
@@ -154,12 +210,6 @@ def _folder_of(location: str) -> str:
     if is_address(location):
         return location.rpartition("/")[0]
     return os.path.dirname(os.path.abspath(location))
-
-
-def _joined(base: str, path: str) -> str:
-    if is_address(base):
-        return base.rstrip("/") + "/" + path.removeprefix("./")
-    return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
 class CsvTable(TableSource):

@@ -34,7 +34,7 @@ from indexes.errors import UsageError
 #: The longest filter: enough for thousands of product numbers in one IN.
 MAX_CHARACTERS = 100_000
 
-#: The deepest nesting of parentheses.
+#: The deepest nesting of parentheses, those of functions included.
 _MAX_DEPTH = 30
 
 _TOKEN = re.compile(
@@ -99,6 +99,8 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
         UsageError: if the filter cannot be parsed; the message lists the columns.
     """
     try:
+        if not isinstance(where, str):
+            raise _Wrong(f"a {type(where).__name__} is no text")
         if len(where) > MAX_CHARACTERS:
             raise _Wrong(f"it has {len(where)} characters, {MAX_CHARACTERS} are allowed")
         if any("\ud800" <= character <= "\udfff" for character in where):
@@ -116,7 +118,8 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
     return np.asarray(true.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _shortened(text: str, length: int = 60) -> str:
+def _shortened(given: object, length: int = 60) -> str:
+    text = given if isinstance(given, str) else str(given)
     return repr(text if len(text) <= length else text[:length] + "...")
 
 
@@ -288,13 +291,7 @@ class _Parser:
 
     def _plain(self) -> _Value:
         if self._take("("):
-            self._depth += 1
-            if self._depth > _MAX_DEPTH:
-                raise _Wrong(f"parentheses are nested more than {_MAX_DEPTH} deep")
-            found = self._either()
-            self._need(")")
-            self._depth -= 1
-            return found
+            return self._nested(self._either)
         kind, text = self._next()
         if kind == "word" and text.lower() in ("true", "false"):
             self._at += 1
@@ -316,14 +313,23 @@ class _Parser:
             return self._function(text)
         return self._column(text, kind == "quoted")
 
+    def _nested(self, parse: Callable[[], _Value]) -> _Value:
+        """What is in parentheses that are open, up to and with the closing one."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise _Wrong(f"parentheses are nested more than {_MAX_DEPTH} deep")
+        found = parse()
+        self._need(")")
+        self._depth -= 1
+        return found
+
     def _function(self, name: str) -> _Value:
         if name.lower() not in _FUNCTIONS:
             raise _Wrong(
                 f"there is no function {_shortened(name, 30)}, only {', '.join(_FUNCTIONS)}"
             )
         takes, gives, function = _FUNCTIONS[name.lower()]
-        value = self._sum()
-        self._need(")")
+        value = self._nested(self._sum)
         if value.kind != takes:
             raise _Wrong(f"{name}() takes a {takes}, and {value.shown} is a {value.kind}")
         return _Value(function(value.data), gives, f"{name}({value.shown})")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Iterator
 
 import fsspec
@@ -24,6 +26,8 @@ from support.object_store import ObjectStore, served, served_apart
 
 from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
+from ingest.read.images import UnreadableImage
+from ingest.sources import remote
 
 
 @pytest.fixture
@@ -202,3 +206,28 @@ def test_from_the_command_line_and_when_the_bucket_is_gone(
     again = subprocess.run(asked, capture_output=True, text=True, timeout=240)
     assert home in again.stderr
     assert {record.status for record in Gallery.open(tmp_path / "g").files()} == {"done"}
+
+
+def test_a_store_that_drips_ends_in_time(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_READ_SECONDS", 0.3)
+    monkeypatch.setattr(remote, "_ASK_SECONDS", 0.3)
+    store.pipe("/slow/a.png", png(1))
+    file = remote.remote_file("memory://slow/a.png")
+    stream = remote.open_binary("memory://slow/a.png")
+
+    def drip(*given: object, **more: object) -> bytes:
+        time.sleep(2)
+        return b""
+
+    for verb in ("info", "ls", "cat_file"):
+        monkeypatch.setattr(type(store), verb, drip)
+    monkeypatch.setattr(stream.raw, "_stream", SimpleNamespace(read=drip, close=lambda: None))
+    began = time.monotonic()
+    with pytest.raises(UnreadableImage, match="no answer within"):
+        file.read()
+    assert "no answer within" in remote.remote_file("memory://slow/b.png").reason
+    with pytest.raises(TimeoutError):
+        stream.read(1)
+    assert time.monotonic() - began < 1.9

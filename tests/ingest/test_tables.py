@@ -7,7 +7,9 @@ import json
 from datetime import date, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from support.kinds import (
     failures,
     fill,
@@ -17,7 +19,7 @@ from support.kinds import (
 )
 
 from indexes.errors import UsageError
-from indexes.store.attributes import RESERVED, column_name, user_columns
+from indexes.store.attributes import RESERVED, attributes, column_name, user_columns
 from indexes.store.gallery import Gallery
 
 CSV = """file,SKU,Price (EUR),in stock,added,seen,key,score,notes
@@ -92,15 +94,16 @@ def test_rows_that_cannot_be_used(gallery: Gallery, tmp_path: Path) -> None:
     put(tmp_path / "t.csv", table)
     report, _ = fill(gallery, tmp_path / "t.csv")
     assert report.embedded == 1
+    # Of rows that name one file, each is kept.
+    assert attributes(gallery).column("n").to_pylist() == [1, 2]
     assert failures(gallery) == {
-        "t.csv!/line 4": "repeated",
         "none.png": "vanished",
         "text.png": "not_an_image",
         "t.csv!/line 7": "no_path",
         "t.csv!/line 8": "unsupported",
         "t.csv!/line 9": "bad_row",
         "dir.png": "not_a_file",
-        str(tmp_path.parent / "escape.png"): "vanished",
+        "t.csv!/line 11": "refused",
     }
     # A corrected table leaves no failure behind.
     put(tmp_path / "t.csv", "file,n\na.png,1\n")
@@ -179,3 +182,62 @@ def test_jsonl_types(gallery: Gallery, tmp_path: Path) -> None:
     assert (told["a.png"]["n"], told["b.png"]["n"]) == (1.0, 2.5)
     assert (told["a.png"]["ok"], told["a.png"]["day"]) == (True, date(2024, 1, 2))
     assert told["b.png"]["big"] == float(2**70)
+
+
+def test_a_table_names_files_below_its_root_unless_it_is_trusted(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("in/a.png", "out/b.png", "in_too/c.png")):
+        put(tmp_path / name, png(number))
+    rows = [
+        "a.png",
+        "../out/b.png",
+        "x/../../in_too/c.png",
+        "s3://bucket/d.png",
+        "memory://bucket/e.png",
+        "file://../out/b.png",
+        str(tmp_path / "out" / "b.png"),
+    ]
+    table = tmp_path / "in" / "t.csv"
+    put(table, "file\n" + "".join(f"{row}\n" for row in rows))
+    report, _ = fill(gallery, table)
+    refused = {record.path: record.reason for record in report.failed}
+    assert report.embedded == 2
+    assert list(refused) == [f"in/t.csv!/line {line}" for line in (3, 4, 5, 6, 7)]
+    assert "--allow-remote" in refused["in/t.csv!/line 5"]
+    assert (
+        "--root" in refused["in/t.csv!/line 3"] and "--allow-outside" in refused["in/t.csv!/line 3"]
+    )
+    # With a root above, the same files are inside.
+    put(tmp_path / "root.csv", "file\nin/a.png\nout/b.png\nin_too/c.png\n")
+    report, _ = fill(gallery, tmp_path / "root.csv")
+    assert not report.failed and report.embedded == 1
+    report, _ = fill(gallery, table, allow_outside=True)
+    assert len(report.failed) == 2
+
+
+def test_what_was_ingested_before_stays_when_its_row_is_refused(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    put(tmp_path / "out" / "b.png", png(1))
+    put(tmp_path / "in" / "a.png", png(2))
+    put(tmp_path / "in" / "t.csv", "file\na.png\n../out/b.png\n")
+    fill(gallery, tmp_path / "in" / "t.csv", allow_outside=True)
+    # The gallery remembers what was allowed.
+    assert fill(gallery)[0].unchanged == 2
+    report, _ = fill(gallery, tmp_path / "in" / "t.csv")
+    assert report.gone == 0 and [record.status for record in report.failed] == ["refused"]
+    assert len(gallery.paths()) == 2
+
+
+def test_a_cell_of_parquet_names_no_file_outside_its_folder(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    put(tmp_path / "secret.png", png(1))
+    put(tmp_path / "in" / "a.png", png(2))
+    pictures = [{"bytes": None, "path": path} for path in ("a.png", "../secret.png")]
+    table = tmp_path / "in" / "p.parquet"
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    parquet.write_table(pa.table({"image": pa.array(pictures, kind)}), table)
+    fill(gallery, table)
+    assert failures(gallery) == {"in/p.parquet!/image/1": "refused"}
