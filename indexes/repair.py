@@ -6,14 +6,17 @@ Nothing is deleted: damaged files are moved into the gallery's folder ``quaranti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import GalleryError
+from indexes.documents import LedgerGuard
+from indexes.errors import GalleryDamaged, GalleryError
 from indexes.store.database import Database
 from indexes.store.locking import locked
-from indexes.store.manifest import MANIFEST_COPY, Manifest, read_copy
+from indexes.store.manifest import Manifest
+from indexes.store.manifest_copy import MANIFEST_COPY, ManifestCopy, read_copy
 from indexes.store.records import (
     FILES,
     IMAGES,
@@ -35,6 +38,9 @@ from indexes.verify import (
     silent,
     verify,
 )
+
+#: Where a table's rows are, below its folder.
+_DATA = "data/"
 
 _SCHEMAS = {
     "manifest": MANIFEST,
@@ -86,11 +92,14 @@ def repair(folder: Path, dry_run: bool = False, progress: Progress = silent) -> 
         names += [name for name in OPTIONAL_TABLES if repairer.database.exists(name)]
         for name in (*names, *sorted(conditions)):
             repairer.repair_table(name, conditions.get(name))
-        repairer.database = database = Database(folder)
+        # Lance caches what it has read of a file; a new connection reads the folder again.
+        repairer.database = database = Database(folder, verified=False)
         repairer.list_missing(conditions)
         repairer.forget_unknown_pictures()
         for name in ("manifest", *names, *conditions):
             database.open(name).compact()
+        # Last, because it guards the ledgers as they are now.
+        Manifest(database).write_copy()
     return result
 
 
@@ -98,70 +107,122 @@ class _Repairer:
     """The steps of one repair."""
 
     def __init__(self, folder: Path, result: Repair, progress: Progress):
-        self.database = Database(folder)
+        self.database = Database(folder, verified=False)
         self.titles: Mapping[str, str] = {}
         self._result = result
         self._progress = progress
+        self._copy: ManifestCopy | None = None
+        with suppress(GalleryDamaged):
+            self._copy = read_copy(folder)
 
     def _check(self, name: str, condition: VectorTable | None) -> TableState:
+        # Lance caches what it has read of a file; a new connection reads the folder again.
+        self.database = Database(self.database.folder, verified=False)
         return check_table(self.database, name, condition, self._progress)
 
     def repair_manifest(self) -> Mapping[str, Any]:
         """Repair the manifest, which comes first, and return its entries."""
         self.repair_table("manifest", None)
         manifest = Manifest(self.database)
-        entries = manifest.readable_entries()
-        folder = self.database.folder
-        lost = {k: v for k, v in read_copy(folder).items() if k not in entries}
+        entries, others = manifest.readable_entries()
+        copied = self._copy.entries if self._copy is not None else {}
+        if others:
+            self.database.open("manifest").delete(others)
+        lost = {k: v for k, v in copied.items() if k not in entries}
         for key, value in lost.items():
             manifest.put_row(key, value)
             self._result.steps.append(
                 f"Entry {key} of the manifest was taken from {MANIFEST_COPY}."
             )
         entries.update(lost)
+        folder = self.database.folder
         if "gallery" not in entries:
             raise GalleryError(
                 f"The manifest of {folder} and its copy {MANIFEST_COPY} are both lost; restore "
                 "one from a backup, or ingest the pictures into a new gallery with --gallery."
             )
-        manifest.write_copy()
+        if self._copy is None:
+            self._result.steps.append(f"{MANIFEST_COPY} was written again from the manifest.")
         return entries
 
     def repair_table(self, name: str, condition: VectorTable | None) -> None:
         """Remove damaged commits, files and rows of a table; create it if nothing is left."""
-        database, steps = self.database, self._result.steps
         title = f"condition '{self.titles[name]}'" if condition else f"table {name}"
-        folder = database.folder / f"{name}.lance"
+        folder = self.database.folder / f"{name}.lance"
         state = self._check(name, condition) if folder.is_dir() else None
+        if state is not None and state.ledger:
+            state = self._restore_ledger(state, condition, title)
         if state is not None:
             state = self._step_back(state, condition, title)
         if state is None:
-            if folder.is_dir():
-                database.quarantine(name, folder)
-            database.ledger(name).clear()
-            schema = vector_schema(condition.dimension) if condition else _SCHEMAS[name]
-            database.ensure(name, schema)
-            steps.append(f"The {title} could not be read at all and was created again, empty.")
+            self._create_again(name, condition, title)
             return
-        if condition is None and state.bad_files:
+        if state.bad_files and condition is None:
             # Rows of these tables have no checksums, so that those of a damaged file may be wrong.
-            for file in state.bad_files:
-                if file.startswith("data/") and (folder / file).is_file():
-                    database.quarantine(name, folder / file)
-            # Lance caches what it has read of a file; a new connection reads the folder again.
-            database = Database(database.folder)
-            state = check_table(database, name, condition, self._progress)
+            self._quarantine_files(state)
+            state = self._check(name, condition)
         if state.bad_rows:
-            database.open(name).delete_rows(state.bad_rows)
+            self.database.open(name).delete_rows(state.bad_rows)
             step = f"{len(state.bad_rows)} damaged rows of {title} were dropped."
             if condition is not None and not condition.kept_up:
                 step += " They are embedded again when a search needs them."
-            steps.append(step)
-        ledger = database.ledger(name)
-        if state.bad_files or ledger.broken_lines:
-            # All remaining rows could be read: the files are recorded as they are now.
-            ledger.remove(state.bad_files)
-            ledger.record_new()
+            self._result.steps.append(step)
+        if state.bad_files:
+            if condition is not None and any(file.startswith(_DATA) for file in state.bad_files):
+                # Every remaining row was checked, and is written into undamaged files.
+                self.database.open(name).rewrite()
+            self._quarantine_files(state)
+            self.database.ledger(name).remove(state.bad_files)
+
+    def _guard(self, name: str) -> LedgerGuard | None:
+        return self._copy.guards.get(name) if self._copy is not None else None
+
+    def _quarantine_files(self, state: TableState) -> None:
+        for file in state.bad_files:
+            path = self.database.folder / f"{state.name}.lance" / file
+            if path.is_file():
+                self.database.quarantine(state.name, path)
+
+    def _create_again(self, name: str, condition: VectorTable | None, title: str) -> None:
+        folder = self.database.folder / f"{name}.lance"
+        if folder.is_dir():
+            self.database.quarantine(name, folder)
+        self.database.ledger(name).clear(self._guard(name))
+        self.database = Database(self.database.folder, verified=False)
+        schema = vector_schema(condition.dimension) if condition else _SCHEMAS[name]
+        self.database.ensure(name, schema)
+        self._result.steps.append(
+            f"The {title} could not be read at all and was created again, empty."
+        )
+
+    def _restore_ledger(
+        self, state: TableState, condition: VectorTable | None, title: str
+    ) -> TableState | None:
+        """Restore a damaged list of checksums; ``None`` if the table's files cannot be proven to
+        be those that were recorded.
+        """
+        name, steps = state.name, self._result.steps
+        guard = self._guard(name)
+        ledger = self.database.ledger(name)
+        if guard is not None and ledger.restore(guard):
+            steps.append(f"The list of checksums of {title} was restored.")
+            return self._check(name, condition)
+        if condition is not None:
+            # Each row has a checksum of its own.
+            proven = state.opens
+        else:
+            proven = name == "manifest" and state.opens and self._is_as_copied()
+        if not proven:
+            return None
+        ledger.clear(guard)
+        ledger.record_new()
+        steps.append(f"The list of checksums of {title} was written again after a check of it.")
+        return self._check(name, condition)
+
+    def _is_as_copied(self) -> bool:
+        """Whether the table manifest has the entries of its copy."""
+        entries, others = Manifest(self.database).readable_entries()
+        return not others and self._copy is not None and entries == dict(self._copy.entries)
 
     def _step_back(
         self, state: TableState, condition: VectorTable | None, title: str
@@ -174,6 +235,7 @@ class _Repairer:
             if not manifests:
                 return None
             self.database.quarantine(state.name, manifests[0])
+            self.database.ledger(state.name).remove([f"_versions/{manifests[0].name}"])
             steps += 1
             current = self._check(state.name, condition) if manifests[1:] else None
         if steps and current is not None:

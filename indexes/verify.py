@@ -8,7 +8,8 @@ one another.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +18,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from indexes.errors import GalleryError, GalleryMissing
+from indexes.documents import ConditionEntry, DamagedDocument, checked
+from indexes.errors import GalleryDamaged, GalleryError, GalleryMissing
 from indexes.search.caches import damaged_caches
 from indexes.store.database import Database
-from indexes.store.manifest import MANIFEST_COPY, Manifest, read_copy
+from indexes.store.lance import quiet
+from indexes.store.manifest import Manifest
+from indexes.store.manifest_copy import MANIFEST_COPY, ManifestCopy, read_copy
 from indexes.store.records import VectorTable, titles
 from indexes.store.tables import Table
+from indexes.store.verified import is_referenced
 from indexes.vectors import checksums, vector_checksums
 
 #: The tables of every gallery, without those of the conditions.
@@ -71,6 +76,7 @@ class TableState:
         bad_files: damaged files, with a description of the damage.
         opens: whether the table can be opened.
         reason: why it cannot be opened.
+        ledger: what is wrong with the list of its checksums; empty if nothing is.
     """
 
     name: str
@@ -80,6 +86,12 @@ class TableState:
     bad_files: Mapping[str, str] = field(default_factory=dict)
     opens: bool = True
     reason: str = ""
+    ledger: str = ""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is wrong with the table."""
+        return bool(self.bad_files or self.bad_rows or self.ledger or not self.opens)
 
 
 #: Called with the name of a table, the number of rows that are checked, and that of all its rows.
@@ -102,16 +114,22 @@ def check_table(
         progress: called after every step.
     """
     state = TableState(name)
+    try:
+        state.ledger = database.ledger_damage(name) or ""
+    except GalleryDamaged:
+        # The copy of the manifest, which guards the ledger, is damaged itself.
+        state.ledger = database.ledger(name).damage(None) or ""
     state.bad_files = database.ledger(name).damaged()
-    empty = [path.name for path in database.manifests(name) if path.stat().st_size == 0]
-    if empty:
-        state.opens, state.reason = False, f"{empty[0]} is empty"
+    state.reason = _newest_damage(database, name, state)
+    if state.reason:
+        state.opens = False
         return state
     try:
-        table = database.open(name)
-        state.rows = len(table)
-        if state.rows and table.schema.names:
-            table.read_slice(0, 1, [])
+        with quiet() if state.bad_files else nullcontext():
+            table = database.open(name)
+            state.rows = len(table)
+            if state.rows and table.schema.names:
+                table.read_slice(0, 1, [])
     except GalleryError as error:
         cause = error.__cause__ or error
         state.opens, state.reason = False, str(cause).splitlines()[0][:200]
@@ -125,9 +143,32 @@ def check_table(
     seen: set[str] = set()
     for start in range(0, state.rows, _ROWS):
         count = min(_ROWS, state.rows - start)
-        _check_rows(table, start, count, condition, state, seen)
+        with quiet() if state.bad_files else nullcontext():
+            _check_rows(table, start, count, condition, state, seen)
         progress(name, start + count, state.rows)
     return state
+
+
+def _newest_damage(database: Database, name: str, state: TableState) -> str:
+    """Why the newest version of a table must not be opened; empty if it may be.
+
+    A damaged manifest may describe other rows, and with damaged deletions, deleted rows come back.
+    """
+    manifests = database.manifests(name)
+    if not manifests:
+        return "it has no version"
+    empty = [path.name for path in manifests if path.stat().st_size == 0]
+    if empty:
+        return f"{empty[0]} is empty"
+    newest = f"_versions/{manifests[0].name}"
+    if newest in state.bad_files:
+        return f"its newest version {state.bad_files[newest]}"
+    if state.bad_files:
+        content = manifests[0].read_bytes()
+        for file, damage in state.bad_files.items():
+            if file.startswith("_deletions/") and is_referenced(file, content):
+                return f"the list of its deleted rows {damage}"
+    return ""
 
 
 def _dimension(table: Table) -> int:
@@ -230,7 +271,9 @@ def conditions_of(manifest: Mapping[str, Any]) -> dict[str, VectorTable]:
     found = {}
     for key, entry in manifest.items():
         if key.startswith("condition:"):
-            found[key.partition(":")[2]] = VectorTable.from_entry(entry)
+            with suppress(DamagedDocument):
+                checked(entry, ConditionEntry)
+                found[key.partition(":")[2]] = VectorTable.from_entry(entry)
     return found
 
 
@@ -249,20 +292,25 @@ def verify(folder: Path, progress: Progress = silent) -> list[Finding]:
     """
     if not (folder / "manifest.lance").is_dir() and not (folder / MANIFEST_COPY).is_file():
         raise GalleryMissing(f"There is no gallery at {folder}; check --gallery.")
-    database = Database(folder)
-    findings: list[Finding] = []
+    database = Database(folder, verified=False)
     existing = database.names()
-    try:
-        manifest = Manifest(database).readable_entries() if "manifest" in existing else {}
-    except GalleryError:
-        manifest = {}
-    copy = read_copy(folder)
-    for key in sorted(copy.keys() - manifest.keys()):
-        findings.append(Finding("manifest", "lost", f"The manifest has lost its entry {key}."))
-    conditions = conditions_of({**copy, **manifest})
-    states = {}
+    copy, findings = _check_copy(folder)
+    states: dict[str, TableState] = {}
+    entries: dict[str, Any] = dict(copy.entries) if copy is not None else {}
+    if "manifest" in existing:
+        states["manifest"] = state = check_table(database, "manifest", None, progress)
+        findings += _findings_of(state, "Table manifest")
+        if state.opens and not (state.bad_files and copy is not None):
+            stored, others = Manifest(database).readable_entries()
+            findings += _compare_manifest(stored, others, copy)
+            entries |= stored
+    else:
+        findings.append(Finding("manifest", "lost", "Table manifest is missing."))
+    conditions = conditions_of(entries)
     for name in (*OWN_TABLES, *OPTIONAL_TABLES, *sorted(conditions)):
         title = _title(name, conditions)
+        if name == "manifest":
+            continue
         if name in existing:
             states[name] = check_table(database, name, conditions.get(name), progress)
             findings += _findings_of(states[name], title)
@@ -279,6 +327,40 @@ def verify(folder: Path, progress: Progress = silent) -> list[Finding]:
     return findings
 
 
+def _check_copy(folder: Path) -> tuple[ManifestCopy | None, list[Finding]]:
+    """Check the copy of the manifest; ``None`` if it is damaged or missing."""
+    try:
+        copy = read_copy(folder)
+    except GalleryDamaged as error:
+        reason = str(error).partition("; ")[0]
+        return None, [Finding("manifest", "file", f"{reason}.")]
+    # A gallery of the first version has neither the copy nor checksums.
+    if copy is None and (folder / "checksums").is_dir():
+        text = f"File {MANIFEST_COPY}, the copy of the manifest, is missing."
+        return None, [Finding("manifest", "file", text)]
+    return copy, []
+
+
+def _compare_manifest(
+    stored: Mapping[str, Any], others: Sequence[str], copy: ManifestCopy | None
+) -> list[Finding]:
+    """Compare the entries of the manifest's table with its copy.
+
+    Args:
+        stored: the undamaged entries of the table.
+        others: keys of the damaged entries.
+        copy: the copy.
+    """
+    found = [
+        Finding("manifest", "lost", f"The entry {key!r} of the manifest is damaged.")
+        for key in others
+    ]
+    copied = copy.entries if copy is not None else {}
+    for key in sorted(copied.keys() - stored.keys() - set(others)):
+        found.append(Finding("manifest", "lost", f"The manifest has lost its entry {key}."))
+    return found
+
+
 def _title(name: str, conditions: Mapping[str, VectorTable]) -> str:
     called = titles(conditions.values()).get(name)
     return f"Table {name} (condition '{called}')" if called else f"Table {name}"
@@ -286,6 +368,9 @@ def _title(name: str, conditions: Mapping[str, VectorTable]) -> str:
 
 def _findings_of(state: TableState, title: str) -> list[Finding]:
     found = []
+    if state.ledger:
+        text = f"{title}: its list of checksums checksums/{state.name}.txt {state.ledger}."
+        found.append(Finding(state.name, "file", text))
     if not state.opens:
         found.append(Finding(state.name, "unreadable", f"{title} cannot be read: {state.reason}."))
     for file, damage in sorted(state.bad_files.items()):
@@ -311,6 +396,8 @@ def _compare_tables(
     conditions: Mapping[str, VectorTable],
 ) -> list[Finding]:
     """Compare the pictures of all tables with the record of files."""
+    if "files" not in states or not states["files"].opens or states["files"].bad_files:
+        return []
     try:
         rows = database.open("files").read(["key", "status"])
     except GalleryError:

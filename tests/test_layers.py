@@ -27,7 +27,11 @@ MAY_IMPORT_LIBRARY = {
     "transformers": ("ingest/encoders/", "eval/training/", "eval/bench/"),
     "tokenizers": ("eval/training/", "eval/bench/"),
     "typer": ("cies/cli/",),
+    "fastapi": ("cies/server/",),
+    "starlette": ("cies/server/",),
+    "uvicorn": ("cies/server/",),
     "jinja2": ("cies/html/", "ingest/encoders/chat/template_process.py"),
+    "pydantic": ("indexes/documents.py", "cies/server/"),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
     "textual_image": ("cies/console.py",),
@@ -49,7 +53,7 @@ LAYERS = {
         ("bench",),
         ("training",),
     ),
-    "cies": (("html",), ("reports", "bench"), ("cli",)),
+    "cies": (("html",), ("reports", "bench"), ("server",), ("cli",)),
 }
 MODULES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
 

@@ -9,6 +9,7 @@ lock; the next ingest then does that work again.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +18,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from indexes.documents import LedgerGuard
 from indexes.errors import GalleryDamaged, GalleryError
 from indexes.files import sync
-from indexes.store.documents import LedgerGuard
 from indexes.store.lance import lancedb
 from indexes.store.ledger import Ledger
 from indexes.store.locking import locked
@@ -106,7 +107,9 @@ class Database:
     def _verified_files(self, name: str) -> VerifiedFiles:
         if name not in self._verified:
             ledger = partial(self._undamaged_ledger, name)
-            self._verified[name] = VerifiedFiles(self._folder(name), ledger)
+            self._verified[name] = VerifiedFiles(
+                self._folder(name), ledger, lambda: self._in_session
+            )
         return self._verified[name]
 
     def ledger(self, name: str) -> Ledger:
@@ -163,7 +166,8 @@ class Database:
 
     def guards(self) -> dict[str, LedgerGuard]:
         """Count and hash of the ledger of each table, as they are now."""
-        ledgers = {name: self.ledger(name) for name in sorted(self.names())}
+        names = self._ledgers or self.names()
+        ledgers = {name: self.ledger(name) for name in sorted(names)}
         return {name: ledger.guard() for name, ledger in ledgers.items() if ledger.exists}
 
     def _undamaged_ledger(self, name: str) -> Ledger:
@@ -172,8 +176,11 @@ class Database:
         Raises:
             GalleryDamaged: if it is damaged.
         """
-        if name in self._ledgers:
-            return self._ledgers[name]  # It was checked when the session began.
+        if name not in self._ledgers:  # Otherwise it was checked when the session began.
+            self._check_ledger(name)
+        return self.ledger(name)
+
+    def _check_ledger(self, name: str) -> None:
         try:
             damage = self.ledger_damage(name)
         except GalleryDamaged:
@@ -181,7 +188,15 @@ class Database:
             damage = self.ledger(name).damage(None)
         if damage is not None:
             raise self._damaged_ledger(name, damage)
-        return self.ledger(name)
+
+    def _recreate_ledger(self, name: str) -> None:
+        """Begin a new list of checksums for a table that is created again."""
+        guard = None
+        with suppress(GalleryDamaged):
+            guard = self._guards().get(name)
+        ledger = self.ledger(name)
+        if ledger.exists or guard is not None:
+            ledger.clear(guard)
 
     def _damaged_ledger(self, name: str, damage: str) -> GalleryDamaged:
         return GalleryDamaged(
@@ -193,6 +208,19 @@ class Database:
         """A table's manifests, one for each version, the newest first."""
         found = (self._folder(name) / "_versions").glob("*.manifest")
         return sorted(found, key=lambda path: -manifest_version(path))
+
+    def version_names(self, name: str) -> list[str]:
+        """The names of a table's manifests, in order.
+
+        Raises:
+            OSError: if the table's folder cannot be listed.
+        """
+        if name in self._ledgers:
+            # In a session all of them are recorded, and no other process commits.
+            found = [Path(file).name for file in self._ledgers[name].entries]
+        else:
+            found = os.listdir(self._folder(name) / "_versions")  # noqa: PTH208
+        return sorted(file for file in found if file.endswith(".manifest"))
 
     def quarantine(self, name: str, path: Path) -> Path:
         """Move a table or one of its files into ``quarantine``; returns the new path."""
@@ -253,19 +281,19 @@ class Database:
             GalleryError: if the folder cannot be written.
         """
         folder = self._folder(name)
-        ledger = self._undamaged_ledger(name)
         with writing(folder):
-            if self._in_session:
-                self._ledgers[name] = ledger
+            ledger = self.ledger(name)
             files = ledger.files()
             broken = _incomplete_commits(ledger, files)
-            for path in broken:
-                self.quarantine(name, path)
             whole = set(_manifests(folder, files)) - set(broken)
             if folder.is_dir() and not ledger.entries and not whole:
                 # Power was lost while the table was created.
                 self.quarantine(name, folder)
+                self._recreate_ledger(name)
             else:
+                self._check_ledger(name)
+                for path in broken:
+                    self.quarantine(name, path)
                 ledger.record_new(files)
         self._recovered.add(name)
 

@@ -1,9 +1,12 @@
-"""Imports LanceDB without its client of remote catalogues, which takes a third of the time."""
+"""Imports LanceDB without its client of remote catalogues, which takes a third of the time; and
+hides what it prints about damaged files.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +62,31 @@ class _Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """See :class:`importlib.abc.Loader`; the module stays empty."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what is written to the process's standard error within the block.
+
+    Lance writes there when it meets damaged data, besides raising an error. Python cannot catch
+    that, because Lance does not go through ``sys.stderr``. Other threads are silenced as well, so
+    that the block should be short.
+    """
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):
+        # There is no standard error.
+        yield
+        return
+    try:
+        empty = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(empty, 2)
+        os.close(empty)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -14,15 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from indexes.errors import GalleryDamaged, GalleryError
-from indexes.store.database import Database
-from indexes.store.documents import (
+from indexes.documents import (
     DamagedDocument,
     GalleryEntry,
     checked,
     checked_entry,
     parse_entry,
 )
+from indexes.errors import GalleryDamaged, GalleryError
+from indexes.store.database import Database
 from indexes.store.manifest_copy import MANIFEST_COPY, read_copy, write_copy
 from indexes.store.records import MANIFEST
 
@@ -143,8 +143,9 @@ class Manifest:
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
+        table = self._database.open("manifest")
         self._write_copy({k: v for k, v in self.entries().items() if k != key})
-        self._database.open("manifest").delete([key])
+        table.delete([key])
 
     def write_copy(self) -> None:
         """Replace the copy with the entries of the table.
@@ -189,8 +190,7 @@ class Manifest:
         if self._fixed:
             return "fixed"
         try:
-            names = sorted(path.name for path in (self._folder / "_versions").iterdir())
-            return self._folder.stat().st_ino, names
+            return self._folder.stat().st_ino, self._database.version_names("manifest")
         except OSError:
             return None
 

@@ -336,27 +336,12 @@ class Table:
                 self._table.add_columns(missing)
                 self._record_files()
 
-    def rename_column(self, old: str, new: str) -> None:
-        """Rename a column; durable on return.
+    def overwrite(self, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Replace all rows, and the columns, in one commit; durable on return.
 
         Raises:
             GalleryError: if the disk is full or the folder cannot be written.
         """
-        with self._writing():
-            self._table.alter_columns({"path": old, "rename": new})
-            self._record_files()
-
-    def drop_columns(self, names: Iterable[str]) -> None:
-        """Remove columns with their values; durable on return.
-
-        All rows are written again without them, because Lance only hides a dropped column and
-        keeps its values.
-
-        Raises:
-            GalleryError: if the disk is full or the folder cannot be written.
-        """
-        dropped = set(names)
-        rows = self.read([name for name in self.schema.names if name not in dropped])
         with self._writing():
             self._table = self._connection.create_table(self.name, rows, mode="overwrite")
             self._record_files()
