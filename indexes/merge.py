@@ -23,6 +23,7 @@ from indexes.store.records import (
     file_records,
     is_address,
     titles,
+    with_changed_columns,
 )
 from indexes.store.writer import Writer
 from indexes.vectors import checksums, vector_checksums
@@ -276,33 +277,32 @@ def _new_listings(gallery: Gallery, other: Gallery, result: Merge) -> pa.Table:
     theirs = _with_paths(gallery, other, other.read("listings", LISTINGS), ("path", "source"))
     if not theirs.num_rows:
         return theirs
-    here = user_columns(gallery)
-    changes = gallery.column_changes()
-    for name, kind in user_columns(other).items():
-        stored = changes.get(name, name)
-        if stored is None:
-            result.conflicts.append(f"column '{name}' was removed here and is left out")
-            theirs = theirs.drop_columns([name])
-        elif stored != name:
-            if stored in theirs.column_names:
-                raise UsageError(
-                    f"Column '{name}' is called '{stored}' in {gallery.path}, and {other.path} has "
-                    "a column of that name too; rename one with `cies columns rename`."
-                )
-            theirs = theirs.rename_columns(
-                [stored if column == name else column for column in theirs.column_names]
+    here, there = user_columns(gallery), user_columns(other)
+    changes = {old: new for old, new in gallery.column_changes().items() if old in there}
+    for old, new in changes.items():
+        if new is None:
+            result.conflicts.append(f"column '{old}' was removed here and is left out")
+        elif new in there:
+            raise UsageError(
+                f"Column '{old}' is called '{new}' in {gallery.path}, and {other.path} has a "
+                "column of that name too; rename one with `cies columns rename`."
             )
-        if stored is not None and stored in here and here[stored] != kind:
-            if (kind, here[stored]) != _NUMBERS:
+    theirs = with_changed_columns(theirs, changes)
+    for name in [name for name in there if name not in changes] + list(
+        filter(None, changes.values())
+    ):
+        kind = theirs.schema.field(name).type
+        if name not in here:
+            result.columns.append(name)
+        elif kind != here[name]:
+            if (kind, here[name]) != _NUMBERS:
                 raise UsageError(
-                    f"Column '{stored}' holds {_type(here[stored])} values in {gallery.path} and "
+                    f"Column '{name}' holds {_type(here[name])} values in {gallery.path} and "
                     f"{_type(kind)} values in {other.path}; rename it in one of them with `cies "
-                    f"columns rename {stored} NAME`."
+                    f"columns rename {name} NAME`."
                 )
-            position = theirs.schema.get_field_index(stored)
-            theirs = theirs.set_column(position, stored, theirs.column(stored).cast(here[stored]))
-    added = [name for name in theirs.column_names[2:] if name not in here]
-    result.columns.extend(added)
+            position = theirs.schema.get_field_index(name)
+            theirs = theirs.set_column(position, name, theirs.column(name).cast(here[name]))
     mine = gallery.read("listings", LISTINGS)
     paths = mine.column("path").combine_chunks()
     is_known = pc.is_in(theirs.column("path"), paths)

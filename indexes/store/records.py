@@ -46,6 +46,9 @@ ROOT_OPTION = "root"
 
 #: Followed by the columns of the user's tables.
 LISTINGS = pa.schema([("path", pa.string()), ("source", pa.string())])
+#: The column of listings with further rows that name the same file: a JSON list of objects. The
+#: table has it once there are any.
+FURTHER_ROWS = "_rows"
 STATISTICS = pa.schema(
     [
         ("table", pa.string()),
@@ -251,6 +254,33 @@ def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if name not in schema.names:
             whole = whole.append_column(table.schema.field(name), table.column(name))
     return whole
+
+
+def with_changed_columns(listings: pa.Table, changes: Mapping[str, str | None]) -> pa.Table:
+    """Rows of the user's tables with other names of columns.
+
+    Args:
+        listings: rows of the table ``listings``.
+        changes: a column's name to its new name, or ``None`` to remove it.
+    """
+    removed = [name for name, new in changes.items() if new is None]
+    rows = listings.drop_columns([name for name in removed if name in listings.column_names])
+    rows = rows.rename_columns([changes.get(name) or name for name in rows.column_names])
+    if FURTHER_ROWS not in rows.column_names:
+        return rows
+
+    def changed(text: str | None) -> str | None:
+        if text is None:
+            return None
+        further = [
+            {changes.get(k) or k: v for k, v in row.items() if k not in removed}
+            for row in json.loads(text)
+        ]
+        return json.dumps(further)
+
+    position = rows.schema.get_field_index(FURTHER_ROWS)
+    texts = [changed(text) for text in rows.column(FURTHER_ROWS).to_pylist()]
+    return rows.set_column(position, FURTHER_ROWS, pa.array(texts, pa.string()))
 
 
 def file_records(table: pa.Table) -> list[FileRecord]:

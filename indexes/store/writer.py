@@ -27,6 +27,7 @@ from indexes.store.records import (
     completed,
     escaped,
     vector_schema,
+    with_changed_columns,
 )
 from indexes.store.tables import Table, is_retained
 from indexes.vectors import Vectors, checksums
@@ -252,14 +253,17 @@ class Writer:
         table.add_missing_columns(rows.schema)
         table.upsert(completed(rows, table.schema))
 
-    def rename_column(self, old: str, new: str) -> None:
-        """Rename one of the user's columns."""
-        self._table("listings").rename_column(old, new)
+    def change_columns(self, changes: Mapping[str, str | None]) -> None:
+        """Rename and remove columns of the user, with their values, in one commit.
 
-    def drop_columns(self, names: Sequence[str]) -> None:
-        """Remove columns of the user with their values."""
-        if names:
-            self._table("listings").drop_columns(names)
+        All rows are written again, because Lance only hides a removed column and keeps its values.
+
+        Args:
+            changes: a column's name to its new name, or ``None`` to remove it.
+        """
+        if changes:
+            table = self._table("listings")
+            table.overwrite(with_changed_columns(table.read(), changes))
 
     def put_column_changes(self, changes: Mapping[str, str | None]) -> None:
         """Remember which columns the user renamed or removed, for later scans of their tables.

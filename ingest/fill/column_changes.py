@@ -40,7 +40,7 @@ def list_columns(gallery: Gallery) -> list[UserColumn]:
             rows.num_rows - rows.column(field.name).null_count,
         )
         for field in rows.schema
-        if field.name not in LISTINGS.names
+        if field.name in user_columns(gallery)
     ]
 
 
@@ -76,7 +76,7 @@ def remove_columns(gallery: Gallery, writer: Writer | None, names: Sequence[str]
                 if left != asked:
                     had = gallery.source_columns().get(source, ())
                     writer.put_source(source, {**entry, "columns": left}, had)
-        writer.drop_columns(found)
+        writer.change_columns(dict.fromkeys(found))
         writer.maintain(due_only=False)
     return found
 
@@ -110,7 +110,7 @@ def rename_column(gallery: Gallery, writer: Writer | None, old: str, new: str) -
         changes |= dict.fromkeys(renamed, name)
         # The mapping is stored first: after a crash, the same command continues.
         writer.put_column_changes({k: v for k, v in changes.items() if k != v})
-        writer.rename_column(found, name)
+        writer.change_columns({found: name})
     return found, name
 
 

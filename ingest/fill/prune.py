@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from indexes.search.caches import forget_caches
-from indexes.store.attributes import attributes
+from indexes.store.attributes import accepted_paths, attributes
 from indexes.store.gallery import Gallery
 from indexes.store.records import (
     FILES,
@@ -87,8 +87,8 @@ def find_gone(
         gallery: the gallery.
         source: a folder, table or shard whose missing files count as gone although no scan has
             marked them, as when all of it was deleted.
-        matching: accepts rows of :func:`indexes.store.attributes.attributes`; only these files
-            are found.
+        matching: accepts rows of :func:`indexes.store.attributes.attributes`; only files are
+            found of which it accepts all rows.
 
     Raises:
         UsageError: if the gallery has no file from ``source``.
@@ -105,7 +105,7 @@ def find_gone(
     if matching is not None:
         name = ""
         rows = attributes(gallery, gone=True)
-        accepted = rows.column("path").filter(pa.array(matching(rows))).combine_chunks()
+        accepted = accepted_paths(rows, matching(rows))
         gone &= pc.is_in(files.column("path"), accepted).to_numpy().astype(np.bool_)
     kept_keys = {key for key in known.keys(np.flatnonzero(~gone)) if key}
     every = gallery.read_keys()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from indexes.store.attributes import attributes
+from indexes.store.attributes import accepted_paths, attributes
 from indexes.store.gallery import Gallery
 from indexes.store.records import FILES, LISTINGS, is_address
 from ingest.fill.prune import REMOVED, Matching, Removal
@@ -33,7 +33,8 @@ def find_chosen(
         gallery: the gallery.
         names: keys of pictures, paths of files, and folders, tables or shards for all files in
             them; all files by default.
-        matching: accepts rows of :func:`indexes.store.attributes.attributes`.
+        matching: accepts rows of :func:`indexes.store.attributes.attributes`; of a file that
+            several rows name it must accept all.
 
     Raises:
         UsageError: if neither is given, or the gallery does not know a name.
@@ -51,8 +52,7 @@ def find_chosen(
     if matching is not None:
         without_file.clear()
         rows = attributes(gallery)
-        accepted = rows.column("path").filter(pa.array(matching(rows)))
-        chosen &= _mask(pc.is_in(files.column("path"), accepted.combine_chunks()))
+        chosen &= _mask(pc.is_in(files.column("path"), accepted_paths(rows, matching(rows))))
     # A killed removal is continued by the next.
     chosen |= _mask(pc.equal(files.column("reason"), REMOVED))
     kept = set(files.column("key").filter(pa.array(~chosen)).to_pylist())

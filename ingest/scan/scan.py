@@ -199,8 +199,8 @@ def _drop_empty_columns(gallery: Gallery, writer: Writer, names: set[str]) -> No
     """Remove those of some columns in which no file has a value any more."""
     if names:
         rows = gallery.read("listings", LISTINGS)
-        writer.drop_columns(
-            [name for name in sorted(names) if rows.column(name).null_count == rows.num_rows]
+        writer.change_columns(
+            {n: None for n in sorted(names) if rows.column(n).null_count == rows.num_rows}
         )
 
 

@@ -13,7 +13,7 @@ from support.shell import Shell, shell  # noqa: F401
 
 from cies import maintain
 from indexes.errors import UnknownCondition, UsageError
-from indexes.store.attributes import user_columns
+from indexes.store.attributes import attributes, user_columns
 from indexes.store.gallery import Gallery
 from indexes.verify import verify
 
@@ -218,7 +218,7 @@ def test_a_dry_run_changes_no_column(shop: Gallery, shell: Shell) -> None:
 def test_two_columns_of_one_name_are_refused(shop: Gallery, shell: Shell) -> None:
     shell.done("columns", "rename", "price", "cost")
     put(Path("p/catalog.csv"), "file,price,cost\n0.png,1,2\n")
-    with pytest.raises(UsageError, match="'cost' and 'price' of p/catalog.csv would both"):
+    with pytest.raises(UsageError, match="'price' and 'cost' of p/catalog.csv would both"):
         fill(shop, names="")
 
 
@@ -237,7 +237,7 @@ def test_a_column_that_the_table_lost_is_dropped_and_said(shop: Gallery) -> None
 def test_only_the_rows_of_the_table_lose_the_column(shop: Gallery, tmp_path: Path) -> None:
     """Another table has the column too, or lists other files with it."""
     put(tmp_path / "q" / "x.png", png(50))
-    other = put(tmp_path / "q" / "other.csv", "file,price\nx.png,7\n../p/0.png,8\n")
+    other = put(tmp_path / "other.csv", "file,price\nq/x.png,7\np/0.png,8\n")
     fill(shop, other, names="")
     put(Path("p/catalog.csv"), "file,sku\n" + "".join(f"{n}.png,{n:05}\n" for n in range(5)))
     report, _ = fill(shop, "p/catalog.csv", names="")
@@ -264,3 +264,23 @@ def test_a_table_that_is_not_there_loses_nothing(shop: Gallery) -> None:
     report, _ = fill(shop, names="")
     assert [one.name for one in report.unreachable] == ["p/catalog.csv"]
     assert set(user_columns(shop)) == {"sku", "price", "brand"} and report.notes == []
+
+
+def test_rows_that_name_one_picture_together(shop: Gallery, shell: Shell) -> None:
+    """Renaming, removing and filters mean every row of the table."""
+    put(Path("p/catalog.csv"), CSV + "3.png,00103,7.5,other\n")
+    fill(shop, names="")
+
+    def listed(column: str) -> list[object]:
+        found = attributes(shop).to_pylist()
+        return sorted(row[column] for row in found if row["path"] == "p/3.png")
+
+    assert listed("price") == [3.5, 7.5]
+    shell.done("columns", "rename", "price", "cost")
+    shell.done("columns", "remove", "brand")
+    assert listed("cost") == [3.5, 7.5] and listed("sku") == ["00003", "00103"]
+    assert fill(shop, names="")[0].relabelled == 0
+    assert [column.name for column in maintain.columns(shop)] == ["cost", "sku"]
+    # One of its two rows is no reason to remove a picture.
+    assert "Nothing to remove" in shell.done("remove", "--where", "sku = '00103'")[1]
+    assert "1 of 6 pictures" in shell.done("remove", "--where", "sku LIKE '%03'")[1]
