@@ -121,7 +121,12 @@ class CommitQueue:
         key = result.record.key
         known = False
         if result.record.status == "done":
-            known = result.picture is None or key in self._pictures
+            # A copy may have been decoded before the first file of its picture was embedded.
+            known = (
+                result.picture is None
+                or key in self._pictures
+                or not self._source_inventory.needed(key)
+            )
             if result.picture is not None and not known:
                 self._pictures[key] = result.picture
                 self._picture_bytes += result.bytes

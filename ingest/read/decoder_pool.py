@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, Sequence
@@ -15,12 +17,22 @@ from typing import Any, Sequence
 from PIL import Image
 
 from indexes.errors import CiesError
-from ingest.read.images import MAX_PIXELS, Picture, UnreadableImage
+from ingest.read.images import (
+    MAX_DECODER_BYTES,
+    MAX_PIXELS,
+    LargePicture,
+    Picture,
+    UnreadableImage,
+)
 from ingest.read.pixels import PIXELS
 
-#: Bytes of address space that a decoder process may use. The largest picture that is accepted, 64
-#: million pixels with alpha, takes two thirds of it.
-MEMORY = 1536 * 2**20
+#: Bytes of address space that a decoder process may use: ``MAX_DECODER_BYTES``, the largest file,
+#: and its libraries.
+MEMORY = 1100 * 2**20
+
+#: Bytes of memory that a decoder may need for a picture at any time. Pictures that need more are
+#: decoded only while all of these together need at most ``MAX_DECODER_BYTES``.
+_SMALL_BYTES = 96 * 2**20
 
 #: Seconds after which the decoder of a picture is killed.
 SECONDS = 20
@@ -96,16 +108,17 @@ class _DecoderProcess:
             return {}
         return reply if isinstance(reply, dict) else {}
 
-    def decode(self, data: bytes, side: int | None, suffix: str) -> Picture:
+    def decode(self, data: bytes, side: int | None, suffix: str, most: int) -> Picture:
         """Decode a picture in the process.
 
         Raises:
-            UnreadableImage: as :func:`ingest.read.images.decode`.
+            UnreadableImage: as :func:`ingest.read.images.decode`; :class:`LargePicture` if the
+                decoder needs more memory than ``most``.
             _ProcessDied: if the process ended before it replied.
         """
         self.deadline = time.monotonic() + self._seconds
         try:
-            head = {"length": len(data), "side": side, "suffix": suffix}
+            head = {"length": len(data), "side": side, "suffix": suffix, "most": most}
             self._requests.write(json.dumps(head).encode() + b"\n")
             self._requests.write(data)
             self._requests.flush()
@@ -113,6 +126,8 @@ class _DecoderProcess:
             if reply.get("status") != "done":
                 if "reason" not in reply:
                     raise _ProcessDied
+                if reply["status"] == "large":
+                    raise LargePicture(int(reply["bytes"]))
                 raise UnreadableImage(str(reply["status"]), str(reply["reason"]))
             return self._picture(reply)
         except (OSError, KeyError, TypeError, ValueError):
@@ -196,6 +211,8 @@ class DecoderPool:
         self._idle: LifoQueue[_DecoderProcess] = LifoQueue()
         self._all: set[_DecoderProcess] = set()
         self._lock = threading.Lock()
+        self._room = threading.Condition()
+        self._large_bytes = 0
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -211,10 +228,34 @@ class DecoderPool:
                 long, ``crashed`` if its decoder died twice, ``interrupted`` after :meth:`stop`.
             CiesError: if no process can be started.
         """
+        try:
+            return self._decode(data, suffix, _SMALL_BYTES)
+        except LargePicture as large:
+            if large.bytes > MAX_DECODER_BYTES:
+                raise
+            with self._room_for(large.bytes):
+                return self._decode(data, suffix, MAX_DECODER_BYTES)
+
+    @contextmanager
+    def _room_for(self, needed: int) -> Iterator[None]:
+        """Wait until the large pictures that are decoded at once fit in memory."""
+        with self._room:
+            self._room.wait_for(
+                lambda: not self._large_bytes or self._large_bytes + needed <= MAX_DECODER_BYTES
+            )
+            self._large_bytes += needed
+        try:
+            yield
+        finally:
+            with self._room:
+                self._large_bytes -= needed
+                self._room.notify_all()
+
+    def _decode(self, data: bytes, suffix: str, most: int) -> Picture:
         for attempt in range(2):
             decoder = self._idle_decoder()
             try:
-                picture = decoder.decode(data, self._side, suffix)
+                picture = decoder.decode(data, self._side, suffix, most)
             except UnreadableImage:
                 self._idle.put(decoder)
                 raise

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Callable
 
 from PIL import Image
 
-from ingest.read.images import Picture, UnreadableImage, decode
+from ingest.read import images
+from ingest.read.images import LargePicture, Picture, UnreadableImage, decode
 from ingest.read.pixels import PIXELS
 
 #: :func:`ingest.read.images.decode`, or a function that calls it.
@@ -76,12 +77,13 @@ def serve(
     seconds: int,
     decode: Decode,
     complaints: Callable[[], list[str]] = list,
+    knows_limits: bool = False,
 ) -> None:
     """Decode pictures until the stream of requests ends.
 
     Args:
-        requests: for each picture, a line with ``length``, ``side`` and ``suffix``, then
-            ``length`` bytes.
+        requests: for each picture, a line with ``length``, ``side``, ``suffix`` and ``most``
+            (bytes of memory), then ``length`` bytes.
         replies: for each picture, a line with ``status`` and ``reason``; or with ``width``,
             ``height``, ``format``, ``taken_at``, ``size``, ``orientation`` and ``notes``, then RGB
             pixels.
@@ -89,16 +91,23 @@ def serve(
             process does not exist any more.
         decode: :func:`ingest.read.images.decode`.
         complaints: returns what libraries have written to stderr since its last call.
+        knows_limits: whether ``decode`` takes the argument ``most``.
     """
     alarm = getattr(signal, "alarm", lambda after: None)
     _reply(replies, {"status": "ready"})
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["length"])
+        limit = {"most": request["most"]} if knows_limits else {}
         alarm(seconds)
         try:
-            picture = decode(data, request["side"], request["suffix"])
+            picture = decode(data, request["side"], request["suffix"], **limit)
             pixels = picture.image.tobytes()
+        except LargePicture as error:
+            alarm(0)
+            complaints()
+            _reply(replies, {"status": "large", "reason": error.reason, "bytes": error.bytes})
+            continue
         except UnreadableImage as error:
             alarm(0)
             complaints()
@@ -131,6 +140,7 @@ def main(decode: Decode = decode) -> None:
     Command-line arguments: bytes of memory, seconds for a picture, version of the reading.
     """
     memory, seconds, pixels = (int(argument) for argument in sys.argv[1:4])
+    knows_limits = decode is images.decode
     if pixels != PIXELS:
         decode = partial(decode, pixels=pixels)
     # Ctrl-C is sent to every process of the terminal; the parent process decides what to do.
@@ -142,7 +152,7 @@ def main(decode: Decode = decode) -> None:
     Image.init()
     _limit_memory(memory)
     try:
-        serve(requests, replies, seconds, decode, _captured_stderr())
+        serve(requests, replies, seconds, decode, _captured_stderr(), knows_limits)
     except BrokenPipeError:
         # The parent process has ended.
         os._exit(0)

@@ -44,6 +44,13 @@ MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
 
+#: Bytes of memory that a decoder may need for one picture.
+MAX_DECODER_BYTES = 600 * 2**20
+
+#: Bytes that decoders need for a pixel, where it is more than Pillow's own picture and a copy of
+#: it; measured with pictures of 64 million pixels.
+_BYTES_PER_PIXEL = {"WEBP": 17, "JPEG2000": 20, "AVIF": 12, "HEIF": 12}
+
 #: Shortest side in pixels to which the JPEG decoder itself may reduce a picture.
 _DRAFT_SIDE = 512
 
@@ -63,6 +70,18 @@ class UnreadableImage(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class LargePicture(UnreadableImage):
+    """A picture that needs more memory than it may take without being asked for.
+
+    Attributes:
+        bytes: the memory that its decoder needs, estimated.
+    """
+
+    def __init__(self, needed: int):
+        super().__init__("too_large", f"its decoder needs {needed // 2**20} MB of memory")
+        self.bytes = needed
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,13 @@ def read_bytes(path: Path) -> FileBytes:
     return FileBytes(data, hashlib.sha256(data).hexdigest(), about.st_size, about.st_mtime_ns)
 
 
-def decode(data: bytes, side: int | None = None, suffix: str = "", pixels: int = PIXELS) -> Picture:
+def decode(
+    data: bytes,
+    side: int | None = None,
+    suffix: str = "",
+    pixels: int = PIXELS,
+    most: int = MAX_DECODER_BYTES,
+) -> Picture:
     """Decode a picture's bytes.
 
     Args:
@@ -171,15 +196,16 @@ def decode(data: bytes, side: int | None = None, suffix: str = "", pixels: int =
         suffix: the suffix of the file's name in lower case, by which most raw files are
             recognised; all other formats are recognised by their content.
         pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
+        most: bytes of memory that the decoder may need.
 
     Raises:
         UnreadableImage: if no allowed decoder reads the whole picture, or its size or aspect
-            ratio exceeds the limits.
+            ratio exceeds the limits; :class:`LargePicture` if it needs more memory than ``most``.
     """
     with _outcomes(data):
         if suffix in RAW_SUFFIXES or is_raw(data):
-            return _decode_raw(data, side, pixels, suffix)
-        return _decode(data, side, pixels)
+            return _decode_raw(data, side, pixels, suffix, most)
+        return _decode(data, side, pixels, most)
 
 
 def picture_of(
@@ -286,7 +312,11 @@ def _outcomes(data: bytes) -> Iterator[None]:
 
 
 def _decode(
-    data: bytes, side: int | None, pixels: int, default_orientation: int | None = None
+    data: bytes,
+    side: int | None,
+    pixels: int,
+    most: int = MAX_DECODER_BYTES,
+    default_orientation: int | None = None,
 ) -> Picture:
     """Decode with Pillow.
 
@@ -294,6 +324,7 @@ def _decode(
         data: as for :func:`decode`.
         side: as for :func:`decode`.
         pixels: as for :func:`decode`.
+        most: as for :func:`decode`.
         default_orientation: the EXIF orientation of a file that has none itself.
     """
     formats = FORMATS
@@ -313,6 +344,9 @@ def _decode(
         # At small sizes the quality of the filter is visible, so Pillow does the last step.
         scale = max(side, min(2 * side, _DRAFT_SIDE)) / max(width, height)
         image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    needed = _decoder_bytes(image, width * height)
+    if needed > most:
+        raise LargePicture(needed)
     if format_name == "PNG":
         _correct_key(image, depth=data[24])
     image.load()
@@ -321,6 +355,21 @@ def _decode(
     size = (height, width) if upright.sideways else (width, height)
     orientation = default_orientation or orientation
     return Picture(upright.image, format_name, taken_at, size, orientation, upright.notes)
+
+
+def _decoder_bytes(image: Image.Image, full: int) -> int:
+    """The memory that a decoder needs for a picture, estimated.
+
+    Args:
+        image: as it will be loaded.
+        full: the pixels of the file, of which a JPEG's decoder may give fewer.
+    """
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        # A progressive JPEG is in memory as a whole before it has any pixel.
+        channels = len(image.getbands())
+        return 8 * pixels + (2 * channels * full if image.info.get("progressive") else 0)
+    return pixels * _BYTES_PER_PIXEL.get(image.format or "", 9)
 
 
 def _correct_key(image: Image.Image, depth: int) -> None:
@@ -347,21 +396,21 @@ def _register_heif() -> None:
     pi_heif.register_heif_opener(thumbnails=False)
 
 
-def _decode_raw(data: bytes, side: int | None, pixels: int, suffix: str) -> Picture:
+def _decode_raw(data: bytes, side: int | None, pixels: int, suffix: str, most: int) -> Picture:
     """Decode a file with the name or the content of a raw file.
 
     Raises:
         UnreadableImage: as :func:`_preview`.
     """
     if is_other_picture(data):
-        return _decode(data, side, pixels)
+        return _decode(data, side, pixels, most)
     pages = tiff_pages(data) if is_tiff(data) and not is_raw(data) else []
     if pages and not any(page.is_from_camera for page in pages):
-        return _decode(data, side, pixels)
-    return _preview(data, side, pixels, suffix)
+        return _decode(data, side, pixels, most)
+    return _preview(data, side, pixels, suffix, most)
 
 
-def _preview(data: bytes, side: int | None, pixels: int, suffix: str) -> Picture:
+def _preview(data: bytes, side: int | None, pixels: int, suffix: str, most: int) -> Picture:
     """Decode the preview in a raw file, upright.
 
     Raises:
@@ -382,14 +431,14 @@ def _preview(data: bytes, side: int | None, pixels: int, suffix: str) -> Picture
         raise UnreadableImage("unsupported", "a raw file without a preview") from None
     except rawpy.LibRawFileUnsupportedError:
         if is_tiff(data) and not is_raw(data):
-            return _decode(data, side, pixels)
+            return _decode(data, side, pixels, most)
         raise UnreadableImage("not_an_image", "not a raw file that LibRaw knows") from None
     preview = thumbnail.data
     if thumbnail.format != rawpy.ThumbFormat.JPEG:
         buffer = io.BytesIO()
         Image.fromarray(preview).save(buffer, "BMP")
         preview = buffer.getvalue()
-    return replace(_decode(preview, side, pixels, orientation), format="RAW")
+    return replace(_decode(preview, side, pixels, most, orientation), format="RAW")
 
 
 def _check_dimensions(image: Image.Image) -> None:

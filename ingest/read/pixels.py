@@ -7,8 +7,12 @@ that its vectors were made with, for its queries and new pictures too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ingest.read.samples import Levels
 
 #: The version of today. In version 1, color profiles were not applied, deep samples were scaled by
 #: their largest value, and the first page of a TIFF was taken.
@@ -16,6 +20,9 @@ PIXELS = 2
 
 #: Modes of Pillow whose samples have more than 8 bits.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+#: Pixels from which on a picture is made smaller in bands.
+_MANY_PIXELS = 16_000_000
 
 _ORIENTATION = 0x0112
 
@@ -76,7 +83,7 @@ def upright_rgb(
         rgb = _flattened(_deep_version_1(image))
         rgb = rgb.transpose(turn) if turn is not None else rgb
     else:
-        plain = _plain(image)
+        plain = _plain(image) if side is None else _plain_and_smaller(image, side)
         profile = image.info.get("icc_profile")
         if isinstance(profile, bytes) and profile:
             # Converting colors takes longer than anything else, so the picture is reduced first.
@@ -113,12 +120,43 @@ def _fitted(image: Image.Image, side: int | None, keep: bool) -> Image.Image:
     return small
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """A picture as L, LA, RGB, RGBA or CMYK."""
-    if image.mode in _DEEP_MODES:
-        from ingest.read.samples import to_8_bits
+def _plain_and_smaller(image: Image.Image, side: int) -> Image.Image:
+    """As :func:`_plain`; a picture of many pixels is made smaller on the way, in bands of rows.
 
-        return to_8_bits(image)
+    So there is never a second copy of a large picture in memory. The result is at least twice as
+    large as ``side``.
+    """
+    factor = max(image.size) // (2 * side)
+    if image.width * image.height <= _MANY_PIXELS or factor < 2:
+        return _plain(image)
+    levels = None
+    if image.mode in _DEEP_MODES:
+        from ingest.read.samples import levels_of
+
+        levels = levels_of(image)
+    rows = factor * max(1, _MANY_PIXELS // (8 * image.width * factor))
+    small: Image.Image | None = None
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        reduced = _plain(band, levels).reduce(factor)
+        if small is None:
+            small = Image.new(reduced.mode, (reduced.width, -(-image.height // factor)))
+        small.paste(reduced, (0, top // factor))
+    assert small is not None
+    return small
+
+
+def _plain(image: Image.Image, levels: Levels | None = None) -> Image.Image:
+    """A picture as L, LA, RGB, RGBA or CMYK.
+
+    Args:
+        image: of any mode.
+        levels: what deep samples mean; found in the picture itself by default.
+    """
+    if image.mode in _DEEP_MODES:
+        from ingest.read.samples import levels_of, to_8_bits
+
+        return to_8_bits(image, levels or levels_of(image))
     if image.mode in ("LA", "RGBA", "CMYK"):
         return image
     if image.mode in ("La", "RGBa"):

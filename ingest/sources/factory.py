@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,15 @@ class SourceGroup:
     name: str
     sources: tuple[Source, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def left_out(groups: Sequence[SourceGroup]) -> dict[str, int]:
+    """What the last scan of some sources left out, see :attr:`Source.left_out`; largest first."""
+    counts: Counter[str] = Counter()
+    for group in groups:
+        for source in group.sources:
+            counts.update(source.left_out)
+    return dict(counts.most_common())
 
 
 def open_sources(
@@ -214,17 +224,20 @@ def _open_several(
     """The sources of all names that a pattern or a list in braces expands to."""
     sources: list[Source] = []
     pictures: list[str] = []
+    others: list[str] = []
     for name in names:
         opened = _open(name, root, options)
         if opened is not None:
             sources.extend(opened)
         elif has_picture_suffix(name):
             pictures.append(name)
+        else:
+            others.append(name)
     if pictures and is_address(text):
         sources.append(RemoteFileList(text, pictures))
     elif pictures:
         folder = Folder(fixed_part(os.path.abspath(expand_braces(text)[0])) or "/", root, options)
-        sources.append(FileList(_name(text, root), pictures, root, folder.covers))
+        sources.append(FileList(_name(text, root), pictures, root, folder.covers, others))
     return sources
 
 

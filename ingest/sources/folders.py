@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
@@ -11,11 +12,16 @@ from typing import Callable, Iterable, Iterator
 from indexes.store.records import escaped, is_address, stored_path, unescaped
 from ingest.read.images import FileBytes, read_bytes
 from ingest.sources.base import (
+    HIDDEN,
+    LINK,
+    PATTERN,
+    PATTERN_FOLDER,
     Source,
     SourceFile,
     SourceOptions,
     container_of,
     has_picture_suffix,
+    suffix_of,
     unsupported,
 )
 from ingest.sources.patterns import NameFilter
@@ -25,6 +31,10 @@ from ingest.sources.values import Value
 _SYSTEM_FOLDERS = frozenset(
     {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 )
+
+
+#: What is in every gallery; the folder of one has no pictures.
+_GALLERY = frozenset({"gallery.json", "manifest.lance", "lock"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ class Folder(Source):
     def scan(self) -> Iterator[SourceFile]:
         """Walk the folder in name order."""
         self.complete = True
+        self.left_out.clear()
         prefix = "" if self.name == "." else self.name.rstrip("/") + "/"
         yield from self._walk(self._location, prefix, "")
 
@@ -122,16 +133,26 @@ class Folder(Source):
             reason = (error.strerror or str(error)).lower()
             yield SourceFile(prefix.rstrip("/") or ".", status="unreadable", reason=reason)
             return
+        if _GALLERY.issubset(entry.name for entry in ordered):
+            return
         for entry in ordered:
             name = entry.name
             if name.startswith(".") or name in _SYSTEM_FOLDERS:
+                if not name.startswith("._"):  # What macOS adds to files of other systems.
+                    self.leave_out(name, HIDDEN)
                 continue
             relative, path = below + name, prefix + escaped(name)
             if entry.is_dir(follow_symlinks=False):
                 if not self._filter.excludes(relative + "/"):
                     yield from self._walk(entry.path, path + "/", relative + "/")
-            elif has_picture_suffix(name) and self._filter.accepts(relative):
+                else:
+                    self.left_out[PATTERN_FOLDER] += 1
+            elif not has_picture_suffix(name):
+                self.leave_out(name, LINK if entry.is_symlink() and entry.is_dir() else "")
+            elif self._filter.accepts(relative):
                 yield self._file(entry, path)
+            else:
+                self.leave_out(name, PATTERN)
 
     def _file(self, entry: os.DirEntry[str], path: str) -> SourceFile:
         refused = unsupported(path)
@@ -167,6 +188,7 @@ class FileList(Source):
         locations: Iterable[str],
         root: Path,
         covers: Callable[[str], bool] = lambda path: False,
+        left_out: Iterable[str] = (),
     ):
         """Look up nothing yet.
 
@@ -176,21 +198,26 @@ class FileList(Source):
             root: the gallery's root.
             covers: which stored paths the list would contain if the files existed; none by
                 default.
+            left_out: names that a pattern matches as well and that are not those of pictures.
         """
         super().__init__(name)
         self._locations = locations
+        self._others = tuple(left_out)
         self._root = root
         self._covers = covers
 
     def scan(self) -> Iterator[SourceFile]:
         """The files in the order in which they were named; folders are searched."""
+        self.left_out = Counter(suffix_of(name) for name in self._others)
         for location in self._locations:
             try:
                 folder = stat.S_ISDIR(os.lstat(location).st_mode)
             except (OSError, ValueError):
                 folder = False
             if folder:
-                yield from Folder(location, self._root, SourceOptions()).scan()
+                inner = Folder(location, self._root, SourceOptions())
+                yield from inner.scan()
+                self.left_out.update(inner.left_out)
             else:
                 yield local_file(location, self._root)
 

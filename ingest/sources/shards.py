@@ -17,6 +17,8 @@ from indexes.errors import UsageError
 from indexes.store.records import escaped, inside, is_address, stored_path, unescaped
 from ingest.read.images import FileBytes, UnreadableImage, check_size, error_text, file_bytes
 from ingest.sources.base import (
+    HIDDEN,
+    PATTERN,
     Source,
     SourceFile,
     SourceOptions,
@@ -33,6 +35,12 @@ _TEXT_SUFFIXES = (".txt", ".cls", ".text", ".caption", ".label")
 
 #: Bytes of a longer member are not read as a column.
 _MAX_TEXT = 2**20
+
+#: Bytes that are searched at once for a header; a multiple of 512.
+_SEARCHED = 2**20
+
+#: Bytes of the longest header, such as a list of attributes, that is read.
+_MAX_HEADER = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +69,130 @@ class ShardReader:
 
 @dataclass
 class _Sample:
-    """The members of one WebDataset key: pictures, and values by the user's column names.
+    """The members of one WebDataset key.
 
-    ``damage`` is why the shard cannot be read any further after this sample, or empty.
+    Attributes:
+        pictures: the pictures, each name once.
+        values: values by the user's column names.
+        unused: failures of members that are not used: name, outcome code and reason.
+        damage: what is wrong with the shard, after its last sample; else empty.
     """
 
     pictures: list[tarfile.TarInfo] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
+    unused: list[tuple[str, str, str]] = field(default_factory=list)
     damage: str = ""
+    _names: set[str] = field(default_factory=set)
+
+    def takes(self, member: tarfile.TarInfo) -> bool:
+        """Whether a member is the first of its name; if not, that is noted."""
+        if member.name not in self._names:
+            self._names.add(member.name)
+            return True
+        reason = f"the shard contains {member.name} more than once; the first counts"
+        name = f"{member.name} (at byte {member.offset_data})"
+        self.unused.append((name, "repeated", reason))
+        return False
 
 
-def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+class _HeaderStream:
+    """A tar file as tarfile reads it, which asks for as many bytes as a header claims."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Read some bytes.
+
+        Raises:
+            tarfile.ReadError: if more are asked for than any header has.
+        """
+        if size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header claims to have {size:,} bytes")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        """Set the position."""
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        """The position."""
+        return self._stream.tell()
+
+
+def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarfile.TarInfo]:
     """The regular files of a tar, in order.
 
+    After a damaged place, and after an end mark that more tar files follow, reading goes on at the
+    next header.
+
+    Args:
+        stream: the tar file; it may be moved between two members.
+        damage: gets the description of every damaged place.
+
     Raises:
-        tarfile.TarError: if it is damaged or cut short, which tarfile alone does not always detect.
+        tarfile.TarError: if it is damaged from the start, or damaged at all without ``damage``.
     """
-    with tarfile.open(fileobj=stream, mode="r:", errorlevel=1) as tar:
-        # The members of a large shard need not stay in memory, so each is dropped at once.
-        while (member := tar.next()) is not None:
-            if member.isreg():
-                yield member
-            tar.members = []  # type: ignore[attr-defined]
-        stream.seek(tar.offset)
-        if stream.read(512).strip(b"\0") or stream.tell() - tar.offset < 512:
-            raise tarfile.ReadError("the end mark is missing")
+    start: int | None = 0
+    while start is not None:
+        stream.seek(start)
+        data = end = start
+        try:
+            headers: Any = _HeaderStream(stream)
+            with tarfile.open(fileobj=headers, mode="r:", errorlevel=1) as tar:
+                # The members of a large shard need not stay in memory; each is dropped at once.
+                while (member := tar.next()) is not None:
+                    data, end = member.offset_data, tar.offset
+                    if member.isreg():
+                        yield member
+                    tar.members = []  # type: ignore[attr-defined]
+                start = _after_end_mark(stream, tar.offset)
+        except tarfile.TarError as error:
+            if damage is None or end == 0:
+                raise
+            # If a header claims more bytes than there are, its member's data are searched.
+            place = data if end > stream.seek(0, os.SEEK_END) else end
+            if not damage or place != start:  # The search may find the header that failed.
+                damage.append(f"{str(error).splitlines()[0]}, near byte {place:,}")
+            start = _next_header(stream, place if place > start else place + 512)
+
+
+def _after_end_mark(stream: BinaryIO, offset: int) -> int | None:
+    """The offset of another tar file after the end of one; ``None`` if nothing follows.
+
+    Raises:
+        tarfile.ReadError: if the end mark is missing, or something else follows it.
+    """
+    stream.seek(offset)
+    if stream.read(512) != bytes(512):
+        raise tarfile.ReadError("the end mark is missing")
+    at = offset + 512
+    while block := stream.read(_SEARCHED):
+        if block.strip(b"\0"):
+            place = at + (len(block) - len(block.lstrip(b"\0"))) // 512 * 512
+            if _next_header(stream, place) != place:
+                raise tarfile.ReadError("something else follows the end mark")
+            return place
+        at += len(block)
+    return None
+
+
+def _next_header(stream: BinaryIO, offset: int) -> int | None:
+    """The offset of the first valid header at a multiple of 512 bytes from an offset on."""
+    at = offset
+    stream.seek(at)
+    while data := stream.read(_SEARCHED):
+        for place in range(0, len(data), 512):
+            block = data[place : place + 512]
+            if block[257:262] != b"ustar":
+                continue
+            try:
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except tarfile.HeaderError:
+                continue
+            return at + place
+        at += len(data)
+    return None
 
 
 def _key_and_suffix(name: str) -> tuple[str, str]:
@@ -107,6 +214,7 @@ class TarShard(Source):
         super().__init__(location if is_address(location) else stored_path(location, root))
         self._location = location if is_address(location) else os.path.abspath(location)
         self._filter = NameFilter(options.include, options.exclude)
+        self._scattered = False
         types = ColumnTypes(location, options.columns)
         for sample in self._samples():
             for name, value in sample.values.items():
@@ -114,56 +222,103 @@ class TarShard(Source):
         self.columns, self.column_names = types.resolve(types.observed)
 
     def _samples(self) -> Iterator[_Sample]:
-        """The samples in order; ``complete`` is false afterwards if the shard is damaged."""
+        """The samples in order; ``complete`` is false afterwards if the shard is damaged.
+
+        The members of a sample usually stand together, so that one sample is in memory at a time.
+        In a shard where they do not, all samples are read before the first is returned.
+        """
+        if self._scattered:
+            samples: dict[str, _Sample] = {}
+            for _ in self._read_samples(samples):
+                pass
+            yield from samples.values()
+            return
+        seen: set[str] = set()
+        for key, sample in self._read_samples():
+            self._scattered = self._scattered or key in seen
+            seen.add(key)
+            yield sample
+
+    def _read_samples(
+        self, samples: dict[str, _Sample] | None = None
+    ) -> Iterator[tuple[str, _Sample]]:
+        """Samples with their keys, whenever the key changes from one member to the next.
+
+        Args:
+            samples: collects the samples by key; a key that comes again continues its sample.
+        """
         self.complete = True
+        self.left_out.clear()
         sample = _Sample()
-        current = None
+        current = ""
         first = True
+        damage: list[str] = []
         try:
             with open_binary(self._location) as stream:
-                for member in _members(stream):
+                for member in _members(stream, damage):
                     first = False
                     name = member.name
                     if name.rpartition("/")[2].startswith(".") or name.startswith("__MACOSX/"):
+                        self.leave_out(name, HIDDEN)
                         continue
                     key, suffix = _key_and_suffix(name)
                     if key != current:
-                        yield sample
-                        sample = _Sample()
+                        yield current, sample
+                        sample = (
+                            _Sample() if samples is None else samples.setdefault(key, _Sample())
+                        )
                     current = key
                     if has_picture_suffix(name):
-                        sample.pictures.append(member)
+                        if sample.takes(member):
+                            sample.pictures.append(member)
                     elif suffix == ".json" or suffix in _TEXT_SUFFIXES:
-                        sample.values |= self._member_values(stream, member, suffix)
+                        if sample.takes(member):
+                            self._add_values(sample, stream, member, suffix)
+                    else:
+                        self.leave_out(name)
         except (tarfile.TarError, EOFError) as error:
             if first:
                 raise UsageError(
                     f"{self._location} is not an uncompressed tar file "
                     f"({str(error).splitlines()[0]}); unpack a compressed one with gunzip first."
                 ) from error
-            self.complete = False
-            sample.damage = f"the shard is damaged or cut short ({error}); what came before is kept"
+            damage.append(str(error).splitlines()[0])
         except OSError as error:
             raise UsageError(
                 f"Cannot read {self._location}: {error_text(error)}; check the path."
             ) from error
-        yield sample
+        if damage:
+            self.complete = False
+            if samples is not None:
+                sample = samples.setdefault(current, sample)
+            more = f" and {len(damage) - 1} more places" if len(damage) > 1 else ""
+            sample.damage = (
+                f"the shard is damaged or cut short ({damage[0]}{more}); what can be found is kept"
+            )
+        yield current, sample
 
-    def _member_values(
-        self, stream: BinaryIO, member: tarfile.TarInfo, suffix: str
-    ) -> dict[str, Any]:
-        """The columns in one text or JSON member; none if it is too long or not a JSON object."""
+    def _add_values(
+        self, sample: _Sample, stream: BinaryIO, member: tarfile.TarInfo, suffix: str
+    ) -> None:
+        """Add the columns in one text or JSON member, or note why it has none."""
         if member.size > _MAX_TEXT:
-            return {}
+            reason = f"larger than {_MAX_TEXT // 2**20} MB, so it is not read as columns"
+            sample.unused.append((member.name, "bad_row", reason))
+            return
         stream.seek(member.offset_data)
         data = stream.read(member.size)
-        if suffix == ".json":
-            try:
-                values = json.loads(data)
-            except (ValueError, RecursionError):
-                return {}
-            return values if isinstance(values, dict) else {}
-        return {suffix[1:]: data.decode("utf-8", "replace").strip()}
+        if suffix != ".json":
+            sample.values[suffix[1:]] = data.decode("utf-8", "replace").strip()
+            return
+        try:
+            values = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            sample.unused.append((member.name, "bad_row", f"not JSON: {error}"))
+            return
+        if isinstance(values, dict):
+            sample.values |= values
+        else:
+            sample.unused.append((member.name, "bad_row", "a JSON object is expected"))
 
     def scan(self) -> Iterator[SourceFile]:
         """The pictures, in the order of the shard."""
@@ -177,6 +332,7 @@ class TarShard(Source):
                 wrong = str(error)
             for member in sample.pictures:
                 if not self._filter.accepts(member.name):
+                    self.leave_out(member.name, PATTERN)
                     continue
                 path = f"{self.name}!/{escaped(member.name)}"
                 if wrong:
@@ -190,6 +346,8 @@ class TarShard(Source):
                     reader=reader,
                     position=member.offset_data,
                 )
+            for name, status, reason in sample.unused:
+                yield SourceFile(f"{self.name}!/{escaped(name)}", status=status, reason=reason)
             if sample.damage:
                 yield SourceFile(self.name, status="damaged", reason=sample.damage)
 
@@ -215,7 +373,7 @@ def _offsets(location: str, version: int) -> dict[str, tuple[int, int]]:
     with open_binary(location) as stream:
         offsets: dict[str, tuple[int, int]] = {}
         try:
-            for member in _members(stream):
+            for member in _members(stream, []):
                 offsets.setdefault(member.name, (member.offset_data, member.size))
         except tarfile.TarError:
             pass  # What comes before the damage can still be read.

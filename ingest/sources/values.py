@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Iterable
@@ -25,8 +26,17 @@ _BOOLS = {"true": True, "false": False, "True": True, "False": False, "TRUE": Tr
 _LARGEST = 2**63
 
 
+@dataclass(frozen=True)
+class UnusableCell:
+    """A cell of a table that cannot be read; its row is reported with the reason."""
+
+    reason: str
+
+
 def type_of(value: Any) -> str:
-    """The narrowest type that holds a value; empty for no value."""
+    """The narrowest type that holds a value; empty for no value and for an unusable one."""
+    if isinstance(value, UnusableCell):
+        return ""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -94,16 +104,12 @@ def convert(value: Any, kind: str) -> Value:
     Raises:
         ValueError: if the value cannot be expressed in that type.
     """
+    if isinstance(value, UnusableCell):
+        raise ValueError(value.reason)
     if type_of(value) == "":
         return None
     if kind == "string":
-        if isinstance(value, str):
-            return value
-        if isinstance(value, (dict, list)):
-            return json.dumps(value, ensure_ascii=False)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return str(value)
+        return _valid_text(value)
     if kind == "bool":
         value = _BOOLS.get(value, value) if isinstance(value, str) else value
         if isinstance(value, bool):
@@ -129,6 +135,25 @@ def without_type(text: str) -> str:
     """The column in a value of ``--columns``, which is ``NAME`` or ``NAME:TYPE``."""
     column, _, kind = text.rpartition(":")
     return column if column and kind in TYPES else text
+
+
+def _valid_text(value: Any) -> str:
+    """A value as text.
+
+    Raises:
+        ValueError: if it contains half of a character (a lone surrogate), which no file can store.
+    """
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, (dict, list)):
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = str(value)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("the text contains half of a character (a lone surrogate)")
+    return text
 
 
 class ColumnTypes:
