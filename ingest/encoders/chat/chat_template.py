@@ -161,12 +161,14 @@ class ChatTemplate:
             try:
                 chats = [self._render(form, probe, picture=True) for probe in _PROBES]
                 bare = self._render(form, _PROBES[0], picture=False)
-                if system and system.strip() not in chats[0]:
-                    continue
             except TemplateRefusal as error:
                 refusal = refusal or error
                 continue
             if chats[0] == chats[1] or _shows_parts(chats[0]):
+                continue
+            if form.system.strip() not in chats[0]:
+                # The template drops the system turn, or takes it in another form.
+                unseen = unseen if system else unseen or form
                 continue
             if config is None and bare != chats[0]:
                 return form

@@ -40,6 +40,11 @@ class HubModel:
     licence: str
 
     @property
+    def commercial(self) -> bool:
+        """Whether the licence allows commercial use."""
+        return "not for commercial" not in self.licence
+
+    @property
     def family_info(self) -> Family:
         """How its family runs."""
         return family(self.family)
@@ -110,8 +115,14 @@ def _gpu_memory() -> float:
 
 
 def recommended(machine: Machine) -> HubModel | None:
-    """The model to start with: the largest on a GPU, the smallest on a CPU, which is slow."""
-    placed = [(machine.place(model), model) for model in hub_models()]
+    """The model to start with: the largest on a GPU, the smallest on a CPU, which is slow.
+
+    A model that is not for commercial use is recommended only if no other one fits.
+    """
+    free = [model for model in hub_models() if model.commercial]
+    placed = [(machine.place(model), model) for model in free]
+    if not any(place for place, _ in placed):
+        placed = [(machine.place(model), model) for model in hub_models()]
     on_gpu = [model for place, model in placed if place == "gpu"]
     on_cpu = [model for place, model in placed if place == "cpu"]
     if on_gpu:

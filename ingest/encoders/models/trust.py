@@ -10,7 +10,7 @@ from dataclasses import replace
 from indexes.errors import UsageError
 from ingest.encoders.models.find import ModelSource
 
-_FORM = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
+_FORM = re.compile(r"(\w[\w.-]*/[\w.-]+)@([0-9a-f]{40})")
 
 #: Hub models whose code may run in this process: name to commit.
 _trusted: dict[str, str] = {}
