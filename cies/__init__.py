@@ -1,8 +1,7 @@
 """Conditional image search: find the pictures that are alike in the respect you name.
 
 >>> import cies
->>> gallery = cies.create("photos.cies")
->>> cies.ingest(gallery, ["photos"], ["color", "shape"])
+>>> cies.ingest("photos.cies", ["photos"], ["color", "shape"])
 >>> g = cies.open("photos.cies")
 >>> hits = g.search("photos/mug.jpg", condition="color", k=5)
 >>> [hit.path for hit in hits]
@@ -20,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
     from cies.encoder import Encoder
+    from cies.gallery_search import GalleryVectors, PictureGroup, SearchableGallery
     from cies.training import train_composer
     from indexes.errors import (
         CiesError,
+        DataError,
+        GalleryDamaged,
         GalleryError,
         GalleryExpired,
         GalleryLocked,
@@ -67,8 +69,9 @@ _HOMES = {
         "cies.api": "create ingest load_encoder open",
         "cies.encoder": "Encoder",
         "cies.training": "train_composer",
-        "indexes.errors": "CiesError GalleryError GalleryExpired GalleryLocked GalleryMismatch GalleryMissing "
-        "ModelError UnknownCondition UsageError",
+        "cies.gallery_search": "GalleryVectors PictureGroup SearchableGallery",
+        "indexes.errors": "CiesError DataError GalleryDamaged GalleryError GalleryExpired "
+        "GalleryLocked GalleryMismatch GalleryMissing ModelError UnknownCondition UsageError",
         "indexes.store.gallery": "Gallery",
         "ingest.conditions": "Condition",
         "query.composers.modification": "Modification",
@@ -81,18 +84,23 @@ _HOMES = {
 __all__ = [
     "CiesError",
     "Condition",
+    "DataError",
     "Encoder",
     "Engine",
     "Gallery",
+    "GalleryDamaged",
     "GalleryError",
     "GalleryExpired",
     "GalleryLocked",
     "GalleryMismatch",
     "GalleryMissing",
+    "GalleryVectors",
     "Hit",
     "Hits",
     "ModelError",
     "Modification",
+    "PictureGroup",
+    "SearchableGallery",
     "UnknownCondition",
     "UsageError",
     "create",
@@ -110,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return [*__all__, "__version__"]

@@ -113,7 +113,7 @@ def load_encoder(
 
 
 def ingest(
-    gallery: Gallery,
+    gallery: Gallery | SearchableGallery | str | Path,
     sources: Sequence[str | Path | SourceGroup] = (),
     conditions: Iterable[str | Condition] = (),
     model: str | PlainEncoder | BaseEncoder | None = None,
@@ -136,7 +136,8 @@ def ingest(
     gallery does not have yet is added, and every run embeds under all of them.
 
     Args:
-        gallery: the gallery from :func:`create`.
+        gallery: the gallery's folder, created if there is none, or the gallery itself, from
+            :func:`create` or :func:`open`.
         sources: folders (searched with their subfolders), files, patterns, tables (CSV, JSONL,
             Parquet), tar shards, folders of ``datasets``, and addresses such as
             ``s3://bucket/photos``; none for all that were ingested before.
@@ -180,6 +181,11 @@ def ingest(
     from ingest.fill.pipeline import IngestEvents
     from ingest.fill.pipeline import ingest as fill
 
+    opened = gallery if isinstance(gallery, SearchableGallery) else None
+    if isinstance(gallery, (str, Path)):
+        gallery = create(gallery)
+    elif isinstance(gallery, SearchableGallery):
+        gallery = gallery.gallery
     request = EncoderRequest(model, method, prompt, dtype, device, force, options, device_map)
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
     target = choose_target(gallery, method, model)
@@ -201,4 +207,6 @@ def ingest(
         events=IngestEvents(progress, announce, finished),
     )
     report.notes[:0] = notes
+    if opened is not None:
+        opened.refresh()
     return report

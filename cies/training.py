@@ -69,7 +69,7 @@ def train_composer(
     texts: str | Path | None = None,
     plan: TrainingPlan | None = None,
     device: str = "auto",
-    told: TrainingProgress = lambda stage, done, total, loss: None,
+    progress: TrainingProgress = lambda stage, done, total, loss: None,
 ) -> TrainedComposer:
     """Train a composer's network. A run that was stopped continues where it was.
 
@@ -82,7 +82,7 @@ def train_composer(
         plan: the training parameters; those of
             :class:`ingest.encoders.inversion.training.TrainingPlan` by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        told: called with the stage, the number of finished items, the total and the loss.
+        progress: called with the stage, the number of finished items, the total and the loss.
 
     Raises:
         UsageError: if there is no such composer, or too few pictures or texts.
@@ -108,11 +108,11 @@ def train_composer(
     # float32 on every device: gradients in a smaller dtype are too coarse.
     words = PseudoWords(DualEncoder.load(model, "float32", device))
     cache = _cache_folder()
-    trainer = Trainer(composer, words, plan or TrainingPlan(), cache, told)
+    trainer = Trainer(composer, words, plan or TrainingPlan(), cache, progress)
     unreadable, test = 0, None
     examples: Sequence[str] | Vectors = lines
     if images is not None:
-        vectors, unreadable = _embed_files(words.dual, files, cache, told)
+        vectors, unreadable = _embed_files(words.dual, files, cache, progress)
         count = min(_MAX_TEST_PICTURES, len(vectors) // 10)
         test, examples = vectors[:count], vectors[count:]
     kind = "texts" if images is None else "pictures"
@@ -179,7 +179,7 @@ def _picture_files(images: str | Path) -> list[SourceFile]:
 
 
 def _embed_files(
-    dual: DualEncoder, files: Sequence[SourceFile], cache: Path, told: TrainingProgress
+    dual: DualEncoder, files: Sequence[SourceFile], cache: Path, progress: TrainingProgress
 ) -> tuple[Vectors, int]:
     """The base vectors of the readable files, and the number of the others."""
     parts, unreadable = [], 0
@@ -196,7 +196,7 @@ def _embed_files(
                 np.save(temporary, vectors)
         parts.append(vectors)
         unreadable += len(batch) - len(vectors)
-        told("pictures", start + len(batch), len(files), float("nan"))
+        progress("pictures", start + len(batch), len(files), float("nan"))
     return np.concatenate(parts), unreadable
 
 

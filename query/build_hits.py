@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from indexes.errors import UsageError
 from query.examples import Example
+from query.filters.filters import PICTURE_COLUMNS, Allowed, Row
 from query.hits import Hit, Hits, Query
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition
-from query.question import Question
+from query.question import SORT, Question
 from query.ranking.combination import common_rows
 from query.ranking.ranking import Ranking
 
@@ -38,27 +39,30 @@ def build_hits(
         UsageError: if a filter is wrong, or duplicates cannot be grouped.
     """
     table = ranking.table
-    mask, paths = None, None
+    columns = _check_columns(opened, question)
+    mask, allowed = None, None
     if question.where is not None or question.exclude_same is not None:
         shown = zip(query.keys, query.images, strict=True)
         examples = {key: name for key, name in shown if key}
         allowed = opened.filters.allowed(table, question.where, question.exclude_same, examples)
-        mask, paths = allowed.mask(table.keys), allowed.paths
-
-    def path_of(row: int) -> str:
-        key = table.keys[row]
-        return opened.path(key) if paths is None else opened.gallery.location(paths[key])
+        mask = allowed.mask
+    elif question.offset is not None:
+        # Only a comparison with every vector gives the same order whatever the number of hits.
+        mask = np.ones(len(table), dtype=np.bool_)
 
     example_rows = frozenset(row for key in query.keys if (row := table.row(key)) is not None)
     duplicates: dict[int, list[int]] = {}
+    start = question.offset or 0
     if question.group_duplicates:
-        rows, scores, duplicates = _best_of_groups(opened, question, ranking, mask, example_rows)
+        found = _best_of_groups(opened, question, ranking, mask, example_rows)
+        rows, scores, duplicates = found
     else:
-        rows, scores = ranking.best(question.k, mask, example_rows)
-    percentiles = ranking.percentiles(rows, scores)
+        rows, scores = ranking.best(question.k + start, mask, example_rows)
+    percentiles = ranking.percentiles(rows, scores)[start:]
+    rows, scores = rows[start:], scores[start:]
     hits = []
     for rank, (row, score, percentile) in enumerate(
-        zip(rows.tolist(), scores.tolist(), percentiles.tolist(), strict=True), start=1
+        zip(rows.tolist(), scores.tolist(), percentiles.tolist(), strict=True), start=start + 1
     ):
         if percentile < question.min_percentile:
             continue
@@ -67,15 +71,18 @@ def build_hits(
             Hit(
                 rank=rank,
                 key=table.keys[row],
-                path=path_of(row),
+                path=_path(opened, table.keys[row], allowed),
                 score=score,
                 percentile=percentile,
                 word=word,
                 word_probability=probability,
                 parts=ranking.parts(row),
-                duplicates=tuple(path_of(other) for other in duplicates.get(row, ())),
+                duplicates=tuple(
+                    _path(opened, table.keys[other], allowed) for other in duplicates.get(row, ())
+                ),
             )
         )
+    hits = _with_columns(opened, hits, columns, allowed)
     if question.min_percentile and len(rows) and not hits:
         notes = (
             *notes,
@@ -88,7 +95,7 @@ def build_hits(
     # Scores between texts and pictures are lower throughout, and no threshold was measured there.
     unlike_all = bool(len(rows)) and not question.text
     unlike_all = unlike_all and bool(percentiles.max() < question.alike_above)
-    ordered = tuple(_sorted(opened, question.sort, hits))
+    ordered = tuple(_sorted(opened, question.sort, hits, allowed))
     return Hits(query, ordered, unlike_all, question.alike_above, notes)
 
 
@@ -119,7 +126,8 @@ def _best_of_groups(
             "Not all pictures are embedded under all conditions of the gallery, by which "
             "near-duplicates are known; run `cies ingest`, or leave --group-dupes out."
         )
-    count = 4 * question.k
+    wanted = question.k + (question.offset or 0)
+    count = 4 * wanted
     while True:
         rows, scores = ranking.best(count, mask, excluded)
         candidates = np.zeros(len(ranking.table), dtype=np.bool_)
@@ -139,25 +147,74 @@ def _best_of_groups(
             else:
                 best_of[group] = row
                 positions.append(position)
-        if len(positions) >= question.k or len(rows) < count:
-            positions = positions[: question.k]
+        if len(positions) >= wanted or len(rows) < count:
+            positions = positions[:wanted]
             return rows[positions], scores[positions], duplicates
         count *= 4
 
 
-def _sorted(opened: OpenGallery, order: str, hits: list[Hit]) -> list[Hit]:
-    """Hits in one of the orders :data:`query.question.SORT`."""
+def _path(opened: OpenGallery, key: str, allowed: Allowed | None) -> str:
+    """A picture's path: of its files that pass the filter, the first that exists."""
+    paths = opened.paths.get(key) or []
+    if allowed is not None:
+        paths = allowed.paths_of(key) or paths
+    return opened.existing(paths)
+
+
+def _check_columns(opened: OpenGallery, question: Question) -> tuple[str, ...]:
+    """The columns that hits carry.
+
+    Raises:
+        UsageError: if there is no such column, here or to sort by.
+    """
+    if question.sort not in SORT:
+        known = [*SORT, *opened.filters.user_columns, *PICTURE_COLUMNS]
+        opened.filters.check_columns([question.sort.removeprefix("-")], "--sort", known)
+    if question.show is None:
+        return tuple(opened.filters.user_columns)
+    opened.filters.check_columns(question.show, "--show")
+    return question.show
+
+
+def _rows_of(
+    opened: OpenGallery, hits: Sequence[Hit], columns: Sequence[str], allowed: Allowed | None
+) -> list[list[Row]]:
+    """The rows of each hit that pass the filter, at least one each."""
+    if allowed is not None:
+        # A row that does not pass the filter is not why its picture was found.
+        table = allowed.files.table.select(list(columns))
+        return [table.take(allowed.rows(hit.key)).to_pylist() for hit in hits]
+    paths = [opened.paths.get(hit.key) or [] for hit in hits]
+    return opened.filters.columns_of(paths, columns, [hit.key for hit in hits])
+
+
+def _with_columns(
+    opened: OpenGallery, hits: list[Hit], columns: Sequence[str], allowed: Allowed | None
+) -> list[Hit]:
+    """Hits with the values of columns."""
+    if not columns:
+        return hits
+    rows = _rows_of(opened, hits, columns, allowed)
+    return [
+        replace(hit, columns=own[0], rows=tuple(own)) for hit, own in zip(hits, rows, strict=True)
+    ]
+
+
+def _sorted(opened: OpenGallery, order: str, hits: list[Hit], allowed: Allowed | None) -> list[Hit]:
+    """Hits in one of the orders :data:`query.question.SORT`, or in that of a column."""
+    if order == "score":
+        return hits
     if order == "path":
         return sorted(hits, key=lambda hit: hit.path)
-    if order == "date":
-        keys = {hit.key for hit in hits}
-        dates = {
-            image.key: image.taken_at
-            for image in opened.gallery.images()
-            if image.key in keys and image.taken_at is not None
-        }
-        return sorted(hits, key=lambda hit: (hit.key not in dates, -dates.get(hit.key, 0)))
-    return hits
+    descending = order == "date" or order.startswith("-")
+    column = "taken_at" if order == "date" else order.removeprefix("-")
+    value_of = {
+        hit.key: own[0][column]
+        for hit, own in zip(hits, _rows_of(opened, hits, [column], allowed), strict=True)
+    }
+    known = [hit for hit in hits if value_of[hit.key] is not None]
+    known.sort(key=lambda hit: value_of[hit.key], reverse=descending)
+    return [*known, *(hit for hit in hits if value_of[hit.key] is None)]
 
 
 def describe_query(
@@ -190,6 +247,8 @@ def describe_query(
         where=question.where or "",
         exclude_same=question.exclude_same or "",
         sort=question.sort,
+        by=" ".join(f"{column}={value}" for column, value in question.by),
+        offset=question.offset or 0,
         method=_unique(one.method for one in resolved),
         model=_unique(one.model for one in resolved),
         view=any(one.projection is not None for one in resolved),

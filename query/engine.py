@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,17 @@ from indexes.search.table_loader import TableLoader
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
-from ingest.encoders.base import BaseEncoder, EncoderSpec, check_text
+from ingest.encoders.base import BaseEncoder, EncoderSpec
 from query.build_hits import build_hits, describe_query
 from query.examples import Example, ExampleEmbedder
 from query.hits import Hits
 from query.open_gallery import EncoderCache, OpenGallery
 from query.open_tables import OpenCondition
-from query.question import Conditions, Options, Picture, Question, as_pictures
+from query.question import Picture, Question, as_pictures
 from query.ranking.combination import ScoreCombination
 from query.ranking.ranking import CombinedRanking, ConditionRanking, Ranking
 from query.resolver import ResolvedCondition
+from query.search_methods import SearchMethods
 
 if TYPE_CHECKING:
     from ingest.fill.pipeline import Progress
@@ -61,7 +62,7 @@ class _ResolvedQuestion:
     notes: list[str] = field(default_factory=list)
 
 
-class Engine:
+class Engine(SearchMethods):
     """A gallery that can be searched. Tables are read when they are first needed, and kept.
 
     All answers are from one moment of the gallery: that in which it was opened, or which
@@ -161,6 +162,11 @@ class Engine:
     def has(self, key: str) -> bool:
         """Whether a picture of this key can be found."""
         return key in self._opened.paths
+
+    @property
+    def at_moment(self) -> Gallery:
+        """The gallery as it was at the moment that searches are answered from."""
+        return self._opened.gallery
 
     # -- tables and vectors -----------------------------------------------------------------
 
@@ -293,59 +299,6 @@ class Engine:
 
     # -- search -----------------------------------------------------------------------------
 
-    def search(
-        self,
-        image: Picture | Sequence[Picture],
-        condition: Conditions = (),
-        k: int = 10,
-        **more: Unpack[Options],
-    ) -> Hits:
-        """The pictures most like one under one condition or several, or after a change.
-
-        A picture of the gallery is recognised by its path, its key or its bytes. Its stored
-        vector is then used, no model is loaded, and it is not among the hits itself.
-
-        Args:
-            image: a file, a picture's path in the gallery, a key, a file's bytes, a PIL image or
-                a uint8 array; or several of these.
-            condition: one that the gallery was embedded under, or any other if it has base
-                vectors; several, ``["color", "shape"]``; or several with weights, ``{"color": 2,
-                "shape": 1}`` or ``["color=2", "shape"]``. A weight of 0 costs nothing. See
-                :mod:`query.ranking.combination` for the formula. With ``modify`` these are the
-                conditions to keep from the picture, and may be left out.
-            k: how many hits, at least 1.
-            more: see :class:`query.question.Options`.
-
-        Raises:
-            UnknownCondition: if there is none of that name; the message lists all.
-            UsageError: if the picture cannot be read, or ``k`` is below 1.
-            ModelError: if a new picture is given and the model cannot be loaded.
-        """
-        return self.ask(Question.of(as_pictures(image), condition, k, **more))
-
-    def search_text(
-        self, text: str, condition: Conditions, k: int = 10, **more: Unpack[Options]
-    ) -> Hits:
-        """The pictures that fit a text under a condition: "red heart" under "color".
-
-        The model that embedded the gallery embeds the text in place of a picture. Texts and
-        pictures lie apart in the space of its states, so that scores and percentiles are lower
-        than between pictures; use them for the order only.
-
-        Args:
-            text: what to look for.
-            condition: as for :meth:`search`.
-            k: how many hits, at least 1.
-            more: see :class:`query.question.Options`.
-
-        Raises:
-            UnknownCondition: if there is none of that name; the message lists all.
-            UsageError: if the text cannot be embedded, or ``k`` is below 1.
-            ModelError: if the model cannot be loaded or was not trained on texts.
-        """
-        check_text(text)
-        return self.ask(Question.of((), condition, k, text=text, **more))
-
     def ask(self, question: Question) -> Hits:
         """Answer a question.
 
@@ -364,6 +317,15 @@ class Engine:
 
     def _ask(self, opened: OpenGallery, question: Question) -> Hits:
         """Answer a question at one moment."""
+        if question.by:
+            keys = [
+                key
+                for column, value in question.by
+                for key in opened.filters.keys_with(column, value)
+            ]
+            question = replace(question, pictures=(*question.pictures, *keys))
+        if not question.pictures and not question.text:
+            raise UsageError("There is no picture to search with; give one or more.")
         if question.modification is not None:
             from query.composers.search import ComposedSearch
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import date, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
@@ -64,6 +66,8 @@ class Hit:
         duplicates: paths of near-duplicates folded into this hit.
         verified: the probability with which an LVLM says that it shows what a change asks for, 0
             to 1; ``None`` if no LVLM was asked.
+        columns: the user's columns, or those that were asked for, of the first of ``rows``.
+        rows: the same for each row of the user's tables that names this picture.
     """
 
     rank: int
@@ -76,6 +80,18 @@ class Hit:
     parts: tuple[ConditionScore, ...] = ()
     duplicates: tuple[str, ...] = ()
     verified: float | None = None
+    columns: dict[str, Any] = field(default_factory=dict, hash=False)
+    rows: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+
+    def column_text(self, name: str) -> str:
+        """The values in a column, those of several rows separated by commas; empty for none."""
+        values = (row.get(name) for row in self.rows)
+        return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+    def to_json(self) -> dict[str, Any]:
+        """The hit as ``--json`` prints it: dates and times as texts in ISO 8601."""
+        columns = _json_row(self.columns)
+        return {**vars(self), "columns": columns, "rows": [_json_row(row) for row in self.rows]}
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,9 @@ class Query:
         crop: the region of the pictures that was compared, ``x,y,w,h``, or empty.
         where: the filter, or empty.
         exclude_same: the column by whose values hits were left out, or empty.
-        sort: the order of the hits: score, date or path.
+        sort: the order of the hits: score, date, path or a column.
+        by: ``COLUMN=VALUE`` of the examples, or empty.
+        offset: how many of the best were left out.
         method: the method that answered, such as dior or clay; if several were fused, joined by
             `` + ``.
         model: the model of the vectors, as the gallery names it; joined in the same way.
@@ -135,6 +153,8 @@ class Query:
     reranked: int = 0
     reranked_by: str = ""
     composed: dict[str, Any] = field(default_factory=dict)
+    by: str = ""
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,13 +196,15 @@ class Hits(Sequence[Hit]):
             "nothing_alike": self.nothing_alike,
             "alike_above": self.alike_above,
             "notes": list(self.notes),
-            "hits": [vars(hit) for hit in self.hits],
+            "hits": [hit.to_json() for hit in self.hits],
         }
 
     def to_arrow(self) -> pyarrow.Table:
-        """The hits as an Arrow table, a column for each field of :class:`Hit`.
+        """The hits as an Arrow table: a column for each field of :class:`Hit`, and for each of the
+        user's columns. A column with the name of a field gets the prefix ``user_``.
 
-        Bytes of a path that are not UTF-8, which Arrow strings cannot contain, are escaped.
+        ``rows`` is there if a picture is named by several rows. Bytes of a path that are not
+        UTF-8, which Arrow strings cannot contain, are escaped.
         """
         import pyarrow as pa
 
@@ -201,9 +223,22 @@ class Hits(Sequence[Hit]):
         }
         columns = {}
         for one in fields(Hit):
+            if one.name in ("columns", "rows"):
+                continue
             values = [_plain(getattr(hit, one.name)) for hit in self.hits]
             columns[one.name] = pa.array(values, type=kinds[str(one.type)])
+        for name in self.column_names:
+            shown = f"user_{name}" if name in columns else name
+            columns[shown] = pa.array([_plain(hit.columns.get(name)) for hit in self.hits])
+        if any(len(hit.rows) > 1 for hit in self.hits):
+            rows = [[{n: _plain(v) for n, v in row.items()} for row in h.rows] for h in self.hits]
+            columns["rows"] = pa.array(rows)
         return pa.table(columns)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns that the hits carry."""
+        return list(dict.fromkeys(name for hit in self.hits for name in hit.columns))
 
     def to_pandas(self) -> pandas.DataFrame:
         """The hits as a data frame, a column for each field of :class:`Hit`.
@@ -260,6 +295,17 @@ def data_frame(table: pyarrow.Table) -> pandas.DataFrame:
             "to_arrow."
         ) from None
     return table.to_pandas()
+
+
+def _json_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with values that JSON has; numbers that are not finite become null."""
+    return {name: _json_value(value) for name, value in row.items()}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from indexes.store.gallery import Gallery
 from indexes.store.paths import Paths
+from indexes.store.places import existing_path
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
 from query.filters.filters import Filters
@@ -114,8 +115,10 @@ class OpenGallery:
         if before is not None:
             self._before_paths = before.__dict__.get("paths", before._before_paths)
             self._before_base = before.__dict__.get("base_tables", before._before_base)
-        self.gallery = gallery.at_moment(self.moment, before and before.gallery)
-        self.encoders = EncoderCache(load) if before is None else before.encoders
+        earlier = before.gallery if before is not None else None
+        self.gallery: Gallery = gallery.at_moment(self.moment, earlier)
+        self.encoders: EncoderCache = EncoderCache(load) if before is None else before.encoders
+        self.resolver: ConditionResolver
         if before is not None and all(
             before.moment.get(name) == self.moment.get(name) for name in ("manifest", "statistics")
         ):
@@ -123,7 +126,7 @@ class OpenGallery:
         else:
             projections = Projections(self.gallery, self.encoders.of)
             self.resolver = ConditionResolver(self.gallery, projections, method)
-        self.tables = self._open_tables(
+        self.tables: OpenTables = self._open_tables(
             geometry or self.gallery.geometry, before.tables if before is not None else None
         )
         self.filters = Filters(self.gallery)
@@ -156,9 +159,14 @@ class OpenGallery:
         return self.gallery.paths(self._gone, self._before_paths)
 
     def path(self, key: str) -> str:
-        """A picture's path on this machine; the first in path order if there are copies."""
-        paths = self.paths.get(key)
-        return self.gallery.location(paths[0]) if paths else ""
+        """A picture's path on this machine: of its files the first that exists, in path order."""
+        return self.existing(self.paths.get(key) or [])
+
+    def existing(self, paths: Sequence[str]) -> str:
+        """The path on this machine of the first of some stored paths that exists; of the first if
+        none does, and empty if there are none.
+        """
+        return existing_path(self.gallery, paths)[0] if paths else ""
 
     def _open_tables(self, geometry: str, before: OpenTables | None) -> OpenTables:
         index = self._arguments[1]

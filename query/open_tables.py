@@ -81,11 +81,12 @@ class OpenTables:
         self._gone = gone
         self._tables: dict[tuple[str, str], OpenTable] = {}
         self._statistics: dict[str, Statistics] = {}
-        self._files = FileKeys(
-            gallery.frozen("files"), gone, before._files if before is not None else None
-        )
+        earlier_files = before._files if before is not None else None
+        self._files: FileKeys = FileKeys(gallery.frozen("files"), gone, earlier_files)
         #: Tables that were open at an earlier moment and are not yet at this one.
-        self._earlier = {} if before is None else {**before._earlier, **before._tables}
+        self._earlier: dict[tuple[str, str], OpenTable] = {}
+        if before is not None:
+            self._earlier = {**before._earlier, **before._tables}
         # The residual geometry opens one table for another.
         self._opening = threading.RLock()
 

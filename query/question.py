@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,13 +26,16 @@ Conditions = str | Sequence[str] | Mapping[str, float]
 #: How the scores of several examples are combined.
 COMBINE = {"mean": "their mean", "any": "the greatest of them", "all": "the least of them"}
 
-#: Orders of hits.
+#: Orders of hits, besides the columns.
 SORT = {"score": "most alike first", "date": "newest by EXIF first", "path": "by path"}
 
 #: If the best hit lies below this percentile, a note says that nothing is really alike. Measured on
 #: 1,000 rendered pictures under seven conditions (docs/query.md): 66 % of the searches for a value
 #: that the gallery does not have end below it, and 1.2 % of those for a value that it has.
 ALIKE_ABOVE = 92.0
+
+#: The largest weight of a condition. Sums of weights stay far from the limits of float32.
+MAX_WEIGHT = 1_000_000
 
 
 def parse_conditions(given: Conditions, option: str = "--condition") -> dict[str, float]:
@@ -45,22 +49,55 @@ def parse_conditions(given: Conditions, option: str = "--condition") -> dict[str
         option: the option's name on the command line, for errors.
 
     Raises:
-        UsageError: if a weight is negative or not finite.
+        UsageError: if a name is no text, or a weight is no number, negative or too large.
     """
     if isinstance(given, Mapping):
         pairs = list(given.items())
     else:
-        pairs = [_weight_of(text) for text in ([given] if isinstance(given, str) else given)]
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"{option} takes names of conditions, not {shortened(repr(given))}.")
+        pairs = [_weight_of(text) for text in texts]
     weights: dict[str, float] = {}
     for name, weight in pairs:
-        number = float(weight)
-        if not math.isfinite(number) or number < 0:
+        number = _weight_number(weight)
+        if not isinstance(name, str) or not 0 <= number <= MAX_WEIGHT:
             raise UsageError(
-                f"{option} {shortened(name)} has the weight {number:g}; give a number of at least "
-                f"0, such as `{option} color=2`, and `--not` for what shall differ."
+                f"{option} {shortened(str(name))} has the weight {_shown(weight)}; give a number "
+                f"of at least 0 and at most {MAX_WEIGHT:,}, such as `{option} color=2`, and "
+                "`--not` for what shall differ."
             )
         weights[name] = weights.get(name, 0.0) + number
     return weights
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else shortened(str(value))
+
+
+def _weight_number(weight: Any) -> float:
+    """A weight as a number; NaN if it is none."""
+    try:
+        return math.nan if isinstance(weight, (str, bytes)) else float(weight)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _whole(option: str, value: Any, least: int) -> int:
+    """A whole number that is at least ``least``, and small enough for an array's length.
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    try:
+        number = value.item() if isinstance(value, np.integer) else value
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise UsageError(f"{option} must be a whole number, not {shortened(repr(value))}.")
+        if number < least:
+            raise UsageError(f"{option} must be at least {least}, not {number}.")
+        return min(number, 2**31)
+    except ValueError as error:  # an integer of more digits than Python prints
+        raise UsageError(f"{option} is no such number.") from error
 
 
 def _weight_of(text: str) -> tuple[str, float]:
@@ -77,6 +114,13 @@ def shortened(text: str, length: int = 80) -> str:
     """A text for a message: quoted, cut if it is long, control characters escaped."""
     cut = text if len(text) <= length else text[:length] + "..."
     return f"'{cut}'" if cut.isprintable() else repr(cut)
+
+
+def similar_names(name: str, known: Iterable[str]) -> str:
+    """A question whether a known name was meant, to follow a sentence; empty if none is similar."""
+    found = get_close_matches(name.casefold(), [one.casefold() for one in known], 1)
+    names = {one.casefold(): one for one in known}
+    return f" (did you mean '{names[found[0]]}'?)" if found else ""
 
 
 @dataclass(frozen=True)
@@ -154,8 +198,14 @@ class Options(ModifyOptions, total=False):
             before the search; see :mod:`query.filters.where`.
         exclude_same: a column; pictures with a value that an example has there are left out.
         min_percentile: hits below are left out, so that there may be fewer than ``k``.
-        sort: the order of the ``k`` best: ``score``, ``date`` (EXIF, newest first, those without a
-            date last) or ``path``. A hit's rank stays that of its score.
+        sort: the order of the ``k`` best: ``score``, ``date`` (EXIF, newest first), ``path``, or a
+            column, ascending, or descending as ``-price``. Hits without a value come last. A hit's
+            rank stays that of its score.
+        by: ``COLUMN=VALUE``: the examples are the pictures that have this value, in place of or
+            besides the pictures that are given.
+        show: the columns that hits carry; all of the user's by default.
+        offset: how many of the best to leave out, for page after page. If it is given, 0 included,
+            all vectors are compared, so that pages neither repeat nor miss a picture.
         group_duplicates: fold near-duplicates, alike under all conditions of the gallery (see
             :mod:`query.explore.duplicates`), into the best of them.
         alike_above: if the best hit lies below this percentile, a note says that nothing is
@@ -179,6 +229,9 @@ class Options(ModifyOptions, total=False):
     exclude_same: str | None
     min_percentile: float
     sort: str
+    by: str | Sequence[str] | None
+    show: str | Sequence[str] | None
+    offset: int | None
     group_duplicates: bool
     alike_above: float
     method: str | Sequence[str] | None
@@ -200,7 +253,10 @@ class Question:
         k: how many hits.
         combine: one of :data:`COMBINE`.
         region: the region of the examples to compare.
-        sort: one of :data:`SORT`.
+        sort: one of :data:`SORT`, or a column, with a minus for descending.
+        by: columns with the values that examples have there.
+        show: the columns that hits carry; ``None`` for all of the user's.
+        offset: how many of the best to leave out; ``None`` for none, with an index allowed.
         methods: each ``METHOD`` or ``METHOD:MODEL``, none twice; empty for the default.
         rerank: ``None`` if not given, which the engine takes for 0.
         modification: a change of the picture; conditions may then be left out.
@@ -217,6 +273,9 @@ class Question:
     exclude_same: str | None = None
     min_percentile: float = 0.0
     sort: str = "score"
+    by: tuple[tuple[str, str], ...] = ()
+    show: tuple[str, ...] | None = None
+    offset: int | None = None
     group_duplicates: bool = False
     alike_above: float = ALIKE_ABOVE
     methods: tuple[str, ...] = ()
@@ -246,6 +305,9 @@ class Question:
         region = Region.parse(crop) if crop is not None else None
         method = plain.pop("method", None) or ()
         plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
+        plain["by"] = _column_values(plain.get("by") or ())
+        show = plain.get("show")
+        plain["show"] = show if show is None else _names(show)
         plain["modification"] = take_modification(plain)
         plain["rerank_model"] = plain.get("rerank_model") or ""
         return cls(pictures, parse_conditions(condition), text, unlike, k, region=region, **plain)
@@ -256,31 +318,69 @@ class Question:
         Raises:
             UsageError: if a value is not allowed; the message says what to do.
         """
-        if self.k < 1:
-            raise UsageError(f"-k must be at least 1, not {self.k}.")
+        object.__setattr__(self, "k", _whole("-k", self.k, 1))
+        if self.rerank is not None:
+            object.__setattr__(self, "rerank", _whole("--rerank", self.rerank, 0))
+        for option, text in (
+            ("text", self.text),
+            ("where", self.where),
+            ("exclude-same", self.exclude_same),
+            ("combine", self.combine),
+            ("sort", self.sort),
+        ):
+            if text is not None and not isinstance(text, str):
+                raise UsageError(f"--{option} takes a text, not {shortened(repr(text))}.")
         if not any(self.conditions.values()) and self.modification is None:
             raise UsageError(
                 "No condition has a weight above 0; name one, such as `--condition color`."
             )
-        for option, value, words in (("combine", self.combine, COMBINE), ("sort", self.sort, SORT)):
-            if value not in words:
-                raise UsageError(
-                    f"There is no --{option} {shortened(value)}; choose one of {', '.join(words)}."
-                )
+        if self.combine not in COMBINE:
+            raise UsageError(
+                f"There is no --combine {shortened(self.combine)}; choose one of "
+                f"{', '.join(COMBINE)}."
+            )
+        if self.offset is not None:
+            object.__setattr__(self, "offset", _whole("--offset", self.offset, 0))
+            if self.modification is not None and self.modification.verify:
+                raise UsageError("--verify puts hits in an order of its own; leave --offset out.")
         for option, number in (
             ("min-percentile", self.min_percentile),
             ("alike-above", self.alike_above),
         ):
-            if not 0 <= number <= 100:
-                raise UsageError(f"--{option} is {number:g}; give a percentile from 0 to 100.")
-        if self.rerank is not None and self.rerank < 0:
-            raise UsageError(f"--rerank must be at least 0, not {self.rerank}.")
+            if not 0 <= _weight_number(number) <= 100:
+                raise UsageError(
+                    f"--{option} is {shortened(str(number))}; give a percentile from 0 to 100."
+                )
         if self.fuse and self.methods:
             raise UsageError(
                 "--fuse takes all that the gallery has; leave it out and repeat --method for some."
             )
         if self.text and self.region:
             raise UsageError("--crop takes a part of a picture; leave it out with --text.")
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, each once; a text may contain several, separated by commas."""
+    texts = [given] if isinstance(given, str) else list(given)
+    names = [name.strip() for text in texts for name in str(text).split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _column_values(given: str | Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Columns with values, from texts such as ``sku=00005``.
+
+    Raises:
+        UsageError: if a text has no equals sign.
+    """
+    pairs = []
+    for text in [given] if isinstance(given, str) else given:
+        column, sign, value = str(text).partition("=")
+        if not sign or not column.strip():
+            raise UsageError(
+                f"--by {shortened(str(text))} names no column and value; write --by sku=00005."
+            )
+        pairs.append((column.strip(), value.strip()))
+    return tuple(pairs)
 
 
 def as_pictures(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:

@@ -8,6 +8,7 @@ table.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import UNCONDITIONAL, Condition, same_name
 from ingest.encoders.base import EncoderSpec
+from ingest.encoders.models.find import BUILTIN, find_model
 from ingest.fill.vector_sources import (
     BASE,
     CONDITIONAL,
@@ -27,7 +29,7 @@ from ingest.fill.vector_sources import (
 )
 from ingest.vocabularies import Vocabulary
 from query.projections import DEFAULT_PROJECTION, QUICK_PROJECTIONS, Projections
-from query.question import shortened
+from query.question import shortened, similar_names
 
 if TYPE_CHECKING:
     from ingest.encoders.projections.base import Projection
@@ -239,6 +241,27 @@ class ConditionResolver:
         table, projection, vocabulary = self._projections.fit(base.tables[0], method, condition)
         return ResolvedCondition(table, base.tables[0], projection, vocabulary)
 
+    def _how_to_add(self, condition: str, sources: Sequence[VectorSource]) -> str:
+        """The commands that would let the gallery answer a condition, none of which is refused."""
+        place = shlex.quote(str(self._gallery.path))
+        base = _base_source(vector_sources(self._gallery))
+        any_at_once = f"have any answered at once after `cies ingest -g {place} --method clip`"
+        if base is not None:
+            any_at_once = f"give it words with `cies conditions edit -g {place}`"
+        spec = sources[0].spec if sources else None
+        declared = find_model(spec.model).declared_conditions() if _is_builtin(spec) else None
+        if declared is None:
+            quoted = shlex.quote(condition)
+            return f"add it with `cies ingest -g {place} -c {quoted}`, or {any_at_once}"
+        known = [word for words in declared.values() for word in words]
+        if any(same_name(condition, word) for word in known):
+            return f"add it with `cies ingest -g {place} -c {shlex.quote(condition)}`"
+        return (
+            f"the built-in model was not trained on it, so {any_at_once}, or name a large model: "
+            f"`cies ingest -g {place} -c {shlex.quote(condition)} --model ORG/NAME`, of `cies "
+            "models`"
+        )
+
     def _unknown(
         self, condition: str, sources: Sequence[VectorSource], reason: str = ""
     ) -> UnknownCondition:
@@ -257,19 +280,21 @@ class ConditionResolver:
         elif "=" in condition and any(same_name(t.name, condition.split("=")[0]) for t in tables):
             way = "a weight is a number, such as `--condition color=2`"
         elif condition.isprintable() and len(condition) <= 80:
-            way = (
-                f'add it with `cies ingest FOLDER --condition "{condition}"`, or have any answered '
-                "at once after `cies ingest FOLDER --method clip`"
-            )
+            way = self._how_to_add(condition, sources)
         else:
             way = "name one of those"
         several = len(vector_sources(self._gallery)) > 1
         no_projection = f" No projection answers it either: {reason}" if reason else ""
         by = f" by {sources[0].name}" if len(sources) == 1 and several else ""
+        meant = similar_names(condition, [table.name for table in tables])
         return UnknownCondition(
-            f"The gallery at {self._gallery.path} has no condition {shortened(condition)}{by} (it "
-            f"has: {names}); {way}.{no_projection}"
+            f"The gallery at {self._gallery.path} has no condition {shortened(condition)}{by}"
+            f"{meant} (it has: {names}); {way}.{no_projection}"
         )
+
+
+def _is_builtin(spec: EncoderSpec | None) -> bool:
+    return spec is not None and spec.model in BUILTIN
 
 
 def _projection_name(method: str) -> str:

@@ -28,6 +28,7 @@ from cies.cli.options import (
     PicturesOption,
     PrintNullOption,
     QuietOption,
+    ReplaceOption,
     RewriterModelOption,
     RewriterOption,
     RewriterTimeoutOption,
@@ -61,9 +62,15 @@ def search(
     ] = None,
     image: Annotated[
         Optional[list[str]],
-        typer.Argument(help="Picture files, or paths or keys in the gallery; - for stdin."),
+        typer.Argument(
+            help="Picture files, paths or keys in the gallery, or web addresses; - for stdin."
+        ),
     ] = None,
     text: Annotated[Optional[str], _asked(help="Search by words instead of a picture.")] = None,
+    by: Annotated[
+        Optional[list[str]],
+        _asked("--by", help="Search with the pictures that have a value, such as --by sku=00005."),
+    ] = None,
     unlike: Annotated[
         Optional[list[str]],
         _asked(
@@ -75,6 +82,10 @@ def search(
     combine: Annotated[
         str, _asked(help="With several pictures: alike to their mean, to any, or to all.")
     ] = "mean",
+    allow_private: Annotated[
+        bool,
+        _asked("--allow-private", help="Fetch a web address from a private network, too."),
+    ] = False,
     crop: Annotated[
         Optional[str],
         _asked(help="Use only a part of the picture: x,y,w,h in pixels, or as fractions up to 1."),
@@ -124,9 +135,21 @@ def search(
     ] = None,
     min_percentile: Annotated[float, _among(help="Leave out hits below this percentile.")] = 0.0,
     gone: GoneOption = False,
+    offset: Annotated[
+        Optional[int],
+        shown(help="Leave out so many of the best: --offset 0, 10, 20 ... for page after page."),
+    ] = None,
     sort: Annotated[
-        str, shown(help="Order of the hits: score, date (EXIF, newest first) or path.")
+        str,
+        shown(
+            help="Order of the hits: score, date (EXIF, newest first), path, or a column, "
+            "descending as -price."
+        ),
     ] = "score",
+    show: Annotated[
+        Optional[list[str]],
+        shown("--show", help="Columns to show and to store with the hits, such as sku,price."),
+    ] = None,
     group_dupes: Annotated[
         bool,
         shown("--group-dupes", help="Of near-duplicates, show only the one most like the query."),
@@ -141,6 +164,7 @@ def search(
     print0: PrintNullOption = False,
     pictures: PicturesOption = None,
     html: HtmlOption = None,
+    force: ReplaceOption = False,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
     index: Annotated[
@@ -157,10 +181,12 @@ def search(
     from cies.reports.hits import choose_output, show_hits
     from indexes.errors import UsageError
     from query.composers.modification import ModifyOptions, parse_composer_weights
-    from query.question import ALIKE_ABOVE, Options, Question, as_pictures, parse_conditions
+    from query.question import ALIKE_ABOVE, Options, Question, parse_conditions
 
-    output = choose_output(as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to)
-    if bool(image) == (text is not None):
+    output = choose_output(
+        as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to, force=force
+    )
+    if bool(image or by) == (text is not None):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if not condition and modify is None:
         raise UsageError("Name a condition, such as `--condition color`, or a change by --modify.")
@@ -187,6 +213,9 @@ def search(
         exclude_same=exclude_same,
         min_percentile=min_percentile,
         sort=sort,
+        by=by,
+        show=show,
+        offset=offset,
         group_duplicates=group_dupes,
         alike_above=ALIKE_ABOVE if alike_above is None else alike_above,
         method=method,
@@ -205,7 +234,7 @@ def search(
         if text is not None:
             hits = engine.search_text(text, condition or (), k, **options)
         else:
-            examples = as_pictures([_read_stdin() if i == "-" else i for i in image or ()])
+            examples = tuple(_example(given, allow_private) for given in image or ())
             hits = engine.ask(Question.of(examples, condition or (), k, **options))
     if hits.query.reranked:
         from cies.measured import remember_speed
@@ -213,7 +242,7 @@ def search(
         for encoder in engine.encoders.loaded:
             remember_speed(encoder)
     _say_notes(hits)
-    show_hits(hits, output)
+    show_hits(hits, output, columns=bool(show))
 
 
 def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -239,6 +268,15 @@ def _progress_when_needed(stack: ExitStack) -> Callable[[Progress], None]:
     return report
 
 
+def _example(given: str, allow_private: bool) -> str | bytes:
+    """A picture as named on the command line: one on stdin or at a web address is read."""
+    from ingest.sources.web import fetch, is_web_address
+
+    if given == "-":
+        return _read_stdin()
+    return fetch(given, allow_private) if is_web_address(given) else given
+
+
 def _read_stdin() -> bytes:
     """The picture on stdin.
 
@@ -258,12 +296,12 @@ def _read_stdin() -> bytes:
 
 
 def _say_model(table: VectorTable) -> None:
-    """Say so if a built-in model answers."""
-    from cies.console import say
+    """Say so if a built-in model answers, once a day."""
+    from cies.console import first_today, say
     from ingest.encoders.models.find import BUILTIN
 
     model = table.made_by["model"]
-    if model in BUILTIN:
+    if model in BUILTIN and first_today(f"model-{model}"):
         say(f"Model: {model}, {BUILTIN[model]}.")
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import jinja2
 
-_TEMPLATES = Path(__file__).parent / "templates"
+#: The folder of the templates and of the style sheet.
+TEMPLATES = Path(__file__).parent / "templates"
 
 #: The style sheet: a template that is put into single pages, and a file beside a gallery's pages.
 STYLE_NAME = "style.css"
@@ -37,7 +38,7 @@ def _environment() -> jinja2.Environment:
     import jinja2  # here, because only commands that write pages need it
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_valid_unicode,
@@ -47,6 +48,7 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters["counted"] = counted
+    environment.filters["columns"] = columns
     environment.filters["px"] = "{:.1f}".format
     return environment
 
@@ -62,6 +64,28 @@ def _valid_unicode(value: Any) -> Any:
 def counted(count: int, plural: str = "pictures") -> str:
     """A count with its noun: ``1 picture``, ``1,500 pictures``."""
     return f"{count:,} {plural.removesuffix('s') if count == 1 else plural}"
+
+
+#: Columns that fit at most into a row of tiles, from the narrowest page to the widest, as the style
+#: sheet has them: pictures, and cards of groups.
+_MOST_COLUMNS = {"pictures": (3, 4, 6, 8, 10), "groups": (2, 2, 3, 4, 5)}
+
+
+def columns(count: int, kind: str = "pictures") -> str:
+    """The style of a list of tiles: for each width of a page, how many columns fill its rows.
+
+    Of the numbers of columns that fit and are at least half of the most, the one is taken that
+    leaves the fewest places of the last row empty.
+
+    Args:
+        count: number of tiles.
+        kind: one of :data:`_MOST_COLUMNS`.
+    """
+    chosen = []
+    for most in _MOST_COLUMNS[kind]:
+        fitting = range(most, most // 2, -1) if count > most else [max(1, count)]
+        chosen.append(min(fitting, key=lambda number: -count % number))
+    return "; ".join(f"--w{width}: {number}" for width, number in enumerate(chosen))
 
 
 def jpeg_address(data: bytes) -> str:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from cies import api
 from cies.console import progress_bar, say
-from cies.html.contact_sheet import SheetRow, render_page, write_page
+from cies.gallery_search import SearchableGallery
+from cies.html.contact_sheet import SheetRow, write_sheet
 from cies.reports.evaluation import print_matrix
 from cies.reports.hits import print_hits
 from eval.labels import read_labels
 from eval.matrix import evaluate
 from eval.world.factors import FILLED
-from eval.world.gallery import write_world
+from eval.world.gallery import check_world_folder, write_world
+from indexes.errors import UsageError
+from indexes.outputs import check_output
 from ingest.fill.pipeline import Progress
+from query.explore.spelling import plain
 
 #: No built-in model was trained on pictures of this seed.
 SEED = 20_261_121
@@ -35,6 +39,9 @@ _NOTES = {
 def run_demo(folder: Path, pictures: int) -> None:
     """Render, embed, search under each condition, measure, and write one page.
 
+    Raises:
+        UsageError: if the folder has files under these names that CIES did not make.
+
     Args:
         folder: gets ``world``, ``gallery`` and ``index.html``; those of an earlier demo are
             replaced.
@@ -42,6 +49,10 @@ def run_demo(folder: Path, pictures: int) -> None:
     """
     started = time.monotonic()
     world, gallery_path = folder / "world", folder / "gallery"
+    check_world_folder(world)
+    check_output(folder / "index.html")
+    if gallery_path.exists() and not (gallery_path / "manifest.lance").is_dir():
+        raise UsageError(f"{gallery_path} is no gallery; name another folder for the demo.")
     for old in (world, gallery_path):
         shutil.rmtree(old, ignore_errors=True)
     say(f"1. Rendering {pictures} pictures into {world}")
@@ -64,36 +75,47 @@ def run_demo(folder: Path, pictures: int) -> None:
     say(f"   {report.embedded} pictures in {report.seconds:.0f} s")
     say("3. Searching one picture under each condition")
     engine = api.open(gallery_path)
-    query = world / "images" / f"{_query_number(labels):05d}.jpg"
+    query = _query(engine, labels)
     rows = []
     for condition in CONDITIONS:
         hits = engine.search(query, condition, k=10)
         rows.append(SheetRow(condition, _NOTES[condition], hits))
+        print(f"\n== {condition}: {_NOTES[condition]} ==")
         print_hits(engine.search(query, condition, k=3), "table")
-        print()
+    print()
     say("4. Measuring: does a search by color find color, and not shape?")
     print_matrix(evaluate(engine, read_labels(labels)))
     page = folder / "index.html"
-    write_page(
+    write_sheet(
         page,
-        render_page(
-            "One picture, six searches",
-            "Each row has the pictures most like the query under one condition. In bold: the "
-            "model's word for the picture. Then its cosine with the query, and the share of all "
-            "pairs in this gallery that are less alike.",
-            str(query),
-            rows,
-        ),
+        "One picture, six searches",
+        "Each row has the pictures most like the query under one condition.",
+        query,
+        rows,
     )
     say(f"5. Done in {time.monotonic() - started:.0f} s. Open {page} in a browser.")
 
 
-def _query_number(labels: Path) -> int:
-    """The number of a picture that shows all conditions: two large filled things, clear style."""
-    values = read_labels(labels).values
-    for number, row in enumerate(values.values(), start=1):
+def _query(gallery: SearchableGallery, labels: Path) -> str:
+    """The path of a picture to search with: one that shows all conditions, clear style, and of
+    which the model says the most right words.
+
+    Args:
+        gallery: the pictures.
+        labels: their labels.
+    """
+    words = {}
+    for condition in CONDITIONS:
+        column = gallery.vectors(condition)
+        words[condition] = dict(zip(column.paths, column.words, strict=True))
+    values = {Path(name).name: row for name, row in read_labels(labels).values.items()}
+
+    def rank(path: str) -> tuple[int, bool, bool]:
+        row = values[Path(path).name]
+        right = sum(plain(words[name][path]) == plain(row[name] or "") for name in CONDITIONS)
         clear = row["style"] in ("flat", "photo") and row["stroke"] == FILLED
         distinct = row["pattern"] != "plain" and row["color"] not in ("black", "white", "gray")
-        if clear and distinct and (row["size"], row["count"]) == ("large", "two"):
-            return number
-    return 1
+        # One large thing shows its shape best, and two or three show their count.
+        return right, clear and distinct, (row["size"], row["count"]) == ("large", "two")
+
+    return max(words[CONDITIONS[0]], key=rank)

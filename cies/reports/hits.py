@@ -17,6 +17,7 @@ from cies.console import (
     terminal_pictures,
 )
 from indexes.errors import CiesError, UsageError
+from indexes.outputs import check_output
 from query.hits import SCHEMA_VERSION, Hit, Hits
 
 COLUMNS = ["rank", "score", "percentile", "word", "path"]
@@ -54,17 +55,21 @@ def choose_output(
     html: Path | None = None,
     copy_to: Path | None = None,
     link_to: Path | None = None,
+    force: bool = False,
 ) -> HitsOutput:
     """Combine the output options; call it before the search, so that errors come first.
 
     Raises:
-        UsageError: if some options exclude one another.
+        UsageError: if some options exclude one another, or the page would replace a file that
+            CIES did not make, and ``force`` is not given.
     """
     if as_json + as_jsonl + (quiet or print0) > 1:
         raise UsageError(
             "--json, --jsonl and -q (or -0) exclude one another; give one of them (`cies config` "
             "shows which are set permanently)."
         )
+    if html is not None:
+        check_output(html, force)
     form = "json" if as_json else "jsonl" if as_jsonl else "paths0" if print0 else "paths"
     if not (as_json or as_jsonl or quiet or print0):
         form = "table"
@@ -73,39 +78,45 @@ def choose_output(
     return HitsOutput(form, pictures, html, copy_to, link_to)
 
 
-def show_hits(hits: Hits, output: HitsOutput) -> None:
+def show_hits(hits: Hits, output: HitsOutput, columns: bool = False) -> None:
     """Write the page and the files that were asked for, then print the hits.
+
+    Args:
+        hits: the hits.
+        output: how they are shown.
+        columns: whether a table and a page show the columns that the hits carry.
 
     Raises:
         UsageError: if a folder already has one of the files.
         CiesError: if a page or a file cannot be written.
     """
     if output.html is not None:
-        _write_contact_sheet(output.html, hits)
+        _write_contact_sheet(output.html, hits, columns)
     if output.copy_to is not None:
         copy_hits(hits, output.copy_to)
     if output.link_to is not None:
         copy_hits(hits, output.link_to, link=True)
-    print_hits(hits, output.form, output.pictures)
+    print_hits(hits, output.form, output.pictures, columns)
 
 
-def print_hits(hits: Hits, form: str, pictures: bool | None = None) -> None:
+def print_hits(hits: Hits, form: str, pictures: bool | None = None, columns: bool = False) -> None:
     """Print hits on stdout.
 
     Args:
         hits: the hits.
         form: see :class:`HitsOutput`.
         pictures: see :class:`HitsOutput`.
+        columns: whether a table shows the columns that the hits carry.
     """
     if form == "json":
         print_json(hits.to_json())
     elif form == "jsonl":
         for hit in hits:
-            print_json({"schema_version": SCHEMA_VERSION, **vars(hit)}, indent=None)
+            print_json({"schema_version": SCHEMA_VERSION, **hit.to_json()}, indent=None)
     elif form in ("paths", "paths0"):
         print_paths((hit.path for hit in hits), null=form == "paths0")
     else:
-        _print_table(hits, pictures)
+        _print_table(hits, pictures, columns)
 
 
 def _why_none(hits: Hits) -> str:
@@ -121,7 +132,7 @@ def _why_none(hits: Hits) -> str:
     return "No hits: there is no other picture in the gallery under this condition."
 
 
-def _print_table(hits: Hits, pictures: bool | None) -> None:
+def _print_table(hits: Hits, pictures: bool | None, shown_columns: bool) -> None:
     if not hits:
         say(_why_none(hits))
     query = hits.query
@@ -136,6 +147,11 @@ def _print_table(hits: Hits, pictures: bool | None) -> None:
         columns, numbers = [*COLUMNS, "verified"], [*NUMBERS, "verified"]
         for row, hit in zip(rows, hits, strict=True):
             row.append("" if hit.verified is None else f"{hit.verified:.2f}")
+    if shown_columns:
+        names = hits.column_names
+        columns = [*columns, *names]
+        for row, hit in zip(rows, hits, strict=True):
+            row.extend(hit.column_text(name) for name in names)
     draw = _picture_class(pictures)
     if draw is None or not hits:
         print_table(columns, rows, title=title, numbers=numbers)
@@ -159,8 +175,8 @@ def _picture_class(pictures: bool | None) -> Any:
     return found
 
 
-def _write_contact_sheet(path: Path, hits: Hits) -> None:
-    from cies.html.contact_sheet import SheetRow, render_page, write_page
+def _write_contact_sheet(path: Path, hits: Hits, columns: bool) -> None:
+    from cies.html.contact_sheet import SheetRow, write_sheet
 
     image, condition = hits.query.image, hits.query.condition
     title, subtitle = f"Alike in {condition}", f"Query: {image or hits.query.text}"
@@ -171,7 +187,8 @@ def _write_contact_sheet(path: Path, hits: Hits) -> None:
         subtitle = "; ".join(Interpretation(**hits.query.composed).lines())
     rows = [SheetRow(condition, f"{len(hits)} nearest", hits)]
     shown = image if Path(image).is_file() else ""
-    write_page(path, render_page(title, subtitle, shown, rows))
+    names = hits.column_names if columns else []
+    write_sheet(path, title, subtitle, shown, rows, names)
     say(f"Contact sheet written to {path}.")
 
 

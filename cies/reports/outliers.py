@@ -128,18 +128,19 @@ def _entry(table: OpenTable, hit: Hit) -> dict[str, Any]:
 def _write_page(
     path: Path, condition: str, pictures: int, neighbours: int, found: tuple[Hit, ...]
 ) -> None:
-    from cies.html.contact_sheet import SheetRow, render_page, write_page
+    from cies.html.contact_sheet import SheetRow, write_sheet
 
     query = Query(
         image="", condition=condition, key="", in_gallery=False, word="", word_probability=0.0
     )
-    page = render_page(
+    write_sheet(
+        path,
         f"Outliers by {condition}",
-        f"The pictures, of {pictures:,}, that are least like their {neighbours} nearest ones. In "
-        "bold: the word of the nearest group. Then the mean cosine with the nearest pictures, and "
-        "the share of all pairs in this gallery that are less alike.",
+        f"The pictures, of {pictures:,}, that are least like their {neighbours} nearest ones.",
         "",
         [SheetRow(condition, f"{len(found)} pictures", Hits(query, found))],
+        legend="Below each picture: the word of the group that it is nearest to; the mean cosine "
+        f"with its {neighbours} nearest pictures; the share of all pairs of pictures in this "
+        "gallery that are less alike; and the name of the file, which opens it.",
     )
-    write_page(path, page)
     say(f"Page written to {path}.")

@@ -77,7 +77,8 @@ def _products(queries: Vectors, vectors: Vectors) -> Vectors:
     """All scalar products: float32 [queries, vectors]."""
     if len(queries) == 1 and vectors.size <= _FEW_NUMBERS:
         # BLAS would share this between threads, and wait for each of them on a busy machine.
-        return np.einsum("qd,nd->qn", queries, vectors)
+        products: Vectors = np.einsum("qd,nd->qn", queries, vectors)
+        return products
     return queries @ vectors.T
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from indexes.documents import Document
 from indexes.errors import UsageError
 from indexes.search.compact_columns import Keys, positions
 from indexes.search.index_files import IndexProperties, remove_index, stored_indexes
@@ -34,10 +35,17 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from indexes.vectors import Vectors
 
-_CHOICE = "choice.json"
+#: The file with the kind of index that was chosen for a condition.
+CHOICE = "choice.json"
 
 _logger = logging.getLogger("cies")
 _warned: set[str] = set()
+
+
+class IndexChoice(Document):
+    """The content of :data:`CHOICE`: the kind of index that was chosen."""
+
+    kind: str
 
 
 class ConditionCaches:
@@ -74,16 +82,15 @@ class ConditionCaches:
 
     def _has_choice(self) -> bool:
         """Whether a kind of index was chosen for the condition."""
-        return (self.folder / _CHOICE).is_file()
+        return (self.folder / CHOICE).is_file()
 
     @property
     def choice(self) -> str:
         """The kind of index that was chosen for the condition, or ``auto``."""
         try:
-            kind = read_checked(self.folder / _CHOICE)["kind"]
-        except (DamagedCache, KeyError):
+            return read_checked(self.folder / CHOICE, IndexChoice).kind
+        except DamagedCache:
             return "auto"
-        return kind if isinstance(kind, str) else "auto"
 
     def choose(self, kind: str) -> None:
         """Store the kind of index to use from now on.
@@ -93,7 +100,7 @@ class ConditionCaches:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_checked(self.folder / _CHOICE, {"kind": kind})
+            write_checked(self.folder / CHOICE, {"kind": kind})
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from indexes.search.cache_folder import CHOICE, IndexChoice
 from indexes.search.index_files import check_index
-from indexes.search.row_cache import HEADER, DamagedCache, read_row_cache, row_hashes
+from indexes.search.row_cache import (
+    HEADER,
+    DamagedCache,
+    read_checked,
+    read_row_cache,
+    row_hashes,
+)
 
 #: Rows checked at once.
 _ROWS = 65_536
@@ -26,6 +33,12 @@ def damaged_caches(indexes: Path) -> list[tuple[str, str]]:
         Table and description of the damage, for each damaged cache.
     """
     found = []
+    for choice in sorted(indexes.glob(f"c_*/{CHOICE}")):
+        try:
+            read_checked(choice, IndexChoice)
+        except DamagedCache as error:
+            if choice.is_file():
+                found.append((choice.parent.name, str(error)))
     for folder in sorted(indexes.glob("c_*/*")):
         if not folder.is_dir() or folder.name.startswith("."):
             continue

@@ -32,7 +32,8 @@ class FileKeys:
         self.gone = gone
         self._files = files
         # An earlier state that was never read has nothing to start from, but its own may.
-        self._before = before if before is None or before._read is not None else before._before
+        unread = before is not None and before._read is None
+        self._before: FileKeys | None = before._before if before and unread else before
         self._read: ReadRows | None = None
         self._raw = np.empty((0, KEY_BYTES), dtype=np.uint8)
         #: Shared by states of which each has all keys of the one before.

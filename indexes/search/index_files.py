@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.documents import Document, FileSum, PlainName
 from indexes.errors import CiesError
 from indexes.search.base import Index, IndexKind, best
 from indexes.search.factory import find_kind
@@ -64,6 +65,20 @@ class IndexProperties:
     made_at: float
 
 
+class IndexHeader(Document):
+    """The JSON document of a stored index.
+
+    Attributes:
+        content: name of the file or folder with the index, next to the document.
+        files: length and CRC-32 of that file, or of each file in the folder.
+        built: the properties of the index.
+    """
+
+    content: PlainName
+    files: FileSum | dict[str, FileSum]
+    built: IndexProperties
+
+
 def _stem(kind: IndexKind, rows: RowCache) -> str:
     factory = kind.factory(len(rows), rows.dimension)
     content = f"{kind.name}\0{factory}\0{kind.library()}".encode()
@@ -105,17 +120,16 @@ def check_index(header: Path) -> tuple[IndexProperties, Path, bytes | None]:
     Raises:
         DamagedCache: if a file is damaged or missing.
     """
-    document = read_checked(header)
+    document = read_checked(header, IndexHeader)
+    content = header.parent / document.content
     try:
-        built = IndexProperties(**document["built"])
-        content = header.parent / document["content"]
         data = None if content.is_dir() else content.read_bytes()
         now = _checksums(content) if data is None else [len(data), zlib.crc32(data)]
-        if now != document["files"]:
-            raise DamagedCache(f"{content} is damaged")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise DamagedCache(f"{header}: {error}") from error
-    return built, content, data
+    if now != document.files:
+        raise DamagedCache(f"{content} is damaged")
+    return document.built, content, data
 
 
 def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index, IndexProperties]:
@@ -206,10 +220,8 @@ def stored_indexes(folder: Path) -> list[IndexProperties]:
     """The properties of the indexes in a folder, by name, without damaged ones."""
     found = []
     for path in sorted(folder.glob("index-*.json")):
-        try:
-            found.append(IndexProperties(**read_checked(path)["built"]))
-        except (DamagedCache, TypeError, KeyError):
-            continue
+        with suppress(DamagedCache):
+            found.append(read_checked(path, IndexHeader).built)
     return sorted(found, key=lambda built: built.kind)
 
 

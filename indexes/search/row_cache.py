@@ -30,11 +30,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.documents import Count, DamagedDocument, Dimension, Document, FileSum, checked, parse
 from indexes.files import write_atomic
 from indexes.search.compact_columns import KEY_BYTES, Keys, positions
 from indexes.search.snapshot import RowDigest, RowTransform, Snapshot, StoredRows
@@ -71,6 +72,36 @@ _DICTIONARY = "words.json"
 
 class DamagedCache(Exception):
     """A cached file is missing or has changed."""
+
+
+class CacheHeader(Document):
+    """The content of :data:`HEADER`; see :class:`RowCache` for the first attributes.
+
+    Attributes:
+        layout: version of the layout.
+        state: identifies the state of the gallery.
+        rows: number of rows.
+        dimension: the dimension of the vectors.
+        width: numbers in a stored row.
+        files: length and CRC-32 of every other file but the vectors.
+    """
+
+    layout: int
+    state: str
+    rows: Count
+    dimension: Dimension
+    width: Dimension
+    files: dict[str, FileSum]
+
+
+class _Sealed(Document):
+    """A document with its CRC-32."""
+
+    crc: int
+    document: dict[str, Any]
+
+
+CheckedModel = TypeVar("CheckedModel", bound=Document)
 
 
 @dataclass
@@ -287,25 +318,25 @@ def read_row_cache(folder: Path) -> RowCache:
     Raises:
         DamagedCache: if a file is missing or has changed.
     """
-    header = read_checked(folder / HEADER)
+    header = read_checked(folder / HEADER, CacheHeader)
     try:
-        if header["layout"] != LAYOUT:
+        if header.layout != LAYOUT:
             raise DamagedCache(f"{folder} has another layout")
-        rows, width = header["rows"], header["width"]
+        rows, width = header.rows, header.width
         arrays = {}
         for attribute, name, dtype, columns in _ARRAYS:
-            data = _checked_bytes(folder / name, *header["files"][name])
+            data = _checked_bytes(folder / name, *header.files[name])
             array = np.frombuffer(data, dtype=dtype)
             arrays[attribute] = array.reshape(-1, columns) if columns else array
-        words = _checked_bytes(folder / _DICTIONARY, *header["files"][_DICTIONARY])
+        words = _checked_bytes(folder / _DICTIONARY, *header.files[_DICTIONARY])
         if (folder / _VECTORS).stat().st_size != rows * width * 2:
             raise DamagedCache(f"{folder / _VECTORS} has another length")
         return RowCache(
             folder=folder,
-            state=header["state"],
-            dimension=header["dimension"],
+            state=header.state,
+            dimension=header.dimension,
             halves=_mapped(folder / _VECTORS, np.float16, (rows, width), "r"),
-            dictionary=json.loads(words),
+            dictionary=parse(words, list[str]),
             **arrays,
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -353,22 +384,23 @@ def write_checked(path: Path, document: dict[str, Any]) -> None:
     write_atomic(path, content.encode(), durable=False, parents=False)
 
 
-def read_checked(path: Path) -> dict[str, Any]:
+def read_checked(path: Path, model: type[CheckedModel]) -> CheckedModel:
     """Read a document of :func:`write_checked`.
+
+    Args:
+        path: the file.
+        model: the type of the document.
 
     Raises:
         DamagedCache: if it is missing or damaged.
     """
     try:
-        outer = json.loads(path.read_bytes())
-        document = outer["document"]
-        if zlib.crc32(json.dumps(document, sort_keys=True).encode()) != outer["crc"]:
+        sealed = parse(path.read_bytes(), _Sealed)
+        if zlib.crc32(json.dumps(sealed.document, sort_keys=True).encode()) != sealed.crc:
             raise DamagedCache(f"{path} is damaged")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return checked(sealed.document, model)
+    except (OSError, DamagedDocument) as error:
         raise DamagedCache(f"{path}: {error}") from error
-    if not isinstance(document, dict):
-        raise DamagedCache(f"{path} is damaged")
-    return document
 
 
 def remove_old_caches(parent: Path, keep: str, label: str) -> None:

@@ -13,7 +13,6 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -115,3 +114,16 @@ def attributes(gallery: Gallery, gone: bool = False) -> pa.Table:
     rows = rows.join(listings, "path", join_type="left outer")
     rows = rows.sort_by([("path", "ascending"), (_NUMBER, "ascending")])
     return rows.drop_columns([_NUMBER])
+
+
+def accepted_paths(rows: pa.Table, accepted: NDArray[np.bool_]) -> pa.Array:
+    """The paths of the files of which a filter accepts every row.
+
+    Args:
+        rows: from :func:`attributes`.
+        accepted: bool [rows], the rows that the filter accepts.
+    """
+    paths = rows.column("path").combine_chunks()
+    refused = paths.filter(pa.array(~accepted)).unique()
+    every = paths.unique()
+    return every.filter(pc.invert(pc.is_in(every, value_set=refused)))

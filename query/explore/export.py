@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from indexes.errors import CiesError, GalleryError, UsageError
 from indexes.files import replacing
+from indexes.outputs import check_output
 from indexes.printable import plain_cell
 from indexes.search.open_table import OpenTable
 from indexes.store.attributes import attributes, user_columns
@@ -38,11 +39,12 @@ FORMS = {
 }
 
 
-def export(engine: Engine, condition: str, path: Path) -> int:
+def export(engine: Engine, condition: str, path: Path, force: bool = False) -> int:
     """Export a condition to a file; the suffix decides the format, see :data:`FORMS`.
 
-    Pictures that have no file left are left out. Of copies, the first path and its columns are
-    written. The vectors are the stored ones, float32 of unit length, before the gallery's
+    Pictures that have no file left are left out. A picture is written once for each row of the
+    user's tables that names one of its files; of copies without a row, the first path is written.
+    The vectors are the stored ones, float32 of unit length, before the gallery's
     geometry is applied.
 
     Args:
@@ -50,13 +52,15 @@ def export(engine: Engine, condition: str, path: Path) -> int:
         condition: one that the gallery has, or one that a projection answers; then the projected
             vectors are written.
         path: the file; it is replaced only when the new one is complete.
+        force: replace it even if CIES did not make it.
 
     Returns:
         The number of rows.
 
     Raises:
         UnknownCondition: if there is none of that name; the message lists all.
-        UsageError: if there is no such format, or the folder does not exist.
+        UsageError: if there is no such format, the folder does not exist, or the file exists and
+            CIES did not make it.
         GalleryError: if stored vectors are damaged.
         CiesError: if the file cannot be written.
     """
@@ -67,6 +71,9 @@ def export(engine: Engine, condition: str, path: Path) -> int:
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"Cannot write {path}: its folder does not exist; make it, or change -o.")
+    check_output(path, force)
+    if path.suffix == ".npy":
+        check_output(path.with_suffix(".keys.txt"), force)
     dimension = engine.table(condition).dimension
     blocks = _blocks(engine, condition, vectors=path.suffix != ".csv")
     try:
@@ -86,17 +93,25 @@ def _blocks(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]
     import pyarrow.compute as pc
 
     table = engine.table(condition)
-    files = attributes(engine.gallery)
-    # Files are sorted by path; of copies the first one counts.
-    first = {key: row for row, key in reversed(list(enumerate(files.column("key").to_pylist())))}
-    keys, file_rows = pa.array(first.keys(), pa.string()), np.array(list(first.values()), np.int64)
-    names = [*(name for name in IMAGES.names if name != "key"), *user_columns(engine.gallery)]
+    files = attributes(engine.at_moment)
+    own = list(user_columns(engine.at_moment))
+    rows_of = _exported_rows(files, own)
+    keys = pa.array(rows_of, pa.string())
+    first = np.cumsum([0, *(len(rows) for rows in rows_of.values())])
+    file_rows = np.array([row for rows in rows_of.values() for row in rows], np.int64)
+    names = [*(name for name in IMAGES.names if name != "key"), *own]
     wanted = ["key", "word", "word_probability", *(["vector"] if vectors else [])]
 
     def joined(batch: pa.RecordBatch) -> pa.Table:
         found = pc.index_in(batch.column("key"), value_set=keys)
-        kept = batch.filter(pc.is_valid(found))
-        rows = files.take(pa.array(file_rows[found.drop_null().to_numpy(zero_copy_only=False)]))
+        at = found.drop_null().to_numpy(zero_copy_only=False)
+        # A picture is repeated for each row of the user's tables that names it.
+        counts = first[at + 1] - first[at]
+        chosen = [file_rows[first[n] : first[n + 1]] for n in at]
+        rows = files.take(pa.array(np.concatenate([np.zeros(0, np.int64), *chosen])))
+        kept = batch.filter(pc.is_valid(found)).take(
+            pa.array(np.repeat(np.arange(len(at)), counts))
+        )
         paths = [_readable(engine.gallery.location(p)) for p in rows.column("path").to_pylist()]
         columns: dict[str, Any] = {"key": kept.column("key"), "path": pa.array(paths, pa.string())}
         if vectors:
@@ -108,10 +123,30 @@ def _blocks(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]
     empty = vector_schema(table.dimension).empty_table().select(wanted).to_batches()
     resolved = engine.resolve(condition)
     if resolved.projection is None:
-        batches = engine.gallery.rows(resolved.stored, wanted)
+        batches = engine.at_moment.rows(resolved.stored, wanted)
     else:
         batches = _projected_rows(engine.opened(condition), wanted)
     yield from map(joined, chain([next(batches, *empty)], batches))
+
+
+def _exported_rows(files: pa.Table, own: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of the attributes that each picture is exported with, at least one each.
+
+    Args:
+        files: the attributes, sorted by path.
+        own: the user's columns.
+    """
+    named = np.zeros(files.num_rows, dtype=np.bool_)
+    for name in own:
+        named |= files.column(name).is_valid().to_numpy()
+    rows_of: dict[str, list[int]] = {}
+    for row, key in enumerate(files.column("key").to_pylist()):
+        rows = rows_of.setdefault(key, [])
+        if rows and named[row] and not named[rows[0]]:
+            rows[:] = [row]
+        elif named[row] or not rows:
+            rows.append(row)
+    return rows_of
 
 
 def _projected_rows(table: OpenTable, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:

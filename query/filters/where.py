@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
+from query.question import similar_names
 
 #: The longest filter: enough for thousands of product numbers in one IN.
 MAX_CHARACTERS = 100_000
@@ -339,7 +340,8 @@ class _Parser:
         plain = unicodedata.normalize("NFKC", name).lower()
         if plain not in self._table.column_names:
             hint = f" (a text goes in single quotes: '{name[:30]}')" if text[0] == '"' else ""
-            raise _Wrong(f"there is no column {_shortened(name, 30)}{hint}")
+            meant = similar_names(plain, self._table.column_names)
+            raise _Wrong(f"there is no column {_shortened(name, 30)}{hint}{meant}")
         data = self._table.column(plain)
         kind = _kind(data.type)
         if kind == "time":

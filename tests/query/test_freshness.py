@@ -234,7 +234,7 @@ def mixed_states(g: SearchableGallery, writer: object) -> int:
                 ]
                 assert list(tables[0].keys) == list(tables[1].keys) == sorted(opened.paths)
                 seen.add(len(tables[0]))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             errors.append(error)
 
     threads = [threading.Thread(target=search) for _ in range(2)]
