@@ -80,6 +80,7 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
     entries = []
     for table in gallery.conditions():
         embedded = gallery.keys(table)
+        spec = EncoderSpec.from_made_by(table.made_by)
         entries.append(
             {
                 "name": table.name,
@@ -92,7 +93,7 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
                 "model": table.made_by["model"],
                 "revision": table.made_by["revision"],
                 "settings": table.made_by["settings"],
-                "outdated": EncoderSpec.from_made_by(table.made_by).outdated,
+                "outdated": spec.outdated or spec.outdated_pixels,
             }
         )
     size = sum(path.stat().st_size for path in gallery.path.rglob("*") if path.is_file())

@@ -92,6 +92,19 @@ class EncoderSpec:
         )
 
     @property
+    def outdated_pixels(self) -> str:
+        """What is gained if pictures that an earlier version read are ingested again, as one
+        sentence; empty if this version reads all pictures in the same way.
+        """
+        if self.pixels == PIXELS:
+            return ""
+        return (
+            "Pictures of this gallery are read as by an earlier version, which ignored color "
+            "profiles and scaled samples of more than 8 bits otherwise; ingest them into a new "
+            "gallery for the right colors of pictures with a profile other than sRGB."
+        )
+
+    @property
     def max_side(self) -> int | None:
         """Longest side in pixels that images are reduced to; ``None`` if they are not reduced."""
         side = self.settings.get("max_side")

@@ -25,7 +25,6 @@ from ingest.fill.inventory import Inventory, SourceInventory
 from ingest.fill.preparation import LoadEncoder, PreparedRun, prepare
 from ingest.fill.prune import sources_without_files
 from ingest.fill.vector_sources import VectorSource
-from ingest.read.pixels import PIXELS
 from ingest.read.readers import Readers
 from ingest.scan.moved import moved_files
 from ingest.scan.plan import IngestPlan, UnreachableSource
@@ -326,15 +325,10 @@ class _Run:
         self._report_progress()
 
     def note_old_pixels(self) -> None:
-        """Say what a gallery would gain whose pictures are read as in an earlier version."""
-        old = any(source.spec.pixels < PIXELS for source in self._sources)
-        if old and self.report.embedded:
-            self.report.notes.append(
-                "the vectors of this gallery are from an earlier version, which ignored color "
-                "profiles and the depth of samples, and new pictures are read in the same way so "
-                "that all can be compared; in a new gallery, pictures with other profiles than "
-                "sRGB and deep grey pictures have their right colors"
-            )
+        """Say what a gallery would gain whose pictures are read as by an earlier version."""
+        notes = dict.fromkeys(source.spec.outdated_pixels for source in self._sources)
+        if self.report.embedded:
+            self.report.notes += [note.rstrip(".") for note in notes if note]
 
     def finish_tables(self) -> None:
         """Update the statistics of tables that grew, and mark filled tables as complete."""

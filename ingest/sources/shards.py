@@ -135,8 +135,8 @@ def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarf
     """
     start: int | None = 0
     while start is not None:
-        stream.seek(start)
-        data = end = start
+        data = end = begin = start
+        stream.seek(begin)
         try:
             headers: Any = _HeaderStream(stream)
             with tarfile.open(fileobj=headers, mode="r:", errorlevel=1) as tar:
@@ -152,9 +152,9 @@ def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarf
                 raise
             # If a header claims more bytes than there are, its member's data are searched.
             place = data if end > stream.seek(0, os.SEEK_END) else end
-            if not damage or place != start:  # The search may find the header that failed.
+            if not damage or place != begin:  # The search may find the header that failed.
                 damage.append(f"{str(error).splitlines()[0]}, near byte {place:,}")
-            start = _next_header(stream, place if place > start else place + 512)
+            start = _next_header(stream, place if place > begin else place + 512)
 
 
 def _after_end_mark(stream: BinaryIO, offset: int) -> int | None:
