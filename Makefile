@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check docs train clean
+.PHONY: demo test soak families check docs train clean
 
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
@@ -11,6 +11,9 @@ demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/i
 # Tests of pages open them in a browser; without Chromium, Chrome or Edge they are skipped.
 test: .venv/ready  ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+families: .venv/ready  ## Measure every tiny model against transformers; write the family table
+	$(BIN)/python -m pytest -n0 --families tests/ingest/encoders/test_family_table.py
 
 soak: .venv/ready  ## Long durability tests: kills, power cuts, full disks, 100,000 pictures
 	$(BIN)/python -m pytest --soak -rs tests/indexes/test_kills.py tests/indexes/test_durable.py \

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``make soak`` runs the long forms."""
     parser.addoption("--soak", action="store_true", help="run the long forms of the tests")
+    parser.addoption("--families", action="store_true", help="measure and write the family table")
 
 
 @pytest.fixture(scope="session")

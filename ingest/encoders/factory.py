@@ -11,7 +11,13 @@ from typing import Any, Literal, Protocol
 from indexes.errors import GalleryMismatch, UsageError
 from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
 from ingest.encoders.custom import CustomEncoder, find_plugin, load_plugin, plugin_names
-from ingest.encoders.models.find import DEFAULT_CLIP, DEFAULT_MODEL, OPEN_CLIP, find_model
+from ingest.encoders.models.find import (
+    DEFAULT_CLIP,
+    DEFAULT_MODEL,
+    DEFAULT_PHOTO,
+    OPEN_CLIP,
+    find_model,
+)
 from ingest.encoders.options import (
     DEFAULT_OPTIONS,
     DEFAULT_PROMPT,
@@ -53,6 +59,12 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
             "stored",
             DEFAULT_MODEL,
             "ingest.encoders.methods.dior:DiorEncoder",
+        ),
+        "photo": MethodInfo(
+            "descriptors of photographs by a small convolutional network: kind, color, style ...",
+            "stored",
+            DEFAULT_PHOTO,
+            "ingest.encoders.methods.photo:PhotoEncoder",
         ),
         "generative": MethodInfo(
             "that model's answer, through a sentence encoder",
@@ -208,6 +220,9 @@ def normalized_options(options: EncoderOptions, spec: EncoderSpec) -> EncoderOpt
         UsageError: if the model has no such layer.
         ModelError: if the model's configuration cannot be read.
     """
+    if options.answer_tokens is None:
+        # The gallery's own, which is stored whatever it is.
+        options = replace(options, answer_tokens=spec.settings.get("answer_tokens"))
     if options.layer in (-1, spec.settings.get("layer", -1)):
         return options
     from ingest.encoders.models.loading import read_layer_count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,9 @@ ASKING_METHODS = ("dior", "generative", "regional", "captions")
 #: Longest system turn.
 MAX_SYSTEM_CHARACTERS = 4000
 
+#: Highest values of the choices about answers.
+MAX_ANSWER_TOKENS, MAX_TEMPERATURE = 1024, 5.0
+
 #: Bounds of the longest side that pictures are reduced to.
 MIN_SIDE, MAX_SIDE = 32, 4096
 
@@ -45,13 +49,15 @@ class EncoderOptions:
     Attributes:
         layer: whose output is used, numbered as ``hidden_states`` of transformers: 0 for the
             embedded tokens, n for the output of the n-th layer, and the last number, or -1, for
-            the last layer after the final norm. With another layer than the last, packed
-            families run only up to that layer, and all words are empty.
-        token: one of :data:`TOKENS`. ``mean`` averages over the tokens from the one that holds
-            the first character of the condition's phrase (of the question, if there is no
-            condition) to the last of the prompt, the chat template's opening of the answer
-            included; it does not depend on the other conditions. ``first_generated`` with
-            another layer than the last runs unpacked.
+            the last layer after the final norm; other negative numbers count from there. With
+            another layer than the last, packed families run only up to that layer, and all words
+            are empty.
+        token: one of :data:`TOKENS`, or the number of a token of the prompt as text: ``0`` for
+            the first one, ``-1`` for the last one, which is ``last_prompt``. ``mean`` averages
+            over the tokens from the one that holds the first character of the condition's phrase
+            (of the question, if there is no condition) to the last of the prompt, the chat
+            template's opening of the answer included; it does not depend on the other conditions.
+            ``first_generated`` with another layer than the last runs unpacked.
         max_side: images are reduced to this longest side, in pixels, before the model's own
             processor, which may reduce them further.
         attention: ``sdpa``, or ``eager``, with which every condition has a pass of its own.
@@ -59,10 +65,17 @@ class EncoderOptions:
             one image at a time: a pass for each condition, token positions counted along one
             axis even where the model has three, the processor with its default settings, tiles
             included. They are scaled to unit length, as all vectors here, and words are empty.
+            For ``generative``, the prompt and the answer are embedded, and words are the answers.
         sentences: embeds the answers of ``generative``: a dual encoder or a model of
             sentence-transformers, by built-in name, ``ORG/NAME[@REVISION]``, or folder.
         system: a system turn before every question; empty for the one of the model's chat
             template, if it has one.
+
+        words: whether ``dior`` and ``regional`` store the model's word for each picture. Words
+            take up to twelve more tokens, which cost most where families run plain.
+        answer_tokens: the limit of an answer of ``generative``; ``None`` for the method's own.
+        temperature: 0 for the most probable answer of ``generative``; above 0, tokens are drawn
+            with this temperature, for each picture and condition with the same seed.
 
     Raises:
         UsageError: naming the option and its allowed values.
@@ -75,14 +88,38 @@ class EncoderOptions:
     compat: str | None = None
     sentences: str = "tiny-clip"
     system: str = ""
+    words: bool = True
+    answer_tokens: int | None = None
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.layer) or self.layer < -1:
+        if not _is_integer(self.layer):
             raise UsageError(
-                f"--layer is {self.layer!r}; give -1 for the last layer, or a number from 0 on."
+                f"--layer is {self.layer!r}; give -1 for the last layer, or another whole number."
             )
-        if self.token not in TOKENS:
-            raise UsageError(f"There is no --token {self.token!r}; choose {_joined(TOKENS)}.")
+        if _is_integer(self.token):
+            object.__setattr__(self, "token", str(self.token))
+        if self.token == "-1":
+            object.__setattr__(self, "token", "last_prompt")
+        if self.token not in TOKENS and not _is_number(self.token):
+            raise UsageError(
+                f"There is no --token {self.token!r}; choose {_joined(TOKENS)}, or give the number "
+                "of a token of the prompt, such as -2."
+            )
+        if not isinstance(self.words, bool):
+            raise UsageError(f"words is {self.words!r}; give True or False.")
+        tokens = self.answer_tokens
+        if tokens is not None and (not _is_integer(tokens) or not 1 <= tokens <= MAX_ANSWER_TOKENS):
+            raise UsageError(
+                f"--answer-tokens is {tokens!r}; give a number from 1 to {MAX_ANSWER_TOKENS}."
+            )
+        heat = self.temperature
+        is_number = isinstance(heat, (int, float)) and not isinstance(heat, bool)
+        if not is_number or not 0 <= heat <= MAX_TEMPERATURE:
+            raise UsageError(
+                f"--temperature is {heat!r}; give 0 for the most probable answer, or a number up "
+                f"to {MAX_TEMPERATURE}."
+            )
         if not _is_integer(self.max_side) or not MIN_SIDE <= self.max_side <= MAX_SIDE:
             raise UsageError(
                 f"--max-side is {self.max_side!r}; give a number of pixels from {MIN_SIDE} to "
@@ -97,9 +134,10 @@ class EncoderOptions:
             raise UsageError(
                 f"There is no --compat {self.compat!r}; choose {_joined(COMPATS)}, or leave it out."
             )
-        if self.compat is not None and self.token != "last_prompt":
+        if self.compat is not None and self.token in ("first_generated", "mean"):
             raise UsageError(
-                f"--compat {self.compat} uses the last token of the prompt; leave --token out."
+                f"--compat {self.compat} reads one token of the prompt; give its number, or leave "
+                "--token out."
             )
         if not isinstance(self.system, str) or len(self.system) > MAX_SYSTEM_CHARACTERS:
             raise UsageError(
@@ -113,7 +151,12 @@ class EncoderOptions:
     @property
     def has_words(self) -> bool:
         """Whether words come with the vectors."""
-        return self.layer == -1 and self.compat is None
+        return self.layer == -1 and self.compat is None and self.words
+
+    @property
+    def token_number(self) -> int | None:
+        """The number of the token of the prompt that is read; ``None`` if it has a name."""
+        return None if self.token in TOKENS else int(self.token)
 
     def check_for(self, method: str, names: Iterable[str]) -> None:
         """Refuse options that a method does not have.
@@ -138,12 +181,13 @@ class EncoderOptions:
         Raises:
             UsageError: if the model has no such layer.
         """
-        if self.layer > count:
+        if not -count - 1 <= self.layer <= count:
             raise UsageError(
                 f"The model has {count} layers, and --layer is {self.layer}; give a number from "
-                f"0 to {count}, or -1 for the last."
+                f"0 to {count}, or from -1 for the last to {-count - 1}."
             )
-        return replace(self, layer=-1) if self.layer == count else self
+        layer = self.layer if self.layer >= 0 else count + 1 + self.layer
+        return replace(self, layer=-1 if layer == count else layer)
 
     def settings(self) -> dict[str, Any]:
         """JSON values, for a gallery to store.
@@ -152,7 +196,7 @@ class EncoderOptions:
         default, so that galleries of earlier versions still match.
         """
         stored = asdict(self)
-        for name in ("attention", "compat", "sentences", "system"):
+        for name in set(stored) - {"layer", "token", "max_side"}:
             if stored[name] == getattr(DEFAULT_OPTIONS, name):
                 del stored[name]
         return stored
@@ -166,6 +210,10 @@ class EncoderOptions:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"-?\d{1,6}", text) is not None
 
 
 def _is_plain(text: str) -> bool:

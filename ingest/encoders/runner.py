@@ -112,6 +112,13 @@ class Runner:
 
 
 def join_features(batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
-    """The tensors of images of one layout, joined along the first dimension."""
+    """The tensors of images of one layout, joined along the first dimension.
+
+    MiniCPM-V, which alone gives target sizes, has the patches of all images side by side instead.
+    """
     names = batch[0].features
-    return {name: torch.cat([image.features[name] for image in batch]) for name in names}
+    side_by_side = {"pixel_values"} if "target_sizes" in names else set()
+    return {
+        name: torch.cat([i.features[name] for i in batch], -1 if name in side_by_side else 0)
+        for name in names
+    }

@@ -14,7 +14,32 @@ import torch
 import transformers as tf
 from support.tiny_grids import glm4v, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
 from support.tiny_models import save_qwen2_5_vl
+from support.tiny_older import (
+    deepseek_vl,
+    janus,
+    lighton_ocr,
+    llava_next_video,
+    paddleocr_vl,
+    video_llama_3,
+    vipllava,
+)
 from support.tiny_parts import SMALL, SPREAD, TILES, chat, plain_tokenizer, save, text, vision
+from support.tiny_recent import (
+    cohere2_vision,
+    ernie4_5_vl_moe,
+    gemma4,
+    gemma4_both_ways,
+    gemma4_shared,
+    glm4v_moe,
+    glm46v,
+    idefics2,
+    kimi_k25,
+    lfm2_vl,
+    llama4,
+    minicpmv4_6,
+    ovis2,
+    qwen3_5_moe,
+)
 
 
 def llava(folder: Path, template: str = "") -> Path:
@@ -121,7 +146,7 @@ def idefics3(folder: Path) -> Path:
     return save(folder, tf.Idefics3ForConditionalGeneration(config), tokenizer, processor)
 
 
-def internvl(folder: Path) -> Path:
+def internvl(folder: Path, reader: str = "qwen3", **more: Any) -> Path:
     named = {
         "start_image_token": "<img>",
         "end_image_token": "</img>",
@@ -130,13 +155,32 @@ def internvl(folder: Path) -> Path:
     }
     tokenizer = plain_tokenizer("<IMG_CONTEXT>", "<img>", "</img>", "<video>", named=named)
     config = tf.InternVLConfig(
-        text_config=text(tokenizer, "qwen3", head_dim=12),
+        text_config=text(tokenizer, reader, **more or {"head_dim": 12}),
         vision_config=vision(),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
     )
     pictures = tf.GotOcr2ImageProcessorPil(size=SMALL, crop_to_patches=True)
     return save(folder, tf.InternVLForConditionalGeneration(config), tokenizer, pictures)
+
+
+def internvl_qwen2(folder: Path) -> Path:
+    """InternVL 3 over Qwen2."""
+    return internvl(folder, "qwen2", hidden_act="silu")
+
+
+def internvl_gpt_oss(folder: Path) -> Path:
+    """InternVL 3.5 over gpt-oss, whose attention has sinks, and so no sdpa."""
+    return internvl(
+        folder,
+        "gpt_oss",
+        head_dim=12,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        sliding_window=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    )
 
 
 def gemma3(folder: Path, window: int = 512) -> Path:
@@ -180,18 +224,30 @@ def gemma3_narrow(folder: Path) -> Path:
     return gemma3(folder, window=9)
 
 
-def paligemma(folder: Path) -> Path:
+def paligemma(folder: Path, reader: str = "gemma", **more: Any) -> Path:
     tokenizer = plain_tokenizer("<image>")
     pictures = tf.SiglipImageProcessorPil(size=SMALL)
     pictures.image_seq_length = 16
     processor = tf.PaliGemmaProcessor(pictures, tokenizer, chat_template=chat("<image>"))
     config = tf.PaliGemmaConfig(
-        text_config=text(tokenizer, "gemma", head_dim=12),
+        text_config=text(tokenizer, reader, head_dim=12, **more),
         vision_config=vision("siglip_vision_model", vision_use_head=False),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         projection_dim=48,
     )
     return save(folder, tf.PaliGemmaForConditionalGeneration(config), tokenizer, processor)
+
+
+def paligemma2(folder: Path) -> Path:
+    """PaliGemma 2 over Gemma 2, whose attention scores are capped, and so no sdpa."""
+    return paligemma(
+        folder,
+        "gemma2",
+        query_pre_attn_scalar=12,
+        sliding_window=512,
+        attn_logit_softcapping=5.0,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )
 
 
 def mllama(folder: Path) -> Path:
@@ -331,8 +387,36 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "smolvlm": smolvlm,
 }
 
+#: Further ones, of which the default tests compare vectors and words only.
+MORE: dict[str, Callable[[Path], Path]] = {
+    "cohere2_vision": cohere2_vision,
+    "deepseek_vl": deepseek_vl,
+    "ernie4_5_vl_moe": ernie4_5_vl_moe,
+    "gemma4": gemma4,
+    "gemma4-both_ways": gemma4_both_ways,
+    "gemma4-shared": gemma4_shared,
+    "glm46v": glm46v,
+    "glm4v_moe": glm4v_moe,
+    "idefics2": idefics2,
+    "internvl-gpt_oss": internvl_gpt_oss,
+    "internvl-qwen2": internvl_qwen2,
+    "janus": janus,
+    "kimi_k25": kimi_k25,
+    "lfm2_vl": lfm2_vl,
+    "lighton_ocr": lighton_ocr,
+    "llama4": llama4,
+    "llava_next_video": llava_next_video,
+    "minicpmv4_6": minicpmv4_6,
+    "ovis2": ovis2,
+    "paddleocr_vl": paddleocr_vl,
+    "paligemma-2": paligemma2,
+    "qwen3_5_moe": qwen3_5_moe,
+    "video_llama_3": video_llama_3,
+    "vipllava": vipllava,
+}
+
 
 def build(name: str, folder: Path) -> Path:
     """Build one tiny model, identical in every run."""
     torch.manual_seed(0)
-    return BUILDERS[name](folder)
+    return {**BUILDERS, **MORE}[name](folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,16 @@ def inputs_of(encoder: DiorEncoder, image: Image.Image, condition: Condition) ->
     options = {"return_tensors": "pt", "add_special_tokens": special, **untiled(processor)}
     inputs = dict(processor(text=[chat], images=[image], **options))
     inputs.pop("labels", None)
-    if "image_grid_thw" in inputs:
+    dtype = encoder._loaded.model.dtype
+    inputs = {n: v.to(dtype) if v.is_floating_point() else v for n, v in inputs.items()}
+    if "image_grid_thw" in inputs and "mm_token_type_ids" in _accepted(encoder._loaded.model):
         ids = inputs["input_ids"]
         inputs["mm_token_type_ids"] = (ids == encoder._loaded.model.config.image_token_id).int()
     return inputs
+
+
+def _accepted(model: Any) -> Any:
+    return inspect.signature(model.forward).parameters
 
 
 def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
@@ -72,8 +79,9 @@ def reference(encoder: DiorEncoder, pictures: list[Image.Image]) -> np.ndarray:
     with torch.inference_mode():
         for picture in pictures:
             for condition in CONDITIONS:
-                output = model.model(**inputs_of(encoder, picture, condition))
-                rows.append(output.last_hidden_state[0, -1].float().numpy())
+                inputs = inputs_of(encoder, picture, condition)
+                output = model(**inputs, output_hidden_states=True)
+                rows.append(output.hidden_states[-1][0, -1].float().numpy())
     vectors = np.array(rows).reshape(len(pictures), len(CONDITIONS), -1)
     units: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return units

@@ -54,6 +54,10 @@ PROBE_CONDITION = Condition.parse("color")
 #: Threads that prepare images while the model runs.
 _PREPARERS = min(4, os.cpu_count() or 1)
 
+#: Numbers of an image and a question, tokens of the answer and their probabilities, to the text
+#: that is kept of the answer and its probability.
+AnswerReader = Callable[[int, int, Sequence[int], Sequence[float]], tuple[str, float]]
+
 
 class DiorEncoder(BaseEncoder):
     """DIOR over any image-text-to-text model that transformers loads."""
@@ -68,6 +72,7 @@ class DiorEncoder(BaseEncoder):
         "attention",
         "compat",
         "system",
+        "words",
     )
 
     #: Tokens of an answer that are generated; ``None`` for its first word.
@@ -100,11 +105,11 @@ class DiorEncoder(BaseEncoder):
         options.check_for(self.METHOD, self.CHOICES)
         self._source = source
         self._loaded = loaded
-        self._set_template(prompt_template(prompt))
+        self._set_template(_template_of(prompt, stored))
         self._force = force
         self._options = options.for_layers(layer_count(loaded.model.config))
         self._lvlms = [
-            Lvlm(each.model, each.processor.tokenizer, self._options, self.ANSWER_TOKENS)
+            Lvlm(each.model, each.processor.tokenizer, self._options, self.answer_tokens)
             for each in (loaded, *copies)
         ]
         self._lvlm = self._lvlms[0]
@@ -123,7 +128,8 @@ class DiorEncoder(BaseEncoder):
         #: Runs the model over images in batches.
         self.runner = Runner(
             self._lvlms,
-            _BATCH_SMALL if small else _BATCH_LARGE,
+            # Drawn answers must not depend on the other images of a batch.
+            1 if self._options.temperature else _BATCH_SMALL if small else _BATCH_LARGE,
             f"There is not enough memory for {source.name} to read one picture; give a smaller "
             f"--max-side (it is {self._options.max_side}), a smaller --model, or --device cpu.",
         )
@@ -194,6 +200,11 @@ class DiorEncoder(BaseEncoder):
         return EncoderSpec(self.METHOD, self._source.name, self._loaded.revision, settings)
 
     @property
+    def answer_tokens(self) -> int | None:
+        """The limit of an answer; ``None`` if only its first word is generated."""
+        return self._options.answer_tokens or self.ANSWER_TOKENS
+
+    @property
     def dimension(self) -> int:
         """See :class:`BaseEncoder`."""
         return self._lvlm.dimension
@@ -204,6 +215,8 @@ class DiorEncoder(BaseEncoder):
         if self._source.builtin:
             return f"{self._source.name}, {BUILTIN[self._source.name]}"
         passes = "all conditions in one pass" if self._lvlm.packs else "one pass for each condition"
+        if self._lvlm.attention == "eager" and self._options.attention != "eager":
+            passes += ", eager attention because it has no other"
         if self._options.compat:
             passes += ", as in the published code"
         if len(self._lvlms) > 1:
@@ -256,8 +269,8 @@ class DiorEncoder(BaseEncoder):
             if condition.phrase and not any(same_name(condition.phrase, w) for w in wordings):
                 raise ModelError(
                     f"The built-in model was not trained on '{condition.name}'; it knows "
-                    f"{', '.join(declared)}. Name a large model, such as "
-                    "--model Qwen/Qwen2.5-VL-3B-Instruct, or add --force to try it anyway."
+                    f"{', '.join(declared)}. Name a large model, such as --model "
+                    "Qwen/Qwen3-VL-2B-Instruct (Apache-2.0), or add --force to try it anyway."
                 )
 
     def embed(
@@ -296,7 +309,7 @@ class DiorEncoder(BaseEncoder):
             raise ModelError(
                 f"{self._source.name} was trained on pictures only and cannot read a text; ask "
                 "with a picture, or embed the pictures with a large model, such as "
-                "--model Qwen/Qwen2.5-VL-3B-Instruct."
+                "--model Qwen/Qwen3-VL-2B-Instruct (Apache-2.0)."
             )
         self.check(conditions)
         for text in texts:
@@ -353,22 +366,33 @@ class DiorEncoder(BaseEncoder):
         return self._states(prepared, (shape[0], shape[1] * questions), words)
 
     def _states(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool
+        self,
+        prepared: Iterable[Prepared],
+        shape: tuple[int, int],
+        words: bool,
+        read: AnswerReader | None = None,
     ) -> Embeddings:
-        """The model's states for each question: of shape images (or texts), questions."""
+        """The model's states for each question.
+
+        Args:
+            prepared: images or texts.
+            shape: how many images or texts, and how many questions.
+            words: whether words are needed.
+            read: what is kept of an answer; its first word by default.
+        """
         vectors = np.empty((*shape, self._lvlm.dimension), dtype=np.float32)
         probabilities = np.zeros(shape, dtype=np.float32)
         texts = [[""] * shape[1] for _ in range(shape[0])]
-        decode = self._lvlm.first_word if self.ANSWER_TOKENS is None else self._lvlm.full_answer
         for rows, last in self.runner.run(prepared, words):
             vectors[rows] = last.states.numpy()
-            if not (words and self._options.has_words):
+            if not (words and self._lvlm.has_words):
                 continue
             tokens, token_probabilities = last.tokens.tolist(), last.probabilities.tolist()
             for place, row in enumerate(rows):
                 for k in range(shape[1]):
-                    texts[row][k], probabilities[row, k] = decode(
-                        tokens[place][k], token_probabilities[place][k]
+                    answer = tokens[place][k], token_probabilities[place][k]
+                    texts[row][k], probabilities[row, k] = (
+                        self._lvlm.first_word(*answer) if read is None else read(row, k, *answer)
                     )
         flat = unit(vectors.reshape(-1, vectors.shape[-1]))
         return Embeddings(flat.reshape(vectors.shape), texts, probabilities)
@@ -445,3 +469,20 @@ class DiorEncoder(BaseEncoder):
                     f"{self._source.name} has no token for {word!r}; use other words, or name "
                     "another model."
                 )
+
+
+def _template_of(prompt: str, stored: Mapping[str, Any] | None) -> PromptTemplate:
+    """The prompt template by name, with the words that a gallery was embedded with.
+
+    Args:
+        prompt: a name of ``configs/prompts.toml``, or a text with ``{condition}``.
+        stored: the gallery's settings; ``None`` for a new one.
+
+    Raises:
+        UsageError: if there is no such template.
+    """
+    template = prompt_template(prompt)
+    texts = (stored or {}).get("template")
+    if isinstance(texts, list) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
+        return PromptTemplate(template.name, *texts)
+    return template

@@ -2,17 +2,19 @@
 
 The baseline that Kawarada et al. (WACV 2026) compare DIOR with: the same prompt, at most 16
 tokens generated greedily, and the answer embedded by a sentence encoder. Only the generated tokens
-are decoded; the prompt, which names the condition and not the value, is never embedded.
+are decoded; the prompt, which names the condition and not the value, is not embedded. The published
+code embeds prompt and answer together, which ``compat`` reproduces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from indexes.vectors import Vectors
 from ingest.encoders.base import Embeddings, EncoderSpec
 from ingest.encoders.dual.sentences import load_sentences
 from ingest.encoders.methods.dior import DiorEncoder
@@ -32,7 +34,15 @@ class GenerativeEncoder(DiorEncoder):
     """The LVLM's answer, embedded by a sentence encoder. Its words are the answers."""
 
     METHOD = "generative"
-    CHOICES = ("max_side", "attention", "system", "sentences")
+    CHOICES = (
+        "max_side",
+        "attention",
+        "compat",
+        "system",
+        "sentences",
+        "answer_tokens",
+        "temperature",
+    )
     ANSWER_TOKENS = 16
 
     def __init__(
@@ -60,7 +70,7 @@ class GenerativeEncoder(DiorEncoder):
         """See :class:`ingest.encoders.base.BaseEncoder`."""
         spec = super().spec
         more = {
-            "answer_tokens": self.ANSWER_TOKENS,
+            "answer_tokens": self.answer_tokens,
             "sentences": self._sentences.source.name,
             "sentences_revision": self._sentences.revision,
             "sentences_dtype": self._sentences.dtype,
@@ -82,11 +92,35 @@ class GenerativeEncoder(DiorEncoder):
     def _embed_prepared(
         self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
     ) -> Embeddings:
+        prompts: list[tuple[tuple[int, ...], ...]] = []
+        whole = [[""] * shape[1] for _ in range(shape[0])]
+
+        def read(
+            row: int, number: int, tokens: Sequence[int], probabilities: Sequence[float]
+        ) -> tuple[str, float]:
+            ids = [*prompts[row][number], *self._lvlm.answer_ids(tokens)]
+            whole[row][number] = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+            return self._lvlm.full_answer(tokens, probabilities)
+
         # The vectors are made of the answers, so the words are needed in any case.
-        states = self._states(prepared, shape, True)
-        answers = sorted({answer for row in states.words for answer in row})
-        number_of = {answer: number for number, answer in enumerate(answers)}
-        vectors = self._sentences.encode_texts(answers)
-        numbers = [number_of[answer] for row in states.words for answer in row]
-        rows = vectors[np.array(numbers, dtype=np.int64)]
-        return replace(states, vectors=rows.reshape(*shape, self.dimension))
+        answers = self._states(_noted(prepared, prompts), shape, True, read)
+        texts = answers.words if self._options.compat is None else whole
+        return replace(answers, vectors=self._vectors_of(texts, shape))
+
+    def _vectors_of(self, texts: Sequence[Sequence[str]], shape: tuple[int, int]) -> Vectors:
+        """Unit vectors of texts, each different one embedded once: float32 [*shape, dim]."""
+        different = sorted({text for row in texts for text in row})
+        number_of = {text: number for number, text in enumerate(different)}
+        vectors = self._sentences.encode_texts(different)
+        numbers = np.array([number_of[text] for row in texts for text in row], dtype=np.int64)
+        rows: Vectors = vectors[numbers].reshape(*shape, self.dimension)
+        return rows
+
+
+def _noted(
+    prepared: Iterable[Prepared], prompts: list[tuple[tuple[int, ...], ...]]
+) -> Iterator[Prepared]:
+    """Pass on what is prepared, and append its prompts to a list."""
+    for one in prepared:
+        prompts.append(one.prompts)
+        yield one

@@ -36,28 +36,53 @@ _RECURRENT = (
     "Some layers are recurrent, so no mask can part the conditions; they continue copies of the "
     "state after the shared words."
 )
+_LAYERED = (
+    "Layers differ in what they see of the prompt; the conditions continue copies of the state "
+    "after the shared words, under the model's own masks."
+)
 
 #: Model type to family. All other types run plain.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "aya_vision": Family("packed", _CAUSAL),
+        "cohere2_vision": Family("packed", _CAUSAL),
+        "deepseek_vl": Family("packed", _CAUSAL),
+        "ernie4_5_vl_moe": Family(
+            "packed",
+            "Picture tokens have experts of their own, which run once; the conditions continue "
+            "copies of the state after the shared words.",
+            continues=True,
+        ),
         "gemma3": Family(
             "packed",
             "Picture tokens see each other in both directions and some layers have a sliding "
             "window; the tree masks contain both.",
         ),
+        "gemma4": Family("packed", _LAYERED, continues=True),
+        "glm46v": Family("packed", _MROPE),
         "glm4v": Family("packed", _MROPE),
+        "glm4v_moe": Family("packed", _MROPE),
+        "idefics2": Family("packed", _CAUSAL),
         "idefics3": Family("packed", _CAUSAL),
         "internvl": Family("packed", _CAUSAL),
+        "janus": Family("packed", _CAUSAL),
+        "kimi_k25": Family("packed", _CAUSAL),
+        "lfm2_vl": Family("packed", _RECURRENT, continues=True),
+        "lighton_ocr": Family("packed", _CAUSAL),
+        "llama4": Family("packed", _LAYERED, continues=True),
         "llava": Family("packed", _CAUSAL),
         "llava_next": Family("packed", _CAUSAL),
+        "llava_next_video": Family("packed", _CAUSAL),
         "llava_onevision": Family("packed", _CAUSAL),
+        "minicpmv4_6": Family("packed", _RECURRENT, continues=True),
         "mistral3": Family("packed", _CAUSAL),
         "mllama": Family(
             "packed",
             "Every branch sees the whole picture through the cross-attention layers; "
             "only self-attention needs the tree mask.",
         ),
+        "ovis2": Family("packed", _CAUSAL),
+        "paddleocr_vl": Family("packed", _MROPE),
         "paligemma": Family(
             "plain",
             "The prompt is read in both directions, so the shared words already depend on the "
@@ -66,9 +91,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "qwen2_5_vl": Family("packed", _MROPE),
         "qwen2_vl": Family("packed", _MROPE),
         "qwen3_5": Family("packed", _RECURRENT, continues=True),
+        "qwen3_5_moe": Family("packed", _RECURRENT, continues=True),
         "qwen3_vl": Family("packed", _MROPE),
         "qwen3_vl_moe": Family("packed", _MROPE),
         "smolvlm": Family("packed", _CAUSAL),
+        "video_llama_3": Family("packed", _LAYERED, continues=True),
+        "vipllava": Family("packed", _CAUSAL),
     }
 )
 
@@ -77,13 +105,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 ATTENTION_ONLY_TEXTS = frozenset(
     {
         "cohere2",
+        "deepseek_v3",
         "gemma3_text",
+        "glm4v_moe_text",
         "glm4v_text",
         "granite",
         "llama",
         "ministral3",
         "mistral",
         "mllama_text_model",
+        "paddleocr_vl_text",
         "qwen2",
         "qwen2_5_vl_text",
         "qwen2_vl_text",
@@ -92,6 +123,9 @@ ATTENTION_ONLY_TEXTS = frozenset(
         "qwen3_vl_text",
     }
 )
+
+#: Text models of packed families whose attention a mask does not fit, and which continue.
+CONTINUED_TEXTS = frozenset({"gpt_oss"})
 
 #: The family of a model type that is not in the table.
 UNKNOWN = Family("plain", "Not tested yet, so every condition gets a pass of its own.")
@@ -110,6 +144,8 @@ def family(model_type: str, text_type: str | None = None, attention: str | None 
             loading. Others accept the boolean mask without an error and apply it wrongly.
     """
     found = FAMILIES.get(model_type, UNKNOWN)
+    if found.mode == "packed" and text_type in CONTINUED_TEXTS:
+        return Family("packed", _LAYERED, continues=True)
     if found.continues:
         return found
     if found.mode == "packed" and text_type is not None and text_type not in ATTENTION_ONLY_TEXTS:

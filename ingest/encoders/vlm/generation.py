@@ -16,7 +16,7 @@ from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import find_model
 from ingest.encoders.runner import join_features
 from ingest.encoders.vlm.processors import Prepared, PromptWriter
-from ingest.encoders.vlm.states import greedy_generation, stop_tokens
+from ingest.encoders.vlm.states import generation_settings, stop_tokens
 from ingest.read.images import reduced
 
 #: Images in one pass.
@@ -118,7 +118,7 @@ class TextGenerator:
             raise ModelError(
                 f"{self.name} was not trained to answer yes or no, so it cannot verify hits; "
                 "leave --verify out, or name a large model, such as "
-                "--lvlm Qwen/Qwen2.5-VL-3B-Instruct."
+                "--lvlm Qwen/Qwen3-VL-2B-Instruct (Apache-2.0)."
             )
         prepared = self._prepare(images, question)
         yes, mass = np.zeros(len(images)), np.zeros(len(images))
@@ -176,7 +176,7 @@ class TextGenerator:
         """
         lvlm = self._lvlm
         stops = sorted(stop_tokens(lvlm.model, lvlm.tokenizer)) or None
-        greedy = greedy_generation(
+        greedy = generation_settings(
             lvlm.tokenizer, max_tokens, stops, return_dict_in_generate=True, output_logits=logits
         )
         prompt = list(batch[0].prompts[0])

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from indexes.errors import UsageError
 from ingest.encoders.options import DEFAULT_OPTIONS, EncoderOptions
 from ingest.encoders.vlm.families import family
 from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
@@ -28,8 +29,9 @@ from ingest.encoders.vlm.states import (
     NO_TOKEN,
     LastStates,
     best_tokens,
-    greedy_generation,
+    generation_settings,
     join_prompts,
+    same_draws,
     stop_tokens,
     without_words,
 )
@@ -66,15 +68,16 @@ class Lvlm:
         self.tokenizer = tokenizer
         self.options = options
         text = model.config.get_text_config()
+        #: How its text model computes attention, such as ``sdpa``.
+        self.attention: str = getattr(text, "_attn_implementation", "unknown")
         #: How this model runs and why, for people.
-        self.family = family(
-            model.config.model_type,
-            text.model_type,
-            getattr(text, "_attn_implementation", "unknown"),
-        )
+        self.family = family(model.config.model_type, text.model_type, self.attention)
         # A generated token depends on all layers, so the pass before it cannot end earlier.
         deeper = options.token == "first_generated" and options.layer != -1
-        self.packs = self.family.mode == "packed" and options.compat is None and not deeper
+        published = options.compat is not None or options.temperature > 0
+        self.packs = self.family.mode == "packed" and not published and not deeper
+        #: Whether words, or answers, come with the states.
+        self.has_words = options.has_words or answer_tokens is not None
         self.inputs = ModelInputs(model)
         self._stops = stop_tokens(model, tokenizer)
         #: Locked while the model runs: it keeps state between calls (M-RoPE's offset), and the
@@ -113,12 +116,15 @@ class Lvlm:
             words: whether words are needed; without them one token is generated.
             tails: over how many of each prompt's last tokens states are averaged; one by default.
         """
+        number = self.options.token_number
+        if number is not None:
+            tails = [_tokens_from(prompt, number) for prompt in prompts]
         tails = tails or [1] * len(prompts)
-        words = words and self.options.has_words
+        words = words and self.has_words
         moved = self.moved(features)
         with self.lock, torch.inference_mode():
-            if self.options.compat == "reference":
-                return self._reference(moved, prompts, count)
+            if self.options.compat == "reference" and self._answer_tokens is None:
+                return self._reference(moved, prompts, count, tails)
             if self.packs and self.family.continues:
                 packed = pack(prompts)
                 if len(prompts) > 1 and self.inputs.can_continue(packed):
@@ -143,6 +149,19 @@ class Lvlm:
             for name, value in moved.items()
         }
 
+    def _picked(self, tail: torch.Tensor) -> torch.Tensor:
+        """The state that is read of the last tokens of a prompt: their mean, or the first one.
+
+        Args:
+            tail: [images, tokens, dim].
+
+        Returns:
+            float32 [images, dim].
+        """
+        if self.options.token_number is not None:
+            return tail[:, 0].float()
+        return tail.float().mean(1)
+
     @property
     def _reads_generated(self) -> bool:
         return self.options.token == "first_generated"
@@ -156,11 +175,15 @@ class Lvlm:
     # -- reference -------------------------------------------------------------------------
 
     def _reference(
-        self, features: Mapping[str, torch.Tensor], prompts: Sequence[Sequence[int]], count: int
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        tails: Sequence[int],
     ) -> LastStates:
         """One pass for each prompt, positions counted along one axis whatever the model has."""
         states = []
-        for prompt in prompts:
+        for prompt, tail in zip(prompts, tails, strict=True):
             ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
             mask = torch.ones_like(ids)
             output = self.model(
@@ -172,7 +195,7 @@ class Lvlm:
                 **self.inputs.for_prompts(ids, features),
                 **features,
             )
-            states.append(output.hidden_states[self.options.layer][:, -1].float())
+            states.append(output.hidden_states[self.options.layer][:, -tail].float())
         return without_words(torch.stack(states, 1))
 
     # -- plain -----------------------------------------------------------------------------
@@ -186,35 +209,39 @@ class Lvlm:
         tails: Sequence[int],
     ) -> LastStates:
         # No token ends the generation of one image before that of the others.
-        greedy = greedy_generation(
+        heat = self.options.temperature
+        drawn = {"do_sample": True, "temperature": heat, "top_k": 0} if heat else {}
+        settings = generation_settings(
             self.tokenizer,
             self._steps(words),
             -1,
             return_dict_in_generate=True,
             output_hidden_states=True,
             output_logits=True,
+            **drawn,
         )
         least = 2 if self._reads_generated else 1
         image_inputs = self.inputs.image_inputs(features)
         passes = []
         for prompt, tail in zip(prompts, tails, strict=True):
             ids = torch.tensor([list(prompt)], device=self.device).expand(count, -1)
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=greedy,
-                stopping_criteria=[self._stop_when_complete(len(prompt), least)],
-                **self.inputs.for_prompts(ids, features),
-                **image_inputs(),
-            )
+            with same_draws(self.device):
+                output = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    generation_config=settings,
+                    stopping_criteria=[self._stop_when_complete(len(prompt), least)],
+                    **self.inputs.for_prompts(ids, features),
+                    **image_inputs(),
+                )
             hidden = output.hidden_states[1 if self._reads_generated else 0]
-            states = hidden[self.options.layer][:, -tail:].float().mean(1)
-            if not self.options.has_words:
+            states = self._picked(hidden[self.options.layer][:, -tail:])
+            if not self.has_words:
                 passes.append(without_words(states[:, None]))
                 continue
-            best = [best_tokens(logits) for logits in output.logits]
-            tokens = torch.stack([token for token, _ in best], dim=-1)
-            probabilities = torch.stack([probability for _, probability in best], dim=-1)
+            tokens = output.sequences[:, len(prompt) :]
+            chances = torch.stack(output.logits, 1).float().softmax(-1)
+            probabilities = chances.gather(-1, tokens[..., None])[..., 0]
             passes.append(LastStates(states[:, None], tokens[:, None], probabilities[:, None]))
         return join_prompts(passes)
 
@@ -271,8 +298,8 @@ class Lvlm:
         ):
             hidden, logits = self._forward(read.to(device), **inputs)
         rows = [torch.searchsorted(read, tail).to(hidden.device) for tail in tail_indices]
-        states = torch.stack([hidden[:, tail].float().mean(1) for tail in rows], 1)
-        if not self.options.has_words:
+        states = torch.stack([self._picked(hidden[:, tail]) for tail in rows], 1)
+        if not self.has_words:
             return without_words(states)
         token, probability = best_tokens(logits[:, [int(tail[-1]) for tail in rows]])
         tokens, probabilities = [token], [probability]
@@ -364,7 +391,7 @@ class Lvlm:
                     states = torch.cat(
                         [early[:, None].expand(*states.shape[:2], -1, -1), states], 2
                     )
-                parts = [states[:, at, -tails[n] :].mean(1) for at, n in enumerate(numbers)]
+                parts = [self._picked(states[:, at, -tails[n] :]) for at, n in enumerate(numbers)]
                 states = torch.stack(parts, 1)
             else:
                 states = states[:, :, -1]
@@ -372,7 +399,7 @@ class Lvlm:
         joined = join_prompts(passes)
         back = torch.tensor([number for numbers in groups.values() for number in numbers]).argsort()
         states = joined.states[:, back]
-        if not self.options.has_words:
+        if not self.has_words:
             return without_words(states)
         return LastStates(states, joined.tokens[:, back], joined.probabilities[:, back])
 
@@ -394,7 +421,7 @@ class Lvlm:
         states = torch.empty(0)
         tokens: list[torch.Tensor] = []
         probabilities: list[torch.Tensor] = []
-        steps = self._steps(words) if self.options.has_words or self._reads_generated else 1
+        steps = self._steps(words) if self.has_words or self._reads_generated else 1
         for step in range(steps):
             first_read = step == 1 and self._reads_generated
             if step and not first_read and self._all_complete(torch.stack(tokens, -1)[:, None]):
@@ -442,7 +469,7 @@ class Lvlm:
             tokens: greedily generated.
             probabilities: the probabilities of each of these tokens.
         """
-        until = self._until_stop(tokens)
+        until = self.answer_ids(tokens)
         stopped = any(token in self._stops for token in tokens)
         found = find_word(self.tokenizer.decode(list(until), skip_special_tokens=True))
         if stopped and not found.text:
@@ -464,7 +491,7 @@ class Lvlm:
             tokens: greedily generated, without the prompt.
             probabilities: the probabilities of each of these tokens.
         """
-        tokens = self._until_stop(tokens)
+        tokens = self.answer_ids(tokens)
         text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         probability = 1.0
         for one in probabilities[: len(tokens)]:
@@ -472,7 +499,8 @@ class Lvlm:
         plain = " ".join(text.split()).strip(_AROUND)
         return plain, probability if plain else 0.0
 
-    def _until_stop(self, tokens: Sequence[int]) -> Sequence[int]:
+    def answer_ids(self, tokens: Sequence[int]) -> Sequence[int]:
+        """The tokens of an answer before the one that ends it."""
         last = self._stops | {NO_TOKEN}
         ends = (index for index, token in enumerate(tokens) if token in last)
         return tokens[: next(ends, len(tokens))]
@@ -488,3 +516,22 @@ def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:
 def _for_images(positions: torch.Tensor, count: int) -> torch.Tensor:
     """[..., prompts, length] to [..., count * prompts, length], all prompts of each image."""
     return positions.repeat(*[1] * (positions.ndim - 2), count, 1)
+
+
+def _tokens_from(prompt: Sequence[int], number: int) -> int:
+    """How many tokens a prompt has from one of its tokens to its end.
+
+    Args:
+        prompt: token ids.
+        number: of the token, from 0 at the first one, or from -1 at the last one.
+
+    Raises:
+        UsageError: if the prompt has no such token.
+    """
+    length = len(prompt)
+    if not -length <= number < length:
+        raise UsageError(
+            f"--token is {number}, and the prompt has {length} tokens; give a number from "
+            f"{-length} to {length - 1}."
+        )
+    return -number if number < 0 else length - number

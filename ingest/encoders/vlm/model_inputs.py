@@ -42,8 +42,8 @@ class ModelInputs:
     def __init__(self, model: Any):
         self._model = model
         self._type = model.config.model_type
-        inner = getattr(model, "model", model)
-        self._accepts = set(inspect.signature(inner.forward).parameters)
+        self._inner = getattr(model, "model", model)
+        self._accepts = set(inspect.signature(self._inner.forward).parameters)
         self._cross_attends = {"cross_attention_mask", "aspect_ratio_mask"} <= self._accepts
         text = model.config.get_text_config()
         kinds = set(getattr(text, "layer_types", None) or ())
@@ -81,6 +81,8 @@ class ModelInputs:
             ids: int64 [images, length].
             features: the images' tensors.
         """
+        if "moe_mm_token_type_ids" in self._accepts:
+            return {"moe_mm_token_type_ids": self._is_near_image(ids).int()}
         if not self._needs_cross_mask(features):
             return {}
         return self._cross_mask(self.is_image(ids).cumsum(-1) > 0, features)
@@ -92,6 +94,12 @@ class ModelInputs:
         if not self._needs_cross_mask(features):
             return {}
         return self._cross_mask(torch.ones_like(ids, dtype=torch.bool), features)
+
+    def _is_near_image(self, ids: torch.Tensor) -> torch.Tensor:
+        """Which tokens are the image or the marks around it, which have experts of their own."""
+        config = self._model.config
+        marks = torch.tensor([config.image_start_token_id, config.image_end_token_id])
+        return self.is_image(ids) | torch.isin(ids, marks.to(ids.device))
 
     def _needs_cross_mask(self, features: Mapping[str, torch.Tensor]) -> bool:
         """Whether there is an image, and the model sees it through cross-attention."""
@@ -135,7 +143,7 @@ class ModelInputs:
 
         Images of one batch have the same layout, so those of the first one are used.
         """
-        rope_index = getattr(self._model.model, "get_rope_index", None)
+        rope_index = getattr(self._inner, "get_rope_index", None)
         if rope_index is None or "image_grid_thw" not in features:
             # Without an image all axes count the same positions.
             return torch.arange(len(prompt))

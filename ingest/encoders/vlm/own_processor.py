@@ -37,6 +37,16 @@ _ALIASES = {
 }
 
 
+class _AbsentPart:
+    """In place of a part for videos or sounds: no setting of it has a value."""
+
+    model_input_names: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 def needs_parts(source: ModelSource, config: Any) -> bool:
     """Whether a model's processor has parts that cannot be, or need not be, built here.
 
@@ -66,10 +76,12 @@ def build_own_processor(source: ModelSource, config: Any) -> Any:
     """
     kind = _processor_class(source, config)
     assert kind is not None
-    # A part that is not there is None, which the family's own check refuses.
-    unchecked = type(
-        kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None}
-    )
+    # The family's own check refuses parts of other classes, and its text holds all of them.
+    changes = {
+        "check_argument_for_proper_class": lambda self, name, part: None,
+        "__repr__": lambda self: kind.__name__,
+    }
+    unchecked = type(kind.__name__, (kind,), changes)
     parts = [_part(name, source, config) for name in kind.get_attributes()]
     with library_call(source):
         settings, _ = kind.get_processor_dict(source.location, **hub_arguments(source))
@@ -80,7 +92,7 @@ def _part(name: str, source: ModelSource, config: Any) -> Any:
     from transformers import AutoTokenizer
 
     if name in _UNUSED_PARTS:
-        return None
+        return _AbsentPart()
     if name != "image_processor":
         subfolder = {} if name == "tokenizer" else {"subfolder": name}
         return load_pretrained(AutoTokenizer, source, **subfolder)

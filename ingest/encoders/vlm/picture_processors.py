@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -35,6 +35,11 @@ class PictureProcessor(ABC):
         for name, usual in self.SETTINGS.items():
             value = settings.get(name)
             setattr(self, name, usual if value is None else value)
+
+    @property
+    def valid_kwargs(self) -> Any:
+        """The settings that a processor of transformers may pass on, as a ``TypedDict``."""
+        return TypedDict("Settings", dict.fromkeys(self.SETTINGS, Any), total=False)  # type: ignore[operator]
 
     def fetch_images(self, images: Any) -> Any:
         """The pictures as they are; a processor of transformers calls this."""
@@ -112,6 +117,7 @@ class Lfm2VlPictures(PictureProcessor):
             "encoder_patch_size": 16,
             "tile_size": 512,
             "max_pixels_tolerance": 2.0,
+            "return_row_col_info": False,
             "resample": 2,
             "rescale_factor": 1 / 255,
             "image_mean": _HALF,
@@ -142,14 +148,15 @@ class Lfm2VlPictures(PictureProcessor):
             values.append(torch.nn.functional.pad(patches, (0, 0, 0, most - len(patches))))
             masks.append(mask)
             shapes.append(shape)
-        return {
+        found: dict[str, Any] = {
             "pixel_values": torch.stack(values),
             "pixel_attention_mask": torch.stack(masks),
             "spatial_shapes": torch.tensor(shapes),
-            "image_rows": [rows],
-            "image_cols": [columns],
-            "image_sizes": [[height, width]],
         }
+        if own.return_row_col_info:
+            found |= {"image_rows": [rows], "image_cols": [columns]}
+            found["image_sizes"] = [[height, width]]
+        return found
 
     def _patches(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
         """[patches, values], each patch pixel by pixel with its three colors; rows and columns."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +36,18 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
 
 
-def greedy_generation(
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Draw the same random numbers each time inside a ``with`` block, and leave others alone."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+def generation_settings(
     tokenizer: Any, max_new_tokens: int, stops: int | list[int] | None, **options: Any
 ) -> Any:
-    """The generation settings of a greedy answer.
+    """The generation settings of an answer, greedy unless the options say otherwise.
 
     Args:
         tokenizer: the model's.
@@ -49,11 +58,10 @@ def greedy_generation(
     from transformers import GenerationConfig
 
     return GenerationConfig(
-        do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=stops,
         pad_token_id=tokenizer.pad_token_id,
-        **options,
+        **{"do_sample": False, **options},
     )
 
 

@@ -97,7 +97,7 @@ class LvlmWordLister:
 
         from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
         from ingest.encoders.vlm.processors import PromptWriter
-        from ingest.encoders.vlm.states import greedy_generation, stop_tokens
+        from ingest.encoders.vlm.states import generation_settings, stop_tokens
 
         model, processor = self._load_once()
         question = _QUESTION.format(wanted=WANTED, condition=condition)
@@ -108,7 +108,7 @@ class LvlmWordLister:
             output = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=greedy_generation(
+                generation_config=generation_settings(
                     processor.tokenizer, self._max_tokens, stops or None
                 ),
                 **ModelInputs(model).for_prompts(ids, {}),

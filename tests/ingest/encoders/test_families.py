@@ -18,7 +18,8 @@ import pytest
 import torch
 import transformers as tf
 from PIL import Image
-from support.tiny_families import BUILDERS, build
+from support.family_table import measure
+from support.tiny_families import BUILDERS, MORE, build
 from support.tiny_reference import CONDITIONS, Tiny, furthest, inputs_of
 
 import ingest.encoders.vlm.lvlm as lvlm_module
@@ -43,7 +44,7 @@ SIXTEEN = CONDITIONS + [Condition.parse(f"kind of {letter}") for letter in "abcd
 
 #: Tiny models of packed families that have to run plain all the same, and say so or find out.
 GIVES_UP = {"aya_vision-narrow", "llava-text_first", "llava_next-narrow"}
-KINDS = {name: FAMILIES[name.partition("-")[0]] for name in BUILDERS}
+KINDS = {name: FAMILIES[name.partition("-")[0]] for name in (*BUILDERS, *MORE)}
 PACKED = [n for n in BUILDERS if KINDS[n].mode == "packed" and n not in GIVES_UP]
 AXES = [name for name in PACKED if name.startswith(("qwen", "glm"))]
 
@@ -106,6 +107,18 @@ def test_word_is_what_generate_says(tiny: Tiny, pictures: list[Image.Image]) -> 
             assert reading.words[row][column] == word
             assert abs(float(reading.word_probabilities[row, column]) - chance) < 1e-4
     assert len({word for row in reading.words for word in row if word}) > 1
+
+
+@pytest.mark.parametrize("name", list(MORE))
+def test_further_families(name: str, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    """As above, with fewer pictures; also two pictures of one size, which share a batch."""
+    three = [*pictures[:2], pictures[5]]
+    measured = measure(name, tmp_path / name, three, CONDITIONS[:2])
+    assert measured.packed == (KINDS[name].mode == "packed")
+    assert measured.fp32 < CLOSE < measured.spread
+    assert measured.words == measured.said
+    if measured.packed and measured.looks:
+        assert measured.looks == len(three)
 
 
 @every
@@ -298,7 +311,7 @@ def test_what_cannot_be_shared_runs_plain(
 
 
 def test_every_family_of_the_table_is_tested_and_says_why() -> None:
-    assert {name.partition("-")[0] for name in BUILDERS} == set(FAMILIES)
+    assert {name.partition("-")[0] for name in KINDS} == set(FAMILIES)
     for kind in [*FAMILIES.values(), UNKNOWN]:
         assert kind.mode in ("packed", "plain") and kind.reason.endswith(".")
 
@@ -306,7 +319,7 @@ def test_every_family_of_the_table_is_tested_and_says_why() -> None:
 @pytest.mark.parametrize("tiny", ["llava"], indirect=True)
 def test_every_text_model_of_the_table_is_tested(tiny: Tiny, tmp_path: Path) -> None:
     tested = set()
-    for name in PACKED:
+    for name in [*PACKED, *MORE]:
         config = tf.AutoConfig.from_pretrained(build(name, tmp_path / name))
         tested.add(config.get_text_config().model_type)
     assert tested >= ATTENTION_ONLY_TEXTS
