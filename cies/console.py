@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from indexes.printable import printable
@@ -55,6 +56,26 @@ def print_paths(paths: Iterable[str], null: bool = False) -> None:
             data = path.encode("utf-8", "surrogateescape")
         # The stream writes bytes that its encoding does not have as they are.
         print(data.decode(encoding, "surrogateescape"), end="\0")
+
+
+def first_today(name: str) -> bool:
+    """Whether this is the first call with this name today, on this machine.
+
+    Where the cache folder cannot be written, every call is the first.
+    """
+    import platformdirs
+
+    folder = Path(platformdirs.user_cache_dir("cies", appauthor=False)) / "said"
+    mark = folder / f"{name}.txt"
+    today = time.strftime("%Y-%m-%d")
+    try:
+        if mark.is_file() and mark.read_text(encoding="ascii", errors="replace") == today:
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(today, encoding="ascii")
+    except OSError:
+        pass
+    return True
 
 
 def print_json(document: Any, indent: int | None = 2) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from eval.protocols.registry import benchmark_names, find_benchmark
 from eval.tasks import Task
 from indexes.errors import UsageError
+from query.question import similar_names
 
 #: The benchmark of rendered pictures, which needs no data.
 WORLD = "world"
@@ -66,8 +67,10 @@ def tasks_of(
         return _folder_tasks(data, options, partial)
     names = benchmark_names()
     if name not in names:
+        meant = similar_names(name, [WORLD, FOLDER, *names])
         raise UsageError(
-            f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, {', '.join(names)}."
+            f"There is no benchmark '{name}'; there are {WORLD}, {FOLDER}, "
+            f"{', '.join(names)}{meant}."
         )
     benchmark = find_benchmark(name)
     benchmark.check(options)

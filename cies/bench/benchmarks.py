@@ -70,12 +70,13 @@ def run_bench_check(file: Path, data: Path | None) -> None:
     print_line(line)
 
 
-def run_bench_submit(run: str, output: Path) -> None:
+def run_bench_submit(run: str, output: Path, force: bool = False) -> None:
     """Write a run's answers as the files that an evaluation server accepts; print their paths.
 
     Args:
         run: a run's folder, or ``RUN:NAME`` of one of its systems.
         output: folder of the files.
+        force: replace files that CIES did not make.
 
     Raises:
         UsageError: if there is no such run or system, or there is nothing to submit.
@@ -85,11 +86,11 @@ def run_bench_submit(run: str, output: Path) -> None:
     from eval.runs.submission import write_run_submission
 
     side = RunSelection.of(run)
-    for path in write_run_submission(side.run, side.chosen, output):
+    for path in write_run_submission(side.run, side.chosen, output, force):
         print_line(str(path))
 
 
-def run_bench_trec(path: Path, output: Path, depth: int) -> None:
+def run_bench_trec(path: Path, output: Path, depth: int, force: bool = False) -> None:
     """Write a run as TREC run and qrels files, and print their names.
 
     Raises:
@@ -99,5 +100,5 @@ def run_bench_trec(path: Path, output: Path, depth: int) -> None:
     run = Run.open(path)
     for name in run.tasks.keys() - set(rankings(run)):
         say(f"{name} is not a ranking and is left out.")
-    for written in export_run(run, output, depth):
+    for written in export_run(run, output, depth, force):
         print_line(str(written))

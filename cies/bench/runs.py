@@ -26,6 +26,7 @@ from eval.runs.run_encoders import EvaluatedEncoder, run_encoders
 from eval.tasks import LabelTask
 from eval.world.factors import FACTORS
 from indexes.errors import UsageError
+from indexes.outputs import check_output
 from ingest.encoders.base import BaseEncoder
 from ingest.fill.pipeline import Progress
 from query.composers.factory import CONDITION_COMPOSERS
@@ -271,12 +272,17 @@ def _headline(run: Run, name: str) -> str:
 
 
 def run_report(
-    paths: Sequence[Path], output: Path | None, title: str | None, into: Path | None
+    paths: Sequence[Path],
+    output: Path | None,
+    title: str | None,
+    into: Path | None,
+    force: bool = False,
 ) -> None:
     """Write a report as JSON, Markdown and HTML, and its figures into a page if one is named.
 
     Raises:
-        UsageError: if a folder is not a run, or the page has no marks for the figures.
+        UsageError: if a folder is not a run, the page has no marks for the figures, or a file
+            exists that CIES did not make, and ``force`` is not given.
         CiesError: if one is damaged, or the report cannot be written.
     """
     from cies.html.report import report_page
@@ -289,9 +295,11 @@ def run_report(
     document = json.dumps(found.to_json(), allow_nan=False)
     forms = {
         "report.json": document + "\n",
-        "report.md": as_markdown(found, heading),
+        "report.md": "<!-- Written by `cies bench report`. -->\n" + as_markdown(found, heading),
         "report.html": report_page(found, heading),
     }
+    for name in forms:
+        check_output(place / name, force)
     for name, content in forms.items():
         write_bytes(place / name, content.encode("utf-8", "replace"))
         print_line(os.fspath(place / name))

@@ -14,6 +14,7 @@ import typer
 
 from cies.cli.bench import bench
 from cies.cli.browse import dupes, facets, make_gallery, outliers
+from cies.cli.command_tree import name_values
 from cies.cli.conditions import conditions
 from cies.cli.config import config
 from cies.cli.evaluate import demo, evaluate, world
@@ -52,36 +53,43 @@ app = typer.Typer(
 # Commands find the app, with the options of all commands, as the object of their context.
 _CONTEXT["obj"] = app
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "ingest": ingest,
-    "search": search,
-    "serve": serve,
-    "gallery": make_gallery,
-    "facets": facets,
-    "outliers": outliers,
-    "dupes": dupes,
-    "status": status,
-    "index": index,
-    "export": export,
-    "verify": verify,
-    "repair": repair,
-    "prune": prune,
-    "remove": remove,
-    "relocate": relocate,
-    "merge": merge,
-    "eval": evaluate,
-    "methods": methods,
-    "models": models,
-    "train-composer": train_composer,
-    "config": config,
-    "world": world,
-    "demo": demo,
+#: Headings of `cies --help`, with their commands.
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Every day": {
+        "ingest": ingest,
+        "search": search,
+        "status": status,
+        "gallery": make_gallery,
+        "facets": facets,
+        "outliers": outliers,
+        "dupes": dupes,
+        "export": export,
+        "serve": serve,
+    },
+    "The gallery": {
+        "verify": verify,
+        "repair": repair,
+        "prune": prune,
+        "remove": remove,
+        "relocate": relocate,
+        "merge": merge,
+        "index": index,
+    },
+    "Models and settings": {
+        "methods": methods,
+        "models": models,
+        "train-composer": train_composer,
+        "config": config,
+    },
+    "Measuring": {"eval": evaluate, "world": world, "demo": demo},
 }
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
-app.add_typer(conditions, name="conditions")
-app.add_typer(columns, name="columns")
-app.add_typer(bench, name="bench", no_args_is_help=True)
+for _panel, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(conditions, name="conditions", rich_help_panel="The gallery")
+app.add_typer(columns, name="columns", rich_help_panel="The gallery")
+app.add_typer(bench, name="bench", no_args_is_help=True, rich_help_panel="Measuring")
+name_values(app)
 
 
 def _version(wanted: bool) -> None:

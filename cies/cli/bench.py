@@ -19,7 +19,7 @@ from cies.cli.benchmarks import (
     bench_submit,
     bench_trec,
 )
-from cies.cli.options import DeviceOption, GalleryOption, JsonOption, TrustOption
+from cies.cli.options import DeviceOption, ForceOption, GalleryOption, JsonOption, TrustOption
 from cies.cli.settings import find_gallery
 from indexes.errors import UsageError
 
@@ -164,6 +164,7 @@ def bench_methods(
         typer.Option("--method", "-m", help="Only this method; may be repeated."),
     ] = None,
     write: Annotated[Optional[Path], typer.Option(help="Write the tables as Markdown.")] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the quality of every method by condition, and its cost, for `cies methods`.
@@ -171,7 +172,10 @@ def bench_methods(
     Example: cies bench methods -n 500 --write methods.md
     """
     from cies.bench.methods import run_bench_methods
+    from indexes.outputs import check_output
 
+    if write is not None:
+        check_output(write, force)
     sets = triplets or [], renamed or []
     run_bench_methods(model, clip, pictures, seed, *sets, method or [], write, as_json)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, JsonOption, TrustOption
+from cies.cli.options import DeviceOption, ForceOption, JsonOption, TrustOption
 
 _changed = partial(typer.Option, rich_help_panel="Modifications in words")
 
@@ -146,6 +146,7 @@ def bench_report(
             "'<!-- end of NAME -->' is replaced by the figures."
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Write report.html, report.md and report.json, with plots and the worst queries.
 
@@ -153,7 +154,7 @@ def bench_report(
     """
     from cies.bench.runs import run_report
 
-    run_report(runs, output, title, into)
+    run_report(runs, output, title, into, force)
 
 
 def bench_list(
@@ -189,6 +190,7 @@ def bench_check(
 def bench_submit(
     run: Annotated[str, typer.Argument(help="RUN of a test split, or RUN:NAME of one system.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path(),
+    force: ForceOption = False,
 ) -> None:
     """Write the submission files of a run for the server of CIRCO or CIRR, and check them.
 
@@ -196,13 +198,14 @@ def bench_submit(
     """
     from cies.bench.benchmarks import run_bench_submit
 
-    run_bench_submit(run, output)
+    run_bench_submit(run, output, force)
 
 
 def bench_trec(
     run: RunArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the files.")],
     depth: Annotated[int, typer.Option(help="Answers per query.", min=1)] = 1000,
+    force: ForceOption = False,
 ) -> None:
     """Write the answers of a run, and the right answers, as TREC run and qrels files.
 
@@ -210,4 +213,4 @@ def bench_trec(
     """
     from cies.bench.benchmarks import run_bench_trec
 
-    run_bench_trec(run, output, depth)
+    run_bench_trec(run, output, depth, force)

@@ -7,7 +7,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import ByMethodOption, ConditionOption, GalleryOption, GoneOption, JsonOption
+from cies.cli.options import (
+    ByMethodOption,
+    ConditionOption,
+    ForceOption,
+    GalleryOption,
+    GoneOption,
+    JsonOption,
+)
 from cies.cli.settings import find_gallery
 
 _PathsOption = Annotated[bool, typer.Option("-q", help="Print paths only.")]
@@ -93,6 +100,7 @@ def outliers(
         int, typer.Option(help="Nearest pictures that each is compared with.", min=1)
     ] = 10,
     html: Annotated[Optional[Path], typer.Option(help="Write a page to this file.")] = None,
+    force: ForceOption = False,
     gone: GoneOption = False,
     as_json: JsonOption = False,
     quiet: _PathsOption = False,
@@ -102,7 +110,10 @@ def outliers(
     Example: cies outliers -c color -k 50 --html odd.html
     """
     from cies.reports.outliers import run_outliers
+    from indexes.outputs import check_output
 
+    if html is not None:
+        check_output(html, force)
     place = find_gallery(gallery)
     run_outliers(place, condition, k, neighbours, html, gone, as_json, quiet, method)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperArgument
 
 _PREFIX = "CIES_"
 
@@ -89,6 +91,32 @@ def walk_commands(app: typer.Typer, prefix: str = "") -> Iterator[Command]:
             about = inner.info.help if isinstance(inner.info.help, str) else ""
             yield Command(name, callback.callback if callback else None, about)
             yield from walk_commands(inner, name)
+
+
+#: What `--help` shows for a value, by its kind; a switch has none.
+_METAVARS = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", list: "TEXT", Path: "PATH"}
+
+
+def name_values(app: typer.Typer) -> None:
+    """Let ``--help`` name the values of options as the command reference does."""
+    # Typer shows `<list[str]>` beside the name of an argument, and has no option against it.
+    setattr(TyperArgument, "display_type_rich", _no_type)  # noqa: B010
+    for command in walk_commands(app):
+        if command.function is None:
+            continue
+        # Annotations are texts, of which every reader makes options of its own.
+        hints = get_type_hints(command.function, include_extras=True)
+        command.function.__annotations__ = hints
+        for name, hint in hints.items():
+            kind, info = _kind_and_info(hint)
+            if isinstance(info, type(typer.Option())) and info.metavar is None:
+                info.metavar = _METAVARS.get(kind, "TEXT")
+            elif info is not None and info.metavar is None:
+                info.metavar = name.upper()
+
+
+def _no_type(argument: Any, ctx: Any) -> None:
+    """What ``--help`` shows as the type of an argument."""
 
 
 def all_options(app: typer.Typer) -> list[CommandOption]:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import ByMethodOption, GalleryOption, GeometryOption, JsonOption
+from cies.cli.options import ByMethodOption, ForceOption, GalleryOption, GeometryOption, JsonOption
 from cies.cli.settings import find_gallery
 
 
@@ -17,7 +17,7 @@ def evaluate(
     ],
     place: Annotated[
         Optional[Path],
-        typer.Argument(metavar="[GALLERY]", help="The gallery's folder, as with --gallery."),
+        typer.Argument(metavar="GALLERY", help="The gallery's folder, as with --gallery."),
     ] = None,
     gallery: GalleryOption = None,
     triplets: Annotated[
@@ -65,11 +65,16 @@ def world(
     pictures: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 1500,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal pictures.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels.", min=32, max=2048)] = 256,
+    force: ForceOption = False,
 ) -> None:
-    """Render labelled pictures whose factors are independent: a benchmark without any data."""
-    from cies.console import say
-    from eval.world.gallery import write_world
+    """Render labelled pictures whose factors are independent: a benchmark without any data.
 
+    Example: cies world world -n 1000
+    """
+    from cies.console import say
+    from eval.world.gallery import check_world_folder, write_world
+
+    check_world_folder(folder, force)
     labels = write_world(folder, pictures, seed, size)
     say(f"{pictures} pictures and {labels} written.")
 
@@ -80,7 +85,10 @@ def demo(
     ),
     pictures: Annotated[int, typer.Option("-n", help="Number of pictures.", min=20)] = 600,
 ) -> None:
-    """Render a gallery, embed it, search it and measure it: all of CIES in two minutes."""
+    """Render a gallery, embed it, search it and measure it: all of CIES in two minutes.
+
+    Example: cies demo --folder demo
+    """
     from cies.reports.demo import run_demo
 
     run_demo(folder, pictures)

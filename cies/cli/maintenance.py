@@ -10,6 +10,7 @@ import typer
 from cies.cli.options import (
     ByMethodOption,
     DryRunOption,
+    ForceOption,
     GalleryOption,
     JsonOption,
     condition_names,
@@ -23,7 +24,10 @@ def status(
     gone: Annotated[bool, typer.Option("--gone", help="List the files that are gone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the gallery contains."""
+    """Show what the gallery contains.
+
+    Example: cies status -g photos.cies --failed
+    """
     from cies.reports.status import run_status
 
     run_status(find_gallery(gallery), failed, gone, as_json)
@@ -67,6 +71,7 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
+    force: ForceOption = False,
     gallery: GalleryOption = None,
     method: ByMethodOption = None,
 ) -> None:
@@ -87,12 +92,15 @@ def export(
             f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
             "for each, with a file of its own."
         )
-    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output)
+    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output, force)
     say(f"{rows} rows written to {output}.")
 
 
 def verify(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
-    """Check every file, checksum, key and vector of the gallery; exit with 1 if it is damaged."""
+    """Check every file, checksum, key and vector of the gallery; exit with 1 if it is damaged.
+
+    Example: cies verify -g photos.cies
+    """
     from cies.reports.maintenance import run_verify
 
     if not run_verify(find_gallery(gallery), as_json):
@@ -104,7 +112,10 @@ def repair(
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove damage from the gallery, so that the next ingest embeds only what was damaged."""
+    """Remove damage from the gallery, so that the next ingest embeds only what was damaged.
+
+    Example: cies repair -g photos.cies --dry-run
+    """
     from cies.reports.maintenance import run_repair
 
     run_repair(find_gallery(gallery), dry_run, as_json)
@@ -220,7 +231,10 @@ def columns_group(
 def columns_list(
     context: typer.Context, gallery: GalleryOption = None, as_json: JsonOption = False
 ) -> None:
-    """List your columns in the gallery, with types and number of values."""
+    """List your columns in the gallery, with types and number of values.
+
+    Example: cies columns list -g photos.cies
+    """
     _list_columns(_of_group(context, gallery), as_json)
 
 

@@ -10,14 +10,20 @@ from cies.cli.options import DeviceOption, JsonOption, TrustOption
 
 
 def models(as_json: JsonOption = False) -> None:
-    """List the built-in models, models of the hub, and how each model family is run."""
+    """List the built-in models, models of the hub, and how each model family is run.
+
+    Example: cies models
+    """
     from cies.reports.models import run_models
 
     run_models(as_json)
 
 
 def methods(as_json: JsonOption = False) -> None:
-    """Show what each method does, needs and costs, and when to use it."""
+    """Show what each method does, needs and costs, and when to use it.
+
+    Example: cies methods --json
+    """
     from cies.reports.models import run_methods
 
     run_methods(as_json)

@@ -120,6 +120,13 @@ QuietOption = Annotated[bool, shown("--quiet", "-q", help="Print paths only.")]
 PrintNullOption = Annotated[
     bool, shown("--print0", "-0", help="Print paths that end in NUL, for xargs -0.")
 ]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace an existing file even if CIES did not make it."),
+]
+ReplaceOption = Annotated[
+    bool, shown("--force", help="Let --html replace a file that CIES did not make.")
+]
 HtmlOption = Annotated[Optional[Path], shown("--html", help="Write a contact sheet to this file.")]
 PicturesOption = Annotated[
     Optional[bool],

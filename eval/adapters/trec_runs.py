@@ -13,6 +13,7 @@ from eval.runs.abstention import AUROC
 from eval.runs.answers import Answers
 from eval.runs.run import IMAGE, Run, System
 from eval.tasks import LabelTask, QueryTask, TaskPart
+from indexes.outputs import check_output
 from indexes.search.multi_vector import similarities
 from ingest.conditions import UNCONDITIONAL
 
@@ -20,7 +21,7 @@ from ingest.conditions import UNCONDITIONAL
 _BLOCK = 256
 
 
-def export_run(run: Run, folder: Path, depth: int = 1000) -> list[Path]:
+def export_run(run: Run, folder: Path, depth: int = 1000, force: bool = False) -> list[Path]:
     """Write ``TASK/ROW.qrels`` and ``TASK/ROW.SYSTEM.run`` for every ranking of a run.
 
     A row is a condition of a label task, or a part of a query task (``all`` if it has only one).
@@ -32,6 +33,7 @@ def export_run(run: Run, folder: Path, depth: int = 1000) -> list[Path]:
         run: a stored run; neither data nor models are needed.
         folder: created if needed.
         depth: answers to each query; fewer if the run stores fewer.
+        force: replace files that CIES did not make.
 
     Returns:
         The files.
@@ -49,10 +51,12 @@ def export_run(run: Run, folder: Path, depth: int = 1000) -> list[Path]:
         for row in rows:
             stem = quote(row, safe=" ") or "all"
             path = task_folder / f"{stem}.qrels"
+            check_output(path, force)
             write_qrels(path, _right(task, row))
             written.append(path)
             for system in run.systems(name):
                 path = task_folder / f"{stem}.{quote(system.name, safe=' ')}.run"
+                check_output(path, force)
                 write_run(path, _answers(run, name, row, system, depth), system.name)
                 written.append(path)
     return written

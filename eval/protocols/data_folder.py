@@ -6,9 +6,10 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from eval.protocols.value_types import ValueType, list_of, object_with
@@ -74,13 +75,35 @@ class BenchmarkFolder:
     def find(self, *paths: str) -> Path:
         """Return the first of some paths below the folder that exists.
 
+        Lists in ``metadata`` and ``info_files`` may also be beside the folder or one level above,
+        where the published code of DIOR has them (``metadata`` beside ``datasets/NAME``).
+
         Raises:
             DataError: if none exists, naming the first and the folder.
         """
         for path in paths:
             if (self.folder / path).exists():
                 return self.folder / path
+        above = self.folder.absolute().parents[:2]
+        for path in (p for p in paths if p.startswith(("metadata/", "info_files/"))):
+            for folder in above:
+                if (folder / path).exists():
+                    return folder / path
         raise self.error(f"{paths[0]} is not in {self.folder}")
+
+    def flat_folder(self, *names: str) -> Path | None:
+        """The folder of pictures without subfolders: one of some names, or the data folder itself.
+
+        Names are looked for in the data folder and in its ``datasets``; ``None`` if no folder has
+        pictures.
+        """
+        named = [self.folder / part / name for name in names for part in ("datasets", ".")]
+        for folder in (*named, self.folder):
+            if folder.is_dir() and any(
+                path.suffix.lower() in (".jpg", ".jpeg", ".png") for path in folder.iterdir()
+            ):
+                return folder
+        return None
 
     def path_below(self, root: Path, path: str, where: Path) -> Path:
         """Return the path of a picture that an annotation file names.
@@ -99,8 +122,13 @@ class BenchmarkFolder:
         return root / parts
 
     def id_of(self, path: Path) -> str:
-        """Return a file's id: its path below the folder, with forward slashes."""
-        return path.relative_to(self.folder).as_posix()
+        """Return a file's id: its path below the folder, with forward slashes.
+
+        A file beside the folder or above it begins with ``../``.
+        """
+        if path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        return PurePath(os.path.relpath(path, self.folder)).as_posix()
 
     def read(self, path: Path, published: str | None = None) -> str:
         """Read an annotation file and record its checksum.

@@ -30,6 +30,7 @@ from eval.protocols.datasets import (
 )
 from eval.protocols.protocol import Protocol
 from indexes.errors import CiesError, UsageError
+from query.question import similar_names
 
 SCHEMA_VERSION = 1
 
@@ -72,8 +73,11 @@ def find_benchmark(name: str) -> Protocol:
         return PROTOCOLS[name]
     points = _entry_points()
     if name not in points:
-        names = ", ".join([*PROTOCOLS, *points])
-        raise UsageError(f"There is no benchmark '{name}'; there are {names}.")
+        names = [*PROTOCOLS, *points]
+        raise UsageError(
+            f"There is no benchmark '{name}'; there are {', '.join(names)}"
+            f"{similar_names(name, names)}."
+        )
     return _load(points[name])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from eval.tasks import QueryTask, TaskQuery
 from indexes.errors import DataError, UsageError
 from indexes.files import write_atomic
+from indexes.outputs import check_output
 
 #: Pictures for each question: of the whole gallery, and of CIRR's groups.
 WHOLE, GROUP = 50, 3
@@ -33,16 +34,21 @@ Rankings = Mapping[str, Sequence[str]]
 
 
 def write_submission(
-    task: QueryTask, rankings: Rankings, folder: Path, groups: Rankings | None = None
+    task: QueryTask,
+    rankings: Rankings,
+    folder: Path,
+    groups: Rankings | None = None,
+    force: bool = False,
 ) -> tuple[Path, ...]:
     """Write the files that a server takes, and check them.
 
     Args:
         task: a held-back split, with its ``submission``.
         rankings: question to ids of pictures, best first, at least 50 that are not excluded.
-        folder: the folder of the files; existing files of the same names are replaced.
+        folder: the folder of the files; earlier files of the same names are replaced.
         groups: for CIRR, pair to the ids of its group, best first; by default in the order of
             ``rankings``, which must then have them all.
+        force: replace files that CIES did not make.
 
     Returns:
         The files: ``circo-test.json``, or ``cirr-test1-recall.json`` and
@@ -66,6 +72,7 @@ def write_submission(
             query.id: [_number(key) for key in _best(query, rankings[query.id], WHOLE)]
             for query in queries
         }
+        check_output(path, force)
         _save(path, document)
         check_submission(path, task)
         return (path,)
@@ -79,6 +86,7 @@ def write_submission(
                 ranked = [key for key in (groups or rankings)[query.id] if key in group]
             document[query.id] = [_name(key) for key in _best(query, ranked, count)]
         paths.append(folder / f"{task.name}-{metric}.json")
+        check_output(paths[-1], force)
         _save(paths[-1], document)
         check_submission(paths[-1], task)
     return tuple(paths)

@@ -11,13 +11,14 @@ from eval.tasks import QueryTask
 from indexes.errors import UsageError
 
 
-def write_run_submission(run: Run, chosen: str, folder: Path) -> list[Path]:
+def write_run_submission(run: Run, chosen: str, folder: Path, force: bool = False) -> list[Path]:
     """Write one system's answers in the format that the server accepts, and check the files.
 
     Args:
         run: a run of a held-back split.
         chosen: a system's name; may be empty if only one system is not a baseline.
-        folder: the folder of the files; existing files of the same names are replaced.
+        folder: the folder of the files; earlier files of the same names are replaced.
+        force: replace files that CIES did not make.
 
     Raises:
         UsageError: if the run has nothing to submit, or no such system.
@@ -42,7 +43,7 @@ def write_run_submission(run: Run, chosen: str, folder: Path) -> list[Path]:
             order = (-scores).argsort(kind="stable")
             group = set(query.group)
             groups[query.id] = [n for n in (names[found[at]] for at in order) if n in group]
-        written += write_submission(task, rankings, folder, groups)
+        written += write_submission(task, rankings, folder, groups, force)
     return written
 
 

@@ -69,6 +69,45 @@ def write_world(
     return labels
 
 
+def check_world_folder(folder: Path, force: bool = False) -> None:
+    """Refuse a folder whose pictures or labels are not those of an earlier world.
+
+    Args:
+        folder: as for :func:`write_world`.
+        force: allow it.
+
+    Raises:
+        UsageError: if something in it would be lost.
+    """
+    labels, images = folder / "labels.csv", folder / "images"
+    if force:
+        return
+    try:
+        header = ",".join(["file", *FACTORS]).encode()
+        ours = labels.is_file() and labels.read_bytes()[: len(header)] == header
+        used = labels.exists() or (images.is_dir() and any(images.iterdir()))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if used and not ours:
+        raise UsageError(
+            f"{folder} has pictures or labels that CIES did not make; name another folder, or add "
+            "--force to replace them."
+        )
+
+
+def is_world(folder: Path) -> bool:
+    """Whether a folder, or the one that contains it, was written by :func:`write_world`."""
+    header = ",".join(["file", *FACTORS])
+    for labels in (folder / "labels.csv", folder.parent / "labels.csv"):
+        try:
+            with labels.open(encoding="utf-8") as file:
+                if file.readline(1000).strip() == header:
+                    return True
+        except (OSError, UnicodeDecodeError):
+            continue
+    return False
+
+
 def draw(
     folder: Path,
     scenes: Mapping[str, Scene],

@@ -15,12 +15,16 @@ SOURCE = BenchmarkSource(
     title="Caltech-UCSD Birds-200-2011",
     link="https://data.caltech.edu/records/65de6-vp158",
     licence="non-commercial research (from memory; not verified)",
-    note="open download, CUB_200_2011.tgz",
+    note="open download, CUB_200_2011.tgz; or scripts/download_datasets.sh of DIOR's code",
 )
 
 
+#: Where the published archive has a folder for each species.
+_NESTED = ("CUB_200_2011/images", "images")
+
+
 def _folders(data: BenchmarkFolder) -> list[Path]:
-    images = data.find("CUB_200_2011/images", "images")
+    images = data.find(*_NESTED)
     folders = sorted(path for path in images.iterdir() if path.is_dir())
     data.check_count("species folders", len(folders))
     for folder in folders:
@@ -54,7 +58,14 @@ def _task(data: BenchmarkFolder, pictures: list[Path]) -> Task:
 
 
 def _read(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
-    """Read all pictures of species 101 to 200."""
+    """Read all pictures of species 101 to 200.
+
+    A folder of pictures without subfolders, as DIOR's script leaves it, has only these species.
+    """
+    nested = any((data.folder / name).is_dir() for name in _NESTED)
+    flat = None if nested else data.flat_folder("cub200")
+    if flat is not None:
+        return _task(data, _pictures(flat))
     return _task(
         data, [f for folder in _folders(data) if _is_tested(folder) for f in _pictures(folder)]
     )
@@ -74,13 +85,14 @@ def _read_by_prefix(data: BenchmarkFolder, options: Mapping[str, str]) -> Task:
 
 
 _FILES = ("CUB_200_2011/images/NNN.Species_name/Species_Name_NNNN_NNNNNN.jpg",)
+_FLAT = "or cub200/Species_Name_NNNN_NNNNNN.jpg, as DIOR's script leaves them"
 
 PROTOCOLS = (
     Protocol(
         name="cub200",
         about="birds of 100 unseen species, as in LanZ-DML and DIOR: all 5,924 pictures",
         source=SOURCE,
-        files=_FILES,
+        files=(*_FILES, _FLAT),
         reader=_read,
         expected=Expected({"species folders": 200, "pictures": 5924, "species": 100}),
     ),

@@ -128,17 +128,23 @@ def _read_synthetic_cars(data: BenchmarkFolder, options: Mapping[str, str]) -> T
         "synthetic_metadata.csv", "metadata/synthetic_metadata.csv", "cars.csv", "samples.csv"
     )
     colors = [f"{part}_{axis}" for part in ("color", "bg_color") for axis in ("hue", "sat", "val")]
-    rows = data.rows(path, ("frame", "model", *colors))
-    frames = {int(_number(data, path, row, "frame")): row for row in rows}
-    if len(frames) < len(rows):
-        raise data.error(f"{path} has a frame twice")
-    first = sorted(frame for frame in frames if 1 <= frame <= 1000)
-    root = data.find("cars", "images", "synthetic_cars")
+    rows = data.rows(path, ("model", *colors))
+    root = data.flat_folder("cars", "images", "synthetic_cars")
+    if root is None:
+        raise data.error(f"{data.folder} has no folder cars of pictures")
     files = {
         int(file.stem): file
         for file in sorted(root.iterdir())
         if file.suffix.lower() in (".png", ".jpg") and file.stem.isdecimal()
     }
+    if rows and "frame" in rows[0]:
+        frames = {int(_number(data, path, row, "frame")): row for row in rows}
+        if len(frames) < len(rows):
+            raise data.error(f"{path} has a frame twice")
+        first = sorted(frame for frame in frames if 1 <= frame <= 1000)
+    else:
+        frames = _numbered(data, path, rows[:1000], sorted(files))
+        first = sorted(frames)
     pictures, model, color, background = {}, {}, {}, {}
     for frame in first:
         file = files.get(frame, root / f"{frame}.png")
@@ -151,6 +157,32 @@ def _read_synthetic_cars(data: BenchmarkFolder, options: Mapping[str, str]) -> T
         background[key] = color_name(*values[3:])
     labels = {"car model": model, "car color": color, "background color": background}
     return _task(data, pictures, labels)
+
+
+def _numbered(
+    data: BenchmarkFolder, path: Path, rows: Sequence[Mapping[str, str]], numbers: Sequence[int]
+) -> dict[int, Mapping[str, str]]:
+    """The rows of a list without frames, by the numbers of their files.
+
+    The first column without a name is the number of the row, as pandas writes it. It is the
+    file's number if every row has a file of its number. Otherwise, rows and files are in the same
+    order, as the published code takes them (there by name, so that 10 comes before 2).
+
+    Raises:
+        DataError: if there are not as many files as rows.
+    """
+    index = [row.get("", "") for row in rows]
+    if len(set(index)) == len(rows) and all(text.isdecimal() for text in index):
+        by_number = {int(text): row for text, row in zip(index, rows, strict=True)}
+        if by_number.keys() <= set(numbers):
+            return by_number
+    if len(numbers) != len(rows):
+        raise data.error(
+            f"{path} has no column 'frame', and its {len(rows):,} rows cannot be matched with "
+            f"{len(numbers):,} numbered pictures; keep exactly those"
+        )
+    data.notes.append("Rows and pictures were matched by their order, as the list has no frames.")
+    return dict(zip(numbers, rows, strict=True))
 
 
 def _number(data: BenchmarkFolder, path: Path, row: Mapping[str, str], column: str) -> float:
@@ -170,7 +202,9 @@ def _read_movie_posters(data: BenchmarkFolder, options: Mapping[str, str]) -> Ta
     data.check_unique("film", (row["imdbID"] for row in rows), path)
     data.check_count("genres", len({row["Genre"] for row in rows}))
     data.check_count("countries", len({row["Country"] for row in rows}))
-    find = _finder(data, ("movie_posters", "images", "Movie_Poster_Dataset"))
+    find = _finder(
+        data, ("movie_posters", "images", "Movie_Poster_Dataset", "datasets/movie_posters")
+    )
     files = {row["imdbID"]: find(f"{row['imdbID']}.jpg") for row in rows}
     left_out = options["unknown"] == "left-out"
     labels: dict[str, dict[str, str]] = {"movie genre": {}, "movie's production country": {}}
@@ -193,7 +227,7 @@ def _read_deepfashion(data: BenchmarkFolder, options: Mapping[str, str]) -> Task
     columns = ("clothing_category", "texture", "fabric", "fit")
     rows = data.rows(path, ("file_names", *columns), published=name)
     data.check_unique("picture", (row["file_names"] for row in rows), path)
-    flat = _finder(data, ("deepfashion", "images", "img"))
+    flat = _finder(data, ("deepfashion", "images", "img", "datasets/deepfashion"))
     labels: dict[str, dict[str, str]] = {
         condition: {}
         for condition in ("clothing category", "texture type", "fabric type", "fit type")
@@ -247,7 +281,10 @@ PROTOCOLS = (
         name="cars196",
         about="car model of 98 unseen models",
         source=CARS196,
-        files=("info_files/cars/test.json", "images/PATH as the list names them"),
+        files=(
+            "info_files/cars/test.json",
+            "images/PATH as the list names them, or cars196/NAME without folders",
+        ),
         reader=_read_cars196,
         expected=Expected({"test pictures": 8131, "pictures": 8131, "values of car model": 98}),
     ),
@@ -256,8 +293,8 @@ PROTOCOLS = (
         about="rendered cars under model, color and background color, the first 1,000",
         source=SYNTHETIC_CARS,
         files=(
-            "synthetic_metadata.csv, cars.csv or samples.csv, with a column 'frame'",
-            "cars/FRAME.png",
+            "synthetic_metadata.csv, cars.csv or samples.csv, with or without a column 'frame'",
+            "cars/FRAME.png or synthetic_cars/NUMBER.png",
         ),
         reader=_read_synthetic_cars,
         expected=Expected({"pictures": 1000, "values of car model": 6}),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from eval.protocols.data_folder import BenchmarkFolder, Expected
 from eval.protocols.protocol import Protocol, ProtocolOption
@@ -46,15 +46,41 @@ def read_list(
     entries = data.records(path, {"path": NAME, "class_id": classes})
     data.check_unique("path", (entry["path"] for entry in entries), path)
     data.check_count(f"{split} pictures", len(entries))
+    find = _finder(data, domain, [entry["path"] for entry in entries], path)
     found = {}
     for number, entry in enumerate(entries):
         labels = entry["class_id"] if isinstance(entry["class_id"], list) else [entry["class_id"]]
         if not labels:
             raise data.error(f"{path}, entry {number} has no label")
-        file = data.path_below(data.folder / "images", entry["path"], path)
+        file = find(entry["path"])
         key = data.id_of(file)
         found[key] = (_as_unpacked(file, key), tuple(str(label) for label in labels))
     return found
+
+
+def _finder(
+    data: BenchmarkFolder, domain: str, paths: Sequence[str], where: Path
+) -> Callable[[str], Path]:
+    """Return a function from a listed path to its file.
+
+    Files are below ``images``, or, as DIOR's code wants them, all in one folder without subfolders
+    and named by the last parts of their paths.
+
+    Raises:
+        DataError: if they are in one folder, and two paths have the same last part.
+    """
+    flat = None
+    if not (data.folder / "images").is_dir():
+        flat = data.flat_folder(*_FLAT.get(domain, (domain,)))
+    if flat is None:
+        return lambda path: data.path_below(data.folder / "images", path, where)
+    root = flat
+    data.check_unique("file name", (PurePosixPath(path).name for path in paths), where)
+    return lambda path: data.path_below(root, PurePosixPath(path).name, where)
+
+
+#: Domain to the names of a folder of its pictures, where these are not the domain's.
+_FLAT = {"cars": ("cars196", "cars")}
 
 
 def _as_unpacked(path: Path, key: str) -> Path:
@@ -97,7 +123,10 @@ def _read(domain: str, data: BenchmarkFolder, options: Mapping[str, str]) -> Tas
 def _protocol(domain: str) -> Protocol:
     condition, counts = _DOMAINS[domain]
     indexed = "index pictures" in counts
-    files = [f"info_files/{domain}/test.json", "images/PATH as the lists name them"]
+    files = [
+        f"info_files/{domain}/test.json",
+        f"images/PATH as the lists name them, or {domain}/NAME without folders",
+    ]
     if indexed:
         files.insert(1, f"info_files/{domain}/index.json")
     return Protocol(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -373,3 +374,77 @@ def test_real_labelled_folders_are_read(name: str) -> None:
     # Every triplet stands twice with the roles swapped, so that parts come in pairs of one size.
     sizes = [len(part.queries) for part in triplets.parts]
     assert sizes[::2] == sizes[1::2] and min(sizes) > 50
+
+
+# -- data as the script of DIOR's published code leaves them ----------------------------------
+
+
+def _as_the_script_leaves_it(root: Path) -> Path:
+    """``datasets/NAME`` without subfolders, ``metadata`` and ``info_files`` beside ``datasets``."""
+    made = root / "made"
+    sets, metadata = root / "datasets", root / "metadata"
+    metadata.mkdir(parents=True)
+    for name, make in (
+        ("cub200", published.cub200),
+        ("movie_posters", published.movie_posters),
+        ("deepfashion", published.deepfashion),
+        ("synthetic_cars", partial(published.synthetic_cars, last=11)),
+    ):
+        source = make(made / name)
+        (sets / name).mkdir(parents=True)
+        for file in sorted(source.rglob("*")):
+            if file.suffix in (".tsv", ".csv"):
+                file.rename(metadata / file.name)
+            elif file.is_file() and not file.parent.name.startswith("100."):
+                garment = file.name.startswith("img_")
+                new = f"{file.parent.name}-{file.name}" if garment else file.name
+                file.rename(sets / name / new)
+    rows = (metadata / "cars.csv").read_text(encoding="utf-8").splitlines()
+    # pandas' index in place of the frame.
+    lines = [rows[0].removeprefix("frame")] + [
+        f"{number},{row.partition(',')[2]}" for number, row in enumerate(rows[1:])
+    ]
+    (metadata / "cars.csv").unlink()
+    (metadata / "synthetic_metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    entries = [{"path": f"cars/{n}/{n}.jpg", "class_id": n % 2} for n in range(4)]
+    published.write_json(root / "info_files" / "cars" / "test.json", entries)
+    published.write_json(root / "info_files" / "rp2k" / "test.json", entries)
+    for name in ("cars196", "rp2k"):
+        for number in range(4):
+            published.picture(sets / name / f"{number}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("level", ["", "datasets", "datasets/{name}"])
+def test_data_as_the_published_script_leaves_them(level: str, tmp_path: Path) -> None:
+    root = _as_the_script_leaves_it(tmp_path)
+    for name, folder, condition, labels in (
+        ("cub200", "cub200", "bird species", ["Red Eyed Tit"] * 2 + ["White Auk"] * 3),
+        ("movie_posters", "movie_posters", "movie genre", ["Drama", "Drama", "N/A"]),
+        ("deepfashion", "deepfashion", "clothing category", ["41", "16"]),
+        ("synthetic_cars", "synthetic_cars", "car model", ["suv", "van", "van"]),
+        ("cars196", "cars196", "car model", ["0", "1", "0", "1"]),
+        ("uned-rp2k", "rp2k", "product", ["0", "1", "0", "1"]),
+    ):
+        place = root / level.format(name=folder)
+        task = labelled(find_benchmark(name).load(place, expected=ANY))
+        assert [value for (value,) in task.labels[condition].values()] == labels, name
+        assert all(path.is_file() for path in task.images.values())
+
+
+def test_what_is_missing_is_named_with_where_it_comes_from(tmp_path: Path) -> None:
+    root = _as_the_script_leaves_it(tmp_path)
+    for path, name, said in (
+        ("metadata/movie_poseter_metadata.tsv", "movie_posters", "DIOR_conditional_image"),
+        ("metadata/deepfashon_metadata.csv", "deepfashion", "DIOR_conditional_image"),
+        ("info_files/cars/test.json", "cars196", "info_files.zip"),
+        ("info_files/rp2k/test.json", "uned-rp2k", "info_files.zip"),
+    ):
+        (root / path).unlink()
+        with pytest.raises(DataError, match=f"{Path(path).name} is not in .*{said}"):
+            find_benchmark(name).load(root / "datasets", expected=ANY)
+    for number in range(2):
+        (root / "datasets" / "synthetic_cars" / f"9{number}.png").touch()
+    (root / "datasets" / "synthetic_cars" / "2.png").unlink()
+    with pytest.raises(DataError, match="3 rows cannot be matched with 4 numbered pictures"):
+        find_benchmark("synthetic_cars").load(root, expected=ANY)
