@@ -135,7 +135,7 @@ def _print_groups(engine: Engine, sections: Sequence[ConditionGroups]) -> None:
                 group.word,
                 str(group.pictures),
                 str(len(group.likely)),
-                merged_words(group.facet),
+                merged_words([vars(word) for word in group.facet.words]),
                 engine.path(section.table.keys[int(group.sure[0])]),
             ]
             for section in sections

@@ -1,0 +1,1 @@
+"""``cies serve``: the live page and the HTTP interface of one gallery."""

@@ -1,0 +1,185 @@
+"""Embeds the pictures of concurrent requests together, and remembers the latest results.
+
+One thread calls the model. While it works, requests wait in a bounded queue; those with the same
+conditions are then embedded in one call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from indexes.errors import CiesError
+from ingest.conditions import Condition
+from ingest.encoders.base import BaseEncoder, Embeddings
+
+#: Pictures of one call of the model, and embedded pictures that are remembered.
+MAX_BATCH, REMEMBERED = 16, 2048
+
+
+class ServerBusy(CiesError):
+    """Too many pictures wait for the model."""
+
+    def __init__(self, waiting: int):
+        super().__init__(f"{waiting} pictures wait for the model; try again in a few seconds.")
+
+
+@dataclass
+class _Job:
+    """A picture that waits.
+
+    Attributes:
+        encoder: embeds it.
+        conditions: under which.
+        image: the picture.
+        memo: under which the result is remembered.
+        result: gets the embeddings of this one picture.
+    """
+
+    encoder: BaseEncoder
+    conditions: tuple[Condition, ...]
+    image: Image.Image
+    memo: tuple[str, ...]
+    result: Future[Embeddings] = field(default_factory=Future)
+
+
+class EmbeddingQueue:
+    """Embeds pictures for many threads with one model.
+
+    Attributes:
+        embedded: how many pictures the model has embedded.
+        calls: in how many calls.
+    """
+
+    def __init__(self, limit: int):
+        """Start the thread.
+
+        Args:
+            limit: how many pictures may wait; further ones are refused with :class:`ServerBusy`.
+        """
+        self.embedded = 0
+        self.calls = 0
+        self._limit = limit
+        self._jobs: deque[_Job] = deque()
+        self._memory: OrderedDict[tuple[str, ...], Embeddings] = OrderedDict()
+        self._ready = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="cies-embedding", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures wait for the model."""
+        return len(self._jobs)
+
+    def embed(
+        self, encoder: BaseEncoder, images: Sequence[Image.Image], conditions: Sequence[Condition]
+    ) -> Embeddings:
+        """Embed pictures; waits until the model has done so.
+
+        Args:
+            encoder: the model.
+            images: RGB images.
+            conditions: at least one.
+
+        Raises:
+            ServerBusy: if too many pictures wait.
+            CiesError: as the encoder.
+        """
+        wanted = tuple(conditions)
+        jobs = [_Job(encoder, wanted, image, _memo(encoder, image, wanted)) for image in images]
+        with self._ready:
+            known = [self._memory.get(job.memo) for job in jobs]
+            new = [job for job, found in zip(jobs, known, strict=True) if found is None]
+            if new and (self._closed or len(self._jobs) + len(new) > self._limit):
+                raise ServerBusy(len(self._jobs))
+            self._jobs.extend(new)
+            self._ready.notify()
+        found = [
+            job.result.result() if one is None else one
+            for one, job in zip(known, jobs, strict=True)
+        ]
+        return Embeddings(
+            np.concatenate([one.vectors for one in found]),
+            [words for one in found for words in one.words],
+            np.concatenate([one.word_probabilities for one in found]),
+        )
+
+    def close(self) -> None:
+        """Stop the thread; waiting pictures are refused."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            if not self._embed(batch, keep_errors=len(batch) == 1):
+                # One of these pictures fails; the others must not.
+                for job in batch:
+                    self._embed([job], keep_errors=True)
+
+    def _embed(self, batch: Sequence[_Job], keep_errors: bool) -> bool:
+        """Embed pictures in one call; returns whether it succeeded.
+
+        Args:
+            batch: pictures with the same encoder and conditions.
+            keep_errors: whether those who wait get the error.
+        """
+        first = batch[0]
+        try:
+            made = first.encoder.embed([job.image for job in batch], first.conditions)
+        except BaseException as error:  # noqa: BLE001 - goes to those who wait
+            for job in batch if keep_errors else ():
+                job.result.set_exception(error)
+            return False
+        self.embedded += len(batch)
+        self.calls += 1
+        for n, job in enumerate(batch):
+            one = Embeddings(
+                made.vectors[n : n + 1], [made.words[n]], made.word_probabilities[n : n + 1]
+            )
+            self._remember(job.memo, one)
+            job.result.set_result(one)
+        return True
+
+    def _next_batch(self) -> list[_Job]:
+        """The next jobs that go into one call; waits for some. Empty when closed."""
+        with self._ready:
+            while not self._jobs and not self._closed:
+                self._ready.wait()
+            if self._closed:
+                for job in self._jobs:
+                    job.result.set_exception(ServerBusy(len(self._jobs)))
+                return []
+            first = self._jobs[0]
+            batch = [
+                job
+                for job in self._jobs
+                if job.encoder is first.encoder and job.conditions == first.conditions
+            ][:MAX_BATCH]
+            for job in batch:
+                self._jobs.remove(job)
+            return batch
+
+    def _remember(self, memo: tuple[str, ...], embeddings: Embeddings) -> None:
+        with self._ready:
+            self._memory[memo] = embeddings
+            while len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
+
+
+def _memo(
+    encoder: BaseEncoder, image: Image.Image, conditions: Sequence[Condition]
+) -> tuple[str, ...]:
+    """What determines the embeddings of a picture."""
+    pixels = hashlib.sha256(image.tobytes()).hexdigest()
+    names = [f"{condition.name}\0{condition.phrase}" for condition in conditions]
+    return (str(encoder.spec), pixels, str(image.size), *names)

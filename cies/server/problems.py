@@ -1,0 +1,51 @@
+"""Errors as the HTTP interface returns them: problem documents of RFC 9457."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.responses import JSONResponse
+
+from cies.server.documents import Problem
+from cies.server.embedding_queue import ServerBusy
+from cies.server.gallery_service import NotInGallery
+from indexes.errors import CiesError, GalleryError, ModelError, UnknownCondition, UsageError
+
+#: Kinds of errors and their HTTP status; the first that fits counts.
+_STATUS: tuple[tuple[type[CiesError], int], ...] = (
+    (ServerBusy, 429),
+    (NotInGallery, 404),
+    (UnknownCondition, 404),
+    (UsageError, 400),
+    (ModelError, 503),
+    (GalleryError, 503),
+)
+
+
+def problem(status: int, detail: str, error: str = "") -> JSONResponse:
+    """An error as an answer.
+
+    Args:
+        status: the HTTP status.
+        detail: one sentence that says what to do.
+        error: the class of the error.
+    """
+    document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, error=error)
+    return JSONResponse(
+        document.model_dump(), status_code=status, media_type="application/problem+json"
+    )
+
+
+def problem_of(error: CiesError, private: str) -> JSONResponse:
+    """The answer for an error of CIES, with the sentence of the command line.
+
+    Args:
+        error: the error.
+        private: a path that the sentence must not contain, or empty.
+    """
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    detail = str(error).replace(private, "the gallery") if private else str(error)
+    answer = problem(status, detail, type(error).__name__)
+    if status == 429:
+        answer.headers["retry-after"] = "2"
+    return answer
