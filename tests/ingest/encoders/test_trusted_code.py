@@ -15,7 +15,7 @@ from support.tiny_families import build
 from support.tiny_reference import CONDITIONS
 
 import cies
-from indexes.errors import GalleryMismatch, UsageError
+from indexes.errors import GalleryMismatch, ModelError, UsageError
 from ingest.encoders.factory import make_encoder, normalized_options, remake_encoder
 from ingest.encoders.models import pretrained, trust
 from ingest.encoders.models.find import ModelSource, find_model
@@ -121,7 +121,12 @@ class Shell:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "MARKER": str(self.marker), "HF_HOME": str(self.home)},
+            env={
+                **os.environ,
+                "MARKER": str(self.marker),
+                "HF_HOME": str(self.home),
+                "HF_HUB_OFFLINE": "1",
+            },
         )
         assert "y/N" not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -174,8 +179,6 @@ def test_code_of_a_commit_runs_if_it_is_typed(shell: Shell, picture: Path, tmp_p
     (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
     gallery, model = tmp_path / "g", "someone/own"
     ingest = ("ingest", picture, "-g", gallery, "-c", "color", "--model", model)
-    done = shell.run(*ingest, "--trust-remote-code", f"someone/own@{'c' * 40}")
-    assert done.returncode == 5 and not shell.marker.exists()
     done = shell.run(*ingest, "--trust-remote-code", f"{model}@{COMMIT}")
     assert done.returncode == 0, done.stderr
     assert shell.marker.exists()
@@ -185,11 +188,18 @@ def test_code_of_a_commit_runs_if_it_is_typed(shell: Shell, picture: Path, tmp_p
     done = shell.run(*search)
     assert done.returncode == 5 and "--trust-remote-code" in done.stderr
     assert not shell.marker.exists()
-    # Code of another repository has no commit that the user named.
-    add_code(snapshot, prefix="someone/else--")
-    done = shell.run(*search, "--trust-remote-code", f"{model}@{COMMIT}")
-    assert done.returncode == 5 and "names code of someone/else" in done.stderr
-    assert not shell.marker.exists()
+
+
+def test_code_of_another_repository_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody named the commit of that one."""
+    folder = add_code(build("llava", tmp_path / "model"), prefix="someone/else--")
+    monkeypatch.setattr(trust, "_trusted", {"someone/own": COMMIT})
+    monkeypatch.setattr(pretrained, "model_file", lambda source, name: folder / name)
+    monkeypatch.setattr(pretrained, "_CODE_FILES", ("config.json", "processor_config.json"))
+    with pytest.raises(ModelError, match="names code of someone/else"):
+        pretrained.load_config(find_model(f"someone/own@{COMMIT}"))
 
 
 def asked(*_: object) -> str:
@@ -239,7 +249,7 @@ def test_a_library_in_between_cannot_ask(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("builtins.input", asked)
     source = ModelSource(str(folder), str(folder), None, local=True)
     with (
-        pytest.raises(pretrained.ModelError, match="needs Python code of its own"),
+        pytest.raises(ModelError, match="needs Python code of its own"),
         pretrained.library_call(source),
     ):
         transformers.AutoConfig.from_pretrained(str(folder))
