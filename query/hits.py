@@ -277,7 +277,7 @@ def _card(hit: Hit) -> str:
     word = f"<b>{html.escape(hit.word)}</b> " if hit.word else ""
     return (
         f'<figure style="{_CARD}">{picture}<figcaption>{hit.rank}. {word}'
-        f"{hit.score:.3f}</figcaption></figure>"
+        f"{hit.score:.3f}<br>{html.escape(PurePath(hit.path).name)}</figcaption></figure>"
     )
 
 

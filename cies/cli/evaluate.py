@@ -46,7 +46,7 @@ def evaluate(
     from eval.matrix import evaluate as evaluate_gallery
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(find_gallery(place or gallery), geometry=geometry, method=method)
+    engine = api.open(find_gallery(place or gallery), geometry=geometry, method=method, follow=False)
     matrix = evaluate_gallery(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     say_left_out(matrix)
@@ -84,11 +84,21 @@ def demo(
         "demo"
     ),
     pictures: Annotated[int, typer.Option("-n", help="Number of pictures.", min=20)] = 600,
+    photos: Annotated[
+        Optional[Path], typer.Option(help="A folder of your own pictures, in place of rendered ones.")
+    ] = None,
 ) -> None:
     """Render a gallery, embed it, search it and measure it: all of CIES in two minutes.
 
-    Example: cies demo --folder demo
+    With --photos, search your own pictures by the conditions by which they differ.
+
+    Example: cies demo --photos ~/photos
     """
+    if photos is not None:
+        from cies.reports.photo_demo import run_photo_demo
+
+        run_photo_demo(folder, photos)
+        return
     from cies.reports.demo import run_demo
 
     run_demo(folder, pictures)

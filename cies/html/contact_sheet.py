@@ -16,10 +16,10 @@ from query.hits import Hits
 
 #: What is below each picture.
 LEGEND = (
-    "Below each picture: the model's word for it; the score, which is the cosine with the query "
-    "(1 for the same vector; higher is more alike); the percentile, which is the share of all "
-    "pairs of pictures in this gallery that are less alike; and the name of the file, which opens "
-    "it."
+    "Below each picture: the model's word for it; its score, the cosine with the query (1 for the "
+    "same vector; under several conditions a total of them; higher is more alike); its percentile, "
+    "the share of all pairs of pictures in this gallery that are less alike; and the name of the "
+    "file, which opens it."
 )
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cies.html.gallery import THUMBNAILS, ConditionGroups, Pictures, page_names, pages
+from cies.html.gallery import COPIES, THUMBNAILS, ConditionGroups, Pictures, page_names, pages
+from cies.html.links import write_copies
 from cies.html.pictures import drop_other_thumbnails, is_temporary, write_thumbnails
 from cies.html.rendering import STYLE_NAME, render
 from indexes.errors import CiesError, UsageError
@@ -91,7 +92,8 @@ def write_folder(
         # If this run is killed, the next one recognises the folder and every page in it.
         _mark(folder, {"schema_version": SCHEMA_VERSION, "pages": sorted(before | written)})
         unreadable = write_thumbnails(paths, folder / THUMBNAILS, progress)
-        shown = Pictures(paths, unreadable, folder.resolve() if originals else None)
+        copies = write_copies(paths, folder / COPIES) if originals else {}
+        shown = Pictures(paths, unreadable, folder.resolve() if originals else None, copies)
         write_atomic(folder / STYLE_NAME, render(STYLE_NAME).encode(), durable=False)
         for name, page in pages(sections, shown):
             write_atomic(folder / name, page.encode(), durable=False)
@@ -104,6 +106,9 @@ def write_folder(
         _mark(folder, about)
         _delete_pages(folder, before - written)
         drop_other_thumbnails(folder / THUMBNAILS, paths)
+        for path in (folder / COPIES).glob("*.jpg"):
+            if path.name not in copies.values():
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise CiesError(
             f"Cannot write into {folder}: {(error.strerror or str(error)).lower()}; choose another "

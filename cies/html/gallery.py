@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
+from cies.html.links import file_address
 from cies.html.pictures import thumbnail_path
 from cies.html.rendering import render
 from indexes.search.open_table import OpenTable
-from indexes.store.records import is_address
 from query.explore.groups import Group
 
 #: Pictures on one page of a group; more go to further pages.
@@ -28,6 +26,7 @@ SHOWN = 10
 LIKE = 4
 
 THUMBNAILS = "thumbnails"
+COPIES = "copies"
 INDEX = "index.html"
 
 
@@ -67,11 +66,13 @@ class Pictures:
         paths: content key to the places of its files, as a gallery's ``location`` gives them.
         unreadable: keys that have no thumbnail.
         originals: the folder of the pages, if pictures link to their files; else ``None``.
+        copies: content key to the name of the copy of a picture that browsers can show.
     """
 
     paths: Mapping[str, Sequence[str]]
     unreadable: frozenset[str] | set[str]
     originals: Path | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 def file_name(words: str) -> str:
@@ -249,20 +250,16 @@ def _picture(
     return {
         "name": PurePosixPath(paths[0]).name,
         "thumbnail": None if key in pictures.unreadable else _thumbnail(key, "../"),
-        "link": _original(paths, pictures.originals, PurePosixPath(section.folder)),
+        "link": f"../{COPIES}/{pictures.copies[key]}"
+        if key in pictures.copies
+        else _original(paths, pictures.originals, section.folder),
         "word": shown,
     }
 
 
-def _original(paths: Sequence[str], root: Path | None, folder: PurePosixPath) -> str:
+def _original(paths: Sequence[str], root: Path | None, folder: str) -> str:
     """The address of the first file that exists, relative where the drive is the same, or empty."""
     if root is None:
         return ""
-    for path in paths:
-        if not is_address(path) and Path(path).is_file():
-            try:
-                way = os.path.relpath(path, root / folder)
-            except ValueError:  # another drive of Windows
-                return Path(path).as_uri()
-            return quote(os.fsencode(way).replace(os.fsencode(os.sep), b"/"))
-    return ""
+    addresses = (file_address(path, root / folder) for path in paths)
+    return next((address for address in addresses if address), "")

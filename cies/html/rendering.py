@@ -74,8 +74,8 @@ _MOST_COLUMNS = {"pictures": (3, 4, 6, 8, 10), "groups": (2, 2, 3, 4, 5)}
 def columns(count: int, kind: str = "pictures") -> str:
     """The style of a list of tiles: for each width of a page, how many columns fill its rows.
 
-    Of the numbers of columns that fit and are at least half of the most, the one is taken that
-    leaves the fewest places of the last row empty.
+    Of the numbers of columns near the most that suit the width, the one is taken that leaves the
+    fewest places of the last row empty.
 
     Args:
         count: number of tiles.
@@ -83,8 +83,9 @@ def columns(count: int, kind: str = "pictures") -> str:
     """
     chosen = []
     for most in _MOST_COLUMNS[kind]:
-        fitting = range(most, most // 2, -1) if count > most else [max(1, count)]
-        chosen.append(min(fitting, key=lambda number: -count % number))
+        # One or two tiles are not made as wide as the page.
+        near = range(most // 2, most + 2) if count > most else [max(count, min(most, 3))]
+        chosen.append(min(near, key=lambda number: (-count % number, abs(number - most))))
     return "; ".join(f"--w{width}: {number}" for width, number in enumerate(chosen))
 
 

@@ -40,7 +40,7 @@ def run_dupes(
     """
     if as_json and quiet:
         raise UsageError("--json and -q exclude one another; give one of them.")
-    engine = api.open(gallery_path, method=method)
+    engine = api.open(gallery_path, method=method, follow=False)
     names = [engine.table(name).name for name in conditions] or engine.names()
     exact = _exact_copies(engine.gallery)
     near = _near_duplicates(engine, names, threshold)

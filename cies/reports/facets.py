@@ -30,7 +30,7 @@ def run_facets(
         as_json: print one JSON document.
         method: the method whose words are counted; the gallery's main one by default.
     """
-    engine = api.open(gallery_path, gone=gone, method=method)
+    engine = api.open(gallery_path, gone=gone, method=method, follow=False)
     document = facets_document(engine, condition, merge_below)
     if as_json:
         print_document(document)

@@ -56,7 +56,7 @@ def run_gallery(
     """
     if originals and folder is None:
         raise UsageError("--originals applies to pages; name a folder for them with --html.")
-    engine = api.open(gallery_path, gone=gone, method=method)
+    engine = api.open(gallery_path, gone=gone, method=method, follow=False)
     if folder is not None:
         check_folder(folder, engine.gallery)
     sections: list[ConditionGroups] = []

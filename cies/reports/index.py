@@ -33,7 +33,7 @@ def run_index(
         UsageError: if there is no such index, or the gallery cannot be written to.
         CiesError: if FAISS is needed and not installed.
     """
-    engine = api.open(gallery_path, method=method)
+    engine = api.open(gallery_path, method=method, follow=False)
     names = list(conditions) or engine.names()
     loaders = {engine.table(name).name: engine.table_loader(name) for name in names}
     if kind is not None:

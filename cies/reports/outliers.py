@@ -49,7 +49,7 @@ def run_outliers(
         raise UsageError(f"-k must be at least 1, not {k}.")
     if as_json and quiet:
         raise UsageError("--json and -q exclude one another; give one of them.")
-    engine = api.open(gallery_path, gone=gone, method=method)
+    engine = api.open(gallery_path, gone=gone, method=method, follow=False)
     table = engine.opened(condition)
     name = table.table.name
     found = _outlier_hits(engine, table, k, neighbours)

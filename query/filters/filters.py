@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from indexes.errors import UsageError
 from indexes.search.compact_columns import Keys, positions, raw_keys
 from indexes.search.open_table import OpenTable
-from indexes.store.attributes import attributes, listed_rows, user_columns
+from indexes.store.attributes import TYPES, attributes, listed_rows, user_columns
 from indexes.store.gallery import Gallery
 from indexes.store.records import IMAGES, LISTINGS
 from ingest.scan.known_files import PathIndex
@@ -192,9 +192,10 @@ class Filters:
             try:
                 wanted = pa.scalar(text).cast(values.type).as_py()
             except pa.ArrowInvalid:
+                names = {kind: name for name, kind in TYPES.items()}
                 raise UsageError(
-                    f"--by {column}={shortened(text)}: the column '{column}' has {values.type} "
-                    "values, and this is none."
+                    f"--by {column}={shortened(text)}: the column '{column}' has values of type "
+                    f"{names.get(values.type, values.type)}, and this is none."
                 ) from None
         found = pc.fill_null(pc.equal(values, pa.scalar(wanted, values.type)), False)
         keys = table.column("key").filter(found).to_pylist()

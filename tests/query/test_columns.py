@@ -75,7 +75,7 @@ def test_a_picture_is_found_by_a_value(g: cies.SearchableGallery, shop: Path) ->
     assert len(both) == 3 and len(both.query.keys) == 2
     for wrong, message in (
         ("sku=5", "No picture of the gallery has '5' in the column 'sku'"),
-        ("price=cheap", "'price' has double values"),
+        ("price=cheap", "'price' has values of type float"),
         ("skuu=5", r"no column 'skuu' for --by \(did you mean 'sku'\?\)"),
         ("sku", "write --by sku=00005"),
     ):
