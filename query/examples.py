@@ -244,6 +244,9 @@ class ExampleEmbedder:
         try:
             if "\0" in shown:
                 raise UnreadableImage("vanished", "a file name cannot hold a NUL character")
+            if key is None and shown.lower().startswith(("http://", "https://")):
+                reason = "it is a web address; fetch it, and give its bytes"
+                raise UnreadableImage("unsupported", reason)
             if key is None:
                 return read_bytes(Path(shown))
             from ingest.sources.factory import file_at

@@ -247,9 +247,12 @@ class ConditionResolver:
         base = _base_source(vector_sources(self._gallery))
         any_at_once = f"have any answered at once after `cies ingest -g {place} --method clip`"
         if base is not None:
-            any_at_once = f"give it words with `cies conditions edit -g {place}`"
+            name = shlex.quote(condition)
+            any_at_once = f"give it words with `cies conditions edit -g {place} {name}`"
         spec = sources[0].spec if sources else None
-        declared = find_model(spec.model).declared_conditions() if _is_builtin(spec) else None
+        declared = None
+        if spec is not None and spec.model in BUILTIN:
+            declared = find_model(spec.model).declared_conditions()
         if declared is None:
             quoted = shlex.quote(condition)
             return f"add it with `cies ingest -g {place} -c {quoted}`, or {any_at_once}"
@@ -291,10 +294,6 @@ class ConditionResolver:
             f"The gallery at {self._gallery.path} has no condition {shortened(condition)}{by}"
             f"{meant} (it has: {names}); {way}.{no_projection}"
         )
-
-
-def _is_builtin(spec: EncoderSpec | None) -> bool:
-    return spec is not None and spec.model in BUILTIN
 
 
 def _projection_name(method: str) -> str:

@@ -270,11 +270,13 @@ def _progress_when_needed(stack: ExitStack) -> Callable[[Progress], None]:
 
 def _example(given: str, allow_private: bool) -> str | bytes:
     """A picture as named on the command line: one on stdin or at a web address is read."""
-    from ingest.sources.web import fetch, is_web_address
-
     if given == "-":
         return _read_stdin()
-    return fetch(given, allow_private) if is_web_address(given) else given
+    if not given.lower().startswith(("http://", "https://")):
+        return given
+    from ingest.sources.web import fetch
+
+    return fetch(given, allow_private)
 
 
 def _read_stdin() -> bytes:

@@ -176,7 +176,8 @@ class TableSource(Source):
         text = text.removeprefix("file://")
         base = self._base
         if is_address(text) or is_address(base):
-            location = text if is_address(text) else base.rstrip("/") + "/" + text.removeprefix("./")
+            below = base.rstrip("/") + "/" + text.removeprefix("./")
+            location = text if is_address(text) else below
             scheme, _, rest = location.partition("://")
             plain = f"{scheme}://{posixpath.normpath(rest)}"
             if is_address(base) and plain.startswith(base.rstrip("/") + "/"):

@@ -19,11 +19,6 @@ SECONDS = 30.0
 _MOST_REDIRECTS = 5
 
 
-def is_web_address(text: str) -> bool:
-    """Whether a text is an address of the web."""
-    return text.lower().startswith(("http://", "https://"))
-
-
 def fetch(address: str, allow_private: bool = False, seconds: float = SECONDS) -> bytes:
     """The bytes of a picture at a web address.
 

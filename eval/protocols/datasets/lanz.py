@@ -138,6 +138,7 @@ def _read_synthetic_cars(data: BenchmarkFolder, options: Mapping[str, str]) -> T
         if file.suffix.lower() in (".png", ".jpg") and file.stem.isdecimal()
     }
     if rows and "frame" in rows[0]:
+        frames: dict[int, Mapping[str, str]]
         frames = {int(_number(data, path, row, "frame")): row for row in rows}
         if len(frames) < len(rows):
             raise data.error(f"{path} has a frame twice")
