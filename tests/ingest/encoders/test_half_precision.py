@@ -149,6 +149,9 @@ def test_earlier_galleries_get_the_vectors_they_have(tmp_path: Path) -> None:
     assert stored.rounds_everything and not encoder.spec.rounds_everything
     earlier = remake_encoder(stored)
     assert earlier.spec == stored != encoder.spec
+    # The user is told why, and what to do.
+    assert "rounded the positions" in stored.outdated and "ingest" in stored.outdated
+    assert encoder.spec.outdated == "" and make_encoder("dior").spec.outdated == ""
     whole = own_model(folder, "bfloat16").to(torch.bfloat16)
     assert isinstance(earlier, DiorEncoder)
     for name, value in dict(earlier.lvlm.model.named_buffers()).items():

@@ -17,6 +17,7 @@ from support.tiny_models import save_qwen2_5_vl
 
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition
+from ingest.encoders.models import loading
 from ingest.encoders.models.find import ModelSource, find_model
 from ingest.encoders.models.load_errors import explain
 from ingest.encoders.models.loading import load_model
@@ -178,8 +179,17 @@ def test_memory_at_loading(qwen_folder: Path, monkeypatch: pytest.MonkeyPatch) -
         load_model(find_model(str(qwen_folder)))
 
 
-def test_errors_of_our_own_are_not_dressed_up() -> None:
-    assert explain(RuntimeError("a bug"), ModelSource("m", "m", None, local=True)) is None
+def test_errors_of_our_own_are_not_dressed_up(
+    qwen_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what a library raises about the model's files is explained as a broken file."""
+
+    def bug(*_: object) -> str:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(loading, "choose_dtype", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        load_model(find_model(str(qwen_folder)))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "x" * 1000])
