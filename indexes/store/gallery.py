@@ -103,7 +103,7 @@ class Gallery:
         return newest_moment(self.path)
 
     def at_moment(self, moment: Moment | None = None, before: Gallery | None = None) -> Gallery:
-        """This gallery as it was at one moment, whatever is written later.
+        """The gallery as it was at one moment, whatever is written later.
 
         Its tables are read when they are first used, all as they were at that moment. What is
         written to it goes to the gallery on the disk, and is not seen.
@@ -182,8 +182,8 @@ class Gallery:
             )
         if about.format != FORMAT:
             raise GalleryMismatch(
-                f"The gallery at {path} has format {about.format}, this version of CIES reads format "
-                f"{FORMAT}; install the version that wrote it, or ingest into a new gallery."
+                f"The gallery at {path} has format {about.format}, this version of CIES reads "
+                f"format {FORMAT}; install the version that wrote it, or ingest into a new gallery."
             )
         return gallery
 
@@ -393,6 +393,17 @@ class Gallery:
     def computed_statistics(self, table: VectorTable) -> Statistics:
         """Mean and standard deviation of a condition's vectors, computed from all of them."""
         return Statistics.of_parts(self.vector_parts(table), table.dimension)
+
+    def outdated_statistics(self) -> dict[str, Statistics]:
+        """Statistics, computed now, of the tables whose stored ones are of another number of
+        vectors: by name of the table.
+        """
+        found = {}
+        for table in self.conditions():
+            stored, count = self.statistics(table), len(self.stored_keys(table))
+            if (stored.count if stored else 0) != count:
+                found[table.table] = self.computed_statistics(table)
+        return found
 
     # -- writing ---------------------------------------------------------------------------
 
