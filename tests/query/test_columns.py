@@ -92,7 +92,7 @@ def test_the_order_of_a_column(g: cies.SearchableGallery, shop: Path) -> None:
     assert order("-added") == ["4.png", "3.png", "2.png", "1.png"]
     with pytest.raises(cies.UsageError, match=r"no column 'prize' for --sort \(did you mean 'pri"):
         order("prize")
-    with pytest.raises(cies.UsageError, match="no column 'x' for --show; the columns are sku"):
+    with pytest.raises(cies.UsageError, match="no column 'x' for --show; the columns are added, price"):
         g.search(shop / "p/0.png", "color", show="x")
 
 
