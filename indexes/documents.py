@@ -8,9 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+#: A number of things.
+Count = Annotated[int, Field(ge=0)]
+
+#: The length of a vector.
+Dimension = Annotated[int, Field(gt=0, lt=2**24)]
+
+#: Length and CRC-32 of a file.
+FileSum = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+#: The name of a file in the folder of the document, never a path.
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class DamagedDocument(ValueError):
@@ -39,7 +53,7 @@ class ConditionEntry(Document):
     """The manifest's entry for a vector table; see :class:`indexes.store.records.VectorTable`."""
 
     name: str
-    dimension: Annotated[int, Field(gt=0, lt=2**24)]
+    dimension: Dimension
     made_by: dict[str, Any]
     order: int
     partial: bool = False
@@ -76,8 +90,8 @@ class LedgerGuard(Document):
         sha256: hash of these lines in alphabetical order, in hexadecimal.
     """
 
-    generation: Annotated[int, Field(ge=0)]
-    lines: Annotated[int, Field(ge=0)]
+    generation: Count
+    lines: Count
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -101,7 +115,7 @@ def parse(data: str | bytes, model: type[Model]) -> Model:
 
     Args:
         data: JSON text, or its UTF-8 bytes.
-        model: its type: a :class:`Document`, or a type such as ``dict[str, int]``.
+        model: its type: a :class:`Document`, a dataclass, or a type such as ``dict[str, int]``.
 
     Raises:
         DamagedDocument: if the text is not JSON, or not a document of this type; the message is a
@@ -113,13 +127,21 @@ def parse(data: str | bytes, model: type[Model]) -> Model:
 def checked(value: object, model: type[Model]) -> Model:
     """Check a value that was read from JSON; see :func:`parse` for arguments and errors."""
     try:
-        return TypeAdapter(model).validate_python(value, strict=True)
+        return cast(Model, _adapter(cast(Any, model)).validate_python(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         reason = str(first["msg"]).partition("\n")[0]
         reason = reason[:1].lower() + reason[1:]
         raise DamagedDocument(f"{place}: {reason}" if place else reason) from error
+
+
+@cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    # Documents have a configuration of their own, and a strict dataclass refuses JSON objects.
+    if is_dataclass(model) or (isinstance(model, type) and issubclass(model, Document)):
+        return TypeAdapter(model)
+    return TypeAdapter(model, config=ConfigDict(strict=True))
 
 
 def checked_entry(key: object, value: object) -> dict[str, Any]:

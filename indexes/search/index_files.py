@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.documents import Document, FileSum, PlainName
+from indexes.documents import DamagedDocument, Document, FileSum, PlainName, checked
 from indexes.errors import CiesError
 from indexes.search.base import Index, IndexKind, best
 from indexes.search.factory import find_kind
@@ -76,7 +76,18 @@ class IndexHeader(Document):
 
     content: PlainName
     files: FileSum | dict[str, FileSum]
-    built: IndexProperties
+    built: dict[str, Any]
+
+    def properties(self) -> IndexProperties:
+        """The properties of the index.
+
+        Raises:
+            DamagedCache: if a property is missing or has another type.
+        """
+        try:
+            return checked(self.built, IndexProperties)
+        except DamagedDocument as error:
+            raise DamagedCache(str(error)) from error
 
 
 def _stem(kind: IndexKind, rows: RowCache) -> str:
@@ -129,7 +140,7 @@ def check_index(header: Path) -> tuple[IndexProperties, Path, bytes | None]:
         raise DamagedCache(f"{header}: {error}") from error
     if now != document.files:
         raise DamagedCache(f"{content} is damaged")
-    return document.built, content, data
+    return document.properties(), content, data
 
 
 def build_index(rows: RowCache, matrix: VectorMatrix, name: str) -> tuple[Index, IndexProperties]:
@@ -221,7 +232,7 @@ def stored_indexes(folder: Path) -> list[IndexProperties]:
     found = []
     for path in sorted(folder.glob("index-*.json")):
         with suppress(DamagedCache):
-            found.append(read_checked(path, IndexHeader).built)
+            found.append(read_checked(path, IndexHeader).properties())
     return sorted(found, key=lambda built: built.kind)
 
 
