@@ -11,7 +11,8 @@ from cies.cli.options import DryRunOption, GalleryOption, JsonOption
 from cies.cli.settings import find_gallery
 
 conditions = typer.Typer(
-    help="List, remove and rename the gallery's conditions; list and edit their words."
+    help="List, remove and rename the gallery's conditions; list and edit their words.",
+    epilog="Example: cies conditions -g photos.cies; cies conditions words color",
 )
 
 OfMethodOption = Annotated[
@@ -89,6 +90,72 @@ def edit(
 
     change = WordListEdit(words, from_file, ask, template, reset, show)
     run_edit(name, find_gallery(_gallery(context, gallery)), change, as_json)
+
+
+@conditions.command("learn", context_settings={"ignore_unknown_options": True})
+def learn(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name of the new condition.")],
+    examples: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="--group [NAME:] PICTURE ... for each group of pictures that are alike.",
+            metavar="[--group [NAME:] PICTURE ...]...",
+        ),
+    ] = None,
+    from_file: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--from", help="A table of labels: a column file, and one whose values are groups."
+        ),
+    ] = None,
+    column: Annotated[
+        Optional[str], typer.Option(help="The column of that table, if it has several.")
+    ] = None,
+    folders: Annotated[
+        Optional[Path], typer.Option(help="A folder; each of its subfolders is a group.")
+    ] = None,
+    like: Annotated[
+        Optional[list[str]], typer.Option(help="A picture that is as wanted; may be repeated.")
+    ] = None,
+    dislike: Annotated[
+        Optional[list[str]], typer.Option(help="A picture that is not; may be repeated.")
+    ] = None,
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a condition from examples, in seconds: groups of pictures that are alike in it.
+
+    Two to twenty pictures a group are enough. It is computed from what the gallery stores, and is
+    then a condition like any other. Learning it again with more examples replaces it.
+
+    Example: cies conditions learn fit --group slim: a.jpg b.jpg c.jpg --group wide: d.jpg e.jpg
+    """
+    from cies.reports.learning import (
+        groups_of_arguments,
+        groups_of_folders,
+        groups_of_table,
+        run_learn,
+    )
+    from indexes.errors import UsageError
+
+    place = find_gallery(_gallery(context, gallery))
+    ways = [bool(examples), from_file is not None, folders is not None, bool(like)]
+    if sum(ways) != 1:
+        raise UsageError(
+            "Show the examples in one way: by --group, --from labels.csv, --folders, or --like and "
+            "--dislike."
+        )
+    if examples:
+        groups = groups_of_arguments(examples)
+    elif from_file is not None:
+        groups = groups_of_table(from_file, column, place)
+    elif folders is not None:
+        groups = groups_of_folders(folders)
+    else:
+        groups = {"liked": list(like or ())}
+    run_learn(place, name, groups, dislike or (), dry_run, as_json)
 
 
 @conditions.command("remove")

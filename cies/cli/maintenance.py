@@ -92,7 +92,9 @@ def export(
             f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
             "for each, with a file of its own."
         )
-    rows = write(api.open(find_gallery(gallery), method=method), condition[0], output, force)
+    rows = write(
+        api.open(find_gallery(gallery), method=method, follow=False), condition[0], output, force
+    )
     say(f"{rows} rows written to {output}.")
 
 
@@ -212,7 +214,10 @@ def merge(
     run_merge(find_gallery(gallery), other, dry_run, as_json)
 
 
-columns = typer.Typer(help="List, remove and rename your columns in the gallery.")
+columns = typer.Typer(
+    help="List, remove and rename your columns in the gallery.",
+    epilog="Example: cies columns -g photos.cies; cies columns rename prise price",
+)
 
 
 @columns.callback(invoke_without_command=True)

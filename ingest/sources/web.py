@@ -132,10 +132,12 @@ def _picture(answer: http.client.HTTPResponse, given: str) -> bytes:
     kind = (answer.getheader("Content-Type") or "").partition(";")[0].strip().lower()
     if kind and not kind.startswith("image/") and kind not in _UNNAMED:
         raise _refused(given, f"it is no picture but {kind[:60]!r}")
-    length = answer.getheader("Content-Length") or "0"
-    data = b"" if length.isdigit() and int(length) > MAX_BYTES else answer.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES or (not data and length != "0"):
+    told = answer.length  # None if the server does not say
+    data = b"" if told is not None and told > MAX_BYTES else answer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES or (told is not None and told > MAX_BYTES):
         raise _refused(given, f"it is larger than {MAX_BYTES // 2**20} MB")
+    if told is not None and len(data) < told:
+        raise _refused(given, "the connection ended before the end of the picture")
     if not data:
         raise _refused(given, "it is empty")
     return data
