@@ -101,12 +101,10 @@ def merge(gallery: Gallery, writer: Writer, other: Gallery) -> Merge:
     """
     plan = _plan(gallery, other)
     own = {table.table for table in gallery.conditions()}
-    grown = []
     for table in plan.tables:
         if table.table not in own:
             writer.declare(table)
-        if _copy_vectors(gallery, writer, other, table):
-            grown.append(table)
+        _copy_vectors(gallery, writer, other, table)
     images = other.read("images", IMAGES)
     known = pa.array(sorted(gallery.image_keys()), pa.string())
     new = images.filter(pc.invert(pc.is_in(images.column("key"), known)))
@@ -120,8 +118,7 @@ def merge(gallery: Gallery, writer: Writer, other: Gallery) -> Merge:
         writer.put_words(condition, entry)
     for source, (entry, columns) in plan.sources.items():
         writer.put_source(source, entry, columns)
-    if grown:
-        writer.put_statistics({t.table: gallery.computed_statistics(t) for t in grown})
+    writer.put_statistics(gallery.outdated_statistics())
     writer.maintain(due_only=False)
     return plan.merge
 
@@ -156,11 +153,6 @@ def _plan(gallery: Gallery, other: Gallery) -> _Plan:
             result.conditions[every[table.table]] = len(added)
         if table.table not in own:
             result.new_conditions.append(every[table.table])
-        elif own[table.table].name != table.name:
-            result.conflicts.append(
-                f"condition '{table.name}' is called '{own[table.table].name}' here; that name is "
-                "kept"
-            )
     files = _new_files(gallery, other, keys | own_keys, result)
     listings = _new_listings(gallery, other, result)
     added_keys = {key for key in files.column("key").to_pylist() if key}
@@ -188,6 +180,10 @@ def _matching_tables(gallery: Gallery, other: Gallery, result: Merge) -> list[Ve
         same = next((t for t in own if t.table == table.table), None)
         if same is not None:
             found.append(same)
+            if same.name != table.name:
+                result.conflicts.append(
+                    f"condition '{table.name}' is called '{same.name}' here; that name is kept"
+                )
             continue
         title = named[table.table]
         if own and _encoder(table) not in encoders:
@@ -373,15 +369,14 @@ def _new_words(gallery: Gallery, other: Gallery, result: Merge) -> dict[str, Map
 # -- vectors -----------------------------------------------------------------------------------
 
 
-def _copy_vectors(gallery: Gallery, writer: Writer, other: Gallery, table: VectorTable) -> bool:
-    """Copy the vectors that this gallery lacks, as they are stored; whether there were any.
+def _copy_vectors(gallery: Gallery, writer: Writer, other: Gallery, table: VectorTable) -> None:
+    """Copy the vectors that this gallery lacks, as they are stored.
 
     Raises:
         GalleryError: if a vector or a word is not as it was written.
     """
     known = pa.array(sorted(gallery.keys(table)), pa.string())
     pending: list[pa.RecordBatch] = []
-    copied = False
 
     def write() -> None:
         writer.put_vector_rows(table, pa.Table.from_batches(pending))
@@ -398,13 +393,11 @@ def _copy_vectors(gallery: Gallery, writer: Writer, other: Gallery, table: Vecto
                 f"Vectors of condition '{table.name}' in {other.path} are damaged; run `cies "
                 f"repair -g {other.path}`, and then this again to continue."
             )
-        copied = True
         pending.append(new)
         if sum(part.num_rows for part in pending) >= _ROWS:
             write()
     if pending:
         write()
-    return copied
 
 
 def _intact(rows: pa.RecordBatch, dimension: int) -> bool:

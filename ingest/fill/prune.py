@@ -183,7 +183,7 @@ def delete_gone(gallery: Gallery, writer: Writer, removal: Removal) -> None:
             writer.forget_source(source)
     if removal.keys:
         forget_caches(gallery.indexes, [table.table for table in tables])
-        writer.put_statistics({t.table: gallery.computed_statistics(t) for t in tables})
+    writer.put_statistics(gallery.outdated_statistics())
     writer.maintain(due_only=False)
 
 

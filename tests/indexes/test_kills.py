@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.galleries import made, put
 from support.killed import check, digest, lines
 
+from cies import maintain
 from indexes.store.gallery import Gallery
+from indexes.store.records import VectorTable
 from indexes.verify import verify
 
 PICTURES = 2000
@@ -212,3 +215,44 @@ def test_kills_inside_maintenance(kind: str, folder: Path, tmp_path: Path, soak:
         left = [p for p in (place / f"{table.table}.lance").rglob("*") if p.is_file()]
         assert len(left) <= 12, left
     assert [f.text for f in verify(place) if f.damage] == []
+
+
+def test_kills_during_removals(tmp_path: Path, soak: bool) -> None:
+    """What was removed stays removed, what was not is whole, and what was asked for is one of both.
+
+    The long form removes 10,000 pictures.
+    """
+    count, kills, seconds = (10_000 if soak else 120), 0, (3.0 if soak else 0.6)
+    place = tmp_path / "gallery"
+    _, vectors = made(place, count)
+    second = VectorTable("shape", 32, {"phrase": "shape", "model": "none"})
+    put(Gallery.open(place), vectors, second)
+    random = np.random.default_rng()
+    complete = False
+    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    while not complete:
+        victim = Victim("remove", place, tmp_path)
+        victim.go()
+        enough = not soak and kills >= 2
+        complete = victim.kill_after(120 if enough else random.uniform(0, seconds), wait=True)
+        kills += not complete
+        removed = set(lines(place.with_suffix(".removed")))
+        asked = set(lines(place.with_suffix(".asked")))
+        gallery = Gallery.open(place)
+        found = set(gallery.paths())
+        assert not removed & found, "a removed picture is back"
+        assert set(vectors) - asked <= found, "a picture is lost that nobody removed"
+        for table in gallery.conditions():
+            column = gallery.column(table)
+            stored = dict(zip(column.keys, column.vectors, strict=True))
+            assert found <= stored.keys() and not removed & stored.keys()
+            assert all(np.array_equal(stored[key], vectors[key]) for key in found)
+        assert [f.text for f in verify(place) if f.damage] == []
+    print(f"{count} removals, {kills} kills")
+    assert kills and gallery.read_keys() == set() and gallery.files() == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexes.store.tables.RETENTION_SECONDS", 0.0)
+        maintain.prune(gallery)
+    left = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    print(f"{size} bytes before, {left} after")
+    assert left < size / 2

@@ -2,8 +2,8 @@
 
     python tests/support/killed.py WORK GALLERY FOLDER
 
-``WORK`` is ingest, mixed (with two encoders, one after the other), compact or index. What is
-acknowledged goes to ``GALLERY.acknowledged``, what is embedded to ``GALLERY.embedded``, both
+``WORK`` is ingest, mixed (with two encoders, one after the other), compact, index, or remove. What
+is acknowledged goes to ``GALLERY.acknowledged``, what is embedded to ``GALLERY.embedded``, both
 outside of the gallery and with a single write a line.
 """
 
@@ -15,10 +15,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from support.stand_in import StandIn
 
 import indexes.store.tables
 import ingest.fill.commit_queue
+from cies import maintain
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord, VectorTable
 from indexes.store.writer import Writer
@@ -86,7 +88,23 @@ def check(place: Path, acknowledged: Path) -> None:
     assert recorded <= gallery.image_keys()
 
 
+def remove_all(place: Path) -> None:
+    """Remove pictures at random until none is left; logs what it asks for, and what is done."""
+    gallery, random = Gallery.open(place), np.random.default_rng()
+    print("START", flush=True)
+    while keys := sorted(gallery.paths()):
+        count = min(len(keys), int(random.integers(1, 40)))
+        some = [str(key) for key in random.choice(keys, count, replace=False)]
+        append(place.with_suffix(".asked"), some)
+        maintain.remove(gallery, some)
+        append(place.with_suffix(".removed"), some)
+    print("COMPLETE", flush=True)
+
+
 def work(kind: str, place: Path, folder: Path) -> None:
+    if kind == "remove":
+        remove_all(place)
+        return
     acknowledged, embedded = (place.with_suffix(end) for end in (".acknowledged", ".embedded"))
     if (place / "manifest.lance").is_dir() and acknowledged.exists():
         check(place, acknowledged)
