@@ -60,25 +60,28 @@ def build_hits(
         rows, scores = ranking.best(question.k + start, mask, example_rows)
     percentiles = ranking.percentiles(rows, scores)[start:]
     rows, scores = rows[start:], scores[start:]
-    hits = []
+    hits, missing = [], 0
     for rank, (row, score, percentile) in enumerate(
         zip(rows.tolist(), scores.tolist(), percentiles.tolist(), strict=True), start=start + 1
     ):
         if percentile < question.min_percentile:
             continue
         word, probability = ranking.word(row)
+        path, exists = _path(opened, table.keys[row], allowed)
+        missing += not exists
         hits.append(
             Hit(
                 rank=rank,
                 key=table.keys[row],
-                path=_path(opened, table.keys[row], allowed),
+                path=path,
                 score=score,
                 percentile=percentile,
                 word=word,
                 word_probability=probability,
                 parts=ranking.parts(row),
                 duplicates=tuple(
-                    _path(opened, table.keys[other], allowed) for other in duplicates.get(row, ())
+                    _path(opened, table.keys[other], allowed)[0]
+                    for other in duplicates.get(row, ())
                 ),
             )
         )
@@ -92,6 +95,12 @@ def build_hits(
     folded = sum(len(hit.duplicates) for hit in hits)
     if folded:
         notes = (*notes, f"{folded} near-duplicates are folded into the hits most like them.")
+    if missing:
+        notes = (
+            *notes,
+            f"{missing} of these files {'is' if missing == 1 else 'are'} not there now; connect "
+            "the drive, or run `cies ingest` or `cies relocate OLD NEW` if they were moved.",
+        )
     # Scores between texts and pictures are lower throughout, and no threshold was measured there.
     unlike_all = bool(len(rows)) and not question.text
     unlike_all = unlike_all and bool(percentiles.max() < question.alike_above)
@@ -153,8 +162,10 @@ def _best_of_groups(
         count *= 4
 
 
-def _path(opened: OpenGallery, key: str, allowed: Allowed | None) -> str:
-    """A picture's path: of its files that pass the filter, the first that exists."""
+def _path(opened: OpenGallery, key: str, allowed: Allowed | None) -> tuple[str, bool]:
+    """A picture's path: of its files that pass the filter, the first that exists; and whether one
+    does.
+    """
     paths = opened.paths.get(key) or []
     if allowed is not None:
         paths = allowed.paths_of(key) or paths

@@ -160,13 +160,13 @@ class OpenGallery:
 
     def path(self, key: str) -> str:
         """A picture's path on this machine: of its files the first that exists, in path order."""
-        return self.existing(self.paths.get(key) or [])
+        return self.existing(self.paths.get(key) or [])[0]
 
-    def existing(self, paths: Sequence[str]) -> str:
-        """The path on this machine of the first of some stored paths that exists; of the first if
-        none does, and empty if there are none.
+    def existing(self, paths: Sequence[str]) -> tuple[str, bool]:
+        """The path on this machine of the first of some stored paths that exists, and whether one
+        does; if none does, that of the first, which is empty if there are none.
         """
-        return existing_path(self.gallery, paths)[0] if paths else ""
+        return existing_path(self.gallery, paths) if paths else ("", False)
 
     def _open_tables(self, geometry: str, before: OpenTables | None) -> OpenTables:
         index = self._arguments[1]

@@ -92,7 +92,9 @@ def test_the_order_of_a_column(g: cies.SearchableGallery, shop: Path) -> None:
     assert order("-added") == ["4.png", "3.png", "2.png", "1.png"]
     with pytest.raises(cies.UsageError, match=r"no column 'prize' for --sort \(did you mean 'pri"):
         order("prize")
-    with pytest.raises(cies.UsageError, match="no column 'x' for --show; the columns are added, price"):
+    with pytest.raises(
+        cies.UsageError, match="no column 'x' for --show; the columns are added, price"
+    ):
         g.search(shop / "p/0.png", "color", show="x")
 
 
@@ -190,3 +192,22 @@ def test_a_row_that_is_taken_out_of_the_table_is_gone(
         table.write_text("file,sku\n" + text)
         cies.ingest(gallery, [table], ["color"])
         assert cies.open(gallery).attributes().column("sku").to_pylist() == want
+
+
+def test_a_path_that_is_not_there_is_said(tmp_path: Path, builtin: DiorEncoder) -> None:
+    for number in range(4):
+        paint(tmp_path / "p" / f"{number}.png", number)
+    (tmp_path / "p" / "copy.png").write_bytes((tmp_path / "p" / "1.png").read_bytes())
+    cies.ingest(tmp_path / "gallery", [tmp_path / "p"], ["color"])
+    g = cies.open(tmp_path / "gallery")
+    assert not g.search(tmp_path / "p/0.png", "color").notes
+    (tmp_path / "p" / "1.png").unlink()
+    hits = g.search(tmp_path / "p/0.png", "color")
+    assert "copy.png" in named(hits) and not hits.notes
+    (tmp_path / "p" / "copy.png").unlink()
+    assert any("1 of these files is not there" in n for n in g.search(key_of(hits), "color").notes)
+
+
+def key_of(hits: cies.Hits) -> str:
+    """The key of the picture that is still there and was the query."""
+    return hits.query.key
