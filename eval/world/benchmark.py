@@ -24,6 +24,7 @@ from eval.world.captions import change
 from eval.world.edits import VARIED, Edits, make_edits, picture_id
 from eval.world.factors import FACTORS, Scene, sample_scenes
 from eval.world.gallery import draw
+from indexes.errors import UsageError
 
 #: A seed that no built-in model was trained on.
 SEED = 4711
@@ -105,12 +106,27 @@ def _draw_once(
     workers: int | None,
     progress: Progress,
 ) -> None:
-    """Render the pictures unless they exist; ``rendered.json`` is written last."""
+    """Render the pictures unless they exist; ``rendered.json`` is complete only then.
+
+    Raises:
+        UsageError: if a folder has files, and none says that CIES made them.
+    """
     note = folder / "rendered.json"
     count, seed, size = settings
     about = json.dumps({"count": count, "seed": seed, "size": size, "edits": EDITED})
     if note.exists() and note.read_text(encoding="utf-8") == about:
         return
+    if not note.exists():
+        used = [
+            name for name in scenes if (folder / name).is_dir() and any(folder.glob(f"{name}/*"))
+        ]
+        if used:
+            raise UsageError(
+                f"{folder / used[0]} has files that CIES did not make; name another folder with "
+                "--data."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text("{}", encoding="utf-8")
     total, before = sum(len(some) for some in scenes.values()), 0
     for name, some in scenes.items():
         draw(

@@ -12,6 +12,7 @@ from support.stand_in_fill import fill, paint
 from cies import api
 from cies.cli.app import app
 from cies.html.contact_sheet import render_page
+from eval.benchmarks import tasks_of
 from eval.world.gallery import check_world_folder, write_world
 from indexes.errors import UsageError
 from indexes.outputs import check_output, made_by_cies
@@ -113,3 +114,11 @@ def test_a_folder_of_the_users_pictures_is_no_place_for_a_world(tmp_path: Path) 
     with pytest.raises(UsageError, match="is no gallery"):
         command(f"demo --folder {tmp_path / 'demo'}")
     assert (tmp_path / "demo" / "gallery" / "photo.jpg").exists()
+
+
+def test_a_rendered_benchmark_does_not_mix_with_the_users_pictures(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "00001.jpg").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="files that CIES did not make"):
+        tasks_of("world", tmp_path, {"pictures": "100"}, False, 3, tmp_path)
+    assert (tmp_path / "world" / "00001.jpg").read_bytes() == b"mine"
