@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def gallery(world: Path, tmp_path_factory: pytest.TempPathFactory, builtin: Dior
     (pictures / "near.jpg").write_bytes((pictures / "00001.jpg").read_bytes() + b"\0")
     cies.ingest(cies.create(folder / "gallery"), [pictures], ["color", "shape"])
     (pictures / "00006.jpg").unlink()
-    cies.ingest(cies.create(folder / "gallery"), [pictures])
+    (folder / "catalog.csv").write_text("file,sku\npictures/00002.jpg,007\n")
+    cies.ingest(cies.create(folder / "gallery"), [pictures, folder / "catalog.csv"])
+    shutil.copytree(pictures, folder / "moved")
     return folder / "gallery"
 
 
@@ -107,6 +110,44 @@ LABELS = "file,color\n" + "".join(f"pictures/0000{n}.jpg,{'ab'[n % 2]}\n" for n 
         ("cies verify --json", "verify -g {gallery} --json", {"damaged"}, True),
         ("cies repair --json", "repair -g {gallery} --dry-run --json", {"dry_run"}, True),
         ("cies prune --json", "prune -g {gallery} --dry-run --json", {"paths[]"}, True),
+        (
+            "cies remove --json",
+            "remove {picture} -g {gallery} --dry-run --json",
+            {"paths[]"},
+            True,
+        ),
+        (
+            "cies relocate --json",
+            "relocate {pictures} {pictures}/../moved -g {gallery} --dry-run --json",
+            {"sources[].old"},
+            True,
+        ),
+        ("cies merge --json", "merge {gallery} -g merged --json", {"sources[]"}, True),
+        (
+            "cies conditions remove --json",
+            "conditions remove color -g {gallery} --dry-run --json",
+            {"tables[]"},
+            True,
+        ),
+        (
+            "cies conditions remove --json",
+            "conditions rename color hue -g {gallery} --dry-run --json",
+            {"tables[]"},
+            True,
+        ),
+        ("cies columns --json", "columns list -g {gallery} --json", {"columns[].type"}, True),
+        (
+            "cies columns remove --json",
+            "columns remove sku -g {gallery} --dry-run --json",
+            {"removed[]"},
+            True,
+        ),
+        (
+            "cies columns rename --json",
+            "columns rename sku number -g {gallery} --dry-run --json",
+            set(),
+            True,
+        ),
         (
             "cies eval --json",
             "eval {gallery} --labels labels.csv --json",
