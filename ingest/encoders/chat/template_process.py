@@ -81,8 +81,7 @@ def render(template: str, variables: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
-def _answer(line: bytes) -> dict[str, str]:
-    request = json.loads(line)
+def _answer(request: dict[str, Any]) -> dict[str, str]:
     try:
         return {"text": render(request["template"], request["variables"])}
     except MemoryError:
@@ -100,32 +99,43 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, seconds: int) -> None:
+def _limit_time(seconds: float) -> None:
+    """End this process after so much processor time, where the operating system supports that.
+
+    Processor time, because on a busy machine a good template may have to wait. Zero for no limit.
+    """
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Render templates until the stream of requests ends.
 
     Args:
-        requests: for each chat a line of JSON with ``template`` and ``variables``.
-        replies: for each chat a line of JSON with ``text`` or ``error``.
-        seconds: after which this process ends itself, in case its parent does not exist any more.
+        requests: for each chat a line of JSON with ``template``, ``variables`` and ``seconds``.
+        replies: a line ``{}`` at the start; then for each chat a line of JSON with ``text`` or
+            ``error``.
     """
-    alarm = getattr(signal, "alarm", lambda after: None)
+    replies.write(b"{}\n")
+    replies.flush()
     while line := requests.readline():
-        alarm(seconds)
-        reply = _answer(line)
-        alarm(0)
+        request = json.loads(line)
+        _limit_time(request["seconds"])
+        reply = _answer(request)
+        _limit_time(0)
         replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
 
 
 def main() -> None:
-    """Serve on stdin and stdout; command-line arguments: bytes of memory, seconds for a chat."""
+    """Serve on stdin and stdout; command-line argument: bytes of memory."""
     # Ctrl-C is sent to every process of the terminal; the parent process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _limit_memory(int(sys.argv[1]))
     try:
-        serve(requests, replies, int(sys.argv[2]))
+        serve(requests, replies)
     except BrokenPipeError:
         os._exit(0)  # the parent process has ended
 

@@ -15,9 +15,12 @@ from typing import Any
 from indexes.errors import CiesError, ModelError
 from ingest.read.decoder_pool import child_environment
 
-#: Bytes of address space and seconds that a template may use.
+#: Bytes of address space and seconds of processor time that a template may use.
 MEMORY = 512 * 2**20
 SECONDS = 5
+
+#: Seconds by the clock after which the process is ended, while it starts or renders.
+_LONGEST = 60
 
 #: Rendered chats that are kept; an ingest asks the same questions about every picture.
 _KEPT = 4096
@@ -36,17 +39,20 @@ class _RenderingProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
 
     def ask(self, request: bytes) -> bytes:
         """Send a line and return the reply; empty if the process was killed or has died."""
         with self._lock:
             process = self._started()
             assert process.stdin is not None and process.stdout is not None
-            watch = threading.Timer(SECONDS, process.kill)
+            watch = threading.Timer(_LONGEST, process.kill)
             watch.start()
             try:
                 process.stdin.write(request)
                 process.stdin.flush()
+                if not self._ready:
+                    self._ready = process.stdout.readline(_MAX_REPLY) == b"{}\n"
                 reply = process.stdout.readline(_MAX_REPLY)
             except OSError:
                 reply = b""
@@ -69,7 +75,7 @@ class _RenderingProcess:
             # session of its own, so that only the parent process handles Ctrl-C.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ingest.encoders.chat.template_process",
-                 str(MEMORY), str(SECONDS + 10)],
+                 str(MEMORY)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -79,7 +85,7 @@ class _RenderingProcess:
         return self._process
 
     def _end(self) -> None:
-        process, self._process = self._process, None
+        process, self._process, self._ready = self._process, None, False
         if process is None:
             return
         process.kill()
@@ -110,7 +116,7 @@ def render_chat(template: str, variables: Mapping[str, Any]) -> str:
         TemplateRefusal: if the template is wrong or refuses the conversation.
         ModelError: if it needs too much time or memory.
     """
-    request = {"template": template, "variables": dict(variables)}
+    request = {"template": template, "variables": dict(variables), "seconds": SECONDS}
     return _rendered(json.dumps(request))
 
 

@@ -12,7 +12,7 @@ from indexes.errors import ModelError
 from ingest.encoders.devices import choose_dtype, has_other_dtypes
 from ingest.encoders.dual.towers import LoadedTowers, Tensors
 from ingest.encoders.models.find import find_model
-from ingest.encoders.models.loading import loaded_revision
+from ingest.encoders.models.loading import check_size, loaded_revision
 from ingest.encoders.models.pretrained import (
     build_empty,
     check_picture_sizes,
@@ -125,9 +125,9 @@ def load_transformers(model: str, dtype: str, device: str, rounded: bool) -> Loa
             "texts in one space; name a CLIP or SigLIP model, such as tiny-clip or "
             "openai/clip-vit-base-patch32, or leave out --method clip."
         )
-    computed_dtype = dtype
-    if dtype == "auto":
-        computed_dtype = choose_dtype(dtype, build_empty(AutoModel, source, config), device)
+    empty = build_empty(AutoModel, source, config)
+    check_size(empty, source)
+    computed_dtype = choose_dtype(dtype, empty, device)
     torch_dtype = getattr(torch, computed_dtype)
     loaded = load_pretrained(
         AutoModel, source, dtype="auto" if rounded else torch_dtype, use_safetensors=True

@@ -172,7 +172,7 @@ def is_dual(model: str) -> bool:
 
     if any(listed.name == source.name for listed in hub_models()):
         return False
-    return _readable_config(source).get("model_type") in DUAL_TYPES
+    return str(_readable_config(source).get("model_type")) in DUAL_TYPES
 
 
 def dual_dimension(model: str) -> int | None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from indexes.errors import GalleryMismatch, ModelError
-from ingest.encoders.devices import check_dtype, choose_device, choose_dtype, first_mapped_device
+from ingest.encoders.devices import (
+    check_dtype,
+    choose_device,
+    choose_dtype,
+    first_mapped_device,
+    parameter_count,
+)
 from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
 from ingest.encoders.models.pretrained import (
     build_empty,
@@ -19,6 +27,12 @@ from ingest.encoders.models.pretrained import (
     load_pretrained,
 )
 from ingest.encoders.models.trust import pinned
+
+#: Names of weights that a model cannot do without.
+_NEEDED = re.compile(r"\blayers\.\d+\.|\bblocks\.\d+\.|embed_tokens|lm_head|projector|merger")
+
+#: Bytes that a number takes at least, in the smallest quantisation that is in use.
+_LEAST_BYTES = 0.25
 
 
 @dataclass(frozen=True)
@@ -88,11 +102,10 @@ def load_model(
             "questions about pictures; name an image-text-to-text model such as "
             "Qwen/Qwen3-VL-2B-Instruct (Apache-2.0), or give --method clip if it is a CLIP."
         )
-    computed_dtype = dtype
-    if dtype == "auto":
-        # The dtype depends on the model's size, and is chosen before the weights are read.
-        empty = build_empty(AutoModelForImageTextToText, source, config)
-        computed_dtype = choose_dtype(dtype, empty, target)
+    # The dtype depends on the model's size, and is chosen before the weights are read.
+    empty = build_empty(AutoModelForImageTextToText, source, config)
+    check_size(empty, source)
+    computed_dtype = choose_dtype(dtype, empty, target)
     spread = {} if device_map is None else {"device_map": device_map}
     load = partial(
         load_pretrained,
@@ -101,15 +114,18 @@ def load_model(
         # A model is never converted as a whole: that would round its rotary frequencies too.
         dtype="auto" if rounded and not spread else getattr(torch, computed_dtype),
         use_safetensors=True,
+        output_loading_info=True,
         **spread,
     )
     try:
-        model = load(attn_implementation=attention).eval()
+        model, notes = load(attn_implementation=attention)
     except ModelError as error:
         # Some text models, such as Gemma 2 and gpt-oss, have eager attention only.
         if attention != "sdpa" or "scaled_dot_product_attention" not in str(error.__cause__):
             raise
-        model = load(attn_implementation="eager").eval()
+        model, notes = load(attn_implementation="eager")
+    model.eval()
+    _check_complete(notes["missing_keys"], source)
     _check_stops(model, source)
     processor = load_processor(source, config)
     if not spread:
@@ -118,6 +134,40 @@ def load_model(
         with library_call(source):  # memory may run out
             model = model.to(device=target)
     return LoadedModel(model, processor, loaded_revision(source), computed_dtype, rounded)
+
+
+def _check_complete(missing: Iterable[str], source: ModelSource) -> None:
+    """Refuse weights without whole layers, which transformers fills with random numbers.
+
+    Some published models lack a head that is not used, so only parts that count are looked at.
+    """
+    found = sorted(name for name in missing if _NEEDED.search(name))
+    if found:
+        raise ModelError(
+            f"The weights of {source.name} lack {len(found)} tensors, such as {found[0]}; copy or "
+            "download them again, or name another model."
+        )
+
+
+def check_size(empty: Any, source: ModelSource) -> None:
+    """Refuse a configuration of a much larger model than a folder has weights for.
+
+    Args:
+        empty: the model without weights.
+        source: the model.
+
+    Raises:
+        ModelError: if the missing weights would fill the memory.
+    """
+    if not source.local:
+        return
+    stored = sum(path.stat().st_size for path in Path(source.location).glob("*.safetensors"))
+    if stored and parameter_count(empty) * _LEAST_BYTES > stored + 2**20:
+        raise ModelError(
+            f"The config.json of {source.name} is that of a model with {parameter_count(empty):,} "
+            f"numbers, and its weights have only {stored:,} bytes; restore one of the two, or name "
+            "another model."
+        )
 
 
 def _check_stops(model: Any, source: ModelSource) -> None:

@@ -72,7 +72,13 @@ def load_config(source: ModelSource, **options: Any) -> Any:
     silence_libraries()
     if source.local:
         folder = Path(source.location, options.get("subfolder", ""))
-        check_config(read_json(folder / "config.json"), source.name)
+        written = read_json(folder / "config.json")
+        check_config(written, source.name)
+        if not isinstance(written.get("model_type", ""), str):
+            raise ModelError(
+                f"The config.json of {source.name} names no model type; restore it, or name "
+                "another model."
+            )
     if is_trusted(source):
         _check_origin_of_code(source)
     config = load_pretrained(AutoConfig, source, **options)

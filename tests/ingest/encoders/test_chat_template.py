@@ -97,7 +97,7 @@ def test_hostile_templates_end_in_one_sentence(what: str, monkeypatch: pytest.Mo
     started = time.monotonic()
     with pytest.raises(ModelError) as refused:
         render_chat(HOSTILE[what], {"messages": [], "case": what})
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50
     said = str(refused.value)
     assert said.endswith("name another model.") and all(c.isprintable() for c in said)
     # The next chat is rendered all the same.
