@@ -70,7 +70,8 @@ def print_ingest(
     for remark in report.remarks:
         more = ", ..." if remark.files > len(remark.examples) else ""
         names = ", ".join(map(printable, remark.examples))
-        say(f"Note: in {remark.files} of the pictures {printable(remark.reason)}: {names}{more}.")
+        reason = printable(remark.reason).rstrip(".")
+        say(f"Note: {remark.files} of the pictures ({names}{more}): {reason}.")
     for note in report.notes:
         say(f"Note: {note}.")
     if as_json:

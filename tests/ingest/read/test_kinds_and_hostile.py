@@ -124,7 +124,7 @@ def test_tags_of_a_tiff_that_claim_too_much_are_refused() -> None:
     data = bytearray(encoded(ramp(), "TIFF"))
     start = int.from_bytes(data[4:8], "little")
     count = int.from_bytes(data[start : start + 2], "little")
-    entries = [struct.pack("<HHLL", 50000 + n, 7, len(data) - 8, 8) for n in range(30_000)]
+    entries = [struct.pack("<HHLL", 50000 + n, 7, len(data) - 8, 8) for n in range(15_000)]
     table = bytes(data[start + 2 : start + 2 + 12 * count]) + b"".join(entries)
     data[4:8] = len(data).to_bytes(4, "little")
     data += struct.pack("<H", count + len(entries)) + table + bytes(4)
@@ -193,9 +193,9 @@ def test_complaints_of_libraries_are_counted_by_reason(
     assert "Fax" not in capfd.readouterr().err
     assert report.embedded == 6
     (remark,) = report.remarks
-    assert remark.files == 5 and "a decoder reported: Fax4Decode: Bad code word at line N" in (
-        remark.reason
-    )
+    assert remark.files == 5
+    assert remark.reason.startswith("a decoder reported: Fax4Decode: ")
+    assert "at line N of strip N" in remark.reason
     assert [Path(path).name for path in remark.examples] == [
         "fax0.tif",
         "fax1.tif",

@@ -93,6 +93,8 @@ def test_a_bad_cell_of_a_parquet_table(
     parquet.write_table(pa.table({"file": files, "value": column}), tmp_path / "t.parquet")
     report, pictures, _ = ingested(tmp_path, tmp_path / "t.parquet")
     assert pictures == 6 - len(lost) and failures(report) == dict.fromkeys(lost, "bad_value")
+    if not (lost or pa.types.is_list(column.type)):
+        return
     # The same beside pictures in cells.
     cells = [png(number) for number in range(6)]
     parquet.write_table(pa.table({"image": cells, "value": column}), tmp_path / "c.parquet")
