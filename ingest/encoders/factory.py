@@ -84,6 +84,12 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
             DEFAULT_MODEL,
             "ingest.encoders.methods.captions:CaptionsEncoder",
         ),
+        "learned": MethodInfo(
+            "weights over the gallery's other conditions, learned from examples",
+            "stored",
+            "examples",
+            "ingest.encoders.methods.learned:LearnedEncoder",
+        ),
         "clip": MethodInfo(
             "a CLIP's or SigLIP's vector, the same under every condition",
             "stored",
@@ -204,7 +210,7 @@ def _check_unchanged(spec: EncoderSpec) -> None:
         GalleryMismatch: naming the model.
         ModelError: if a folder is gone.
     """
-    if spec.method not in METHODS:
+    if spec.method not in METHODS or spec.method == "learned":  # it has no files of its own
         return
     from ingest.encoders.models.loading import check_unchanged
 

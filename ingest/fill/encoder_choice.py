@@ -12,15 +12,26 @@ from indexes.store.gallery import Gallery
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
 from ingest.encoders.factory import METHODS, as_encoder, make_encoder, method_info, remake_encoder
-from ingest.encoders.models.find import DEFAULT_MODEL, OPEN_CLIP, find_model, is_dual, stored_name
+from ingest.encoders.models.find import (
+    DEFAULT_MODEL,
+    DEFAULT_PHOTO,
+    OPEN_CLIP,
+    find_model,
+    is_dual,
+    stored_name,
+)
 from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
 from ingest.fill.vector_sources import (
     BASE,
+    PHOTO,
     VectorSource,
     is_conditional,
     main_vector_source,
     vector_sources,
 )
+
+#: The conditions of the method photo if the user names none.
+PHOTO_CONDITIONS = ("kind", "color", "pattern", "style", "layout")
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def choose_target(
         of_model = [source for source in sources if source.spec.model == name]
         if method is None:
             main = main_vector_source(of_model)
-            method = main.spec.method if main else BASE if is_dual(model) else "dior"
+            method = main.spec.method if main else _usual_method(model)
         existing = next((source for source in of_model if source.spec.method == method), None)
         return IngestTarget(method, model, existing, view)
     if method is None:
@@ -126,6 +137,22 @@ def choose_target(
         return IngestTarget(spec.method, spec.model, matching[0], view)
     method = method or "dior"
     return IngestTarget(method, method_info(method).model, None, view)
+
+
+def photo_answers(conditions: Sequence[Condition]) -> bool:
+    """Whether the method photo is installed and answers all of some conditions. Loads no model."""
+    from ingest.encoders.models.find import find_photo_weights
+    from ingest.encoders.photo.conditions import answered_by
+
+    names = [condition.name for condition in conditions]
+    return find_photo_weights() is not None and all(answered_by(name) for name in names)
+
+
+def _usual_method(model: str) -> str:
+    """The method that fits a model."""
+    if model == DEFAULT_PHOTO:
+        return PHOTO
+    return BASE if is_dual(model) else "dior"
 
 
 def encoder_loader(
@@ -166,8 +193,11 @@ def default_conditions(target: IngestTarget, gallery: Gallery | None = None) -> 
     """The conditions of a new vector source if the user names none.
 
     The conditions of the other vector sources of the gallery; in an empty gallery, all conditions
-    that the built-in model knows, which take one pass together. Other models have no default.
+    that the built-in model knows, which take one pass together, or :data:`PHOTO_CONDITIONS`. Other
+    models have no default.
     """
+    if target.method == PHOTO:
+        return [Condition.parse(name) for name in PHOTO_CONDITIONS]
     tables = gallery.conditions() if gallery is not None else []
     known = [
         Condition(table.name, str(table.made_by["phrase"]))

@@ -19,8 +19,14 @@ CONDITIONAL = ("dior", "generative", "regional")
 #: The method that makes base vectors, from which projections compute vectors of any condition.
 BASE = "clip"
 
+#: The method that describes photographs without a large model.
+PHOTO = "photo"
+
 #: The method whose only table contains captions, embedded as texts (`cies search --modify`).
 CAPTIONS = "captions"
+
+#: The method of conditions that were learned from examples.
+LEARNED = "learned"
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,10 @@ def by_preference(sources: Sequence[VectorSource]) -> list[VectorSource]:
     """Sources in the order in which they answer a condition when no method is named.
 
     Conditional methods come first, in the order of :data:`CONDITIONAL` and then those of other
-    packages and of one's own; then base vectors, then captions. Sources of the same method keep
-    their order.
+    packages and of one's own; then base vectors, captions and learned conditions. Sources of the
+    same method keep their order.
     """
-    methods = [*CONDITIONAL, "", BASE, CAPTIONS]
+    methods = [*CONDITIONAL, "", BASE, CAPTIONS, LEARNED]
 
     def rank(source: VectorSource) -> int:
         method = source.spec.method
