@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from eval.world.factors import FACTORS
 from indexes.errors import UsageError
 from indexes.outputs import check_output
 from ingest.encoders.base import BaseEncoder
+from ingest.encoders.options import ASKING_METHODS, DEFAULT_OPTIONS, EncoderOptions
 from ingest.fill.pipeline import Progress
 from query.composers.factory import CONDITION_COMPOSERS
 from query.composers.modification import Modification, parse_composer_weights
@@ -98,7 +99,9 @@ def run_benchmark(
         model: the model of a single method.
         options: ``NAME=VALUE`` of the benchmark.
         allow_partial: whether a part of the data is enough.
-        how: prompt, dtype, device and force, as :func:`ingest.encoders.factory.make_encoder`.
+        how: prompt, dtype, device, force and options, as
+            :func:`ingest.encoders.factory.make_encoder`; options apply to the methods that ask an
+            LVLM.
         composers: the composers of changes in words.
         seed: the seed of chance, intervals and rendered pictures.
         depth: number of best answers of a query that are stored.
@@ -186,8 +189,10 @@ def _encoders(
             raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
         name = method if chosen is None else f"{method} {chosen}"
         wanted = {"method": method, "model": chosen or METHODS[method].model}
-        wanted |= {key: value for key, value in how.items() if key != "device"}
-        found[name] = EvaluatedEncoder(name, wanted, partial(_load, method, chosen, how))
+        applies = how if method in ASKING_METHODS else {**how, "options": DEFAULT_OPTIONS}
+        wanted |= {k: v for k, v in applies.items() if k not in ("device", "options")}
+        wanted |= _changed_options(applies.get("options", DEFAULT_OPTIONS))
+        found[name] = EvaluatedEncoder(name, wanted, partial(_load, method, chosen, applies))
     clips = {one.wanted["model"] for one in found.values() if one.wanted["method"] == "clip"}
     return [
         replace(
@@ -197,6 +202,12 @@ def _encoders(
         for one in found.values()
         for model in [one.wanted["model"]]
     ]
+
+
+def _changed_options(options: EncoderOptions) -> dict[str, Any]:
+    """The options that are not the defaults, as JSON values."""
+    usual = asdict(DEFAULT_OPTIONS)
+    return {name: value for name, value in asdict(options).items() if value != usual[name]}
 
 
 def _load(method: str, model: str | None, how: Mapping[str, Any]) -> BaseEncoder:

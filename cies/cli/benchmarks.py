@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, ForceOption, JsonOption, TrustOption
+from cies.cli.options import DeviceOption, ForceOption, JsonOption, TrustOption, encoder_options
 
 _changed = partial(typer.Option, rich_help_panel="Modifications in words")
 
@@ -64,6 +64,9 @@ def bench_run(
         int, typer.Option(help="Number of best answers stored per query.", min=1)
     ] = 1000,
     prompt: Annotated[str, typer.Option(help="As for ingest.")] = "describe",
+    layer: Annotated[Optional[int], typer.Option(help="As for ingest.")] = None,
+    token: Annotated[Optional[str], typer.Option(help="As for ingest.")] = None,
+    compat: Annotated[Optional[str], typer.Option(help="As for ingest.")] = None,
     dtype: Annotated[str, typer.Option(help="As for ingest.")] = "auto",
     device: DeviceOption = "auto",
     trust_remote_code: TrustOption = None,
@@ -79,10 +82,14 @@ def bench_run(
 
     Example: cies bench world --method dior --method clip -o runs/world
 
+    Example: cies bench clevr4 --data CLEVR4 --model Qwen/Qwen2.5-VL-7B-Instruct --compat reference
+
     Example: cies bench circo --data CIRCO --method clip --composer pdv --composer cirevl
     """
     from cies.bench.runs import ComposerArguments, run_benchmark
 
+    options = encoder_options(layer=layer, token=token, compat=compat)
+    how = {"prompt": prompt, "dtype": dtype, "device": device, "force": force}
     run_benchmark(
         name,
         data,
@@ -91,7 +98,7 @@ def bench_run(
         model,
         option or [],
         partial,
-        {"prompt": prompt, "dtype": dtype, "device": device, "force": force},
+        how if options is None else {**how, "options": options},
         ComposerArguments(
             composer or [], condition or [], weight or [], lvlm, rewriter, rewriter_model
         ),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from cies.cli.options import DeviceOption, GalleryOption, JsonOption, TrustOption
+from cies.cli.options import DeviceOption, GalleryOption, JsonOption, TrustOption, encoder_options
 from cies.cli.settings import find_gallery
 
 if TYPE_CHECKING:
     from ingest.encoders.base import BaseEncoder
-    from ingest.encoders.options import EncoderOptions
 
 _encoder = partial(typer.Option, rich_help_panel="How pictures are embedded")
+_run = partial(typer.Option, rich_help_panel="How the run goes")
 _sources = partial(typer.Option, rich_help_panel="How sources are read")
 
 
@@ -33,23 +33,34 @@ def ingest(
     ] = None,
     model: Annotated[
         Optional[str],
-        typer.Option(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
+        _encoder(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
     ] = None,
     method: Annotated[
         Optional[str],
-        typer.Option(help="One of `cies methods`; added to the gallery if it is new there."),
+        _encoder(help="One of `cies methods`; added to the gallery if it is new there."),
     ] = None,
     prompt: Annotated[
         Optional[str],
-        typer.Option(help="A prompt template, or a text with {condition}, for a new gallery."),
+        _encoder(help="A prompt template, or a text with {condition}, for a new gallery."),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16, for a new gallery.")
+        str, _encoder(help="auto, float32, bfloat16 or float16, for a new gallery.")
     ] = "auto",
     layer: Annotated[
-        Optional[int], _encoder(help="The layer whose states are read, from 0; -1 is the last.")
+        Optional[int],
+        _encoder(help="The layer whose states are read, from 0, or from -1 for the last one."),
     ] = None,
-    token: Annotated[Optional[str], _encoder(help="last_prompt, first_generated or mean.")] = None,
+    token: Annotated[
+        Optional[str],
+        _encoder(
+            help="last_prompt, first_generated, mean, or the number of a token of the prompt, such "
+            "as -2."
+        ),
+    ] = None,
+    words: Annotated[
+        Optional[bool],
+        _encoder("--words/--no-words", help="Store the model's word for each picture, or do not."),
+    ] = None,
     max_side: Annotated[
         Optional[int],
         _encoder(help="Pictures are reduced to this longest side in pixels; 700 by default."),
@@ -70,14 +81,22 @@ def ingest(
             help="The model that embeds the answers of --method generative; tiny-clip by default."
         ),
     ] = None,
+    answer_tokens: Annotated[
+        Optional[int],
+        _encoder(help="Most tokens of an answer of --method generative; 16 by default."),
+    ] = None,
+    temperature: Annotated[
+        Optional[float],
+        _encoder(help="Draw the answers of --method generative with this temperature; 0 for none."),
+    ] = None,
     geometry: Annotated[
         Optional[str],
-        typer.Option(help="raw, centred, standardised or residual vectors, for a new gallery."),
+        _encoder(help="raw, centred, standardised or residual vectors, for a new gallery."),
     ] = None,
     device: DeviceOption = "auto",
     trust_remote_code: TrustOption = None,
     device_map: Annotated[
-        Optional[str], typer.Option(help="Spread the model over devices: auto, balanced, ...")
+        Optional[str], _encoder(help="Spread the model over devices: auto, balanced, ...")
     ] = None,
     include: Annotated[
         Optional[list[str]],
@@ -109,15 +128,15 @@ def ingest(
         _sources("--allow-outside", help="Read relative paths of tables that leave --root."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read files again that could not be read before.")
+        bool, _run("--retry-failed", help="Read files again that could not be read before.")
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only say what would be done, and what it would cost.")
+        bool, _run("--plan", help="Only say what would be done, and what it would cost.")
     ] = False,
     force: Annotated[
-        bool, typer.Option(help="Accept conditions that the model was not trained on.")
+        bool, _encoder(help="Accept conditions that the model was not trained on.")
     ] = False,
-    strict: Annotated[bool, typer.Option(help="Exit with code 3 if a file failed.")] = False,
+    strict: Annotated[bool, _run(help="Exit with code 3 if a file failed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed pictures into a gallery; run again, it embeds only what is new.
@@ -127,6 +146,7 @@ def ingest(
     from cies import api
     from cies.console import progress_bar, say
     from cies.measured import remember_speed
+    from cies.reports.first_run import advise_once, usual_geometry, usual_method
     from cies.reports.ingest import open_named_sources, print_ingest
     from ingest.sources.base import SourceOptions
 
@@ -146,6 +166,10 @@ def ingest(
             allow_outside=allow_outside,
         ),
     )
+    plain = (model, method, prompt, layer, token, attention, compat, sentences, device_map, words)
+    if all(value is None for value in plain) and (dtype, device, force) == ("auto", "auto", False):
+        method = usual_method(place, opened, condition or [])
+    geometry = geometry or usual_geometry(place, method, model)
     if plan:
         from cies.reports.plan import run_plan
 
@@ -153,7 +177,7 @@ def ingest(
             place, opened, condition or [], model, method, retry_failed, as_json, device, geometry
         )
         return
-    options = _encoder_options(
+    options = encoder_options(
         layer=layer,
         token=token,
         max_side=max_side,
@@ -161,6 +185,9 @@ def ingest(
         compat=compat,
         system=system,
         sentences=sentences,
+        words=words,
+        answer_tokens=answer_tokens,
+        temperature=temperature,
     )
 
     def announce(encoder: BaseEncoder) -> None:
@@ -186,13 +213,7 @@ def ingest(
             finished=remember_speed,
         )
     print_ingest(place, opened, report, as_json)
+    if not as_json:
+        advise_once()
     if strict and (report.failed or report.unreachable):
         raise typer.Exit(3)
-
-
-def _encoder_options(**given: int | str | None) -> EncoderOptions | None:
-    """The options that were given, or ``None`` if none was."""
-    from ingest.encoders.options import EncoderOptions
-
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return EncoderOptions(**chosen) if chosen else None

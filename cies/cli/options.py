@@ -6,9 +6,12 @@ import json
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from ingest.encoders.options import EncoderOptions
 
 
 def condition_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -190,3 +193,11 @@ RewriterModelOption = Annotated[str, _changed(help="The model of that API.")]
 RewriterTimeoutOption = Annotated[
     float, _changed(help="Seconds to wait for an answer of that API.")
 ]
+
+
+def encoder_options(**given: int | float | str | None) -> EncoderOptions | None:
+    """The options of an encoder that were given, or ``None`` if none was."""
+    from ingest.encoders.options import EncoderOptions
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return EncoderOptions(**chosen) if chosen else None

@@ -8,8 +8,11 @@ This module imports nothing heavy, so the table can be printed at once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from types import MappingProxyType
 from typing import Literal
 
@@ -28,6 +31,22 @@ class Family:
     mode: Literal["packed", "plain"]
     reason: str
     continues: bool = False
+
+
+@dataclass(frozen=True)
+class TypeState:
+    """What becomes of a model of a type that transformers registers for pictures and texts.
+
+    Attributes:
+        name: the model type.
+        state: ``packed`` or ``plain`` as in :class:`Family`, ``needs`` and a library, or
+            ``refused``.
+        reason: one sentence for people.
+    """
+
+    name: str
+    state: str
+    reason: str
 
 
 _CAUSAL = "Text attention is causal, so a tree mask and the plain positions suffice."
@@ -153,3 +172,16 @@ def family(model_type: str, text_type: str | None = None, attention: str | None 
     if found.mode == "packed" and attention not in (None, "sdpa"):
         return _OTHER_ATTENTION
     return found
+
+
+@cache
+def type_states() -> tuple[TypeState, ...]:
+    """All registered model types, by name, as ``make families`` measured them."""
+    text = resources.files("configs").joinpath("families.json").read_text(encoding="utf-8")
+    entries = {entry["type"]: entry for entry in json.loads(text)["families"]}
+    return tuple(
+        TypeState(name, FAMILIES[name].mode, FAMILIES[name].reason)
+        if name in FAMILIES
+        else TypeState(name, entry["state"], entry["reason"])
+        for name, entry in sorted(entries.items())
+    )

@@ -378,7 +378,7 @@ class Lvlm:
             cache = copy.deepcopy(begin.past_key_values)
             cache.reorder_cache(torch.arange(count, device=device).repeat_interleave(len(numbers)))
             states, tokens, probabilities = (
-                rows.unflatten(0, (count, len(numbers)))
+                rows.view(count, len(numbers), *rows.shape[1:])
                 for rows in self._after(
                     cache,
                     packed.ids[columns].to(device).repeat(count, 1),

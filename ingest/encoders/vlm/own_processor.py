@@ -81,7 +81,7 @@ def build_own_processor(source: ModelSource, config: Any) -> Any:
         "check_argument_for_proper_class": lambda self, name, part: None,
         "__repr__": lambda self: kind.__name__,
     }
-    unchecked = type(kind.__name__, (kind,), changes)
+    unchecked: Any = type(kind.__name__, (kind,), changes)
     parts = [_part(name, source, config) for name in kind.get_attributes()]
     with library_call(source):
         settings, _ = kind.get_processor_dict(source.location, **hub_arguments(source))

@@ -182,7 +182,7 @@ class Lfm2VlPictures(PictureProcessor):
         own: Any = self
         unit = own.encoder_patch_size * own.downsample_factor
         sides = [max(own.encoder_patch_size, round(s / unit) * unit) for s in (height, width)]
-        return sides[0] * sides[1] > own.max_image_tokens * unit**2 * own.max_pixels_tolerance
+        return bool(sides[0] * sides[1] > own.max_image_tokens * unit**2 * own.max_pixels_tolerance)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         """Columns and rows whose ratio is nearest to the picture's."""
@@ -222,7 +222,9 @@ class Cohere2VisionPictures(PictureProcessor):
         own: Any = self
         height, width = int(own.size["height"]), int(own.size["width"])
         tiles = self._resized(pixels, height, width)[None]
-        columns, rows = self._grid(*pixels.shape[-2:], height) if own.crop_to_patches else (1, 1)
+        columns, rows = (
+            self._grid(*pixels.shape[1:], side=height) if own.crop_to_patches else (1, 1)
+        )
         if columns * rows > 1:
             large = self._resized(pixels, rows * height, columns * width)
             tiles = torch.cat([_tiles(large, rows, columns), tiles])
@@ -285,7 +287,8 @@ class Llama4Pictures(PictureProcessor):
             torch.tensor(values, dtype=torch.bfloat16).view(-1, 1, 1)
             for values in (own.image_mean, own.image_std)
         )
-        return (pixels.to(torch.bfloat16) * own.rescale_factor - mean) / std
+        rescaled: torch.Tensor = pixels.to(torch.bfloat16) * own.rescale_factor
+        return (rescaled - mean) / std
 
     def _grid(self, height: int, width: int, side: int) -> tuple[int, int]:
         """Rows and columns: as little reduction as possible, then as little padding."""
