@@ -46,7 +46,9 @@ def evaluate(
     from eval.matrix import evaluate as evaluate_gallery
     from eval.matrix import evaluate_triplets
 
-    engine = api.open(find_gallery(place or gallery), geometry=geometry, method=method, follow=False)
+    engine = api.open(
+        find_gallery(place or gallery), geometry=geometry, method=method, follow=False
+    )
     matrix = evaluate_gallery(engine, read_labels(labels), exclude_same)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     say_left_out(matrix)
@@ -85,7 +87,8 @@ def demo(
     ),
     pictures: Annotated[int, typer.Option("-n", help="Number of pictures.", min=20)] = 600,
     photos: Annotated[
-        Optional[Path], typer.Option(help="A folder of your own pictures, in place of rendered ones.")
+        Optional[Path],
+        typer.Option(help="A folder of your own pictures, in place of rendered ones."),
     ] = None,
 ) -> None:
     """Render a gallery, embed it, search it and measure it: all of CIES in two minutes.

@@ -18,6 +18,7 @@ from eval.world.factors import FILLED
 from eval.world.gallery import check_world_folder, write_world
 from indexes.errors import UsageError
 from indexes.outputs import check_output
+from ingest.encoders.models.find import DEFAULT_MODEL
 from ingest.fill.pipeline import Progress
 from query.explore.spelling import plain
 
@@ -69,6 +70,7 @@ def run_demo(folder: Path, pictures: int) -> None:
             api.create(gallery_path),
             [world / "images"],
             CONDITIONS,
+            model=DEFAULT_MODEL,
             progress=progress,
             announce=lambda encoder: say(f"   Model: {encoder.description}."),
         )

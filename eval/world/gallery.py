@@ -96,11 +96,11 @@ def check_world_folder(folder: Path, force: bool = False) -> None:
 
 
 def is_world(folder: Path) -> bool:
-    """Whether a folder, or the one that contains it, was written by :func:`write_world`."""
+    """Whether a folder was written by :func:`write_world`, or a folder or picture inside it."""
     header = ",".join(["file", *FACTORS])
-    for labels in (folder / "labels.csv", folder.parent / "labels.csv"):
+    for place in (folder, *folder.absolute().parents[:2]):
         try:
-            with labels.open(encoding="utf-8") as file:
+            with (place / "labels.csv").open(encoding="utf-8") as file:
                 if file.readline(1000).strip() == header:
                     return True
         except (OSError, UnicodeDecodeError):

@@ -16,10 +16,9 @@ from support.kinds import fill, png, put, tar
 
 from cies.cli.app import main
 from cies.reports.plan import amount, duration, make_plan
-from eval.world.factors import FACTORS
 from indexes.store.gallery import Gallery
 from ingest.conditions import Condition
-from ingest.fill.encoder_choice import choose_target, default_conditions
+from ingest.fill.encoder_choice import PHOTO_CONDITIONS, choose_target, default_conditions
 from ingest.sources.base import SourceOptions
 from ingest.sources.factory import open_sources
 
@@ -164,7 +163,9 @@ def test_nothing_is_changed_and_no_gallery_made(tmp_path: Path, shell: Shell) ->
     code, out, _ = shell("ingest", "p", "t.csv", "-g", "new/g", "--plan", "--json")
     told = json.loads(out)
     assert (code, told["exists"], told["pictures"]) == (0, False, 3)
-    assert told["vectors"] == 3 * len(FACTORS) and told["passes"] == 3 and told["bytes"] > 0
+    assert (
+        told["vectors"] == 3 * len(PHOTO_CONDITIONS) and told["passes"] == 3 and told["bytes"] > 0
+    )
     _, out, err = shell("ingest", "p", "-g", "new/g", "--plan", "-c", "color")
     assert "time\tunknown until measured" in out and "Nothing was changed" in err
     assert digest(tmp_path) == before and not (tmp_path / "new").exists()

@@ -247,7 +247,11 @@ def test_a_long_list_of_words_is_no_longer_than_the_vectors(clip: ClipEncoder) -
 
 def test_methods_name_their_kinds() -> None:
     assert set(PROJECTIONS) == {name for name, info in METHODS.items() if info.kind == "view"}
-    assert {info.model for info in METHODS.values()} == {"tiny-clip", "tiny-lvlm"}
+    assert {info.model for info in METHODS.values()} == {
+        "tiny-clip",
+        "tiny-lvlm",
+        "efficientnet-lite0",
+    }
 
 
 @pytest.mark.parametrize(
@@ -282,5 +286,6 @@ def test_choices_a_method_lacks_are_refused(given: dict[str, Any], said: str) ->
 def test_a_model_of_the_other_kind_is_refused(method: str) -> None:
     stands_on_clip = METHODS[method].model == "tiny-clip"
     said = "does not embed pictures and texts" if stands_on_clip else "give --method clip"
+    said = "has one model, efficientnet-lite0" if method == "photo" else said
     with pytest.raises(ModelError, match=said):
         make_encoder(method, "tiny-lvlm" if stands_on_clip else "tiny-clip")
