@@ -55,8 +55,8 @@ class Endpoint:
             parts = urllib.parse.urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"--rewriter {self.url!r} is not an address; give one such as "
-                "http://localhost:11434/v1."
+                "--rewriter is not an address that begins with http:// or https://; give one such "
+                "as http://localhost:11434/v1."  # what was given may hold a password
             )
         if parts.username or parts.password:
             raise UsageError(
