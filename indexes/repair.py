@@ -14,6 +14,7 @@ from typing import Any
 from indexes.documents import LedgerGuard
 from indexes.errors import GalleryDamaged, GalleryError
 from indexes.store.database import Database
+from indexes.store.lance import write_no_deletions
 from indexes.store.locking import locked
 from indexes.store.manifest import Manifest
 from indexes.store.manifest_copy import MANIFEST_COPY, ManifestCopy, read_copy
@@ -152,6 +153,8 @@ class _Repairer:
         state = self._check(name, condition) if folder.is_dir() else None
         if state is not None and state.ledger:
             state = self._restore_ledger(state, condition, title)
+        if state is not None and condition is not None and not state.opens:
+            state = self._without_deletions(state, condition, title)
         if state is not None:
             state = self._step_back(state, condition, title)
         if state is None:
@@ -223,6 +226,32 @@ class _Repairer:
         """Whether the table manifest has the entries of its copy."""
         entries, others = Manifest(self.database).readable_entries()
         return not others and self._copy is not None and entries == dict(self._copy.entries)
+
+    def _without_deletions(
+        self, state: TableState, condition: VectorTable, title: str
+    ) -> TableState:
+        """Replace damaged lists of deleted rows of a condition by empty ones.
+
+        Rows that come back are earlier versions of rows with the same key, of which one is kept,
+        or vectors of pictures that have no file, which no search returns. Going back to an earlier
+        commit would lose rows, and with an old list, all of them.
+        """
+        lists = [file for file in state.bad_files if file.startswith("_deletions/")]
+        for file in lists:
+            path = self.database.folder / f"{state.name}.lance" / file
+            if path.is_file():
+                self.database.quarantine(state.name, path)
+            write_no_deletions(path)
+        if not lists:
+            return state
+        ledger = self.database.ledger(state.name)
+        ledger.remove(lists)
+        ledger.record_new(lists)
+        # The manifest counts the deleted rows, so that the rows are written under another one.
+        with suppress(GalleryError):
+            self.database.open(state.name).rewrite()
+        self._result.steps.append(f"A damaged list of deleted rows of {title} was emptied.")
+        return self._check(state.name, condition)
 
     def _step_back(
         self, state: TableState, condition: VectorTable | None, title: str

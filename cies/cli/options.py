@@ -24,7 +24,7 @@ def condition_names(context: typer.Context, incomplete: str) -> list[str]:
     from indexes.errors import CiesError
 
     command = context.info_name or ""
-    with suppress(CiesError, OSError, ValueError, TypeError, KeyError):
+    with suppress(CiesError, OSError, ValueError, TypeError, KeyError, AttributeError):
         given = context.params.get("gallery")
         given = given or default_map(context.obj, command).get(command, {}).get("gallery")
         copy = find_gallery(Path(given) if given else None) / "gallery.json"

@@ -152,10 +152,11 @@ class Database:
 
     def _had_ledger(self, name: str) -> bool:
         """Whether a table without ledger and guard must have had one. Galleries of the first
-        version have none, and neither has a table whose creation was interrupted.
+        version have no ledgers and no copy of the manifest, until a writer has recorded all files;
+        and a table whose creation was interrupted has no ledger.
         """
-        others = (self.folder / "checksums").is_dir() or (self.folder / MANIFEST_COPY).is_file()
-        return others and any(manifest_version(path) > 1 for path in self.manifests(name))
+        is_newer = (self.folder / MANIFEST_COPY).is_file()
+        return is_newer and any(manifest_version(path) > 1 for path in self.manifests(name))
 
     def _guards(self) -> Mapping[str, LedgerGuard]:
         state = _state(self.folder / MANIFEST_COPY)

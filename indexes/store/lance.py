@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +63,25 @@ class _Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """See :class:`importlib.abc.Loader`; the module stays empty."""
+
+
+def write_no_deletions(path: Path) -> None:
+    """Write a list of deleted rows that names none, in the form that the file's suffix says.
+
+    The forms are those of Lance: an Arrow file with one batch of row numbers, or a portable
+    Roaring bitmap, which begins with the number 12346 and the number of its containers.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if path.suffix == ".bin":
+        path.write_bytes((12346).to_bytes(4, "little") + bytes(4))
+        return
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field("row_id", pa.uint32(), nullable=False)])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def test_any_content_of_the_copy(
     root, right = whole
     place = damaging.copy(root, tmp_path / "copy")
     (place / "gallery.json").write_bytes(content)
-    assert damaging.search(place, right) == "right"
+    assert damaging.read(place, right) == "right"
     assert any("gallery.json" in text for text in damaging.damage(place))
     if content == b"[]":
         assert damaging.mend(place, right) == "repaired"
@@ -122,7 +122,7 @@ def test_any_value_in_the_manifest(
         rows = pa.Table.from_pylist([{"key": key, "value": value}], schema=MANIFEST)
         gallery._database.open("manifest").upsert(rows)
     # The copy is used, and the table is restored from it.
-    assert damaging.search(place, right) == "right"
+    assert damaging.read(place, right) == "right"
     assert any("manifest" in text for text in damaging.damage(place))
     if value == "[]":
         assert damaging.mend(place, right) == "repaired"
@@ -132,19 +132,19 @@ def test_a_lost_copy_is_damage(whole: tuple[Path, Answers], tmp_path: Path) -> N
     root, right = whole
     place = damaging.copy(root, tmp_path / "copy")
     (place / "gallery.json").unlink()
-    assert damaging.search(place, right) == "right"
+    assert damaging.read(place, right) == "right"
     assert any("gallery.json" in text and "missing" in text for text in damaging.damage(place))
     assert damaging.mend(place, right) == "repaired"
 
 
-def test_every_ledger_is_guarded(whole: tuple[Path, Answers], tmp_path: Path) -> None:
+def test_every_ledger_is_guarded(whole: tuple[Path, Answers], tmp_path: Path, soak: bool) -> None:
     """A list of checksums that is lost or changed is damage, and what stands there afterwards is
     entered only if it is what was recorded.
     """
     root, right = whole
     ledgers = sorted(path.name for path in (root / "gallery" / "checksums").iterdir())
     assert len(ledgers) == 6
-    for number, name in enumerate(ledgers):
+    for number, name in enumerate(ledgers if soak else ledgers[:2]):
         place = damaging.copy(root, tmp_path / f"copy{number}")
         ledger = place / "checksums" / name
         lines = ledger.read_bytes().splitlines(keepends=True)
@@ -173,7 +173,7 @@ def test_galleries_without_guards_gain_them(whole: tuple[Path, Answers], tmp_pat
     guards = document.pop("ledgers")
     del document["checksum"]
     (place / "gallery.json").write_text(json.dumps(document))
-    assert damaging.search(place, right) == "right" and damaging.damage(place) == []
+    assert damaging.read(place, right) == "right" and damaging.damage(place) == []
     damaging.ingest(place.parent)
     document = json.loads((place / "gallery.json").read_text())
     assert document["ledgers"].keys() == guards.keys() and document["checksum"]
