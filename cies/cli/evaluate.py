@@ -98,7 +98,7 @@ def demo(
     Example: cies demo --photos ~/photos
     """
     if photos is not None:
-        from cies.reports.photo_demo import run_photo_demo
+        from cies.reports.demo import run_photo_demo
 
         run_photo_demo(folder, photos)
         return

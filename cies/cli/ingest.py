@@ -145,8 +145,8 @@ def ingest(
     """
     from cies import api
     from cies.console import progress_bar, say
+    from cies.first_run import advise_once, usual_geometry, usual_method
     from cies.measured import remember_speed
-    from cies.reports.first_run import advise_once, usual_geometry, usual_method
     from cies.reports.ingest import open_named_sources, print_ingest
     from ingest.sources.base import SourceOptions
 

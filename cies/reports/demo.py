@@ -1,4 +1,4 @@
-"""``cies demo``: ingest, search and evaluation on rendered pictures, without a network."""
+"""``cies demo``: ingest, search and evaluation on rendered pictures, or on the user's own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from eval.world.factors import FILLED
 from eval.world.gallery import check_world_folder, write_world
 from indexes.errors import UsageError
 from indexes.outputs import check_output
-from ingest.encoders.models.find import DEFAULT_MODEL
+from ingest.encoders.models.find import DEFAULT_MODEL, DEFAULT_PHOTO, find_model
+from ingest.fill.encoder_choice import PHOTO_CONDITIONS
 from ingest.fill.pipeline import Progress
 from query.explore.spelling import plain
+from query.explore.varying import typical_query, varying_conditions
 
 #: No built-in model was trained on pictures of this seed.
 SEED = 20_261_121
@@ -35,6 +37,12 @@ _NOTES = {
     "count": "as many of them",
     "background": "same background",
 }
+
+#: Conditions on the page of the user's own pictures.
+_PHOTO_CONDITIONS_SHOWN = 6
+
+#: Fewer pictures give no neighbours worth showing.
+_LEAST_PHOTOS = 6
 
 
 def run_demo(folder: Path, pictures: int) -> None:
@@ -51,9 +59,7 @@ def run_demo(folder: Path, pictures: int) -> None:
     started = time.monotonic()
     world, gallery_path = folder / "world", folder / "gallery"
     check_world_folder(world)
-    check_output(folder / "index.html")
-    if gallery_path.exists() and not (gallery_path / "manifest.lance").is_dir():
-        raise UsageError(f"{gallery_path} is no gallery; name another folder for the demo.")
+    _check_folder(folder)
     for old in (world, gallery_path):
         shutil.rmtree(old, ignore_errors=True)
     say(f"1. Rendering {pictures} pictures into {world}")
@@ -98,6 +104,18 @@ def run_demo(folder: Path, pictures: int) -> None:
     say(f"5. Done in {time.monotonic() - started:.0f} s. Open {page} in a browser.")
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which the demo would replace files that CIES did not make.
+
+    Raises:
+        UsageError: naming one.
+    """
+    check_output(folder / "index.html")
+    gallery_path = folder / "gallery"
+    if gallery_path.exists() and not (gallery_path / "manifest.lance").is_dir():
+        raise UsageError(f"{gallery_path} is no gallery; name another folder for the demo.")
+
+
 def _query(gallery: SearchableGallery, labels: Path) -> str:
     """The path of a picture to search with: one that shows all conditions, clear style, and of
     which the model says the most right words.
@@ -121,3 +139,72 @@ def _query(gallery: SearchableGallery, labels: Path) -> str:
         return right, clear and distinct, (row["size"], row["count"]) == ("large", "two")
 
     return max(words[CONDITIONS[0]], key=rank)
+
+
+def run_photo_demo(folder: Path, photos: Path) -> None:
+    """Embed the pictures of a folder, and write a page of searches by what varies there.
+
+    Args:
+        folder: gets ``gallery`` and ``index.html``; those of an earlier demo are replaced.
+        photos: a folder of pictures; nothing in it is changed.
+
+    Raises:
+        UsageError: if there is no such folder, it has too few pictures, or files that CIES did not
+            make would be replaced.
+    """
+    if not photos.is_dir():
+        raise UsageError(f"There is no folder {photos}; name a folder of pictures with --photos.")
+    started = time.monotonic()
+    gallery_path = folder / "gallery"
+    conditions = list(find_model(DEFAULT_PHOTO).declared_conditions() or {})
+    _check_folder(folder)
+    shutil.rmtree(gallery_path, ignore_errors=True)
+    say(f"1. Embedding the pictures of {photos}: one pass per picture for all conditions")
+    with progress_bar("Embedding") as progress:
+        report = api.ingest(
+            api.create(gallery_path, "centred"),
+            [photos],
+            conditions,
+            method="photo",
+            progress=progress,
+            announce=lambda encoder: say(f"   Model: {encoder.description}."),
+        )
+    unreadable = len(report.failed)
+    say(f"   {report.embedded} pictures in {report.seconds:.0f} s, {unreadable} unreadable")
+    if report.embedded < _LEAST_PHOTOS:
+        raise UsageError(
+            f"{photos} has {report.embedded} readable pictures, and the demo needs "
+            f"{_LEAST_PHOTOS}; name another folder with --photos."
+        )
+    say("2. Choosing the conditions by which these pictures differ")
+    engine = api.open(gallery_path)
+    columns = {name: engine.vectors(name) for name in conditions}
+    vectors = {name: column.vectors for name, column in columns.items()}
+    # What a picture shows matters more to most people than how bright it is.
+    usual = {name: vectors[name] for name in PHOTO_CONDITIONS}
+    chosen = varying_conditions(usual, _PHOTO_CONDITIONS_SHOWN - 1)
+    chosen += [name for name in varying_conditions(vectors, len(vectors)) if name not in chosen]
+    chosen = chosen[:_PHOTO_CONDITIONS_SHOWN] or conditions[:_PHOTO_CONDITIONS_SHOWN]
+    say(f"   {', '.join(chosen)}")
+    row = typical_query({name: vectors[name] for name in chosen})
+    query = columns[chosen[0]].paths[row]
+    say(f"3. Searching {query} under each of them")
+    rows = []
+    for condition in chosen:
+        hits = engine.search(query, condition, k=10)
+        rows.append(SheetRow(condition, f"alike in {condition}", hits))
+        print_hits(engine.search(query, condition, k=3), "table")
+        print()
+    page = folder / "index.html"
+    write_sheet(
+        page,
+        f"One of your pictures, {len(rows)} searches",
+        "Each row has the pictures most like the query under one condition, of those by which your "
+        "pictures differ most.",
+        query,
+        rows,
+    )
+    say(
+        f"4. Done in {time.monotonic() - started:.0f} s. Open {page} in a browser. To search more: "
+        f"cies search {query} -g {gallery_path} -c {chosen[0]}"
+    )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from support.commands import run
 
-from cies.reports import first_run
+from cies import first_run
 from eval.world.gallery import is_world
 from indexes.store.gallery import Gallery
 from ingest.fill.encoder_choice import choose_target

@@ -17,8 +17,8 @@ from indexes.errors import ModelError
 #: Models whose weights are part of the package: name to one line of description.
 BUILTIN = {
     "tiny-lvlm": (
-        "the built-in model: small, trained on rendered pictures only; "
-        "use --model with a large LVLM for photographs"
+        "the built-in LVLM: small, trained on rendered pictures only; for photographs use "
+        "--method photo, or --model with a large LVLM for any condition"
     ),
     "tiny-clip": (
         "the built-in CLIP: small, trained on rendered pictures only; for --method clip and the "
