@@ -326,17 +326,6 @@ class SearchableGallery(Engine):
 
     # -- maintenance ------------------------------------------------------------------------
 
-    def ingest(self, sources: Sequence[str | Path] = (), conditions: Sequence[str] = ()) -> None:
-        """Embed pictures into the gallery; :func:`cies.ingest` has all options.
-
-        Raises:
-            CiesError: with one sentence that says what to do.
-        """
-        from cies.api import ingest
-
-        ingest(self.gallery, sources, conditions)
-        self.refresh()
-
     def verify(self) -> list[Finding]:
         """Compare every file and every row with its checksum; what is damaged, or worth knowing.
 
