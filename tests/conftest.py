@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import pytest
 from PIL import Image
+from support.shell import Shell, stand_in_shell
 from support.stand_in_fill import paint
 
 from eval.world.factors import sample_scenes
@@ -54,6 +56,12 @@ def own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def gallery(tmp_path: Path) -> Gallery:
     """An empty gallery; modules whose tests search one of their own have another by this name."""
     return Gallery.create(tmp_path / "gallery")
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    """The command line in this process, with a stand-in in place of the built-in model."""
+    yield from stand_in_shell(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -128,7 +128,8 @@ def scan_sources(
         lost = plan.unreachable[0]
         raise UsageError(
             f"{lost.name} {lost.reason}, and the gallery has {lost.files} files from it; if a "
-            "drive is not plugged in, plug it in and run this again; to forget the files, run "
+            "drive is not plugged in, plug it in and run this again; if it was moved, run `cies "
+            f"relocate {lost.name} NEW`; to forget the files, run "
             f"`cies prune --source {lost.name}`."
         )
     columns.flush()

@@ -246,7 +246,7 @@ def test_kills_during_removals(tmp_path: Path, soak: bool) -> None:
             column = gallery.column(table)
             stored = dict(zip(column.keys, column.vectors, strict=True))
             assert found <= stored.keys() and not removed & stored.keys()
-            assert all(np.array_equal(stored[key], vectors[key]) for key in found)
+            assert all(np.allclose(stored[key], vectors[key], atol=1e-3) for key in found)
         assert [f.text for f in verify(place) if f.damage] == []
     print(f"{count} removals, {kills} kills")
     assert kills and gallery.read_keys() == set() and gallery.files() == []

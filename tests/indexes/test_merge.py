@@ -12,7 +12,7 @@ import pytest
 from support.durable import sound
 from support.kinds import fill, png, put, rows
 from support.scans import engine, versions
-from support.shell import Shell, shell  # noqa: F401
+from support.shell import Shell
 from support.stand_in import StandIn
 
 from cies import maintain
@@ -180,7 +180,7 @@ def test_a_column_of_another_type_is_refused_before_anything_is_written(
     first, second = two
     fill(first, catalog(tmp_path / "a" / "p", range(6), "sku,price", ",cheap"), names="")
     before = versions(first)
-    with pytest.raises(UsageError, match="'price' holds string values .* and float values"):
+    with pytest.raises(UsageError, match=r"'price' holds string values .* and float values"):
         maintain.merge(first, second)
     assert versions(first) == before
     maintain.rename_column(second, "price", "eur")
@@ -195,7 +195,7 @@ def test_damaged_vectors_are_not_taken(two: tuple[Gallery, Gallery]) -> None:
         words = np.array(["forged"] * bad.num_rows)
         bad = bad.set_column(bad.schema.get_field_index("word"), "word", [words])
         writer._table(table.table).upsert(bad)
-    with pytest.raises(GalleryError, match="damaged; run `cies repair"):
+    with pytest.raises(GalleryError, match=r"damaged; run `cies repair"):
         maintain.merge(first, second)
     assert len(first.paths()) == 6
 
@@ -220,8 +220,9 @@ def test_a_merge_that_was_interrupted_is_continued(
         writes = 0
         with monkeypatch.context() as patch:
             for name in ("upsert", "delete", "overwrite", "add_missing_columns"):
+                original = getattr(Table, name)
 
-                def failing(self, *arguments, original=getattr(Table, name), allowed=allowed):  # type: ignore[no-untyped-def]
+                def failing(self, *arguments, original=original, allowed=allowed):  # type: ignore[no-untyped-def]
                     nonlocal writes
                     writes += 1
                     if writes > allowed:

@@ -9,7 +9,7 @@ import pytest
 from support.durable import sound
 from support.kinds import fill, png, put, rows
 from support.scans import engine, versions
-from support.shell import Shell, shell  # noqa: F401
+from support.shell import Shell
 
 from cies import maintain
 from indexes.errors import UnknownCondition, UsageError
@@ -218,7 +218,7 @@ def test_a_dry_run_changes_no_column(shop: Gallery, shell: Shell) -> None:
 def test_two_columns_of_one_name_are_refused(shop: Gallery, shell: Shell) -> None:
     shell.done("columns", "rename", "price", "cost")
     put(Path("p/catalog.csv"), "file,price,cost\n0.png,1,2\n")
-    with pytest.raises(UsageError, match="'price' and 'cost' of p/catalog.csv would both"):
+    with pytest.raises(UsageError, match=r"'price' and 'cost' of p/catalog.csv would both"):
         fill(shop, names="")
 
 

@@ -14,10 +14,9 @@ import pytest
 from support.durable import sound
 from support.kinds import fill, png, put, rows, tar
 from support.scans import engine, gone, versions
-from support.shell import Shell, shell  # noqa: F401
+from support.shell import Shell
 
 from cies import maintain
-from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.places import existing_path
 from indexes.store.tables import Table
@@ -216,8 +215,9 @@ def test_relocate_is_continued_after_an_interruption(
         writes = 0
         with monkeypatch.context() as patch:
             for name in ("upsert", "delete"):
+                original = getattr(Table, name)
 
-                def failing(self, *arguments, original=getattr(Table, name), allowed=allowed):  # type: ignore[no-untyped-def]
+                def failing(self, *arguments, original=original, allowed=allowed):  # type: ignore[no-untyped-def]
                     nonlocal writes
                     writes += 1
                     if writes > allowed:
@@ -251,7 +251,8 @@ from query.engine import Engine
 
 def search(place):
     gallery = Gallery.open(Path(place))
-    return len(Engine(gallery, lambda spec: None).search(next(iter(gallery.paths())), "color", k=50))
+    engine = Engine(gallery, lambda spec: None)
+    return len(engine.search(next(iter(gallery.paths())), "color", k=50))
 
 search(sys.argv[1])
 os.setgroups([])

@@ -12,7 +12,7 @@ import pytest
 from support.durable import sound
 from support.kinds import fill, png, put, rows
 from support.scans import engine, gone, versions
-from support.shell import Shell, shell  # noqa: F401
+from support.shell import Shell
 
 from cies import maintain
 from indexes.errors import UsageError

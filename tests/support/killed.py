@@ -93,7 +93,7 @@ def remove_all(place: Path) -> None:
     gallery, random = Gallery.open(place), np.random.default_rng()
     print("START", flush=True)
     while keys := sorted(gallery.paths()):
-        count = min(len(keys), int(random.integers(1, 40)))
+        count = min(len(keys), int(random.integers(1, 100)))
         some = [str(key) for key in random.choice(keys, count, replace=False)]
         append(place.with_suffix(".asked"), some)
         maintain.remove(gallery, some)

@@ -6,7 +6,6 @@ import io
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.stand_in import StandIn
@@ -43,9 +42,8 @@ class Shell:
         return err
 
 
-@pytest.fixture
-def shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def stand_in_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Shell]:
     """``cies`` with the gallery ``g`` of the current folder, and a stand-in as its model."""
     handler = signal.getsignal(signal.SIGINT)
