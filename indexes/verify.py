@@ -114,11 +114,7 @@ def check_table(
         progress: called after every step.
     """
     state = TableState(name)
-    try:
-        state.ledger = database.ledger_damage(name) or ""
-    except GalleryDamaged:
-        # The copy of the manifest, which guards the ledger, is damaged itself.
-        state.ledger = database.ledger(name).damage(None) or ""
+    state.ledger = database.ledger_damage(name) or ""
     state.bad_files = database.ledger(name).damaged()
     state.reason = _newest_damage(database, name, state)
     if state.reason:

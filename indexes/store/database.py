@@ -138,11 +138,7 @@ class Database:
         return ledger
 
     def ledger_damage(self, name: str) -> str | None:
-        """What is wrong with a table's ledger; ``None`` if nothing is.
-
-        Raises:
-            GalleryDamaged: if the copy of the manifest, which guards the ledgers, is damaged.
-        """
+        """What is wrong with a table's ledger; ``None`` if nothing is."""
         # The guard comes first: a ledger only grows, so that it covers the ledger read after it.
         guards = self._guards()
         ledger = self.ledger(name)
@@ -161,7 +157,10 @@ class Database:
     def _guards(self) -> Mapping[str, LedgerGuard]:
         state = _state(self.folder / MANIFEST_COPY)
         if self._read_guards is None or self._read_guards[0] != state:
-            copy = read_copy(self.folder)
+            copy = None
+            with suppress(GalleryDamaged):
+                # The tables are read all the same; `cies verify` reports the copy.
+                copy = read_copy(self.folder)
             self._read_guards = (state, copy.guards if copy is not None else {})
         return self._read_guards[1]
 
@@ -182,19 +181,13 @@ class Database:
         return self.ledger(name)
 
     def _check_ledger(self, name: str) -> None:
-        try:
-            damage = self.ledger_damage(name)
-        except GalleryDamaged:
-            # The tables are read all the same; `cies verify` reports the copy.
-            damage = self.ledger(name).damage(None)
+        damage = self.ledger_damage(name)
         if damage is not None:
             raise self._damaged_ledger(name, damage)
 
     def _recreate_ledger(self, name: str) -> None:
         """Begin a new list of checksums for a table that is created again."""
-        guard = None
-        with suppress(GalleryDamaged):
-            guard = self._guards().get(name)
+        guard = self._guards().get(name)
         ledger = self.ledger(name)
         if ledger.exists or guard is not None:
             ledger.clear(guard)
