@@ -40,6 +40,11 @@ ADVICE = {
         "a pass over all pictures, of 0.05 s each; give all conditions at once",
         "for photographs without a large model: by kind, color, pattern, style, layout and others",
     ),
+    "learned": MethodAdvice(
+        "vectors of another method, and two to twenty pictures of each group",
+        "seconds, by `cies conditions learn`; no pass over the pictures",
+        "for a condition that no word names and examples show",
+    ),
     "generative": MethodAdvice(
         "an LVLM and a sentence encoder",
         "a pass over all pictures that generates an answer for each",

@@ -92,7 +92,8 @@ def gallery_status(gallery: Gallery) -> dict[str, Any]:
                 "method": table.made_by["method"],
                 "model": table.made_by["model"],
                 "revision": table.made_by["revision"],
-                "settings": table.made_by["settings"],
+                # The numbers of a learned condition are for programs.
+                "settings": {n: v for n, v in table.made_by["settings"].items() if n != "arrays"},
                 "outdated": spec.outdated or spec.outdated_pixels,
             }
         )
