@@ -170,7 +170,7 @@ def test_an_export_that_fails_leaves_the_old_file(place: Path, tmp_path: Path) -
 
     g = cies.open(place)
     (tmp_path / "old.parquet").mkdir()
-    with pytest.raises(cies.CiesError, match=r"Cannot write .*old.parquet.*choose another"):
+    with pytest.raises(cies.CiesError, match=r"old.parquet is a folder; name a file in it"):
         export(g, "color", tmp_path / "old.parquet")
     assert not list(tmp_path.glob("*.partial"))
     with pytest.raises(cies.UsageError, match=r"must end in \.parquet, \.csv or \.npy"):

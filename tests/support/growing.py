@@ -27,6 +27,8 @@ TABLES = [
 ]
 #: Pictures in a commit.
 BATCH = 64
+#: Commits that the writer makes at least.
+_LEAST = 12
 
 
 def key(number: int) -> str:
@@ -80,7 +82,8 @@ def _main() -> None:
     gallery = Gallery.open(sys.argv[1])
     end = time.monotonic() + float(sys.argv[2])
     commits, first = 0, 10_000_000
-    while time.monotonic() < end:
+    # On a busy machine a commit may take seconds.
+    while time.monotonic() < end or commits < _LEAST:
         add(gallery, range(first, first + BATCH), int(sys.argv[3]))
         if commits % 8 == 7:
             remove(gallery, range(first, first + 5))
