@@ -161,7 +161,7 @@ class LearnedCondition:
                 "directions": self.discriminants.directions,
                 "offset": self.discriminants.offset,
             }
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
         settings: dict[str, Any] = {
             "made_from": [
                 {"name": part.name, "made_by": dict(part.made_by), "weight": part.weight}
