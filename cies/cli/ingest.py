@@ -166,8 +166,9 @@ def ingest(
             allow_outside=allow_outside,
         ),
     )
-    plain = (model, method, prompt, layer, token, attention, compat, sentences, device_map, words)
-    if all(value is None for value in plain) and (dtype, device, force) == ("auto", "auto", False):
+    chosen: tuple[Any, ...] = (model, method, prompt, system, layer, token, attention, compat)
+    chosen += (sentences, device_map, words)
+    if all(value is None for value in chosen) and (dtype, device, force) == ("auto", "auto", False):
         method = usual_method(place, opened, condition or [])
     geometry = geometry or usual_geometry(place, method, model)
     if plan:
