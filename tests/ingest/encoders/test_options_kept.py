@@ -58,7 +58,6 @@ def test_a_gallery_from_before_there_was_a_choice(builtin: DiorEncoder) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": -2}, "--layer is -2; give -1"),
         ({"layer": True}, "--layer is True"),
         ({"layer": 1.5}, "--layer is 1.5"),
         ({"token": "second"}, "no --token 'second'; choose last_prompt or first_generated or mean"),
