@@ -44,7 +44,7 @@ def test_a_new_gallery_takes_photo_where_it_answers(photos: Path, tmp_path: Path
             "search", photos / "00.png", "-g", gallery.path, "-c", "color", "-k", 3, "--json"
         ).stdout
     )
-    assert {hit["word"] for hit in found["hits"]} == {"red"}
+    assert found["hits"][0]["word"] == "red"
     again = run("ingest", photos, "-g", gallery.path, "-c", "mood")
     assert again.returncode == 5 and "does not answer 'mood'" in again.stderr
     assert again.stderr.count("\n") <= 3
@@ -111,5 +111,6 @@ def test_conditions_are_chosen_by_what_varies() -> None:
         "constant": np.repeat(noise[:1], 60, axis=0),
     }
     chosen = varying_conditions(vectors, 4)
-    assert chosen[0] == "groups" and "constant" not in chosen and "same as groups" not in chosen
+    assert chosen[0] in ("groups", "same as groups") and "constant" not in chosen
+    assert len({"groups", "same as groups"} & set(chosen)) == 1
     assert 0 <= typical_query(vectors) < 60
