@@ -18,7 +18,7 @@ import signal
 import sys
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, BinaryIO, ClassVar, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from jinja2 import Environment, Template, TemplateError, nodes
 from jinja2.ext import Extension, LoopControlExtension
@@ -35,7 +35,7 @@ _TODAY = datetime(2024, 7, 26)
 class _GenerationBlock(Extension):
     """Lets templates mark the assistant's words by ``{% generation %}``, which changes nothing."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as the base class declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
