@@ -222,9 +222,10 @@ class Cohere2VisionPictures(PictureProcessor):
         own: Any = self
         height, width = int(own.size["height"]), int(own.size["width"])
         tiles = self._resized(pixels, height, width)[None]
-        columns, rows = (
-            self._grid(*pixels.shape[1:], side=height) if own.crop_to_patches else (1, 1)
-        )
+        columns, rows = 1, 1
+        if own.crop_to_patches:
+            _, full_height, full_width = pixels.shape
+            columns, rows = self._grid(full_height, full_width, height)
         if columns * rows > 1:
             large = self._resized(pixels, rows * height, columns * width)
             tiles = torch.cat([_tiles(large, rows, columns), tiles])
