@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -270,19 +271,21 @@ except CiesError as error:
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs to become another user")
 def test_a_gallery_on_a_read_only_drive_is_searched(place: Gallery, tmp_path: Path) -> None:
     shutil.copytree(place.path, tmp_path / "mine" / "g")
-    for path in [place.path, *place.path.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for folder in [tmp_path, *tmp_path.parents[:3]]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in place.path.rglob("*")}
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_ANOTHER, tmp_path / "mine" / "g", place.path],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    lines = done.stdout.splitlines()
-    assert lines[:1] == ["7"], (done.returncode, done.stderr)
-    assert "cannot be written to" in lines[1] and "it can still be searched" in lines[1]
-    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in before} == before
-    assert set(place.path.rglob("*")) == set(before)
+    # Not below the folder of pytest, which every run closes to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        drive = Path(shutil.copytree(place.path, Path(folder) / "g"))
+        for path in [drive, *drive.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in drive.rglob("*")}
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_ANOTHER, tmp_path / "mine" / "g", drive],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        lines = done.stdout.splitlines()
+        assert lines[:1] == ["7"], (done.returncode, done.stderr)
+        assert "cannot be written to" in lines[1] and "it can still be searched" in lines[1]
+        after = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in drive.rglob("*")}
+        assert after == before
