@@ -12,12 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cies.cli.bench import bench
 from cies.cli.browse import dupes, facets, make_gallery, outliers
 from cies.cli.command_tree import name_values
 from cies.cli.conditions import conditions
 from cies.cli.config import config
-from cies.cli.evaluate import demo, evaluate, world
 from cies.cli.ingest import ingest
 from cies.cli.maintenance import (
     columns,
@@ -31,6 +29,8 @@ from cies.cli.maintenance import (
     status,
     verify,
 )
+from cies.cli.measuring.bench import bench
+from cies.cli.measuring.evaluate import demo, evaluate, world
 from cies.cli.models import methods, models, train_composer
 from cies.cli.search import search
 from cies.cli.serve import serve

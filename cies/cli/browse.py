@@ -39,7 +39,7 @@ def facets(
 
     Example: cies facets -c color
     """
-    from cies.reports.facets import run_facets
+    from cies.reports.browse.facets import run_facets
 
     run_facets(find_gallery(gallery), condition, merge_below, gone, as_json, method)
 
@@ -77,7 +77,7 @@ def make_gallery(
 
     Example: cies gallery -c color -c shape --html pages
     """
-    from cies.reports.gallery import GroupingOptions, run_gallery
+    from cies.reports.browse.gallery import GroupingOptions, run_gallery
 
     run_gallery(
         find_gallery(gallery),
@@ -109,7 +109,7 @@ def outliers(
 
     Example: cies outliers -c color -k 50 --html odd.html
     """
-    from cies.reports.outliers import run_outliers
+    from cies.reports.browse.outliers import run_outliers
     from indexes.outputs import check_output
 
     if html is not None:
@@ -139,6 +139,6 @@ def dupes(
 
     Example: cies dupes -q
     """
-    from cies.reports.dupes import run_dupes
+    from cies.reports.browse.dupes import run_dupes
 
     run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet, method)

@@ -180,6 +180,7 @@ def search(
     from cies import api
     from cies.reports.hits import choose_output, show_hits
     from indexes.errors import UsageError
+    from ingest.encoders.base import check_text
     from query.composers.modification import ModifyOptions, parse_composer_weights
     from query.question import ALIKE_ABOVE, Options, Question, parse_conditions
 
@@ -232,7 +233,8 @@ def search(
     with ExitStack() as stack:
         engine.progress = _progress_when_needed(stack)
         if text is not None:
-            hits = engine.search_text(text, condition or (), k, **options)
+            check_text(text)
+            hits = engine.ask(Question.of((), condition or (), k, text, **options))
         else:
             examples = tuple(_example(given, allow_private) for given in image or ())
             hits = engine.ask(Question.of(examples, condition or (), k, **options))

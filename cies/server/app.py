@@ -32,7 +32,7 @@ from cies.server.documents import (
 )
 from cies.server.gallery_service import GalleryService
 from cies.server.guards import Access, Guard
-from cies.server.metrics import Metrics, Timing
+from cies.server.metrics import Metrics, RequestTiming
 from cies.server.problems import problem, problem_of
 from indexes.errors import CiesError
 from query.question import parse_conditions
@@ -73,7 +73,7 @@ def create_app(service: GalleryService, access: Access) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
-        service.queue.close()
+        service.close()
 
     app = FastAPI(
         title="CIES",
@@ -91,7 +91,7 @@ def create_app(service: GalleryService, access: Access) -> FastAPI:
     _add_pictures(app, service)
     _add_gallery(app, service, metrics)
     _add_page(app)
-    app.add_middleware(Timing, metrics=metrics)
+    app.add_middleware(RequestTiming, metrics=metrics)
     app.add_middleware(Guard, access=access)
     return app
 

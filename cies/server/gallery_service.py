@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 
 from cies import api
 from cies.gallery_search import SearchableGallery
-from cies.reports.facets import facets_document
+from cies.reports.browse.facets import facets_document
 from cies.server.documents import EmbedRequest, SearchRequest
 from cies.server.embedding_queue import EmbeddingQueue
 from cies.server.uploads import Uploads
 from indexes.errors import CiesError, UsageError
 from indexes.store.attributes import attributes, user_columns
-from ingest.read.images import UnreadableImage, decode
+from ingest.encoders.base import check_text
+from ingest.read.decoder_pool import DecoderPool
+from ingest.read.images import UnreadableImage
 from ingest.sources.factory import file_at
 from query.composers.factory import COMPOSERS
 from query.explore.thumbnails import thumbnail
@@ -71,8 +73,15 @@ class GalleryService:
         self.engine.encoders.embed_images = self.queue.embed
         self.uploads = Uploads(_UPLOADS)
         self.show_paths = show_paths
+        # An upload may crash or hang its decoder, which must not be this process.
+        self._decoders = DecoderPool(SHOWN_SIDE)
         self._documents: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Stop the model's thread and the decoders."""
+        self.queue.close()
+        self._decoders.close()
 
     # -- search -----------------------------------------------------------------------------
 
@@ -85,6 +94,8 @@ class GalleryService:
         """
         if bool(request.pictures) == bool(request.text):
             raise UsageError("Give either pictures or a text.")
+        if request.text:
+            check_text(request.text)
         pictures = tuple(self._picture(key) for key in request.pictures)
         options = Options(
             unlike=request.unlike,
@@ -184,7 +195,7 @@ class GalleryService:
             UsageError: if it cannot be read as a picture.
         """
         try:
-            width, height = decode(data, None, "").size
+            width, height = self._decoders.decode(data).size
         except UnreadableImage as error:
             raise UsageError(f"Cannot read the upload: {error.reason}.") from error
         key = self.uploads.add(data)
@@ -214,7 +225,7 @@ class GalleryService:
         """
         data, suffix = self.file(key)
         try:
-            image = decode(data, SHOWN_SIDE, suffix).image
+            image = self._decoders.decode(data, suffix).image
         except UnreadableImage as error:
             raise NotInGallery(f"The picture cannot be shown: {error.reason}.") from error
         image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))

@@ -62,7 +62,7 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-class Timing:
+class RequestTiming:
     """Measures every request that reaches the application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics):

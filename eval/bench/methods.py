@@ -30,15 +30,15 @@ from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import METHODS, make_encoder
 from ingest.encoders.projections.base import PROJECTIONS, Projection, fit_projection
-from ingest.fill.vector_sources import CAPTIONS, PHOTO
+from ingest.fill.vector_sources import CAPTIONS, LEARNED, PHOTO
 from ingest.vocabularies import vocabulary_of
 
 #: Where the words of a projection come from: the lists of configs, or the world itself.
 SHIPPED, OWN = "shipped words", "the world's own values"
 
-#: The methods that are measured. Captions do not depend on a condition, and photo does not answer all
-#: of the world's.
-MEASURED = tuple(method for method in METHODS if method not in (CAPTIONS, PHOTO))
+#: The methods that are measured. Captions do not depend on a condition, photo does not answer all
+#: of the world's, and learned needs examples.
+MEASURED = tuple(method for method in METHODS if method not in (CAPTIONS, LEARNED, PHOTO))
 
 #: Factors that the text queries name together, such as "red heart".
 TEXT_FACTORS = ("color", "shape")

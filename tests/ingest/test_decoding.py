@@ -63,7 +63,8 @@ def outcome(pool: DecoderPool, data: bytes) -> str:
 
 
 def decoders() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "ingest" in " ".join(p.cmdline())]
+    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if "decoder_process" in " ".join(p.cmdline())]
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF"])

@@ -14,7 +14,15 @@ from PIL import Image
 from support.stand_in import StandIn
 from support.stand_in_fill import fill, keys, paint
 
-from indexes.errors import GalleryError, GalleryLocked, GalleryMismatch, GalleryMissing, UsageError
+from indexes.errors import (
+    GalleryDamaged,
+    GalleryError,
+    GalleryLocked,
+    GalleryMismatch,
+    GalleryMissing,
+    UsageError,
+)
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.conditions import Condition
@@ -98,6 +106,7 @@ import sys, time; sys.path.insert(0, {tests!r})
 from pathlib import Path
 from support.stand_in import StandIn
 from support.stand_in_fill import fill
+from indexes.repair import repair
 from indexes.store.gallery import Gallery
 import ingest.fill.commit_queue
 ingest.fill.commit_queue.BATCH = 4; ingest.fill.commit_queue.COMMIT_SECONDS = 0
@@ -248,6 +257,22 @@ def test_an_interrupted_creation_of_a_gallery_is_completed(tmp_path: Path) -> No
 def test_a_head_manifest_emptied_by_a_power_cut_is_set_aside(
     gallery: Gallery, folder: Path
 ) -> None:
+    """The power fails during a commit: its manifest has a name, but no content yet."""
+    fill(gallery, folder, "color", StandIn())
+    table = gallery.conditions()[0]
+    versions = gallery.path / f"{table.table}.lance" / "_versions"
+    newest = min(versions.glob("*.manifest"), key=lambda path: int(path.stem))
+    (versions / f"{int(newest.stem) - 1}.manifest").write_bytes(b"")
+    paint(folder / "late.png", 300)
+    encoder = StandIn()
+    assert fill(Gallery.open(gallery.path), folder, "color", encoder).embedded == 1
+    assert len(Gallery.open(gallery.path).keys(table)) == 11
+
+
+def test_an_acknowledged_state_is_never_replaced_by_an_earlier_one(
+    gallery: Gallery, folder: Path
+) -> None:
+    """The newest manifest is lost after its commit: that is damage, which repair removes."""
     fill(gallery, folder, "color", StandIn())
     table = gallery.conditions()[0]
     versions = gallery.path / f"{table.table}.lance" / "_versions"
@@ -257,9 +282,12 @@ def test_a_head_manifest_emptied_by_a_power_cut_is_set_aside(
     for late in set(versions.glob("*.manifest")) - before:
         late.write_bytes(b"")
     reopened = Gallery.open(gallery.path)
-    assert len(reopened.keys(table)) == 10
-    encoder = StandIn()
-    assert fill(reopened, folder, "color", encoder).embedded == 1
+    with pytest.raises(GalleryDamaged, match="cies repair"):
+        reopened.keys(table)
+    with pytest.raises(GalleryDamaged, match="cies repair"):
+        fill(reopened, folder, "color", StandIn())
+    repair(gallery.path)
+    assert fill(reopened, folder, "color", StandIn()).embedded == 1
     assert len(reopened.keys(table)) == 11
 
 

@@ -99,6 +99,17 @@ def add_code(folder: Path, model_type: str = "own_llava", prefix: str = "") -> P
     return folder
 
 
+def with_names_of_its_class(folder: Path) -> Path:
+    """Name the weights as the class does; transformers maps other names for its own types only."""
+    import safetensors.torch
+    from transformers import LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "teal.png"
@@ -174,7 +185,7 @@ def test_a_known_type_with_code_is_loaded_without_it(
 
 def test_code_of_a_commit_runs_if_it_is_typed(shell: Shell, picture: Path, tmp_path: Path) -> None:
     snapshot = shell.home / "hub" / "models--someone--own" / "snapshots" / COMMIT
-    add_code(build("llava", snapshot))
+    add_code(with_names_of_its_class(build("llava", snapshot)))
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
     gallery, model = tmp_path / "g", "someone/own"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from cies.cli.benchmarks import (
+from cies.cli.measuring.benchmarks import (
     bench_check,
     bench_compare,
     bench_list,

@@ -11,7 +11,7 @@ from cies import api
 from cies.console import print_document, print_table, progress_bar, say
 from cies.html.folder import check_folder, write_folder
 from cies.html.gallery import INDEX, ConditionGroups
-from cies.reports.facets import merged_words
+from cies.reports.browse.facets import merged_words
 from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from ingest.conditions import same_name
