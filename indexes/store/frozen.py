@@ -103,9 +103,7 @@ def newest_moment(folder: Path) -> Moment:
         if now == before:
             return now
         if time.monotonic() > deadline:
-            raise GalleryError(
-                f"The gallery at {folder} changes all the time; try again."
-            )
+            raise GalleryError(f"The gallery at {folder} changes all the time; try again.")
         before = now
 
 
