@@ -121,7 +121,8 @@ class EmbeddingQueue:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            if not self._embed(batch, keep_errors=len(batch) == 1):
+            alone = len(batch) == 1
+            if not self._embed(batch, keep_errors=alone) and not alone:
                 # One of these pictures fails; the others must not.
                 for job in batch:
                     self._embed([job], keep_errors=True)
