@@ -16,6 +16,7 @@ families: .venv/ready  ## Measure every tiny model against transformers; write t
 	$(BIN)/python -m pytest -n0 --families tests/ingest/encoders/test_family_table.py
 
 soak: .venv/ready  ## Long durability tests: kills, power cuts, full disks, 100,000 pictures
+	$(BIN)/python -m pytest --soak -m soak
 	$(BIN)/python -m pytest --soak -rs tests/indexes/test_kills.py tests/indexes/test_durable.py \
 	  tests/indexes/test_random_histories.py tests/indexes/test_power.py \
 	  tests/indexes/test_any_damage.py tests/ingest/test_scale.py \

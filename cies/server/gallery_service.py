@@ -26,7 +26,7 @@ from ingest.read.images import UnreadableImage
 from ingest.sources.factory import file_at
 from query.composers.factory import COMPOSERS
 from query.explore.thumbnails import thumbnail
-from query.hits import Hits
+from query.hits import SCHEMA_VERSION, Hits
 from query.question import Options, Question
 
 #: The longest side in pixels of a picture that a page shows alone.
@@ -280,7 +280,8 @@ class GalleryService:
 
         def make() -> dict[str, Any]:
             document = facets_document(self.engine, condition)
-            return {name: value for name, value in document.items() if name != "gallery"}
+            del document["gallery"]
+            return {"schema_version": SCHEMA_VERSION, **document}
 
         found: dict[str, Any] = self._remembered(("facets", condition), make)
         return found

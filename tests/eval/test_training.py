@@ -196,6 +196,7 @@ def test_packed_questions_are_what_one_would_ask() -> None:
     assert blind[asked.asked[1], asked.asked[0]]
 
 
+@pytest.mark.soak
 def test_a_short_training_can_stop_and_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,23 @@ def test_a_whole_gallery_is_whole(place: Path) -> None:
     assert done.returncode == 0 and "is undamaged" in done.stderr
 
 
-@pytest.mark.parametrize("table", ["color", "files", "images", "manifest", "statistics"])
-@pytest.mark.parametrize("pattern", ["_versions/*.manifest", "data/*.lance"])
-@pytest.mark.parametrize("harm", list(HARMS))
+#: All tables, files and harms; every fifth is a test of each run, the others of `make soak`.
+_CASES = list(
+    product(
+        ["color", "files", "images", "manifest", "statistics"],
+        ["_versions/*.manifest", "data/*.lance"],
+        HARMS,
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "pattern", "harm"),
+    [
+        pytest.param(*case, marks=[pytest.mark.soak] if number % 5 else [])
+        for number, case in enumerate(_CASES)
+    ],
+)
 def test_all_damage_is_found_and_repaired(table: str, pattern: str, harm: str, place: Path) -> None:
     scattered(place)
     pictures = place.parent / "pictures"

@@ -317,6 +317,7 @@ def test_every_family_of_the_table_is_tested_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("tiny", ["llava"], indirect=True)
+@pytest.mark.soak
 def test_every_text_model_of_the_table_is_tested(tiny: Tiny, tmp_path: Path) -> None:
     tested = set()
     for name in [*PACKED, *MORE]:

@@ -61,8 +61,15 @@ def mean_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(one - other, axis=-1).mean())
 
 
+#: All families; a few of them in each run, the others by `make soak`.
+_FEW = ("llava", "qwen2_5_vl", "qwen3_vl", "gemma3")
+FAMILIES = [
+    pytest.param(name, marks=[] if name in _FEW else [pytest.mark.soak]) for name in BUILDERS
+]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("tiny", list(BUILDERS), indirect=True)
+@pytest.mark.parametrize("tiny", FAMILIES, indirect=True)
 def test_numbers_are_as_from_pretrained_leaves_them(tiny: Tiny, dtype: str) -> None:
     encoder = DiorEncoder.load(EncoderChoice("dior", str(tiny.folder), dtype=dtype))
     loaded, own = encoder.lvlm.model, own_model(tiny.folder, dtype)
@@ -77,7 +84,7 @@ def test_numbers_are_as_from_pretrained_leaves_them(tiny: Tiny, dtype: str) -> N
     assert encoder.spec.settings["buffers"] == "as loaded"
 
 
-@pytest.mark.parametrize("tiny", list(BUILDERS), indirect=True)
+@pytest.mark.parametrize("tiny", FAMILIES, indirect=True)
 def test_bf16_is_no_further_from_fp32_than_transformers(
     tiny: Tiny, pictures: list[Image.Image]
 ) -> None:
