@@ -15,9 +15,6 @@ from indexes.errors import UsageError
 from indexes.search.open_table import OpenTable
 from indexes.store.records import VectorColumn
 from query.engine import Engine
-from query.explore.duplicates import THRESHOLD
-from query.explore.facets import SAME
-from query.explore.outliers import NEIGHBOURS
 from query.hits import Hit, Hits
 from query.question import Question
 
@@ -163,7 +160,7 @@ class SearchableGallery(Engine):
         condition: str,
         where: str | None = None,
         method: str | None = None,
-        merge_below: float = SAME,
+        merge_below: float | None = None,
     ) -> list[PictureGroup]:
         """The pictures of each of the model's words, the most frequent first; words with one
         meaning are merged, and pictures without a word are left out.
@@ -177,13 +174,14 @@ class SearchableGallery(Engine):
         Raises:
             UnknownCondition: if the gallery has no such condition.
         """
-        from query.explore.facets import facets
+        from query.explore.facets import SAME, facets
 
+        limit = SAME if merge_below is None else merge_below
         table, allowed = self._table(condition, where, method)
         total = len(table) if allowed is None else int(allowed.sum())
         return [
             self._group(table, facet.rows.tolist(), total, [word.word for word in facet.words])
-            for facet in facets(table, allowed, merge_below)
+            for facet in facets(table, allowed, limit)
         ]
 
     def groups(
@@ -191,7 +189,7 @@ class SearchableGallery(Engine):
         condition: str,
         where: str | None = None,
         method: str | None = None,
-        merge_below: float = SAME,
+        merge_below: float | None = None,
     ) -> list[PictureGroup]:
         """All pictures in groups named by the model's words, the largest first. Those without a
         sure word are in the group that they are nearest to, after the others.
@@ -206,8 +204,10 @@ class SearchableGallery(Engine):
             UnknownCondition: if the gallery has no such condition.
             UsageError: if no picture has a word.
         """
+        from query.explore.facets import SAME
         from query.explore.groups import groups
 
+        limit = SAME if merge_below is None else merge_below
         table, allowed = self._table(condition, where, method)
         total = len(table) if allowed is None else int(allowed.sum())
         return [
@@ -217,14 +217,14 @@ class SearchableGallery(Engine):
                 total,
                 [word.word for word in group.facet.words],
             )
-            for group in groups(table, allowed, merge_below=merge_below)
+            for group in groups(table, allowed, merge_below=limit)
         ]
 
     def outliers(
         self,
         condition: str,
         k: int = 20,
-        neighbours: int = NEIGHBOURS,
+        neighbours: int | None = None,
         where: str | None = None,
         method: str | None = None,
     ) -> list[Hit]:
@@ -244,8 +244,9 @@ class SearchableGallery(Engine):
             UnknownCondition: if the gallery has no such condition.
             UsageError: if a number is below 1.
         """
-        from query.explore.outliers import outliers
+        from query.explore.outliers import NEIGHBOURS, outliers
 
+        neighbours = NEIGHBOURS if neighbours is None else neighbours
         if k < 1 or neighbours < 1:
             raise UsageError("k and neighbours must be at least 1.")
         table, allowed = self._table(condition, where, method)
@@ -275,7 +276,7 @@ class SearchableGallery(Engine):
         ]
 
     def duplicates(
-        self, conditions: str | Sequence[str] = (), threshold: float = THRESHOLD
+        self, conditions: str | Sequence[str] = (), threshold: float | None = None
     ) -> list[PictureGroup]:
         """Groups of near-duplicates, the largest first.
 
@@ -288,7 +289,7 @@ class SearchableGallery(Engine):
             UsageError: if no cosine reaches the threshold, or some pictures are not embedded under
                 all conditions.
         """
-        from query.explore.duplicates import duplicate_groups
+        from query.explore.duplicates import THRESHOLD, duplicate_groups
 
         opened = self._at_newest()
         given = [conditions] if isinstance(conditions, str) else list(conditions)
@@ -303,7 +304,7 @@ class SearchableGallery(Engine):
             )
         if not tables:
             return []
-        found = duplicate_groups(tables, threshold)
+        found = duplicate_groups(tables, THRESHOLD if threshold is None else threshold)
         return [self._group(tables[0], rows, len(tables[0])) for rows in found]
 
     def export(self, condition: str, path: str | Path) -> int:

@@ -89,7 +89,7 @@ def test_an_ingest_is_shown_by_models(
     for number, path in enumerate(sorted((world / "images").iterdir())[:10]):
         Image.open(path).rotate(90).save(more / f"{number}.png")
     command = [sys.executable, "-m", "cies", "ingest", str(world / "images"), str(more)]
-    command += ["-g", "gallery", "-c", "color", "-c", "shape"]
+    command += ["-g", "gallery", "-c", "color", "-c", "shape", "--model", "tiny-lvlm"]
     subprocess.run(command, check=True, capture_output=True)
     run_models(as_json=True)
     (entry,) = json.loads(capsys.readouterr().out)["measured"]

@@ -295,16 +295,18 @@ def test_the_pages_of_one_gallery_are_the_same_every_time(
 def test_one_rule_of_escaping_for_all_html() -> None:
     """Templates escape every value, miss none in silence, and hold all HTML of the command line."""
     evil = "<b>&\"'\udcff"
+    count = 3 + 6  # title, heading, introduction; of the picture all, its name twice
     page = render(
         "contact_sheet.html.j2",
         root=None,
+        legend=evil,
         title=evil,
         heading=evil,
         introduction=evil,
-        query={"path": evil, "name": evil, "address": evil},
+        query=dict.fromkeys(("path", "name", "address", "view", "link"), evil),
         rows=[],
     )
-    assert page.count("&lt;b&gt;&amp;&#34;&#39;?") == 6 and "<b>" not in page
+    assert page.count("&lt;b&gt;&amp;&#34;&#39;?") == count and "<b>" not in page
     with pytest.raises(jinja2.UndefinedError, match="introduction"):
         render("contact_sheet.html.j2", root=None, title="", heading="", query=None, rows=[])
     folder = Path(cies.__file__).parent

@@ -234,7 +234,7 @@ def test_composers_from_the_command_to_the_submitted_files(tmp_path: Path) -> No
         (["--composer", "pdv", "--method", "dior"], "works on the vectors of the method clip"),
         (["--composer", "dior"], "works on the vectors of the method dior"),
         (["--composer", "weimo"], "add --method captions"),
-        (["--composer", "pdv", "--rewriter", "ftp://x"], "ftp://x"),
+        (["--composer", "pdv", "--rewriter", "ftp://x"], "begins with http:// or https://"),
         (["--composer", "pdv", "--rewriter-model", "x"], "--rewriter-model needs --rewriter"),
         (["--composer", "pdv", "--lvlm", "/nowhere"], "/nowhere"),
     ],
