@@ -303,7 +303,7 @@ def test_a_refused_condition_leaves_no_half_made_table(world: Path, tmp_path: Pa
     refused = run("ingest", world / "images", "-g", place, "-c", "movie genre")
     assert refused.returncode == 5
     assert json.loads(run("conditions", "-g", place, "--json").stdout)["conditions"] == []
-    done = run("ingest", world / "images" / "00001.jpg", "-g", place)
+    done = run("ingest", world / "images" / "00001.jpg", "-g", place, "--model", "tiny-lvlm")
     assert "background, size, count, style" in done.stderr  # by default all conditions of the model
 
 

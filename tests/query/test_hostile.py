@@ -17,7 +17,9 @@ from support.stand_in import StandIn
 
 from indexes.errors import CiesError
 from indexes.store.gallery import Gallery
+from ingest.encoders.base import check_text
 from query.engine import Engine
+from query.question import Question
 
 STRANGE = [
     "",
@@ -155,7 +157,9 @@ def test_a_thousand_hostile_questions(gallery: Gallery, tmp_path: Path) -> None:
         try:
             if "text" in asked:
                 asked.pop("image")
-                hits = engine.search_text(asked.pop("text"), **asked)
+                check_text(text := asked.pop("text"))
+                condition, k = asked.pop("condition"), asked.pop("k")
+                hits = engine.ask(Question.of((), condition, k, text, **asked))
             else:
                 hits = engine.search(asked.pop("image"), **asked)
         except CiesError as error:
