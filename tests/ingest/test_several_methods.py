@@ -504,7 +504,7 @@ def test_both_built_in_models_on_the_command_line(
     pictures.mkdir()
     for number in range(1, 7):
         shutil.copy(world / "images" / f"0000{number}.jpg", pictures)
-    cies("ingest", pictures, "-g", "g", "-c", "color")
+    cies("ingest", pictures, "-g", "g", "-c", "color", "--model", "tiny-lvlm")
     cies("ingest", pictures, "-g", "g", "--model", "tiny-clip", "-c", "mood", "--plan", "--json")
     out = capsys.readouterr()
     plan = json.loads(out.out)
