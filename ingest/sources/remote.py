@@ -279,10 +279,14 @@ def open_binary(location: str) -> BinaryIO:
 
 
 class _TimedStream(io.RawIOBase):
-    """A remote file whose every read ends within a time limit."""
+    """A remote file whose every read ends within a time limit.
+
+    It has a position of its own: some file systems open one file for all threads.
+    """
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -291,10 +295,13 @@ class _TimedStream(io.RawIOBase):
         return self._stream.seekable()
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
+        start = self._position if whence == io.SEEK_CUR else 0
+        end = whence == io.SEEK_END
+        self._position = self._stream.seek(offset, whence) if end else start + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read at most as many bytes as there is room for.
@@ -302,7 +309,14 @@ class _TimedStream(io.RawIOBase):
         Raises:
             TimeoutError: if they do not come in time.
         """
-        data = within(_READ_SECONDS, lambda: self._stream.read(len(buffer)))
+
+        def read() -> bytes:
+            if self._stream.seekable():
+                self._stream.seek(self._position)
+            return self._stream.read(len(buffer))
+
+        data = within(_READ_SECONDS, read)
+        self._position += len(data)
         buffer[: len(data)] = data
         return len(data)
 

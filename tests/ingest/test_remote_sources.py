@@ -223,7 +223,11 @@ def test_a_store_that_drips_ends_in_time(
 
     for verb in ("info", "ls", "cat_file"):
         monkeypatch.setattr(type(store), verb, drip)
-    monkeypatch.setattr(stream.raw, "_stream", SimpleNamespace(read=drip, close=lambda: None))
+    monkeypatch.setattr(
+        stream.raw,
+        "_stream",
+        SimpleNamespace(seekable=lambda: False, read=drip, close=lambda: None),
+    )
     began = time.monotonic()
     with pytest.raises(UnreadableImage, match="no answer within"):
         file.read()
