@@ -85,7 +85,7 @@ class LedgerGuard(Document):
     """What the manifest knows about a table's ledger; see :mod:`indexes.store.ledger`.
 
     Attributes:
-        generation: how often the ledger was written anew.
+        generation: how often the ledger was rewritten.
         lines: number of its first lines that are covered.
         sha256: hash of these lines in alphabetical order, in hexadecimal.
     """

@@ -7,7 +7,7 @@ never acknowledged.
 
 A ledger is guarded itself: the copy of the manifest has the count and the hash of its lines. Lines
 are only added to a ledger, so that a guard that is older than the ledger, as after a kill, covers
-the first lines. Where entries are removed, the ledger is written anew with a higher generation.
+the first lines. Where entries are removed, it is rewritten with a higher generation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from indexes.files import sync, write_atomic
 #: Rewritten by Lance in place, and only a hint; it may be lost safely.
 _HINT = "latest_version_hint.json"
 
-#: The first line of a ledger that was written anew begins with this, and its generation follows.
+#: The first line of a rewritten ledger begins with this; the generation follows.
 _GENERATION = b"generation"
 
 _CHUNK = 2**20
@@ -70,7 +70,7 @@ class Ledger:
         entries: the checksums by path of the file.
         exists: whether the text file exists.
         broken_lines: number of damaged lines, without an unfinished last line.
-        generation: how often the ledger was written anew.
+        generation: how often the ledger was rewritten.
     """
 
     def __init__(self, path: Path, folder: Path):

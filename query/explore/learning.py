@@ -143,8 +143,8 @@ def learn_condition(
     same, other = _pairs(groups)
     if not len(same) or not len(other):
         raise UsageError(
-            "Give at least two groups, one of them with two pictures or more: what shall be "
-            "alike, and what shall not."
+            "The examples are too few; give at least two groups, one of them with two pictures or "
+            "more, or --like and --dislike."
         )
     vectors = [candidate.centred() for candidate in candidates]
     spreads = np.array([candidate.spread for candidate in candidates])

@@ -1,4 +1,4 @@
-"""Files that moved: they take over, galleries are told, and paths that are printed are true."""
+"""Moved files: the gallery finds them again, and printed paths exist."""
 
 from __future__ import annotations
 

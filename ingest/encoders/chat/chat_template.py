@@ -47,7 +47,7 @@ _THOUGHTS = (
 )
 _UNKNOWN_THOUGHT = re.compile(r"[<\[][^<>\[\]/]*(?:think|thought|reason)[^<>\[\]]*[>\]]\s*\Z", re.I)
 
-#: Variables by which templates are told not to let the model think.
+#: Variables of templates that switch off the thoughts of a model.
 _NO_THINKING = ("enable_thinking", "thinking")
 
 

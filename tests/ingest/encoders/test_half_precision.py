@@ -156,7 +156,7 @@ def test_earlier_galleries_get_the_vectors_they_have(tmp_path: Path) -> None:
     assert stored.rounds_everything and not encoder.spec.rounds_everything
     earlier = remake_encoder(stored)
     assert earlier.spec == stored != encoder.spec
-    # The user is told why, and what to do.
+    # The note names the reason and the way out.
     assert "rounded the positions" in stored.outdated and "ingest" in stored.outdated
     assert encoder.spec.outdated == "" and make_encoder("dior").spec.outdated == ""
     whole = own_model(folder, "bfloat16").to(torch.bfloat16)

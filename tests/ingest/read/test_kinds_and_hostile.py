@@ -160,7 +160,7 @@ def test_large_pictures_are_decoded_in_turn_and_in_little_memory(soak: bool) -> 
                 peak = max(peak, sum(sizes))
         sizes = [result.result().image.size for result in results]
     assert sizes == [(700, 699)] * 3
-    assert peak < (700 if soak else 500) * 2**20
+    assert peak < (700 if soak else 450) * 2**20
 
 
 def test_a_picture_that_needs_too_much_memory_is_refused() -> None:
