@@ -103,6 +103,8 @@ class FaissIndex:
         plain = self._faiss.downcast_index(index)
         if isinstance(plain, self._faiss.IndexHNSW):
             plain.hnsw.efSearch = _GRAPH_WIDTH
+        if isinstance(plain, self._faiss.IndexRefine):
+            plain.k_factor = candidates_per_hit(int(index.ntotal))
 
     @classmethod
     def build(cls, rows: VectorReader, count: int, dimension: int, factory: str) -> FaissIndex:
@@ -174,13 +176,7 @@ class FaissIndex:
         """See :meth:`indexes.search.base.Index.search`."""
         k = min(k, len(self))
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if isinstance(self._index, self._faiss.IndexRefine):
-            parameters = self._faiss.IndexRefineSearchParameters(
-                k_factor=candidates_per_hit(len(self))
-            )
-            scores, rows = self._index.search(queries, k, params=parameters)
-        else:
-            scores, rows = self._index.search(queries, k)
+        scores, rows = self._index.search(queries, k)
         return rows.astype(np.int64), scores.astype(np.float32)
 
 

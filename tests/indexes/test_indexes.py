@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -60,6 +63,22 @@ def test_faiss_against_exact(factory: str, recall: float) -> None:
     assert (reached >= true_scores[:, -1:] - 1e-3).mean() >= recall
     assert np.abs(scores - reached).max() < 2e-3
     assert (np.diff(scores, axis=1) <= 1e-6).all()
+
+
+def test_faiss_patched_for_torch() -> None:
+    """Libraries such as pytorch-metric-learning replace FAISS's search by one for tensors."""
+    code = """
+import numpy as np
+from indexes.search.faiss import FaissIndex
+vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+index = FaissIndex.build(lambda rows: vectors[rows], *vectors.shape, "RaBitQfs,Refine(SQfp16)")
+before, _ = index.search(vectors[:20], 5)
+import faiss.contrib.torch_utils
+after, _ = index.search(vectors[:20], 5)
+print(np.array_equal(before, after), (after[:, 0] == np.arange(20)).all())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["True", "True"], run.stderr
 
 
 def test_kind_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
