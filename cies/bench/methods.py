@@ -9,8 +9,8 @@ from typing import Any
 
 from cies.console import print_json, print_table, say
 from cies.measured import remember_costs
-from eval.bench.methods import MEASURED, MethodComparison, check_methods, compare_methods
-from eval.bench.methods_page import (
+from eval.bench.methods.compare import MEASURED, MethodComparison, check_methods, compare_methods
+from eval.bench.methods.page import (
     cost_rows,
     interval_width,
     page,
@@ -19,7 +19,7 @@ from eval.bench.methods_page import (
     text_rows,
     written_by_hand,
 )
-from eval.bench.methods_sets import SetScores, score_sets
+from eval.bench.methods.sets import SetScores, score_sets
 from indexes.errors import UsageError
 from query.hits import SCHEMA_VERSION
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from eval.bench.methods import OWN, compare_methods
-from eval.bench.methods_page import markdown, quality_rows, text_rows
+from eval.bench.methods.compare import OWN, compare_methods
+from eval.bench.methods.page import markdown, quality_rows, text_rows
 from eval.training.checkpoints import OtherTrainingError, TrainingConfig
 from eval.training.train import TrainingRun
 from indexes.errors import ModelError

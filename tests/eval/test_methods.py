@@ -18,7 +18,7 @@ from cies.bench.methods import run_bench_methods
 from cies.measured import costs_file, measured_costs, remember_costs
 from cies.reports.models import ADVICE
 from eval.bench.cost import MethodCost
-from eval.bench.methods import (
+from eval.bench.methods.compare import (
     MEASURED,
     OWN,
     SHIPPED,
@@ -28,8 +28,8 @@ from eval.bench.methods import (
     compare_methods,
     world_judge,
 )
-from eval.bench.methods_page import page, quality_rows, written_by_hand
-from eval.bench.methods_sets import SetScores, TripletAccuracy, score_sets
+from eval.bench.methods.page import page, quality_rows, written_by_hand
+from eval.bench.methods.sets import SetScores, TripletAccuracy, score_sets
 from eval.judge import LabelCell, LabelMatrix, MetricMean, judge_triplets
 from eval.metrics.formulas import triplet_accuracy
 from eval.world.factors import FACTORS, sample_scenes

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.bench.methods import MEASURED, OWN, SHIPPED, MethodComparison
-from eval.bench.methods_sets import SetScores
+from eval.bench.methods.compare import MEASURED, OWN, SHIPPED, MethodComparison
+from eval.bench.methods.sets import SetScores
 
 #: Columns and rows, as text.
 TextTable = tuple[list[str], list[list[str]]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.bench.methods import (
+from eval.bench.methods.compare import (
     MEASURED,
     SHIPPED,
     MethodEncoder,
@@ -24,7 +24,8 @@ from indexes.errors import UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import Condition
 from ingest.encoders.projections.base import PROJECTIONS
-from ingest.read.images import UnreadableImage, load
+from ingest.read.images import UnreadableImage, read_bytes
+from ingest.read.isolated import decode_isolated
 from ingest.vocabularies import find_vocabulary
 
 #: Longest side that pictures are read at; models see less.
@@ -160,7 +161,7 @@ def _picture(file: Path, name: str) -> Image.Image:
             "folder 'images' next to it, or in its own folder."
         )
     try:
-        image = load(path).image
+        image = decode_isolated(read_bytes(path).data, None, path.suffix.lower()).image
     except UnreadableImage as error:
         raise UsageError(f"Cannot read {path}: {error}; leave out the triplets with it.") from error
     image.thumbnail((_SIDE, _SIDE))

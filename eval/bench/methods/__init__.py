@@ -1,0 +1,1 @@
+"""Quality and cost of every method, for `cies methods` and docs/methods.md."""
