@@ -202,12 +202,14 @@ def _embed_files(
 
 def _embed_batch(dual: DualEncoder, files: Sequence[SourceFile]) -> Vectors:
     """The base vectors of the readable files of a batch."""
-    from ingest.read.images import UnreadableImage, decode
+    from ingest.read.images import UnreadableImage
+    from ingest.read.isolated import decode_isolated
 
     images = []
     for file in files:
         try:
-            images.append(decode(file.read().data, None, Path(file.path).suffix.lower()).image)
+            suffix = Path(file.path).suffix.lower()
+            images.append(decode_isolated(file.read().data, None, suffix).image)
         except UnreadableImage:
             continue  # the caller counts it
     return dual.encode_images(images)

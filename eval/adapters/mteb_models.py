@@ -16,7 +16,7 @@ from indexes.errors import UsageError
 from indexes.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
-from ingest.read.images import picture_of
+from ingest.read.isolated import picture_of
 
 
 class MtebModel:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from eval.tasks import Crop
 from indexes.errors import CiesError
-from ingest.read.images import UnreadableImage, decode, read_bytes
+from ingest.read.images import UnreadableImage, read_bytes
+from ingest.read.isolated import decode_isolated
 
 
 def crop_image(image: Image.Image, crop: Crop) -> Image.Image:
@@ -50,7 +51,7 @@ def loader(
         path, crop = images[key], crops.get(key)
         try:
             data = read_bytes(path).data
-            whole = decode(data, None if crop else side, path.suffix.lower()).image
+            whole = decode_isolated(data, None if crop else side, path.suffix.lower()).image
         except UnreadableImage as error:
             raise CiesError(
                 f"{path} cannot be read: {error.reason}; restore the picture as published and run "

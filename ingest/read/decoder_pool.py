@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from queue import Empty, LifoQueue
-from typing import Any, Sequence
+from types import EllipsisType
+from typing import Any, NamedTuple, Sequence
 
 from PIL import Image
 
@@ -23,6 +24,7 @@ from ingest.read.images import (
     LargePicture,
     Picture,
     UnreadableImage,
+    error_text,
 )
 from ingest.read.pixels import PIXELS
 
@@ -45,13 +47,24 @@ _PIPE_BYTES = 2**20
 
 
 def _command() -> list[str]:
-    if not sys.executable:
-        raise CiesError(
-            "sys.executable is not set, so no decoder process can be started; run Python from its "
-            "own program."
-        )
     # -P: files in the current folder must not be imported in place of our modules.
-    return [sys.executable, "-P", "-m", "ingest.read.decoder_process"]
+    return [_interpreter(), "-P", "-m", "ingest.read.decoder_process"]
+
+
+def _interpreter() -> str:
+    """Python's program, also where Python is part of another program, such as a web server.
+
+    Raises:
+        CiesError: if there is none.
+    """
+    beside = Path(sys.prefix, "Scripts" if os.name == "nt" else "bin", "python")
+    for program in (sys.executable, shutil.which(beside)):
+        if program and Path(program).stem.lower().startswith(("python", "pypy")):
+            return program
+    raise CiesError(
+        "Python's own program is not found, so no decoder process can be started; run CIES in an "
+        "environment with Python."
+    )
 
 
 def child_environment() -> dict[str, str]:
@@ -76,30 +89,53 @@ class _DecoderProcess:
     Attributes:
         deadline: when the current picture must be decoded (monotonic clock), or ``None``.
         late: whether the process was stopped because of its deadline.
+        used: when it was last used (monotonic clock).
     """
 
-    def __init__(self, command: Sequence[str], memory: int, seconds: float, pixels: int):
+    def __init__(self, command: Sequence[str], memory: int, seconds: float):
+        """Start the process; it is not waited for.
+
+        Raises:
+            CiesError: if it cannot be started.
+        """
         self._seconds = seconds
+        self._is_ready = False
         self.deadline: float | None = None
         self.late = False
-        # In its own session: only the parent process handles Ctrl-C.
-        self._process = subprocess.Popen(
-            [*command, str(memory), str(int(seconds) + 10), str(pixels)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=child_environment(),
-            start_new_session=True,
-        )
+        self.used = time.monotonic()
+        try:
+            # In its own session: only the parent process handles Ctrl-C.
+            self._process = subprocess.Popen(
+                [*command, str(memory), str(int(seconds) + 10)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=child_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CiesError(
+                f"No decoder process can be started: {error_text(error)}; end other programs, or "
+                "raise the limits of this one."
+            ) from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
         for pipe in (self._requests, self._replies):
             _enlarge_buffer(pipe.fileno())
+
+    def await_start(self) -> None:
+        """Wait until the process can decode.
+
+        Raises:
+            CiesError: if it does not start.
+        """
+        if self._is_ready:
+            return
         if self._read_head().get("status") != "ready":
-            self.kill()
             raise CiesError(
                 "The decoder process does not start (see its messages above); reinstall CIES and "
                 "Pillow into this environment."
             )
+        self._is_ready = True
 
     def _read_head(self) -> dict[str, Any]:
         try:
@@ -108,7 +144,7 @@ class _DecoderProcess:
             return {}
         return reply if isinstance(reply, dict) else {}
 
-    def decode(self, data: bytes, side: int | None, suffix: str, most: int) -> Picture:
+    def decode(self, data: bytes, side: int | None, suffix: str, pixels: int, most: int) -> Picture:
         """Decode a picture in the process.
 
         Raises:
@@ -118,7 +154,8 @@ class _DecoderProcess:
         """
         self.deadline = time.monotonic() + self._seconds
         try:
-            head = {"length": len(data), "side": side, "suffix": suffix, "most": most}
+            head = {"length": len(data), "side": side, "suffix": suffix}
+            head |= {"pixels": pixels, "most": most}
             self._requests.write(json.dumps(head).encode() + b"\n")
             self._requests.write(data)
             self._requests.flush()
@@ -134,7 +171,7 @@ class _DecoderProcess:
             # A broken pipe or an invalid reply: the process cannot be used any more.
             raise _ProcessDied from None
         finally:
-            self.deadline = None
+            self.deadline, self.used = None, time.monotonic()
 
     def _picture(self, reply: dict[str, Any]) -> Picture:
         width, height = int(reply["width"]), int(reply["height"])
@@ -179,6 +216,15 @@ def _enlarge_buffer(pipe: int) -> None:
         return  # Not on Linux, or not permitted; the default size works too.
 
 
+class _Request(NamedTuple):
+    """A picture to decode; see :func:`ingest.read.images.decode`."""
+
+    data: bytes
+    side: int | None
+    suffix: str
+    pixels: int
+
+
 class DecoderPool:
     """Decodes pictures in separate processes with limits on memory and time. Thread-safe.
 
@@ -193,6 +239,8 @@ class DecoderPool:
         memory: int = MEMORY,
         command: Sequence[str] | None = None,
         pixels: int = PIXELS,
+        processes: int | None = None,
+        idle_seconds: float | None = None,
     ):
         """Start no process yet; each starts when it is first needed.
 
@@ -202,13 +250,19 @@ class DecoderPool:
             memory: bytes of address space of a process, where the system can limit that.
             command: command line that runs :func:`ingest.read.decoder_process.main`.
             pixels: the version of the reading, see :data:`ingest.read.pixels.PIXELS`.
+            processes: how many there are at most; by default one for each thread that decodes.
+            idle_seconds: after how long a process that decodes nothing is ended; never by default.
         """
         self._side = side
         self._seconds = seconds
         self._memory = memory
         self._command = command
         self._pixels = pixels
-        self._idle: LifoQueue[_DecoderProcess] = LifoQueue()
+        self._idle_seconds = idle_seconds
+        self._turns: AbstractContextManager[Any] = (
+            threading.Semaphore(processes) if processes else nullcontext()
+        )
+        self._idle: list[_DecoderProcess] = []
         self._all: set[_DecoderProcess] = set()
         self._lock = threading.Lock()
         self._room = threading.Condition()
@@ -216,25 +270,53 @@ class DecoderPool:
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
-    def decode(self, data: bytes, suffix: str = "") -> Picture:
+    def decode(
+        self,
+        data: bytes,
+        suffix: str = "",
+        side: int | EllipsisType | None = ...,
+        pixels: int | None = None,
+    ) -> Picture:
         """Decode a picture.
 
         Args:
             data: the file's content.
             suffix: the suffix of its name in lower case.
+            side: longest side in pixels; that of the pool by default.
+            pixels: the version of the reading; that of the pool by default.
 
         Raises:
             UnreadableImage: as :func:`ingest.read.images.decode`; also ``timeout`` if it took too
                 long, ``crashed`` if its decoder died twice, ``interrupted`` after :meth:`stop`.
             CiesError: if no process can be started.
         """
-        try:
-            return self._decode(data, suffix, _SMALL_BYTES)
-        except LargePicture as large:
-            if large.bytes > MAX_DECODER_BYTES:
-                raise
-            with self._room_for(large.bytes):
-                return self._decode(data, suffix, MAX_DECODER_BYTES)
+        wanted = _Request(
+            data,
+            self._side if isinstance(side, EllipsisType) else side,
+            suffix,
+            self._pixels if pixels is None else pixels,
+        )
+        with self._turns:
+            try:
+                return self._decode(wanted, _SMALL_BYTES)
+            except LargePicture as large:
+                if large.bytes > MAX_DECODER_BYTES:
+                    raise
+                with self._room_for(large.bytes):
+                    return self._decode(wanted, MAX_DECODER_BYTES)
+
+    def prepare(self) -> None:
+        """Start a process, so that it is ready when the first picture comes; do not wait for it.
+
+        Raises:
+            CiesError: if it cannot be started.
+        """
+        with self._lock:
+            needed = not self._all and not self._closed.is_set()
+        if needed:
+            decoder = self._started()
+            with self._lock:
+                self._idle.append(decoder)
 
     @contextmanager
     def _room_for(self, needed: int) -> Iterator[None]:
@@ -251,18 +333,23 @@ class DecoderPool:
                 self._large_bytes -= needed
                 self._room.notify_all()
 
-    def _decode(self, data: bytes, suffix: str, most: int) -> Picture:
+    def _decode(self, wanted: _Request, most: int) -> Picture:
         for attempt in range(2):
-            decoder = self._idle_decoder()
+            # The idle ones may have died for one reason, such as lack of memory.
+            decoder = self._started() if attempt else self._idle_decoder()
             try:
-                picture = decoder.decode(data, self._side, suffix, most)
+                decoder.await_start()
+                picture = decoder.decode(*wanted, most)
             except UnreadableImage:
-                self._idle.put(decoder)
+                self._put_back(decoder)
+                raise
+            except CiesError:
+                self._remove(decoder)
+                self._check_open()
                 raise
             except _ProcessDied:
                 status = self._remove(decoder)
-                if self._closed.is_set():
-                    raise UnreadableImage("interrupted", "the run was interrupted") from None
+                self._check_open()
                 if decoder.late:
                     raise UnreadableImage(
                         "timeout", f"not decoded within {self._seconds:g} seconds"
@@ -271,25 +358,40 @@ class DecoderPool:
                     how = f"by signal {-status}" if status < 0 else f"with code {status}"
                     raise UnreadableImage("crashed", f"its decoder died {how}") from None
             else:
-                self._idle.put(decoder)
+                self._put_back(decoder)
                 return picture
         raise AssertionError("the second attempt returns or raises")
 
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise UnreadableImage("interrupted", "the run was interrupted") from None
+
     def _idle_decoder(self) -> _DecoderProcess:
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            command = self._command or _command()
-            decoder = _DecoderProcess(command, self._memory, self._seconds, self._pixels)
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._started()
+
+    def _put_back(self, decoder: _DecoderProcess) -> None:
+        with self._lock:
+            self._idle.append(decoder)
+
+    def _started(self) -> _DecoderProcess:
+        """A new process.
+
+        Raises:
+            CiesError: if it cannot be started.
+            UnreadableImage: if the pool was stopped.
+        """
+        self._check_open()
+        decoder = _DecoderProcess(self._command or _command(), self._memory, self._seconds)
         with self._lock:
             if self._closed.is_set():
                 decoder.kill()
-                raise UnreadableImage("interrupted", "the run was interrupted")
+                self._check_open()
             self._all.add(decoder)
             if self._watcher is None:
-                self._watcher = threading.Thread(
-                    target=self._stop_late_decoders, name="decoders", daemon=True
-                )
+                self._watcher = threading.Thread(target=self._watch, name="decoders", daemon=True)
                 self._watcher.start()
         return decoder
 
@@ -298,16 +400,31 @@ class DecoderPool:
             self._all.discard(decoder)
         return decoder.kill()
 
-    def _stop_late_decoders(self) -> None:
+    def _watch(self) -> None:
+        """End processes that are late or idle for too long, until there is none of them."""
         while not self._closed.wait(_WATCH_SECONDS):
             now = time.monotonic()
             with self._lock:
+                unused = self._unused(now)
+                self._idle = [one for one in self._idle if one not in unused]
+                self._all -= unused
                 running = list(self._all)
+                if not running:
+                    self._watcher = None
+            for decoder in unused:
+                decoder.kill()
             for decoder in running:
                 deadline = decoder.deadline
                 if deadline is not None and now > deadline:
                     decoder.late = True
                     decoder.stop()
+            if not running:
+                return
+
+    def _unused(self, now: float) -> set[_DecoderProcess]:
+        if self._idle_seconds is None:
+            return set()
+        return {one for one in self._idle if now - one.used > self._idle_seconds}
 
     def stop(self) -> None:
         """End all processes at once; no more pictures are decoded."""
@@ -320,8 +437,9 @@ class DecoderPool:
     def close(self) -> None:
         """End all processes and release them; no other thread may still be decoding."""
         self.stop()
-        if self._watcher is not None:
-            self._watcher.join()
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.join()
         for decoder in list(self._all):
             self._remove(decoder)
 

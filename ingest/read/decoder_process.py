@@ -14,14 +14,12 @@ import re
 import signal
 import sys
 import tempfile
-from functools import partial
 from typing import Any, BinaryIO, Callable
 
 from PIL import Image
 
 from ingest.read import images
 from ingest.read.images import LargePicture, Picture, UnreadableImage, decode
-from ingest.read.pixels import PIXELS
 
 #: :func:`ingest.read.images.decode`, or a function that calls it.
 Decode = Callable[..., Picture]
@@ -82,8 +80,8 @@ def serve(
     """Decode pictures until the stream of requests ends.
 
     Args:
-        requests: for each picture, a line with ``length``, ``side``, ``suffix`` and ``most``
-            (bytes of memory), then ``length`` bytes.
+        requests: for each picture, a line with ``length``, ``side``, ``suffix``, ``pixels`` (the
+            version of the reading) and ``most`` (bytes of memory), then ``length`` bytes.
         replies: for each picture, a line with ``status`` and ``reason``; or with ``width``,
             ``height``, ``format``, ``taken_at``, ``size``, ``orientation`` and ``notes``, then RGB
             pixels.
@@ -91,17 +89,17 @@ def serve(
             process does not exist any more.
         decode: :func:`ingest.read.images.decode`.
         complaints: returns what libraries have written to stderr since its last call.
-        knows_limits: whether ``decode`` takes the argument ``most``.
+        knows_limits: whether ``decode`` takes the arguments ``pixels`` and ``most``.
     """
     alarm = getattr(signal, "alarm", lambda after: None)
     _reply(replies, {"status": "ready"})
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["length"])
-        limit = {"most": request["most"]} if knows_limits else {}
+        more = {"pixels": request["pixels"], "most": request["most"]} if knows_limits else {}
         alarm(seconds)
         try:
-            picture = decode(data, request["side"], request["suffix"], **limit)
+            picture = decode(data, request["side"], request["suffix"], **more)
             pixels = picture.image.tobytes()
         except LargePicture as error:
             alarm(0)
@@ -137,12 +135,10 @@ def serve(
 def main(decode: Decode = decode) -> None:
     """Serve on stdin and stdout.
 
-    Command-line arguments: bytes of memory, seconds for a picture, version of the reading.
+    Command-line arguments: bytes of memory, seconds for a picture.
     """
-    memory, seconds, pixels = (int(argument) for argument in sys.argv[1:4])
+    memory, seconds = (int(argument) for argument in sys.argv[1:3])
     knows_limits = decode is images.decode
-    if pixels != PIXELS:
-        decode = partial(decode, pixels=pixels)
     # Ctrl-C is sent to every process of the terminal; the parent process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

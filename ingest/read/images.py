@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from indexes.errors import UsageError
 from ingest.read.formats import (
     FORMATS,
     RAW_SUFFIXES,
@@ -36,9 +35,6 @@ from ingest.read.formats import (
     without_texts,
 )
 from ingest.read.pixels import PIXELS, upright_rgb
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
@@ -202,87 +198,19 @@ def decode(
         UnreadableImage: if no allowed decoder reads the whole picture, or its size or aspect
             ratio exceeds the limits; :class:`LargePicture` if it needs more memory than ``most``.
     """
-    with _outcomes(data):
+    with outcomes(data):
         if suffix in RAW_SUFFIXES or is_raw(data):
             return _decode_raw(data, side, pixels, suffix, most)
         return _decode(data, side, pixels, most)
 
 
-def picture_of(
-    given: Image.Image | NDArray[Any] | bytes, side: int | None = None, pixels: int = PIXELS
-) -> Picture:
-    """A picture that a program gives, read as the same picture in a file.
+@contextmanager
+def outcomes(data: bytes) -> Iterator[None]:
+    """Turn every error of a decoder into the outcome of this one picture.
 
     Args:
-        given: a file's content; a Pillow image, opened from a file or made; or an array, uint8 or
-            uint16, [height, width], [height, width, 3] or [height, width, 4] (with alpha), or as
-            Pillow makes them of grey pictures: bool, int32 or float32 [height, width].
-        side: see :func:`decode`.
-        pixels: see :func:`decode`.
-
-    Raises:
-        UnreadableImage: as :func:`decode`.
-        UsageError: for an array of another kind.
+        data: the file's content, or nothing for a picture in memory.
     """
-    if isinstance(given, bytes):
-        check_size(len(given))
-        return decode(given, side, "", pixels)
-    image = given if isinstance(given, Image.Image) else _image_of_array(given)
-    data = _file_content(image)
-    if data is not None:
-        return decode(data, side, "", pixels)
-    with _outcomes(b""):
-        width, height = image.size
-        if not width or not height:
-            raise UnreadableImage("not_an_image", "the picture has no pixels")
-        upright = upright_rgb(image, side, pixels)
-        size = (height, width) if upright.sideways else (width, height)
-        return Picture(upright.image, image.format or "", None, size, 1, upright.notes)
-
-
-def _file_content(image: Image.Image) -> bytes | None:
-    """The file behind a picture that was opened by Pillow and not used yet; else ``None``."""
-    file = getattr(image, "fp", None)
-    if not getattr(image, "tile", None) or file is None or image.format not in (*FORMATS, "MPO"):
-        return None
-    try:
-        if image.tell() != 0:
-            return None
-        position = file.tell()
-        file.seek(0)
-        data = file.read(MAX_BYTES + 1)
-        file.seek(position)
-    except (OSError, ValueError, AttributeError):
-        return None
-    return data if isinstance(data, bytes) and 0 < len(data) <= MAX_BYTES else None
-
-
-def _image_of_array(array: NDArray[Any]) -> Image.Image:
-    """An array as a Pillow image.
-
-    Raises:
-        UsageError: if it is of a kind that is not known as a picture.
-    """
-    import numpy as np
-
-    kind, shape = array.dtype.newbyteorder("="), array.shape
-    pixels = np.ascontiguousarray(array.astype(kind, copy=False))
-    colors = len(shape) == 3 and shape[2] in (3, 4)
-    if array.size and colors and kind == np.uint16:
-        # Of 16-bit colors Pillow reads the high byte, from files too.
-        return Image.fromarray((pixels >> 8).astype(np.uint8))
-    flat = len(shape) == 2 and kind in (np.bool_, np.uint8, np.uint16, np.int32, np.float32)
-    if array.size and (flat or (colors and kind == np.uint8)):
-        return Image.fromarray(pixels)
-    raise UsageError(
-        f"An array of {array.dtype} {list(shape)} is not a picture; give uint8 or uint16 "
-        "[height, width], [height, width, 3] or [height, width, 4]."
-    )
-
-
-@contextmanager
-def _outcomes(data: bytes) -> Iterator[None]:
-    """Turn every error of a decoder into the outcome of this one picture."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

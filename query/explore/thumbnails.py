@@ -10,7 +10,8 @@ from PIL import Image
 
 from indexes.errors import UsageError
 from indexes.files import write_atomic
-from ingest.read.images import UnreadableImage, decode
+from ingest.read.images import UnreadableImage
+from ingest.read.isolated import decode_isolated
 from ingest.sources.factory import file_at
 
 #: Longest side in pixels.
@@ -42,7 +43,7 @@ def thumbnail(path: str | Path, key: str = "") -> bytes | None:
         return data
     try:
         content = file_at(str(path)).read()
-        image = decode(content.data, THUMBNAIL, PurePath(path).suffix.lower()).image
+        image = decode_isolated(content.data, THUMBNAIL, PurePath(path).suffix.lower()).image
     except (UnreadableImage, UsageError):
         return None
     data = as_jpeg(image)

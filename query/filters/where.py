@@ -107,7 +107,7 @@ def matching(table: pa.Table, where: str) -> NDArray[np.bool_]:
         if any("\ud800" <= character <= "\udfff" for character in where):
             raise _Wrong("it holds bytes that are not text in UTF-8")
         found = _Parser(table, where).whole()
-    except (_Wrong, pa.ArrowInvalid) as wrong:
+    except (_Wrong, pa.ArrowException) as wrong:
         reason = str(wrong).splitlines()[0][:200].rstrip(".")
         raise UsageError(
             f"Cannot filter by {_shortened(where)}: {reason}; the columns are "

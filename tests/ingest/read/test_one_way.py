@@ -18,7 +18,8 @@ from ingest.conditions import Condition
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.fill.pipeline import ingest
 from ingest.read.decoder_pool import DecoderPool
-from ingest.read.images import UnreadableImage, decode, picture_of
+from ingest.read.images import UnreadableImage, decode
+from ingest.read.isolated import picture_of
 from ingest.read.profiles import BROKEN
 
 PICTURES = odd_pictures()
