@@ -15,11 +15,12 @@ from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.factory import make_encoder
 from ingest.encoders.options import EncoderOptions
-from ingest.read.images import UnreadableImage, decode, picture_of
+from ingest.read.images import UnreadableImage
+from ingest.read.isolated import decode_isolated, picture_of
 from ingest.sources.factory import file_at
 
 #: A picture: a file, an address such as ``s3://...``, a file's bytes, a PIL image, or pixels, see
-#: :func:`ingest.read.images.picture_of`.
+#: :func:`ingest.read.isolated.picture_of`.
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
 
@@ -182,7 +183,7 @@ class Encoder:
             if not isinstance(given, (str, Path)):
                 return picture_of(given, side).image
             suffix = Path(given).suffix.lower()
-            return decode(file_at(str(given)).read().data, side, suffix).image
+            return decode_isolated(file_at(str(given)).read().data, side, suffix).image
         except UnreadableImage as error:
             raise UsageError(
                 f"Cannot read {name}: {error.reason}; leave it out, or name a picture file."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from ingest.read.images import UnreadableImage, decode
+from ingest.read.images import UnreadableImage
+from ingest.read.isolated import decode_isolated
 from ingest.sources.factory import file_at
 from query.composers.base import compose_settings
 from query.hits import Hits
@@ -76,6 +78,8 @@ def verify_hits(hits: Hits, generator: TextGenerator, target: str, count: int, k
 
 def _image(path: str) -> Image.Image | None:
     try:
-        return decode(file_at(path).read().data, None).image
+        return decode_isolated(
+            file_at(path).read().data, suffix=PurePath(path).suffix.lower()
+        ).image
     except (UnreadableImage, UsageError, OSError):
         return None
