@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cies.api import create, ingest, load_encoder, open
     from cies.encoder import Encoder
+    from cies.exchange import import_vectors
     from cies.gallery_search import GalleryVectors, PictureGroup, SearchableGallery
     from cies.training import train_composer
     from indexes.errors import (
@@ -68,6 +69,7 @@ _HOMES = {
     for module, names in {
         "cies.api": "create ingest load_encoder open",
         "cies.encoder": "Encoder",
+        "cies.exchange": "import_vectors",
         "cies.training": "train_composer",
         "cies.gallery_search": "GalleryVectors PictureGroup SearchableGallery",
         "indexes.errors": "CiesError DataError GalleryDamaged GalleryError GalleryExpired "
@@ -104,6 +106,7 @@ __all__ = [
     "UnknownCondition",
     "UsageError",
     "create",
+    "import_vectors",
     "ingest",
     "load_encoder",
     "open",

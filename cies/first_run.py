@@ -38,7 +38,7 @@ def usual_method(
         UsageError: if a condition is not valid.
     """
     gallery = existing_gallery(gallery_path)
-    if gallery is not None and gallery.conditions():
+    if gallery is not None and not all(table.imported for table in gallery.conditions()):
         return None
     wanted = [Condition.parse(text) for text in conditions or PHOTO_CONDITIONS]
     if not photo_answers(wanted) or _is_rendered(opened):

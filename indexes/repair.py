@@ -167,7 +167,9 @@ class _Repairer:
         if state.bad_rows:
             self.database.open(name).delete_rows(state.bad_rows)
             step = f"{len(state.bad_rows)} damaged rows of {title} were dropped."
-            if condition is not None and not condition.kept_up:
+            if condition is not None and condition.imported:
+                step += " Import them again with `cies import`."
+            elif condition is not None and not condition.kept_up:
                 step += " They are embedded again when a search needs them."
             self._result.steps.append(step)
         if state.bad_files:

@@ -12,14 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cies.cli.browse import dupes, facets, make_gallery, outliers
+from cies.cli.browse import collections, dupes, facets, make_gallery, outliers
 from cies.cli.command_tree import name_values
 from cies.cli.conditions import conditions
 from cies.cli.config import config
+from cies.cli.exchange import export, import_vectors
 from cies.cli.ingest import ingest
 from cies.cli.maintenance import (
     columns,
-    export,
     index,
     merge,
     prune,
@@ -63,6 +63,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "facets": facets,
         "outliers": outliers,
         "dupes": dupes,
+        "import": import_vectors,
         "export": export,
         "serve": serve,
     },
@@ -88,6 +89,7 @@ for _panel, _commands in _COMMANDS.items():
         app.command(_name, rich_help_panel=_panel)(_command)
 app.add_typer(conditions, name="conditions", rich_help_panel="The gallery")
 app.add_typer(columns, name="columns", rich_help_panel="The gallery")
+app.add_typer(collections, name="collections", rich_help_panel="The gallery")
 app.add_typer(bench, name="bench", no_args_is_help=True, rich_help_panel="Measuring")
 name_values(app)
 

@@ -13,7 +13,6 @@ from cies.cli.options import (
     ForceOption,
     GalleryOption,
     JsonOption,
-    condition_names,
 )
 from cies.cli.settings import find_gallery
 
@@ -58,44 +57,6 @@ def index(
     from cies.reports.index import run_index
 
     run_index(find_gallery(gallery), condition or [], kind, as_json, method)
-
-
-def export(
-    condition: Annotated[
-        list[str],
-        typer.Option(
-            "--condition",
-            "-c",
-            help="The condition whose vectors are written.",
-            autocompletion=condition_names,
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, .npy or .csv.")],
-    force: ForceOption = False,
-    gallery: GalleryOption = None,
-    method: ByMethodOption = None,
-) -> None:
-    """Write a condition's vectors, words and columns to a file for other tools.
-
-    FILE.parquet has everything, FILE.csv everything but the vectors, FILE.npy the matrix alone,
-    with the keys of its rows in FILE.keys.txt.
-
-    Example: cies export -c color -o color.parquet
-    """
-    from cies import api
-    from cies.console import say
-    from indexes.errors import UsageError
-    from query.explore.export import export as write
-
-    if len(condition) > 1:
-        raise UsageError(
-            f"A file takes one condition, and here are {len(condition)}; run `cies export` once "
-            "for each, with a file of its own."
-        )
-    rows = write(
-        api.open(find_gallery(gallery), method=method, follow=False), condition[0], output, force
-    )
-    say(f"{rows} rows written to {output}.")
 
 
 def verify(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:

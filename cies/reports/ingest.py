@@ -12,6 +12,7 @@ from cies.console import print_document, say
 from indexes.errors import GalleryMissing
 from indexes.printable import printable
 from indexes.store.gallery import Gallery
+from indexes.store.records import FileRecord
 from ingest.fill.pipeline import IngestReport
 from ingest.scan.scan import open_all_sources
 from ingest.sources.base import HIDDEN, LINK, PATTERN, PATTERN_FOLDER, SourceOptions
@@ -65,7 +66,7 @@ def print_ingest(
         as_json: print one JSON document on stdout; messages go to stderr anyway.
     """
     _say_sources(opened, report)
-    _say_failures(report)
+    say_failures(report.failed)
     _say_left_out(report)
     for remark in report.remarks:
         more = ", ..." if remark.files > len(remark.examples) else ""
@@ -162,13 +163,13 @@ def _say_left_out(report: IngestReport) -> None:
         say(f"Not pictures by their suffix: {', '.join(shown[:_SUFFIXES_SHOWN])}{more}.")
 
 
-def _say_failures(report: IngestReport) -> None:
+def say_failures(failed: Sequence[FileRecord]) -> None:
     """Name unreadable files with reasons, and count them by status."""
-    for record in report.failed[:_FAILURES_SHOWN]:
+    for record in failed[:_FAILURES_SHOWN]:
         say(f"unreadable: {record.path!r}: {record.reason}")
-    rest = len(report.failed) - _FAILURES_SHOWN
+    rest = len(failed) - _FAILURES_SHOWN
     if rest > 0:
         say(f"... and {rest} more; `cies status --failed` lists all of them.")
-    if len(report.failed) > 1:
-        counts = Counter(record.status for record in report.failed).most_common()
+    if len(failed) > 1:
+        counts = Counter(record.status for record in failed).most_common()
         say("Unreadable: " + ", ".join(f"{count} {status}" for status, count in counts) + ".")

@@ -7,8 +7,18 @@ from typing import Any
 
 from cies.console import print_document, print_table, say
 from cies.measured import MeasuredCost, measured_costs, measured_speeds
+from ingest.encoders.embedders.presets import preset_of
 from ingest.encoders.factory import METHODS
-from ingest.encoders.models.catalogue import hub_models, recommended, this_machine
+from ingest.encoders.models.catalogue import (
+    KINDS,
+    LVLM,
+    MACHINES,
+    HubModel,
+    all_models,
+    hub_models,
+    recommended,
+    this_machine,
+)
 from ingest.encoders.models.find import BUILTIN, find_model
 from ingest.encoders.vlm.families import FAMILIES, UNKNOWN, type_states
 
@@ -45,6 +55,11 @@ ADVICE = {
         "seconds, by `cies conditions learn`; no pass over the pictures",
         "for a condition that no word names and examples show",
     ),
+    "imported": MethodAdvice(
+        "vectors that exist, and the pictures they belong to",
+        "another import",
+        "to search, group and measure vectors of other programs; no model for new pictures",
+    ),
     "generative": MethodAdvice(
         "an LVLM and a sentence encoder",
         "a pass over all pictures that generates an answer for each",
@@ -56,6 +71,11 @@ ADVICE = {
         "five prompts a picture",
         "when a small part of the picture matters",
     ),
+    "embedder": MethodAdvice(
+        "a model trained to embed, such as Qwen3-VL-Embedding",
+        "a pass over all pictures; `cies models` says which models share it between conditions",
+        "for queries in words, and for a picture and a change in one query, on a large GPU",
+    ),
     "captions": MethodAdvice(
         "an LVLM and a CLIP",
         "nothing: the vectors do not depend on it",
@@ -65,6 +85,11 @@ ADVICE = {
         "a CLIP or SigLIP",
         "nothing: the vectors do not depend on it",
         "for overall likeness, for texts, and as base vectors of clay, crl and indirect",
+    ),
+    "vision": MethodAdvice(
+        "a model of pictures alone, such as DINOv2 or DINOv3",
+        "nothing: the vectors do not depend on it",
+        "for likeness of whole pictures and for duplicates; it reads no words",
     ),
     "indirect": MethodAdvice(
         "base vectors of clip, and words",
@@ -169,6 +194,20 @@ def run_methods(as_json: bool) -> None:
     )
 
 
+#: How an embedder's conditions are run, by whether they share a pass.
+_PASSES = {True: "one pass for all", False: "a pass each", None: ""}
+
+
+def _shares_pass(model: str) -> bool | None:
+    """Whether the conditions of an embedder share a pass; ``None`` for other models."""
+    preset = preset_of(model)
+    return None if preset is None else preset.shares_pictures
+
+
+def _name(model: HubModel | None) -> str | None:
+    return None if model is None else model.name
+
+
 def run_models(as_json: bool) -> None:
     """Print the built-in models, recommended hub models, and how each model type is run."""
     speeds = measured_speeds()
@@ -191,12 +230,32 @@ def run_models(as_json: bool) -> None:
         }
         for model in hub_models()
     ]
+    encoders = [
+        {
+            **{name: value for name, value in vars(model).items() if name != "preferred"},
+            "shares_pass": _shares_pass(model.name),
+            "runs_on": machine.place(model) or None,
+            "recommended": model is recommended(machine, model.kind),
+        }
+        for model in all_models()
+        if model.kind != LVLM
+    ]
+    by_machine = [
+        {
+            "kind": kind,
+            "use": use,
+            "models": [_name(recommended(m, kind)) for m in MACHINES.values()],
+        }
+        for kind, use in KINDS.items()
+    ]
     if as_json:
         print_document(
             {
                 "builtin": builtin,
                 "machine": vars(machine),
                 "hub": hub,
+                "encoders": encoders,
+                "by_machine": by_machine,
                 "measured": [vars(speed) for speed in speeds],
                 "families": {name: vars(family) for name, family in FAMILIES.items()},
                 "other_families": vars(UNKNOWN),
@@ -226,6 +285,40 @@ def run_models(as_json: bool) -> None:
         ],
         title=f"For photographs; this machine has {memory} of memory and {gpu}",
         numbers=["download", "vector", "TFLOP/image"],
+    )
+    print()
+    print_table(
+        [
+            "other hub model",
+            "kind",
+            "16-bit",
+            "vector",
+            "runs here on",
+            "conditions",
+            "for",
+            "licence",
+        ],
+        [
+            [
+                f"{entry['name']}{' (start here)' if entry['recommended'] else ''}",
+                str(entry["kind"]),
+                f"{entry['gigabytes']:.1f} GB",
+                str(entry["vector"] or ""),
+                str(entry["runs_on"] or ("too large" if machine.memory else "unknown")),
+                _PASSES[entry["shares_pass"]],
+                str(entry["purpose"]),
+                str(entry["licence"]),
+            ]
+            for entry in encoders
+        ],
+        title="Dual encoders, models of pictures alone, embedders and rerankers",
+        numbers=["16-bit", "vector"],
+    )
+    print()
+    print_table(
+        ["for", *MACHINES],
+        [[str(row["use"]), *(name or "none" for name in row["models"])] for row in by_machine],
+        title="Recommended by machine: a laptop of 16 GB without a GPU, or a GPU of so much memory",
     )
     say("Compare ways of running a model on this machine with `cies bench embed --model NAME`.")
     print()

@@ -44,6 +44,9 @@ IMAGES = pa.schema(
 #: The option of a source, in the manifest, that is a path: where its table's paths start.
 ROOT_OPTION = "root"
 
+#: The method of vectors that another program made, which no encoder can add to.
+IMPORTED = "imported"
+
 #: Followed by the columns of the user's tables.
 LISTINGS = pa.schema([("path", pa.string()), ("source", pa.string())])
 #: The column of listings with further rows that name the same file: a JSON list of objects. The
@@ -59,6 +62,11 @@ STATISTICS = pa.schema(
 )
 
 
+#: The column with the length that a vector had before it was scaled to unit length; null if it is
+#: not known. Tables of earlier versions do not have it.
+NORM = "norm"
+
+
 def vector_schema(dimension: int) -> pa.Schema:
     """Columns of a vector table."""
     return pa.schema(
@@ -68,6 +76,7 @@ def vector_schema(dimension: int) -> pa.Schema:
             ("word", pa.string()),
             ("word_probability", pa.float32()),
             ("checksum", pa.uint32()),
+            (NORM, pa.float32()),
         ]
     )
 
@@ -95,7 +104,12 @@ class VectorTable:
     @property
     def kept_up(self) -> bool:
         """Whether an ingest embeds the pictures that the table lacks."""
-        return self.filling or not self.partial
+        return (self.filling or not self.partial) and not self.imported
+
+    @property
+    def imported(self) -> bool:
+        """Whether another program made the vectors, so that no ingest can add any."""
+        return self.made_by.get("method") == IMPORTED
 
     @property
     def table(self) -> str:
@@ -196,12 +210,15 @@ class VectorColumn:
         vectors: float32 [n, dim], unit rows.
         words: the model's word for each picture, or empty strings.
         word_probabilities: float32 [n].
+        norms: float32 [n], the lengths that the vectors had, NaN where it is not known; ``None``
+            if they were not read.
     """
 
     keys: list[str]
     vectors: Vectors
     words: list[str]
     word_probabilities: NDArray[np.float32]
+    norms: NDArray[np.float32] | None = field(default=None, kw_only=True)
 
 
 def vector_column(rows: pa.Table, table: VectorTable, place: Path) -> VectorColumn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
@@ -13,8 +13,10 @@ from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
 from ingest.encoders.custom import CustomEncoder, find_plugin, load_plugin, plugin_names
 from ingest.encoders.models.find import (
     DEFAULT_CLIP,
+    DEFAULT_EMBEDDER,
     DEFAULT_MODEL,
     DEFAULT_PHOTO,
+    DEFAULT_VISION,
     OPEN_CLIP,
     find_model,
 )
@@ -78,6 +80,12 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
             DEFAULT_MODEL,
             "ingest.encoders.methods.regional:RegionalEncoder",
         ),
+        "embedder": MethodInfo(
+            "a large model trained to embed pictures, words and both; the condition instructs it",
+            "stored",
+            DEFAULT_EMBEDDER,
+            "ingest.encoders.methods.embedder:EmbedderEncoder",
+        ),
         "captions": MethodInfo(
             "a caption by that model, through a CLIP's text side; for `cies search --modify`",
             "stored",
@@ -90,11 +98,23 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
             "examples",
             "ingest.encoders.methods.learned:LearnedEncoder",
         ),
+        "imported": MethodInfo(
+            "vectors that another program made, from `cies import`",
+            "stored",
+            "vectors",
+            "ingest.encoders.methods.imported:ImportedEncoder",
+        ),
         "clip": MethodInfo(
             "a CLIP's or SigLIP's vector, the same under every condition",
             "stored",
             DEFAULT_CLIP,
             "ingest.encoders.methods.clip:ClipEncoder",
+        ),
+        "vision": MethodInfo(
+            "the vector of a model of pictures alone, such as DINOv3: likeness without words",
+            "stored",
+            DEFAULT_VISION,
+            "ingest.encoders.methods.vision:VisionEncoder",
         ),
         "indirect": MethodInfo(
             "CLIP's vector through a map learned from the condition's words",
@@ -116,6 +136,9 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
         ),
     }
 )
+
+#: Methods that load no files of a model.
+WITHOUT_MODEL = ("learned", "imported")
 
 
 def method_info(method: str) -> MethodInfo:
@@ -210,7 +233,7 @@ def _check_unchanged(spec: EncoderSpec) -> None:
         GalleryMismatch: naming the model.
         ModelError: if a folder is gone.
     """
-    if spec.method not in METHODS or spec.method == "learned":  # it has no files of its own
+    if spec.method not in METHODS or spec.method in WITHOUT_MODEL:
         return
     from ingest.encoders.models.loading import check_unchanged
 
@@ -231,10 +254,36 @@ def normalized_options(options: EncoderOptions, spec: EncoderSpec) -> EncoderOpt
         options = replace(options, answer_tokens=spec.settings.get("answer_tokens"))
     if options.layer in (-1, spec.settings.get("layer", -1)):
         return options
+    return options.for_layers(layers_of_model(spec))
+
+
+def numbered_layers(spec: EncoderSpec, layers: Sequence[int]) -> list[int]:
+    """Layers as galleries store them: -1 for the last one, others from 0; each once.
+
+    Args:
+        spec: the encoder whose model has them.
+        layers: as the user numbers them.
+
+    Raises:
+        UsageError: if the model has no such layer.
+        ModelError: if the model's configuration cannot be read.
+    """
+    count = layers_of_model(spec)
+    numbers = [replace(DEFAULT_OPTIONS, layer=layer).for_layers(count).layer for layer in layers]
+    return list(dict.fromkeys(numbers))
+
+
+def layers_of_model(spec: EncoderSpec) -> int:
+    """How many layers the model of a gallery has; it is not loaded.
+
+    Raises:
+        GalleryMismatch: if the model's folder has changed since the gallery was filled.
+        ModelError: if the model's configuration cannot be read.
+    """
     from ingest.encoders.models.loading import read_layer_count
 
     _check_unchanged(spec)
-    return options.for_layers(read_layer_count(find_model(_pinned(spec.model, spec.revision))))
+    return read_layer_count(find_model(_pinned(spec.model, spec.revision)))
 
 
 def remake_encoder(
@@ -267,17 +316,20 @@ def remake_encoder(
     if "sentences_revision" in settings:
         sentences = _pinned(options.sentences, settings["sentences_revision"])
         options = replace(options, sentences=sentences)
-    encoder = make_encoder(
-        spec.method,
-        _pinned(spec.model, spec.revision) if spec.method in METHODS else spec.model,
-        settings.get("prompt", DEFAULT_PROMPT) if spec.method in METHODS else DEFAULT_PROMPT,
-        settings.get("dtype", "auto"),
-        device,
-        force,
-        options,
-        device_map,
-        settings if spec.method in METHODS else None,
-    )
+    from ingest.encoders.models.loading import keeping_revisions
+
+    with keeping_revisions(spec.revision, str(settings.get("sentences_revision", ""))):
+        encoder = make_encoder(
+            spec.method,
+            _pinned(spec.model, spec.revision) if spec.method in METHODS else spec.model,
+            settings.get("prompt", DEFAULT_PROMPT) if spec.method in METHODS else DEFAULT_PROMPT,
+            settings.get("dtype", "auto"),
+            device,
+            force,
+            options,
+            device_map,
+            settings if spec.method in METHODS else None,
+        )
     if encoder.spec != spec:
         raise GalleryMismatch(
             f"The gallery was embedded by another version of {spec.model} or of its prompt; "

@@ -9,8 +9,10 @@ from typing import Any
 from indexes.errors import GalleryMismatch, UsageError
 from indexes.geometry import RESIDUAL
 from indexes.store.gallery import Gallery
+from indexes.store.records import IMPORTED
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, EncoderSpec, PlainEncoder
+from ingest.encoders.embedders.presets import preset_of
 from ingest.encoders.factory import METHODS, as_encoder, make_encoder, method_info, remake_encoder
 from ingest.encoders.models.find import (
     DEFAULT_MODEL,
@@ -18,12 +20,15 @@ from ingest.encoders.models.find import (
     OPEN_CLIP,
     find_model,
     is_dual,
+    is_vision,
     stored_name,
 )
 from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
 from ingest.fill.vector_sources import (
     BASE,
+    EMBEDDER,
     PHOTO,
+    VISION,
     VectorSource,
     is_conditional,
     main_vector_source,
@@ -103,6 +108,8 @@ def choose_target(
         ModelError: if there is no such model.
     """
     sources = vector_sources(gallery) if gallery is not None else []
+    # No encoder adds to vectors that were imported: without others, the gallery is as a new one.
+    sources = [source for source in sources if source.spec.method != IMPORTED]
     if model is not None and not isinstance(model, str):
         encoder = as_encoder(model, method)
         spec = encoder.spec
@@ -119,22 +126,22 @@ def choose_target(
         if method is None:
             main = main_vector_source(of_model)
             method = main.spec.method if main else _usual_method(model)
-        existing = next((source for source in of_model if source.spec.method == method), None)
+        existing = main_vector_source([s for s in of_model if s.spec.method == method])
         return IngestTarget(method, model, existing, view)
     if method is None:
         main = main_vector_source(sources)
         matching = [main] if main else []
     else:
         matching = [source for source in sources if source.spec.method == method]
-    if len(matching) > 1:
+    models = dict.fromkeys(source.spec.model for source in matching)
+    if len(models) > 1:
         raise UsageError(
             f"The gallery at {gallery.path if gallery else ''} has vectors of {method} by several "
-            "models; name one with --model: "
-            f"{', '.join(source.spec.model for source in matching)}."
+            f"models; name one with --model: {', '.join(models)}."
         )
-    if matching:
-        spec = matching[0].spec
-        return IngestTarget(spec.method, spec.model, matching[0], view)
+    found = main_vector_source(matching)
+    if found is not None:
+        return IngestTarget(found.spec.method, found.spec.model, found, view)
     method = method or "dior"
     return IngestTarget(method, method_info(method).model, None, view)
 
@@ -152,6 +159,10 @@ def _usual_method(model: str) -> str:
     """The method that fits a model."""
     if model == DEFAULT_PHOTO:
         return PHOTO
+    if preset_of(model) is not None:
+        return EMBEDDER
+    if is_vision(model):
+        return VISION
     return BASE if is_dual(model) else "dior"
 
 
@@ -193,8 +204,8 @@ def default_conditions(target: IngestTarget, gallery: Gallery | None = None) -> 
     """The conditions of a new vector source if the user names none.
 
     The conditions of the other vector sources of the gallery; in an empty gallery, all conditions
-    that the built-in model knows, which take one pass together, or :data:`PHOTO_CONDITIONS`. Other
-    models have no default.
+    that the built-in model knows, which take one pass together, or :data:`PHOTO_CONDITIONS`; for
+    an embedder, the picture as a whole. Other models have no default.
     """
     if target.method == PHOTO:
         return [Condition.parse(name) for name in PHOTO_CONDITIONS]
@@ -206,6 +217,8 @@ def default_conditions(target: IngestTarget, gallery: Gallery | None = None) -> 
     ]
     if known:
         return list({condition.name: condition for condition in known}.values())
+    if target.method == EMBEDDER:  # it embeds whole pictures too
+        return [Condition.parse(UNCONDITIONAL)]
     if target.model != DEFAULT_MODEL:
         return []
     return [Condition.parse(name) for name in find_model(DEFAULT_MODEL).declared_conditions() or {}]

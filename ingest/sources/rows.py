@@ -29,7 +29,7 @@ def read_rows(location: str) -> tuple[list[str], Iterator[Row]]:
     if suffix in (".jsonl", ".ndjson"):
         rows = list(json_lines(location))
         columns = list(dict.fromkeys(name for _, v in rows if isinstance(v, dict) for name in v))
-        return columns, (_as_texts(row, columns) for row in rows)
+        return columns, (as_texts(row, columns) for row in rows)
     table = DelimitedText(location)
     return table.columns, table.rows()
 
@@ -46,17 +46,26 @@ def _cells(location: str) -> tuple[list[str], Iterator[Row]]:
         number = 0
         for batch in cells.batches(columns):
             for values in batch.to_pylist():
-                yield _as_texts((f"row {number}", values), columns)
+                yield as_texts((f"row {number}", values), columns)
                 number += 1
 
     return columns, rows()
 
 
-def _as_texts(row: Row, columns: list[str]) -> Row:
+def as_texts(row: Row, columns: list[str]) -> Row:
+    """A row with the values of some columns as texts, empty for none; the reason if one cannot be
+    read.
+    """
     name, values = row
     if isinstance(values, str):
         return row
-    return name, {column: _text(values.get(column)) for column in columns}
+    texts: dict[str, str] = {}
+    for column in columns:
+        try:
+            texts[column] = _text(values.get(column))
+        except ValueError as error:
+            return name, f"column '{column}': {error}"
+    return name, texts
 
 
 def _text(value: Any) -> str:

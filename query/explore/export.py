@@ -69,17 +69,16 @@ def export(engine: Engine, condition: str, path: Path, force: bool = False) -> i
             f"Cannot export to {path}: the name must end in {', '.join(list(FORMS)[:-1])} or "
             f"{list(FORMS)[-1]}."
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"Cannot write {path}: its folder does not exist; make it, or change -o.")
+    check_folder_of(path)
     check_output(path, force)
     if path.suffix == ".npy":
         check_output(path.with_suffix(".keys.txt"), force)
     dimension = engine.table(condition).dimension
-    blocks = _blocks(engine, condition, vectors=path.suffix != ".csv")
+    blocks = exported_blocks(engine, condition, vectors=path.suffix != ".csv")
     try:
         if path.suffix == ".npy":
-            return _write_matrix(blocks, dimension, path)
-        return _write_table(map(_plain_cells, blocks) if path.suffix == ".csv" else blocks, path)
+            return _write_matrix_and_keys(blocks, dimension, path)
+        return write_table(map(_plain_cells, blocks) if path.suffix == ".csv" else blocks, path)
     except OSError as error:
         raise CiesError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; "
@@ -87,8 +86,18 @@ def export(engine: Engine, condition: str, path: Path, force: bool = False) -> i
         ) from error
 
 
-def _blocks(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
-    """The rows of a condition in blocks, with the columns of their files."""
+def check_folder_of(path: Path) -> None:
+    """Refuse an output whose folder does not exist.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"Cannot write {path}: its folder does not exist; make it, or change -o.")
+
+
+def exported_blocks(engine: Engine, condition: str, vectors: bool) -> Iterator[pa.Table]:
+    """The rows of a condition in blocks, with the columns of their files, see :func:`export`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -200,8 +209,8 @@ def _plain_cells(block: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _write_table(blocks: Iterator[pa.Table], path: Path) -> int:
-    """Write Parquet or CSV."""
+def write_table(blocks: Iterator[pa.Table], path: Path) -> int:
+    """Write Parquet or CSV; returns the number of rows."""
     from pyarrow import csv, parquet
 
     make: Callable[..., Any] = csv.CSVWriter if path.suffix == ".csv" else parquet.ParquetWriter
@@ -216,15 +225,25 @@ def _write_table(blocks: Iterator[pa.Table], path: Path) -> int:
     return count
 
 
-def _write_matrix(blocks: Iterator[pa.Table], dimension: int, path: Path) -> int:
+def _write_matrix_and_keys(blocks: Iterator[pa.Table], dimension: int, path: Path) -> int:
     """Write NumPy's own format, and the keys of its rows, one in each line."""
-    count = 0
     with (
         replacing(path.with_suffix(".keys.txt"), durable=False) as partial_keys,
-        replacing(path, durable=False) as partial,
         partial_keys.open("w", encoding="ascii") as keys,
-        partial.open("wb") as file,
     ):
+
+        def noted() -> Iterator[pa.Table]:
+            for block in blocks:
+                keys.writelines(f"{key}\n" for key in block.column("key").to_pylist())
+                yield block
+
+        return write_matrix(noted(), dimension, path)
+
+
+def write_matrix(blocks: Iterator[pa.Table], dimension: int, path: Path) -> int:
+    """Write the vectors in NumPy's own format; returns the number of rows."""
+    count = 0
+    with replacing(path, durable=False) as partial, partial.open("wb") as file:
         # NumPy's headers have room for any length of the first axis: this one is rewritten below.
         start = _write_header(file, 0, dimension)
         for block in blocks:
@@ -232,7 +251,6 @@ def _write_matrix(blocks: Iterator[pa.Table], dimension: int, path: Path) -> int
             for chunk in block.column("vector").chunks:
                 vectors = chunk.flatten().to_numpy()
                 file.write(vectors.astype("<f4").tobytes())
-            keys.writelines(f"{key}\n" for key in block.column("key").to_pylist())
             count += block.num_rows
         file.seek(0)
         if _write_header(file, count, dimension) != start:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.tiny_duals import SAVERS
+from support.tiny_duals import DEVIATION, MEAN, SAVERS, save_vision
 
 import cies
 from indexes.errors import ModelError, UsageError
 from indexes.vectors import unit
 from ingest.conditions import Condition
-from ingest.encoders.factory import METHODS, make_encoder, remake_encoder
+from ingest.encoders.factory import METHODS, WITHOUT_MODEL, make_encoder, remake_encoder
 from ingest.encoders.methods.clip import ClipEncoder
 from ingest.encoders.options import EncoderChoice, EncoderOptions
 from ingest.encoders.projections.base import PROJECTIONS, fit_projection
@@ -34,12 +34,19 @@ def clip() -> ClipEncoder:
     return ClipEncoder.load(EncoderChoice("clip", "tiny-clip"))
 
 
+def resized(images: list[Image.Image], return_tensors: str) -> dict[str, torch.Tensor]:
+    """Pictures of 56 by 56 as numbers from 0 to 1."""
+    small = [np.array(image.resize((56, 56), Image.Resampling.BILINEAR)) for image in images]
+    return {"pixel_values": torch.tensor(np.stack(small)).permute(0, 3, 1, 2).float() / 255}
+
+
 def plain_vectors(folder: Path, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
     """One picture and one text at a time, by the model's own features."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder).eval()
-    eyes = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    by_hand = model.config.model_type == "tipsv2"  # its own processor needs torchvision
+    eyes = resized if by_hand else AutoImageProcessor.from_pretrained(folder, backend="pil")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     siglip = "siglip" in model.config.model_type
     seen, read = [], []
@@ -53,7 +60,8 @@ def plain_vectors(folder: Path, pictures: list[Image.Image]) -> tuple[np.ndarray
                 ids = [*ids, *[tokenizer.pad_token_id] * (16 - len(ids))]
                 out = model.get_text_features(input_ids=torch.tensor([ids]))
             else:
-                tokens = tokenizer(text, truncation=True, max_length=32, return_tensors="pt")
+                longest = tokenizer.model_max_length
+                tokens = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
                 out = model.get_text_features(**tokens)
             read.append(getattr(out, "pooler_output", out)[0].numpy())
     return unit(np.stack(seen)), unit(np.stack(read))
@@ -78,6 +86,30 @@ def test_families_are_plain_transformers(
     again = remake_encoder(encoder.spec)
     assert again.spec == encoder.spec
     assert np.array_equal(again.encode(pictures, CONDITIONS), reading.vectors)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3_vit", "dinov3_convnext", "vit"])
+def test_models_of_pictures_alone_are_plain_transformers(
+    kind: str, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    from transformers import AutoModel
+
+    folder = save_vision(kind, tmp_path / kind)
+    encoder = make_encoder("vision", str(folder))
+    numbers = resized(pictures, "pt")["pixel_values"]
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in (MEAN, DEVIATION))
+    with torch.inference_mode():
+        model = AutoModel.from_pretrained(folder).eval()
+        plain = model((numbers - mean) / deviation).last_hidden_state[:, 0].numpy()
+    found = encoder.embed(pictures, CONDITIONS)
+    assert np.abs(found.vectors[:, 0] - unit(plain)).max() < 1e-5
+    assert np.allclose(found.norms[:, 1], np.linalg.norm(plain, axis=1), rtol=1e-5)
+    assert np.abs(found.vectors[:, 0] @ found.vectors[:, 0].T - 1).max() > 1e-3
+    assert not encoder.conditional and remake_encoder(encoder.spec).spec == encoder.spec
+    with pytest.raises(UsageError, match="vision embeds pictures only"):
+        encoder.encode_text(["red"], CONDITIONS)
+    with pytest.raises(ModelError, match="or give --method vision"):
+        make_encoder("clip", str(folder))
 
 
 def test_dtype_side_and_memory_are_honoured(
@@ -252,6 +284,9 @@ def test_methods_name_their_kinds() -> None:
         "tiny-lvlm",
         "efficientnet-lite0",
         "examples",
+        "vectors",
+        "Qwen/Qwen3-VL-Embedding-2B",
+        "facebook/dinov2-base",
     }
 
 
@@ -283,10 +318,15 @@ def test_choices_a_method_lacks_are_refused(given: dict[str, Any], said: str) ->
         make_encoder(**given)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "learned"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in WITHOUT_MODEL])
 def test_a_model_of_the_other_kind_is_refused(method: str) -> None:
     stands_on_clip = METHODS[method].model == "tiny-clip"
     said = "does not embed pictures and texts" if stands_on_clip else "give --method clip"
     said = "has one model, efficientnet-lite0" if method == "photo" else said
+    said = "no model of pictures alone" if method == "vision" else said
+    if method == "embedder":
+        with pytest.raises(UsageError, match="How tiny-clip was prompted in its training is not"):
+            make_encoder(method, "tiny-clip")
+        return
     with pytest.raises(ModelError, match=said):
         make_encoder(method, "tiny-lvlm" if stands_on_clip else "tiny-clip")

@@ -19,6 +19,7 @@ from ingest.encoders.base import BaseEncoder, EncoderSpec
 from ingest.encoders.custom import CustomEncoder
 from ingest.encoders.factory import (
     METHODS,
+    WITHOUT_MODEL,
     as_encoder,
     make_encoder,
     method_info,
@@ -80,8 +81,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-#: Learned conditions have no model to load; tests/query/test_learning.py holds their encoder.
-WITH_MODELS = [method for method in METHODS if method != "learned"]
+#: The others have no model to load, or none is built in; tests of learning, of imports and of
+#: embedders hold them.
+WITH_MODELS = [method for method in METHODS if method not in (*WITHOUT_MODEL, "embedder", "vision")]
 
 MAKERS: dict[str, Callable[[], BaseEncoder]] = {
     **{method: lambda method=method: make_encoder(method) for method in WITH_MODELS},
