@@ -20,6 +20,7 @@ from indexes.store.records import (
     FILES,
     IMAGES,
     LISTINGS,
+    NORM,
     STATISTICS,
     FileRecord,
     ImageRecord,
@@ -47,6 +48,9 @@ _REMOVED = "removed:"
 #: How the manifest's keys of a source begin: of the options of its scan, and of its columns.
 SOURCE = "source:"
 SOURCE_COLUMNS = "columns_of:"
+
+#: How the manifest's key of a collection begins; its name follows.
+COLLECTION = "collection:"
 
 #: The manifest's key of the columns that the user renamed or removed.
 COLUMN_CHANGES = "columns"
@@ -136,6 +140,7 @@ class Writer:
         vectors: Vectors,
         words: Sequence[str],
         word_probabilities: NDArray[np.float32],
+        norms: NDArray[np.float32] | None = None,
     ) -> None:
         """Store pictures' vectors under a condition.
 
@@ -145,6 +150,8 @@ class Writer:
             vectors: float32 [n, dim], unit rows; stored as float16.
             words: the model's word for each picture, or empty strings, [n].
             word_probabilities: float32 [n].
+            norms: float32 [n], the lengths that the vectors had before they were scaled, NaN
+                where it is not known. Tables of earlier versions do not keep them.
 
         Raises:
             ValueError: if a vector is not of unit length; nothing is written then.
@@ -165,9 +172,13 @@ class Writer:
             "word": list(words),
             "word_probability": pa.array(word_probabilities, type=pa.float32()),
             "checksum": pa.array(sums, type=pa.uint32()),
+            NORM: pa.nulls(len(keys), pa.float32())
+            if norms is None
+            else pa.array(norms, type=pa.float32(), mask=~np.isfinite(norms)),
         }
+        stored = self._table(table.table)
         rows = pa.table(columns, schema=vector_schema(table.dimension))
-        self._table(table.table).upsert(rows)
+        stored.upsert(rows.select(stored.schema.names))
 
     def put_vector_rows(self, table: VectorTable, rows: pa.Table) -> None:
         """Store rows of another gallery's table of the same name as they are.
@@ -176,8 +187,9 @@ class Writer:
             table: a declared condition.
             rows: with distinct keys, and checked by the caller.
         """
-        schema = vector_schema(table.dimension)
-        self._table(table.table).upsert(rows.select(schema.names).cast(schema))
+        stored = self._table(table.table)
+        whole = completed(rows, vector_schema(table.dimension))
+        stored.upsert(whole.select(stored.schema.names))
 
     def put_statistics(self, statistics: Mapping[str, Statistics]) -> None:
         """Store mean and standard deviation of vectors in one commit, by name of their table."""
@@ -239,6 +251,19 @@ class Writer:
     def forget_words(self, condition: str) -> None:
         """Remove a condition's list of words."""
         self._manifest.remove(f"words:{condition}")
+
+    def put_collection(self, name: str, keys: Sequence[str]) -> None:
+        """Store a collection, or replace it.
+
+        Args:
+            name: its name.
+            keys: distinct content keys, in order.
+        """
+        self._manifest.put(f"{COLLECTION}{name}", {"keys": list(keys)})
+
+    def forget_collection(self, name: str) -> None:
+        """Remove a collection; its pictures stay."""
+        self._manifest.remove(f"{COLLECTION}{name}")
 
     def put_listings(self, rows: pa.Table) -> None:
         """Store the rows of the user's tables.

@@ -6,7 +6,7 @@ import time
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from indexes.vectors import Vectors
+from indexes.vectors import Vectors, unit
 from ingest.conditions import Condition
 from ingest.encoders.options import ASKING_METHODS, BUFFERS, ROUNDED_DTYPES
 from ingest.read.pixels import PIXELS
@@ -130,11 +130,19 @@ class Embeddings:
         vectors: float32 [images, conditions, dim], unit rows.
         words: one generated word for each, [images][conditions]; empty where a method has none.
         word_probabilities: float32 [images, conditions], product of its tokens' probabilities.
+        norms: float32 [images, conditions], the lengths that the vectors had before they were
+            scaled to unit length; NaN where it is not known, the default.
     """
 
     vectors: NDArray[np.float32]
     words: list[list[str]]
     word_probabilities: NDArray[np.float32]
+    norms: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        if self.norms.shape != self.vectors.shape[:2]:
+            unknown = np.full(self.vectors.shape[:2], np.nan, dtype=np.float32)
+            object.__setattr__(self, "norms", unknown)
 
     @classmethod
     def without_words(cls, vectors: Vectors) -> Embeddings:
@@ -146,6 +154,17 @@ class Embeddings:
         count, conditions = vectors.shape[:2]
         words = [[""] * conditions for _ in range(count)]
         return cls(vectors, words, np.zeros((count, conditions), dtype=np.float32))
+
+    @classmethod
+    def of_features(cls, features: NDArray[np.float32]) -> Embeddings:
+        """Embeddings with empty words, of vectors of any length but 0, whose lengths are kept.
+
+        Args:
+            features: float32 [images, conditions, dim].
+        """
+        flat = np.ascontiguousarray(features).reshape(-1, features.shape[-1])
+        found = cls.without_words(unit(flat).reshape(features.shape))
+        return replace(found, norms=np.linalg.norm(features, axis=-1).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -263,6 +282,34 @@ class BaseEncoder(ABC):
         Raises:
             ModelError: if the model does not accept a condition or runs out of memory.
         """
+
+    def embed_layers(
+        self,
+        images: Sequence[Image.Image],
+        conditions: Sequence[Condition],
+        layers: Sequence[int],
+        words: bool = True,
+    ) -> list[Embeddings]:
+        """Embed images by several layers of a model, in one pass.
+
+        Args:
+            images: as for :meth:`embed`.
+            conditions: as for :meth:`embed`.
+            layers: numbers of layers, as
+                :attr:`ingest.encoders.options.EncoderOptions.layer` has them after
+                :meth:`ingest.encoders.options.EncoderOptions.for_layers`.
+            words: whether words are needed; only the last layer has them.
+
+        Returns:
+            One for each layer, equal to those of an encoder that reads this layer only.
+
+        Raises:
+            UsageError: if the method has no layers.
+            ModelError: as :meth:`embed`.
+        """
+        raise UsageError(
+            f"The method {self.spec.method} has no layers to choose from; leave --layer out."
+        )
 
     def encode(self, images: Sequence[Image.Image], conditions: Sequence[Condition]) -> Vectors:
         """Embed images: float32 [images, conditions, dim], unit rows."""

@@ -30,7 +30,7 @@ ROUNDED_DTYPES = ("bfloat16", "float16")
 BUFFERS, AS_LOADED = "buffers", "as loaded"
 
 #: The built-in methods that ask an LVLM.
-ASKING_METHODS = ("dior", "generative", "regional", "captions")
+ASKING_METHODS = ("dior", "generative", "regional", "captions", "embedder")
 
 #: Longest system turn.
 MAX_SYSTEM_CHARACTERS = 4000
@@ -76,6 +76,7 @@ class EncoderOptions:
         answer_tokens: the limit of an answer of ``generative``; ``None`` for the method's own.
         temperature: 0 for the most probable answer of ``generative``; above 0, tokens are drawn
             with this temperature, for each picture and condition with the same seed.
+        dimension: how many leading numbers of a vector of ``embedder`` are kept; ``None`` for all.
 
     Raises:
         UsageError: naming the option and its allowed values.
@@ -91,6 +92,7 @@ class EncoderOptions:
     words: bool = True
     answer_tokens: int | None = None
     temperature: float = 0.0
+    dimension: int | None = None
 
     def __post_init__(self) -> None:
         if not _is_integer(self.layer):
@@ -119,6 +121,11 @@ class EncoderOptions:
             raise UsageError(
                 f"--temperature is {heat!r}; give 0 for the most probable answer, or a number up "
                 f"to {MAX_TEMPERATURE}."
+            )
+        if self.dimension is not None and (not _is_integer(self.dimension) or self.dimension < 1):
+            raise UsageError(
+                f"--dimension is {self.dimension!r}; give the number of numbers to keep of a "
+                "vector, such as 512."
             )
         if not _is_integer(self.max_side) or not MIN_SIDE <= self.max_side <= MAX_SIDE:
             raise UsageError(

@@ -45,7 +45,12 @@ def commit(
         column = vector_column(embedded, table)
         if column.keys:
             writer.put_vectors(
-                table, column.keys, column.vectors, column.words, column.word_probabilities
+                table,
+                column.keys,
+                column.vectors,
+                column.words,
+                column.word_probabilities,
+                column.norms,
             )
     writer.put_images(list(images.values()))
     writer.put_files(list({record.path: record for record in files}.values()))

@@ -346,4 +346,5 @@ def _sorted_column(batches: Sequence[EmbeddedBatch], table: VectorTable) -> Vect
         column.vectors[order],
         [column.words[row] for row in order],
         column.word_probabilities[order],
+        norms=None if column.norms is None else column.norms[order],
     )

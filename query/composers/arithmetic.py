@@ -58,6 +58,27 @@ class Sum:
         return ComposedQuery(vector, interpretation)
 
 
+class SumRaw:
+    """N(x + y) of the features x of the picture and y of the words, before they are scaled.
+
+    BGE-VL (MegaPairs, Zhou et al., ACL 2025, arXiv 2412.14475) was trained with this sum, in which
+    the longer of the two counts for more.
+    """
+
+    name = "sum-raw"
+    about = "the sum of both features before they are scaled, as BGE-VL was trained"
+
+    def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
+        """See :class:`Composer`."""
+        weights = query.weights(self.name)
+        stored = query.norm()
+        norm = context.norm(query.image()) if stored is None else stored
+        text = context.features([query.text])[0].astype(np.float64)
+        vector = unit_vector(norm * query.vector.astype(np.float64) + text)
+        interpretation = query.interpret(self.name, target=query.text, weights=weights)
+        return ComposedQuery(vector, interpretation)
+
+
 class Pdv:
     """Prompt directional vectors (Tursun et al., WACV 2026, arXiv 2502.07215).
 

@@ -84,11 +84,14 @@ class ComposerInput:
         modification: the change, and values that the user sets in place of the composer.
         vector: float32 [dim], the picture's base vector, unit length.
         image: opens the picture, for composers whose model looks at it.
+        norm: reads the length of the base vector before it was scaled; ``None`` if it is not
+            stored.
     """
 
     modification: Modification
     vector: NDArray[np.float32]
     image: Callable[[], Image.Image]
+    norm: Callable[[], float | None] = lambda: None
 
     @property
     def text(self) -> str:
@@ -229,6 +232,32 @@ class ComposerContext:
     def texts(self, texts: Sequence[str]) -> Vectors:
         """Base vectors of texts: float32 [texts, dim], unit rows."""
         return self._encoder.encode_text(list(texts), [Condition.parse(UNCONDITIONAL)])[:, 0]
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Base vectors of texts before they are scaled to unit length: float32 [texts, dim].
+
+        Raises:
+            ModelError: if the base model does not tell their lengths.
+        """
+        found = self._encoder.embed_text(list(texts), [Condition.parse(UNCONDITIONAL)], words=False)
+        return found.vectors[:, 0] * self._known(found.norms)
+
+    def norm(self, image: Image.Image) -> float:
+        """The length of a picture's base vector before it is scaled to unit length.
+
+        Raises:
+            ModelError: if the base model does not tell it.
+        """
+        found = self._encoder.embed([image], [Condition.parse(UNCONDITIONAL)], words=False)
+        return float(self._known(found.norms)[0, 0])
+
+    def _known(self, norms: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(norms).all():
+            raise ModelError(
+                f"{self.base_model} gives unit vectors only, and their lengths before are needed; "
+                "choose another --composer."
+            )
+        return norms
 
     def cut(self, text: str) -> str:
         """The part of a text that the base model reads; longer texts are cut."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from indexes.errors import ModelError, UsageError
 from indexes.store.gallery import Gallery
+from ingest.encoders.models.find import stored_name
 from ingest.fill.vector_sources import CAPTIONS, VectorSource, vector_sources
 from query.composers.base import CaptionWriter, ComposerContext
 from query.composers.caption_writer import LvlmCaptionWriter
@@ -14,6 +15,7 @@ from query.composers.modification import Modification
 from query.open_gallery import OpenGallery
 
 if TYPE_CHECKING:
+    from ingest.encoders.methods.dior import DiorEncoder
     from ingest.encoders.vlm.generation import TextGenerator
 
 #: The LVLM that is used when none is named and the gallery has none.
@@ -55,21 +57,35 @@ def lvlm_generator(opened: OpenGallery, change: Modification) -> TextGenerator:
     Raises:
         ModelError: if it cannot be loaded.
     """
-    from ingest.encoders.methods.dior import DiorEncoder
     from ingest.encoders.vlm.generation import TextGenerator
 
+    return TextGenerator(asked_encoder(opened, change.lvlm))
+
+
+def asked_encoder(opened: OpenGallery, lvlm: str) -> DiorEncoder:
+    """The encoder whose model is asked: the one named, the gallery's own, or the built-in one.
+
+    Args:
+        opened: the gallery.
+        lvlm: the model's name, or empty.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
+    from ingest.encoders.methods.dior import DiorEncoder
+
     sources = [s for s in opened.resolver.conditional_sources() if s.spec.method == "dior"]
-    if change.lvlm:
-        sources = [source for source in sources if source.spec.model == change.lvlm]
+    if lvlm:
+        sources = [source for source in sources if source.spec.model == stored_name(lvlm)]
     if sources:
         encoder = opened.encoders.of(sources[0].spec)
     else:
-        encoder = opened.encoders.lvlm(change.lvlm or _BUILTIN)
+        encoder = opened.encoders.lvlm(lvlm or _BUILTIN)
     if not isinstance(encoder, DiorEncoder):
         raise ModelError(
             f"{encoder.spec.model} cannot be asked questions; name another model by --lvlm."
         )
-    return TextGenerator(encoder)
+    return encoder
 
 
 def rewriter_endpoint(change: Modification) -> Endpoint | None:

@@ -48,10 +48,15 @@ def read_changed_picture(
         that the model says of the changed picture under each condition.
 
     Raises:
-        UsageError: if the change cannot be read, or the encoder is not by the method dior.
+        UsageError: if the change cannot be read, or the encoder is not by the method dior or
+            embedder.
         ModelError: if the model cannot embed under a condition.
     """
     from ingest.encoders.methods.dior import DiorEncoder
+    from ingest.encoders.methods.embedder import EmbedderEncoder
+
+    if isinstance(encoder, EmbedderEncoder):
+        return encoder.embed_composed([image], change, conditions)
 
     if not isinstance(encoder, DiorEncoder):
         raise UsageError(

@@ -17,8 +17,23 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from indexes.errors import ModelError, UsageError
-from query.composers.arithmetic import ImageOnly, Pdv, Sum, TextOnly, WeiMo, add_objects
-from query.composers.base import ComposedQuery, Composer, ComposerContext, ComposerInput
+from ingest.encoders.models.find import short_name
+from query.composers.arithmetic import (
+    ImageOnly,
+    Pdv,
+    Sum,
+    SumRaw,
+    TextOnly,
+    WeiMo,
+    add_objects,
+)
+from query.composers.base import (
+    ComposedQuery,
+    Composer,
+    ComposerContext,
+    ComposerInput,
+    compose_settings,
+)
 from query.composers.inversion import (
     LincirComposer,
     PalavraComposer,
@@ -40,7 +55,7 @@ INVERSION: tuple[type[Composer], ...] = (
 
 #: The composers over base vectors. A new one needs only an entry here.
 _BUILT_IN: tuple[type[Composer], ...] = (
-    *(ImageOnly, TextOnly, Sum, Pdv, WeiMo, Cirevl, CoTMR),
+    *(ImageOnly, TextOnly, Sum, SumRaw, Pdv, WeiMo, Cirevl, CoTMR),
     *INVERSION,
 )
 
@@ -51,12 +66,24 @@ COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType({c.name: c for c in _
 CONDITION_COMPOSERS: Mapping[str, str] = MappingProxyType(
     {
         "dior": "the LVLM's state after it read the change, under each of the gallery's conditions",
+        "embedder": "the embedder reads picture and change in one turn, as it was trained to",
         "dior-split": "conditions that the change names from the words, others from the picture",
     }
 )
 
 #: The entry point group of other packages' composers.
 GROUP = "cies.composers"
+
+
+def usual_sum(model: str) -> str:
+    """The sum of picture and words that suits a base model: ``sum-raw`` if it was trained with it.
+
+    Args:
+        model: its name.
+    """
+    trained = compose_settings()[SumRaw.name]["models"]
+    is_trained = any(short_name(model) == short_name(one) for one in trained)
+    return SumRaw.name if is_trained else Sum.name
 
 
 def composer_descriptions() -> dict[str, str]:

@@ -25,7 +25,8 @@ class Modification:
         must: objects that it shows; ``None`` for those that the composer finds.
         must_not: objects that it does not show; ``None`` likewise.
         weights: weights of the composer by name, in place of its own.
-        verify: how many of the first hits an LVLM checks, asked whether each is right.
+        verify: how many of the first hits a model looks at together with the query, asked whether
+            each is right.
         lvlm: the LVLM that writes captions and verifies; if empty, the gallery's own, or else the
             built-in one.
         rewriter: address of an OpenAI-compatible API that rewrites captions in place of the LVLM.
@@ -98,6 +99,9 @@ def take_modification(options: dict[str, Any]) -> Modification | None:
     given = {name: options.pop(name) for name in ModifyOptions.__annotations__ if name in options}
     change = given.pop("modify", None)
     given = {n: v for n, v in given.items() if v != getattr(_DEFAULTS, n)}
+    if change is None:
+        # These two apply to every search.
+        options |= {name: given.pop(name) for name in ("verify", "lvlm") if name in given}
     if change is None or isinstance(change, Modification):
         if given:
             option = "--" + next(iter(given)).replace("_", "-")

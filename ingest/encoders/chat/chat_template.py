@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -77,11 +77,48 @@ class _Form:
         elif picture and self.mark:
             question = f"{self.mark}\n{question}"
         content = [*before, {"type": "text", "text": question}] if self.parts else question
+        return self._turns(content)
+
+    def mixed(self, parts: Sequence[str | None]) -> list[dict[str, Any]]:
+        """The turns of a question with pictures among its words; ``None`` is a picture."""
+        if self.parts and self.picture is not None:
+            texts = [
+                dict(self.picture) if part is None else {"type": "text", "text": part}
+                for part in parts
+                if part is None or part
+            ]
+            return self._turns(texts)
+        text = "".join(self.mark if part is None else part for part in parts)
+        return self._turns([{"type": "text", "text": text}] if self.parts else text)
+
+    def _turns(self, content: Any) -> list[dict[str, Any]]:
         turns = [{"role": "user", "content": content}]
         if not self.system:
             return turns
         system = [{"type": "text", "text": self.system}] if self.system_parts else self.system
         return [{"role": "system", "content": system}, *turns]
+
+
+class PromptRenderer(Protocol):
+    """Writes the whole prompt of a question.
+
+    Attributes:
+        thought: as in :class:`ChatTemplate`.
+    """
+
+    thought: str
+
+    def render(self, question: str, picture: bool = True) -> str:
+        """See :meth:`ChatTemplate.render`."""
+        ...
+
+    def render_mixed(self, parts: Sequence[str | None]) -> str:
+        """See :meth:`ChatTemplate.render_mixed`."""
+        ...
+
+    def settings(self) -> dict[str, str]:
+        """See :meth:`ChatTemplate.settings`."""
+        ...
 
 
 class ChatTemplate:
@@ -135,16 +172,30 @@ class ChatTemplate:
         """
         return self._render(self._form, question, picture) + self._closing
 
+    def render_mixed(self, parts: Sequence[str | None]) -> str:
+        """The prompt of a question with pictures among its words.
+
+        Args:
+            parts: texts, and ``None`` for each picture.
+
+        Raises:
+            ModelError: as :meth:`render`.
+        """
+        return self._render_turns(self._form.mixed(parts)) + self._closing
+
     def settings(self) -> dict[str, str]:
         """What changes a vector, for a gallery to store; empty for most models."""
         return {"thought": self.thought} if self.thought in ("off", "closed") else {}
 
     def _render(self, form: _Form, question: str, picture: bool, **switch: bool) -> str:
+        return self._render_turns(form.messages(question, picture), **switch)
+
+    def _render_turns(self, messages: list[dict[str, Any]], **switch: bool) -> str:
         variables = {
             **self._tokens,
             **self._switch,
             **switch,
-            "messages": form.messages(question, picture),
+            "messages": messages,
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -23,7 +24,7 @@ from ingest.encoders.devices import (
 )
 from ingest.encoders.dual.open_clip import load_open_clip
 from ingest.encoders.dual.towers import LoadedTowers, Tensors, Towers
-from ingest.encoders.dual.transformers_towers import load_transformers
+from ingest.encoders.dual.transformers_towers import load_transformers, load_vision
 from ingest.encoders.models.find import OPEN_CLIP
 from ingest.encoders.models.pretrained import library_call
 from ingest.encoders.models.probe import check_features, check_vectors, probe_picture
@@ -34,7 +35,7 @@ _BATCH = 64
 
 
 class DualEncoder:
-    """Embeds images and texts so that matching ones are near each other."""
+    """Embeds images and texts so that matching ones are near each other, or images alone."""
 
     def __init__(self, loaded: LoadedTowers):
         """Use a loaded model; :meth:`load` loads one."""
@@ -49,7 +50,12 @@ class DualEncoder:
 
     @classmethod
     def load(
-        cls, model: str, dtype: str = "auto", device: str = "auto", rounded: bool = False
+        cls,
+        model: str,
+        dtype: str = "auto",
+        device: str = "auto",
+        rounded: bool = False,
+        texts: bool = True,
     ) -> DualEncoder:
         """Load a model by name.
 
@@ -60,33 +66,35 @@ class DualEncoder:
             dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
             rounded: as for :func:`ingest.encoders.models.loading.load_model`.
+            texts: whether it embeds texts too; ``False`` for a model of pictures alone.
 
         Raises:
-            ModelError: if it cannot be loaded or embeds no texts.
+            ModelError: if it cannot be loaded, or is of the other kind.
             UsageError: if there is no such dtype or device.
         """
         check_dtype(dtype)
         load = load_open_clip if model.startswith(OPEN_CLIP) else load_transformers
-        loaded = load(model, dtype, choose_device(device), rounded)
+        loaded = (load if texts else load_vision)(model, dtype, choose_device(device), rounded)
         encoder = cls(loaded)
         encoder.check_runs()
         return encoder
 
     def check_runs(self) -> None:
-        """Embed a small picture and a text, so that broken files are noticed at once.
+        """Embed a small picture, and a text if it can, so that broken files are noticed at once.
 
         Raises:
             ModelError: if the model cannot be run, or computes no numbers.
         """
         with library_call(self.source):
             picture = self._towers.prepare_images([probe_picture()])
-            text = self._towers.tokenize(["a picture"])
         check_features(picture, self.source)
         with library_call(self.source):
             vectors = self._features(picture, self._towers.image_features)
             check_vectors(vectors, self.source)
-            vectors = self._features(text, self._towers.text_features)
-            check_vectors(vectors, self.source)
+            if self._towers.reads_texts:
+                text = self._towers.tokenize(["a picture"])
+                vectors = self._features(text, self._towers.text_features)
+                check_vectors(vectors, self.source)
         self._dimension = int(vectors.shape[1])
 
     @property
@@ -115,12 +123,28 @@ class DualEncoder:
         Raises:
             ModelError: if there is not enough memory for a single one.
         """
+        return unit(self.image_features(images))
+
+    def image_features(self, images: Sequence[Image.Image]) -> Vectors:
+        """Features of RGB images, not scaled: float32 [images, dim].
+
+        Raises:
+            ModelError: if there is not enough memory for a single one.
+        """
         return self._embed(images, self._towers.prepare_images, self._towers.image_features)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: float32 [texts, dim], unit rows.
 
         Texts longer than the model's input are truncated, as in its training.
+
+        Raises:
+            ModelError: if there is not enough memory for a single one.
+        """
+        return unit(self.text_features(texts))
+
+    def text_features(self, texts: Sequence[str]) -> Vectors:
+        """Features of texts, not scaled: float32 [texts, dim].
 
         Raises:
             ModelError: if there is not enough memory for a single one.
@@ -155,14 +179,14 @@ class DualEncoder:
     ) -> Vectors:
         """Embed in batches; the next batch is prepared while the model runs."""
         if not items:
-            return unit(torch.zeros(0, self.dimension).numpy())
+            return np.zeros((0, self.dimension), dtype=np.float32)
         starts = range(0, len(items), self._batch)
         batches = [items[start : start + starts.step] for start in starts]
         rows = [
             self._in_batches(inputs, features)
             for inputs in prefetch(self._preparer, prepare, batches, 2)
         ]
-        return unit(torch.cat(rows).numpy())
+        return torch.cat(rows).numpy()
 
     def _in_batches(
         self, inputs: Tensors, features: Callable[[Tensors], torch.Tensor]

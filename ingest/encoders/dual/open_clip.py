@@ -18,7 +18,7 @@ from indexes.errors import ModelError
 from ingest.encoders.devices import choose_dtype
 from ingest.encoders.dual.towers import LoadedTowers, Tensors
 from ingest.encoders.models.find import OPEN_CLIP, ModelSource
-from ingest.encoders.models.loading import folder_digest
+from ingest.encoders.models.loading import local_revision
 from ingest.encoders.models.pretrained import load_open_clip_files
 
 _FORMS = (
@@ -34,6 +34,8 @@ class _OpenClipTowers:
 
     See :class:`ingest.encoders.dual.towers.Towers` for the methods.
     """
+
+    reads_texts = True
 
     def __init__(self, model: Any, transform: Any, tokenizer: Any):
         """Use what open_clip returned.
@@ -97,7 +99,7 @@ def load_open_clip(model: str, dtype: str, device: str, rounded: bool) -> Loaded
         source = ModelSource(model, name, None, local=False)
     loaded, transform, tokenizer = load_open_clip_files(source, architecture, weights or None)
     loaded.eval()
-    revision = folder_digest(folder) if local else _weights_digest(loaded)
+    revision = local_revision(folder) if local else _weights_digest(loaded)
     computed_dtype = choose_dtype(dtype, loaded, device)
     loaded.to(device=device, dtype=getattr(torch, computed_dtype))
     towers = _OpenClipTowers(loaded, transform, tokenizer)

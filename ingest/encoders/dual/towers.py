@@ -16,7 +16,13 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class Towers(Protocol):
-    """An image tower and a text tower with their preprocessing."""
+    """An image tower and a text tower with their preprocessing.
+
+    Attributes:
+        reads_texts: whether there is a text tower.
+    """
+
+    reads_texts: bool
 
     @property
     def model(self) -> Any:

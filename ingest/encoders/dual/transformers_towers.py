@@ -1,4 +1,6 @@
-"""Dual encoders that transformers loads: CLIP, SigLIP and others."""
+"""Models of transformers that embed pictures: dual encoders such as CLIP and SigLIP, and models
+without a text half such as DINOv3.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from indexes.errors import ModelError
+from indexes.errors import ModelError, UsageError
 from ingest.encoders.devices import choose_dtype, has_other_dtypes
-from ingest.encoders.dual.towers import LoadedTowers, Tensors
-from ingest.encoders.models.find import find_model
+from ingest.encoders.dual.towers import LoadedTowers, Tensors, Towers
+from ingest.encoders.models.find import ModelSource, find_model
 from ingest.encoders.models.loading import check_size, loaded_revision
 from ingest.encoders.models.pretrained import (
     build_empty,
@@ -22,6 +24,10 @@ from ingest.encoders.models.pretrained import (
 )
 from ingest.encoders.models.trust import pinned
 
+#: Model types whose own image processors need torchvision. They resize, rescale and normalise, as
+#: that of ViT does with Pillow, which rounds to 8 bits in between.
+_RESIZED = frozenset({"dinov3_convnext", "dinov3_vit", "tipsv2"})
+
 
 class _TransformersTowers:
     """A dual encoder of transformers with its image processor and tokenizer.
@@ -30,6 +36,8 @@ class _TransformersTowers:
     torchvision. Images are always prepared with Pillow, so that vectors do not depend on which
     libraries are installed. See :class:`ingest.encoders.dual.towers.Towers` for the methods.
     """
+
+    reads_texts = True
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any):
         self.model = model
@@ -94,6 +102,45 @@ class _TransformersTowers:
         return _features(self.model.get_text_features(**inputs))
 
 
+class _VisionTowers:
+    """A model of pictures alone, with its image processor.
+
+    See :class:`ingest.encoders.dual.towers.Towers` for the methods.
+    """
+
+    reads_texts = False
+
+    def __init__(self, model: Any, image_processor: Any, pools: bool):
+        """Use a loaded model.
+
+        Args:
+            model: a vision model.
+            image_processor: its own.
+            pools: whether the weights of its pooling layer were trained, if it has one; else the
+                state of its first token is used.
+        """
+        self.model = model
+        self._image_processor = image_processor
+        self._pools = pools
+
+    def prepare_images(self, images: Sequence[Image.Image]) -> Tensors:
+        inputs: Tensors = self._image_processor(images=list(images), return_tensors="pt")
+        return inputs
+
+    def tokenize(self, texts: Sequence[str]) -> Tensors:
+        raise UsageError("This model embeds pictures only, so a text cannot be embedded.")
+
+    def image_features(self, inputs: Tensors) -> torch.Tensor:
+        output = self.model(**inputs)
+        pooled = getattr(output, "pooler_output", None) if self._pools else None
+        # Convolutional networks pool to maps of one pixel.
+        vectors = output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
+        return torch.as_tensor(vectors)
+
+    def text_features(self, inputs: Tensors) -> torch.Tensor:
+        raise UsageError("This model embeds pictures only, so a text cannot be embedded.")
+
+
 def _features(output: Any) -> torch.Tensor:
     """The vectors: some models return them directly, some inside an output object."""
     vectors: torch.Tensor = getattr(output, "pooler_output", output)
@@ -113,37 +160,102 @@ def load_transformers(model: str, dtype: str, device: str, rounded: bool) -> Loa
         ModelError: if it cannot be loaded or embeds no texts.
     """
     import transformers
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     source = pinned(find_model(model))
     config = load_config(source)
     kind = getattr(transformers, str(MODEL_MAPPING_NAMES.get(config.model_type)), None)
     if not (hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features")):
+        other = "vision" if _is_vision_only(kind) else "dior"
         raise ModelError(
             f"{source.name} is of type '{config.model_type}', which does not embed pictures and "
             "texts in one space; name a CLIP or SigLIP model, such as tiny-clip or "
-            "openai/clip-vit-base-patch32, or leave out --method clip."
+            f"openai/clip-vit-base-patch32, or give --method {other}."
         )
+    loaded, _ = _load_weights(source, config, dtype, device, rounded)
+    image_processor = _load_image_processor(source, config)
+    tokenizer = load_pretrained(AutoTokenizer, source)
+    return _loaded_towers(source, _TransformersTowers(loaded, image_processor, tokenizer))
+
+
+def load_vision(model: str, dtype: str, device: str, rounded: bool) -> LoadedTowers:
+    """Load a model of transformers that embeds pictures only, such as DINOv2 and DINOv3.
+
+    Args:
+        model: a built-in name, ``ORG/NAME[@REVISION]``, or a folder.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        device: one device by name.
+        rounded: as for :func:`load_transformers`.
+
+    Raises:
+        ModelError: if it cannot be loaded, or embeds no pictures.
+    """
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    source = pinned(find_model(model))
+    config = load_config(source)
+    kind = getattr(transformers, str(MODEL_MAPPING_NAMES.get(config.model_type)), None)
+    if not _is_vision_only(kind):
+        raise ModelError(
+            f"{source.name} is of type '{config.model_type}', which is no model of pictures alone; "
+            "name one such as facebook/dinov2-base (Apache-2.0), or give --method clip if it is a "
+            "CLIP."
+        )
+    loaded, missing = _load_weights(source, config, dtype, device, rounded)
+    without_pooler = [name for name in missing if "pooler" not in name]
+    if without_pooler:
+        raise ModelError(
+            f"The weights of {source.name} lack {len(without_pooler)} tensors, such as "
+            f"{without_pooler[0]}; copy or download them again, or name another model."
+        )
+    image_processor = _load_image_processor(source, config)
+    return _loaded_towers(source, _VisionTowers(loaded, image_processor, pools=not missing))
+
+
+def _load_image_processor(source: ModelSource, config: Any) -> Any:
+    """The image processor of a model, built with Pillow alone."""
+    from transformers import AutoImageProcessor, ViTImageProcessorPil
+
+    if config.model_type in _RESIZED:
+        return load_pretrained(ViTImageProcessorPil, source)
+    return load_pretrained(AutoImageProcessor, source, backend="pil")
+
+
+def _is_vision_only(kind: Any) -> bool:
+    """Whether a class of transformers embeds pictures and reads nothing else."""
+    return getattr(kind, "main_input_name", "") == "pixel_values" and not (
+        hasattr(kind, "get_text_features") or hasattr(kind, "generate")
+    )
+
+
+def _load_weights(
+    source: ModelSource, config: Any, dtype: str, device: str, rounded: bool
+) -> tuple[Any, list[str]]:
+    """A model in evaluation mode on its device, and the names of weights that its files lack."""
+    from transformers import AutoModel
+
     empty = build_empty(AutoModel, source, config)
     check_size(empty, source)
-    computed_dtype = choose_dtype(dtype, empty, device)
-    torch_dtype = getattr(torch, computed_dtype)
-    loaded = load_pretrained(
-        AutoModel, source, dtype="auto" if rounded else torch_dtype, use_safetensors=True
-    ).eval()
+    torch_dtype = getattr(torch, choose_dtype(dtype, empty, device))
+    loaded, notes = load_pretrained(
+        AutoModel,
+        source,
+        dtype="auto" if rounded else torch_dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    loaded.eval()
     if rounded:
         loaded.to(dtype=torch_dtype)
     with library_call(source):  # memory may run out
         loaded.to(device=device)
     check_picture_sizes(source)
-    image_processor = load_pretrained(AutoImageProcessor, source, backend="pil")
-    tokenizer = load_pretrained(AutoTokenizer, source)
-    towers = _TransformersTowers(loaded, image_processor, tokenizer)
-    return LoadedTowers(
-        source,
-        towers,
-        loaded_revision(source),
-        computed_dtype,
-        mixed=computed_dtype != "float32" and has_other_dtypes(loaded, computed_dtype),
-    )
+    return loaded, sorted(notes["missing_keys"])
+
+
+def _loaded_towers(source: ModelSource, towers: Towers) -> LoadedTowers:
+    dtype = str(next(towers.model.parameters()).dtype).removeprefix("torch.")
+    mixed = dtype != "float32" and has_other_dtypes(towers.model, dtype)
+    return LoadedTowers(source, towers, loaded_revision(source), dtype, mixed)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class ClipEncoder(BaseEncoder):
 
     METHOD = "clip"
 
+    #: Whether the model embeds texts too.
+    EMBEDS_TEXTS = True
+
     def __init__(self, copies: Sequence[DualEncoder], options: EncoderOptions = DEFAULT_OPTIONS):
         """Use loaded models; :meth:`load` loads them.
 
@@ -65,7 +68,7 @@ class ClipEncoder(BaseEncoder):
         self._threads = ThreadPoolExecutor(self._copy_count, thread_name_prefix="device")
 
     @classmethod
-    def load(cls, choice: EncoderChoice) -> ClipEncoder:
+    def load(cls, choice: EncoderChoice) -> Self:
         """Load a model by name.
 
         Args:
@@ -88,7 +91,8 @@ class ClipEncoder(BaseEncoder):
             devices = [first_mapped_device(choice.device_map, choice.device)]
         rounded = choice.dtype in ROUNDED_DTYPES and choice.is_earlier_than(BUFFERS)
         copies = [
-            DualEncoder.load(choice.model, choice.dtype, device, rounded) for device in devices
+            DualEncoder.load(choice.model, choice.dtype, device, rounded, cls.EMBEDS_TEXTS)
+            for device in devices
         ]
         return cls(copies, choice.options)
 
@@ -142,9 +146,10 @@ class ClipEncoder(BaseEncoder):
     ) -> Embeddings:
         """See :class:`BaseEncoder`; words are empty."""
         started = time.monotonic()
-        vectors = self.base_images(images)
+        small = [reduced(image, self._max_side) for image in images]
+        features = self._on_copies(small, DualEncoder.image_features)
         self._add_timing(len(conditions), len(images), started)
-        return _repeated(vectors, len(conditions))
+        return _repeated(features, len(conditions))
 
     def embed_text(
         self, texts: Sequence[str], conditions: Sequence[Condition], words: bool = True
@@ -155,9 +160,12 @@ class ClipEncoder(BaseEncoder):
             UsageError: if a text cannot be a query.
             ModelError: if there is not enough memory.
         """
+        if not self.EMBEDS_TEXTS:
+            return super().embed_text(texts, conditions, words)
         for text in texts:
             check_text(text)
-        return _repeated(self.base_texts(texts), len(conditions))
+        features = self._on_copies(list(texts), DualEncoder.text_features)
+        return _repeated(features, len(conditions))
 
     def base_images(self, images: Sequence[Image.Image]) -> Vectors:
         """Embed images: float32 [images, dim], unit rows."""
@@ -187,6 +195,6 @@ class ClipEncoder(BaseEncoder):
         return np.concatenate(vectors) if vectors else encode(self._dual, [])
 
 
-def _repeated(vectors: Vectors, conditions: int) -> Embeddings:
-    """The same vectors under each of ``conditions`` conditions."""
-    return Embeddings.without_words(np.repeat(vectors[:, None], conditions, axis=1))
+def _repeated(features: Vectors, conditions: int) -> Embeddings:
+    """The same features, scaled to unit length, under each of ``conditions`` conditions."""
+    return Embeddings.of_features(np.repeat(features[:, None], conditions, axis=1))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -21,10 +22,9 @@ import torch
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from indexes.vectors import unit
 from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, check_text
-from ingest.encoders.chat.chat_template import ChatTemplate
+from ingest.encoders.chat.chat_template import ChatTemplate, PromptRenderer
 from ingest.encoders.devices import SMALL_MODEL_PARAMETERS, parameter_count, parse_devices
 from ingest.encoders.models.find import BUILTIN, ModelSource, find_model
 from ingest.encoders.models.loading import LoadedModel, layer_count, load_model
@@ -42,6 +42,7 @@ from ingest.encoders.options import (
 from ingest.encoders.runner import Runner
 from ingest.encoders.vlm.lvlm import Lvlm
 from ingest.encoders.vlm.processors import ChatProcessor, Prepared, PromptWriter
+from ingest.encoders.vlm.skip_unused import LAST_LAYER
 from ingest.read.images import reduced
 from ingest.read.prefetch import prefetch
 
@@ -78,6 +79,9 @@ class DiorEncoder(BaseEncoder):
     #: Tokens of an answer that are generated; ``None`` for its first word.
     ANSWER_TOKENS: int | None = None
 
+    #: Whether prompts are written by the model's chat template.
+    USES_CHAT_TEMPLATE = True
+
     def __init__(
         self,
         source: ModelSource,
@@ -105,7 +109,7 @@ class DiorEncoder(BaseEncoder):
         options.check_for(self.METHOD, self.CHOICES)
         self._source = source
         self._loaded = loaded
-        self._set_template(_template_of(prompt, stored))
+        self._set_template(self.template_of(prompt, source.name, stored))
         self._force = force
         self._options = options.for_layers(layer_count(loaded.model.config))
         self._lvlms = [
@@ -118,12 +122,7 @@ class DiorEncoder(BaseEncoder):
         if options.system:
             self.check_special_tokens("system turn", options.system)
         #: Writes the prompts. A gallery whose vectors were read inside a thought keeps them.
-        self.chat = ChatTemplate(
-            loaded.processor,
-            loaded.model.config,
-            options.system,
-            closes_thoughts=options.compat is None and (stored is None or "thought" in stored),
-        )
+        self.chat = self._make_chat(stored)
         small = parameter_count(loaded.model) < SMALL_MODEL_PARAMETERS
         #: Runs the model over images in batches.
         self.runner = Runner(
@@ -145,13 +144,21 @@ class DiorEncoder(BaseEncoder):
             UsageError: if there is no such template, layer or device, or an option does not apply.
         """
         # Checked first, because loading can take minutes.
-        cls.expand_template(prompt_template(choice.prompt))
+        cls.expand_template(cls.template_of(choice.prompt, choice.model))
         options = choice.options
         options.check_for(cls.METHOD, cls.CHOICES)
         source = find_model(choice.model)
         rounded = choice.dtype in ROUNDED_DTYPES and choice.is_earlier_than(BUFFERS)
         loaded, *copies = [
-            load_model(source, choice.dtype, device, options.attention, choice.device_map, rounded)
+            load_model(
+                source,
+                choice.dtype,
+                device,
+                options.attention,
+                choice.device_map,
+                rounded,
+                needs_chat=cls.USES_CHAT_TEMPLATE,
+            )
             for device in parse_devices(choice.device)
         ]
         encoder = cls(source, loaded, choice.prompt, choice.force, options, copies, choice.stored)
@@ -170,6 +177,28 @@ class DiorEncoder(BaseEncoder):
         with library_call(self._source):
             states = [last.states for _, last in self.runner.run([prepared], words=False)]
         check_vectors(states[0], self._source)
+
+    @classmethod
+    def template_of(
+        cls, prompt: str, model: str, stored: Mapping[str, Any] | None = None
+    ) -> PromptTemplate:
+        """The prompt template by name, with the words that a gallery was embedded with.
+
+        Args:
+            prompt: a name of ``configs/prompts.toml``, or a text with ``{condition}``.
+            model: the model's name.
+            stored: the gallery's settings; ``None`` for a new one.
+
+        Raises:
+            UsageError: if there is no such template.
+        """
+        return with_stored_words(prompt_template(prompt), stored)
+
+    def _make_chat(self, stored: Mapping[str, Any] | None) -> PromptRenderer:
+        """What writes the whole prompts."""
+        closes = self._options.compat is None and (stored is None or "thought" in stored)
+        loaded, system = self._loaded, self._options.system
+        return ChatTemplate(loaded.processor, loaded.model.config, system, closes_thoughts=closes)
 
     @classmethod
     def expand_template(cls, template: PromptTemplate) -> tuple[PromptTemplate, ...]:
@@ -277,6 +306,16 @@ class DiorEncoder(BaseEncoder):
         self, images: Sequence[Image.Image], conditions: Sequence[Condition], words: bool = True
     ) -> Embeddings:
         """See :class:`BaseEncoder`; where memory runs out, the batch size is halved permanently."""
+        return self.embed_layers(images, conditions, [self._options.layer], words)[0]
+
+    def embed_layers(
+        self,
+        images: Sequence[Image.Image],
+        conditions: Sequence[Condition],
+        layers: Sequence[int],
+        words: bool = True,
+    ) -> list[Embeddings]:
+        """See :class:`BaseEncoder`."""
         started = time.monotonic()
         self.check(conditions)
         writer = self._writer(conditions)
@@ -290,7 +329,7 @@ class DiorEncoder(BaseEncoder):
             most = 2 * self.runner.batch_size * len(self._lvlms)
             prepared = prefetch(self._preparers, prepare, images, most)
         shape = (len(images), len(conditions))
-        embeddings = self._embed_prepared(prepared, shape, words, len(self._questions))
+        embeddings = self._embed_prepared(prepared, shape, words, len(self._questions), layers)
         self._add_timing(len(conditions), len(images), started)
         return embeddings
 
@@ -318,7 +357,8 @@ class DiorEncoder(BaseEncoder):
             self.check_vocabulary(text)
         prepared = (self._prepare_text(text, conditions) for text in texts)
         # A text has no regions, so only the first question is asked about it.
-        return self._embed_prepared(prepared, (len(texts), len(conditions)), words, 1)
+        shape, layers = (len(texts), len(conditions)), [self._options.layer]
+        return self._embed_prepared(prepared, shape, words, 1, layers)[0]
 
     def with_question(self, change: Callable[[str], str]) -> DiorEncoder:
         """The same model with another question: for composed queries, never for a gallery.
@@ -353,39 +393,47 @@ class DiorEncoder(BaseEncoder):
         )
 
     def _embed_prepared(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
-    ) -> Embeddings:
-        """Embed what is prepared.
+        self,
+        prepared: Iterable[Prepared],
+        shape: tuple[int, int],
+        words: bool,
+        questions: int,
+        layers: Sequence[int],
+    ) -> list[Embeddings]:
+        """Embed what is prepared, for each of some layers.
 
         Args:
             prepared: images or texts.
             shape: how many images or texts, and how many conditions.
             words: whether words are needed.
             questions: how many are asked under each condition.
+            layers: as for :meth:`embed_layers`.
         """
-        return self._states(prepared, (shape[0], shape[1] * questions), words)
+        return self._states(prepared, (shape[0], shape[1] * questions), words, layers)
 
     def _states(
         self,
         prepared: Iterable[Prepared],
         shape: tuple[int, int],
         words: bool,
+        layers: Sequence[int],
         read: AnswerReader | None = None,
-    ) -> Embeddings:
-        """The model's states for each question.
+    ) -> list[Embeddings]:
+        """The model's states for each question, layer by layer. Words are the last layer's.
 
         Args:
             prepared: images or texts.
             shape: how many images or texts, and how many questions.
             words: whether words are needed.
+            layers: as for :meth:`embed_layers`.
             read: what is kept of an answer; its first word by default.
         """
-        vectors = np.empty((*shape, self._lvlm.dimension), dtype=np.float32)
+        vectors = np.empty((*shape, len(layers) * self._lvlm.dimension), dtype=np.float32)
         probabilities = np.zeros(shape, dtype=np.float32)
         texts = [[""] * shape[1] for _ in range(shape[0])]
-        for rows, last in self.runner.run(prepared, words):
+        for rows, last in self.runner.run(prepared, words, layers):
             vectors[rows] = last.states.numpy()
-            if not (words and self._lvlm.has_words):
+            if not (words and last.tokens.shape[-1]):
                 continue
             tokens, token_probabilities = last.tokens.tolist(), last.probabilities.tolist()
             for place, row in enumerate(rows):
@@ -394,8 +442,13 @@ class DiorEncoder(BaseEncoder):
                     texts[row][k], probabilities[row, k] = (
                         self._lvlm.first_word(*answer) if read is None else read(row, k, *answer)
                     )
-        flat = unit(vectors.reshape(-1, vectors.shape[-1]))
-        return Embeddings(flat.reshape(vectors.shape), texts, probabilities)
+        found = []
+        for layer, own in zip(layers, np.split(vectors, len(layers), axis=-1), strict=True):
+            embeddings = Embeddings.of_features(own)
+            if read is not None or layer == LAST_LAYER:
+                embeddings = replace(embeddings, words=texts, word_probabilities=probabilities)
+            found.append(embeddings)
+        return found
 
     # -- images ----------------------------------------------------------------------------
 
@@ -471,17 +524,8 @@ class DiorEncoder(BaseEncoder):
                 )
 
 
-def _template_of(prompt: str, stored: Mapping[str, Any] | None) -> PromptTemplate:
-    """The prompt template by name, with the words that a gallery was embedded with.
-
-    Args:
-        prompt: a name of ``configs/prompts.toml``, or a text with ``{condition}``.
-        stored: the gallery's settings; ``None`` for a new one.
-
-    Raises:
-        UsageError: if there is no such template.
-    """
-    template = prompt_template(prompt)
+def with_stored_words(template: PromptTemplate, stored: Mapping[str, Any] | None) -> PromptTemplate:
+    """A template with the words that a gallery was embedded with, if it stores them."""
     texts = (stored or {}).get("template")
     if isinstance(texts, list) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
         return PromptTemplate(template.name, *texts)

@@ -19,6 +19,17 @@ from ingest.encoders.vlm.families import Family, family
 _WEIGHTS_FACTOR, _ACTIVATIONS = 1.2, 1.5
 
 
+#: The kinds of models, and what each is for.
+LVLM = "lvlm"
+KINDS = {
+    LVLM: "any condition in words (--method dior)",
+    "dual": "words and whole pictures (--method clip)",
+    "vision": "likeness and duplicates (--method vision)",
+    "embedder": "words, pictures and both (--method embedder)",
+    "reranker": "a look at the best hits (--verify, --lvlm)",
+}
+
+
 @dataclass(frozen=True)
 class HubModel:
     """One entry of ``configs/models.toml``.
@@ -30,6 +41,9 @@ class HubModel:
         vector: length of its vectors.
         teraflops: operations for one image under four conditions in one pass, in 10^12.
         licence: as its publisher states it.
+        kind: ``lvlm``, ``dual``, ``vision``, ``embedder`` or ``reranker``.
+        purpose: what it is good for; empty for large vision-language models.
+        preferred: whether it may be recommended.
     """
 
     name: str
@@ -38,6 +52,9 @@ class HubModel:
     vector: int
     teraflops: float
     licence: str
+    kind: str = LVLM
+    purpose: str = ""
+    preferred: bool = True
 
     @property
     def commercial(self) -> bool:
@@ -74,8 +91,22 @@ class Machine:
         return "cpu" if self.memory >= weights * _WEIGHTS_FACTOR + _ACTIVATIONS else ""
 
 
+#: Machines that models are recommended for: one without a GPU, and three sizes of GPUs.
+MACHINES = {
+    "laptop": Machine(16, 0, bf16=False),
+    "8 GB": Machine(32, 8, bf16=True),
+    "24 GB": Machine(64, 24, bf16=True),
+    "80 GB": Machine(128, 80, bf16=True),
+}
+
+
+def hub_models(kind: str = LVLM) -> tuple[HubModel, ...]:
+    """All entries of a kind, smallest first."""
+    return tuple(entry for entry in all_models() if entry.kind == kind)
+
+
 @cache
-def hub_models() -> tuple[HubModel, ...]:
+def all_models() -> tuple[HubModel, ...]:
     """All entries, smallest first."""
     text = resources.files("configs").joinpath("models.toml").read_text(encoding="utf-8")
     entries = [HubModel(name, **entry) for name, entry in tomllib.loads(text).items()]
@@ -114,15 +145,15 @@ def _gpu_memory() -> float:
     return max((float(size) / 1024 for size in sizes if size.isdigit()), default=0.0)
 
 
-def recommended(machine: Machine) -> HubModel | None:
-    """The model to start with: the largest on a GPU, the smallest on a CPU, which is slow.
+def recommended(machine: Machine, kind: str = LVLM) -> HubModel | None:
+    """The model of a kind to start with: the largest on a GPU, the smallest on a slow CPU.
 
     A model that is not for commercial use is recommended only if no other one fits.
     """
-    free = [model for model in hub_models() if model.commercial]
-    placed = [(machine.place(model), model) for model in free]
+    models = [model for model in hub_models(kind) if model.preferred]
+    placed = [(machine.place(model), model) for model in models if model.commercial]
     if not any(place for place, _ in placed):
-        placed = [(machine.place(model), model) for model in hub_models()]
+        placed = [(machine.place(model), model) for model in models]
     on_gpu = [model for place, model in placed if place == "gpu"]
     on_cpu = [model for place, model in placed if place == "cpu"]
     if on_gpu:

@@ -32,6 +32,10 @@ BUILTIN = {
 DEFAULT_MODEL = "tiny-lvlm"
 DEFAULT_CLIP = "tiny-clip"
 DEFAULT_PHOTO = "efficientnet-lite0"
+#: A model of the hub: no embedder is built in.
+DEFAULT_EMBEDDER = "Qwen/Qwen3-VL-Embedding-2B"
+#: Likewise, and no model of pictures alone.
+DEFAULT_VISION = "facebook/dinov2-base"
 
 #: Prefix of the names of models that open_clip loads.
 OPEN_CLIP = "open_clip:"
@@ -39,9 +43,12 @@ OPEN_CLIP = "open_clip:"
 #: Model types (``model_type`` in config.json) that embed images and texts in one space and do not
 #: answer questions.
 DUAL_TYPES = frozenset(
-    "align altclip chinese_clip clip groupvit metaclip_2 siglip siglip2 "
+    "align altclip chinese_clip clip groupvit metaclip_2 siglip siglip2 tipsv2 "
     "vision-text-dual-encoder".split()
 )
+
+#: Model types that embed pictures only, as whole pictures.
+VISION_TYPES = frozenset("dinov2 dinov2_with_registers dinov3_convnext dinov3_vit".split())
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -154,6 +161,11 @@ def stored_name(model: str) -> str:
     return model.partition("@")[0] if _HUB_ID.fullmatch(model.partition("@")[0]) else model
 
 
+def short_name(model: str) -> str:
+    """The last part of a hub id or of a folder's path, in small letters and without a revision."""
+    return model.rstrip("/").rsplit("/", 1)[-1].partition("@")[0].casefold()
+
+
 def is_dual(model: str) -> bool:
     """Whether a model is a dual encoder: it embeds images and texts and answers no questions.
 
@@ -167,12 +179,25 @@ def is_dual(model: str) -> bool:
     """
     if model.startswith(OPEN_CLIP):
         return True
-    source = find_model(model)
-    from ingest.encoders.models.catalogue import hub_models
+    return _model_type(model) in DUAL_TYPES
 
-    if any(listed.name == source.name for listed in hub_models()):
-        return False
-    return str(_readable_config(source).get("model_type")) in DUAL_TYPES
+
+def is_vision(model: str) -> bool:
+    """Whether a model embeds pictures and nothing else; otherwise as :func:`is_dual`."""
+    return not model.startswith(OPEN_CLIP) and _model_type(model) in VISION_TYPES
+
+
+def _model_type(model: str) -> str:
+    """The model type of transformers; empty if the configuration cannot be read.
+
+    Raises:
+        ModelError: if the name can be no model.
+    """
+    from ingest.encoders.models.catalogue import all_models
+
+    source = find_model(model)
+    listed = next((one for one in all_models() if one.name == source.name), None)
+    return listed.family if listed else str(_readable_config(source).get("model_type", ""))
 
 
 def dual_dimension(model: str) -> int | None:

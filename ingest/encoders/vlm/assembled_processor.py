@@ -56,13 +56,22 @@ class AssembledProcessor:
         add_special_tokens: bool = True,
         **options: Any,
     ) -> Mapping[str, Any]:
-        """Turn exactly one text and one image into tensors; ``options`` are for the image."""
+        """Turn exactly one text and its images into tensors; ``options`` are for the images."""
         features = dict(
             self.image_processor(images=list(images), return_tensors=return_tensors, **options)
         )
-        mark, image_text = self._image_text(self._config, self.tokenizer, features)
+        whole, start = text[0], 0
+        for number in range(len(images)):
+            own = {
+                name: value[number : number + 1] if len(value) == len(images) else value
+                for name, value in features.items()
+            }
+            mark, image_text = self._image_text(self._config, self.tokenizer, own)
+            start = whole.index(mark, start)
+            whole = whole[:start] + image_text + whole[start + len(mark) :]
+            start += len(image_text)
         tokens = self.tokenizer(
-            [text[0].replace(mark, image_text, 1)],
+            [whole],
             return_tensors=return_tensors,
             add_special_tokens=add_special_tokens,
         )

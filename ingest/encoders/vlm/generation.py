@@ -15,7 +15,12 @@ from indexes.errors import ModelError, UsageError
 from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import find_model
 from ingest.encoders.runner import join_features
-from ingest.encoders.vlm.processors import Prepared, PromptWriter
+from ingest.encoders.vlm.processors import (
+    Prepared,
+    PromptWriter,
+    image_features,
+    processing_options,
+)
 from ingest.encoders.vlm.states import generation_settings, stop_tokens
 from ingest.read.images import reduced
 
@@ -92,7 +97,7 @@ class TextGenerator:
             UsageError: as :meth:`generate`.
             ModelError: as :meth:`generate`.
         """
-        self._check(text)
+        self.check_text(text)
         first, _, rest = text.strip().partition("\n")
         prepared = PromptWriter(
             self._processor,
@@ -114,30 +119,77 @@ class TextGenerator:
             ModelError: if the model cannot answer yes or no.
             UsageError: as :meth:`generate`.
         """
+        self.check_answers()
+        return self._yes_probabilities(self._prepare(images, question), (_YES, _NO))
+
+    def check_answers(self) -> None:
+        """Refuse a model that cannot answer yes or no.
+
+        Raises:
+            ModelError: if it cannot.
+        """
         if not self.can_answer_yes_no():
             raise ModelError(
                 f"{self.name} was not trained to answer yes or no, so it cannot verify hits; "
                 "leave --verify out, or name a large model, such as "
                 "--lvlm Qwen/Qwen3-VL-2B-Instruct (Apache-2.0)."
             )
-        prepared = self._prepare(images, question)
-        yes, mass = np.zeros(len(images)), np.zeros(len(images))
+
+    def yes_of_pictures(
+        self,
+        chat: str,
+        pictures: Sequence[Sequence[Image.Image]],
+        answers: tuple[str, str] | None = None,
+        raw: bool = False,
+    ) -> YesProbabilities:
+        """As :meth:`yes_probabilities`, about one or more pictures in one prompt.
+
+        Args:
+            chat: the whole prompt, with a mark for each picture.
+            pictures: for each prompt, its pictures in their order.
+            answers: the two answers; the usual spellings of yes and no by default.
+            raw: whether the processor keeps its own settings, tiles included.
+
+        Raises:
+            UsageError: if a prompt is longer than the model can read.
+        """
+        options = {} if raw else processing_options(self._processor, chat)
+        prepared = []
+        for own in pictures:
+            small = [reduced(image, self._max_side) for image in own]
+            inputs = self._processor(text=[chat], images=small, return_tensors="pt", **options)
+            prompt = tuple(inputs["input_ids"][0].tolist())
+            self._check_length(len(prompt))
+            prepared.append(Prepared(image_features(dict(inputs)), (prompt,)))
+        both = (_YES, _NO) if answers is None else ((answers[0],), (answers[1],))
+        return self._yes_probabilities(prepared, both)
+
+    def _yes_probabilities(
+        self, prepared: Sequence[Prepared], answers: tuple[Sequence[str], Sequence[str]]
+    ) -> YesProbabilities:
+        yes, mass = np.zeros(len(prepared)), np.zeros(len(prepared))
         for rows, batch in _batches(prepared):
             probabilities = self._first_probabilities(batch)
-            p_yes = probabilities[:, self._token_ids(_YES)].sum(1).double().numpy()
-            p_no = probabilities[:, self._token_ids(_NO)].sum(1).double().numpy()
+            p_yes = probabilities[:, self._token_ids(answers[0])].sum(1).double().numpy()
+            p_no = probabilities[:, self._token_ids(answers[1])].sum(1).double().numpy()
             mass[rows] = p_yes + p_no
             yes[rows] = p_yes / np.maximum(p_yes + p_no, 1e-12)
         return YesProbabilities(yes, mass)
 
     # -- running ---------------------------------------------------------------------------
 
-    def _check(self, text: str) -> None:
+    def check_text(self, text: str) -> None:
+        """Refuse a text with a special token of the model, or a word without a token.
+
+        Raises:
+            UsageError: naming the special token.
+            ModelError: naming the word.
+        """
         self._encoder.check_special_tokens("question", text)
         self._encoder.check_vocabulary(text)
 
     def _prepare(self, images: Sequence[Image.Image], question: str) -> list[Prepared]:
-        self._check(question)
+        self.check_text(question)
         writer = PromptWriter(self._processor, [question], chat=self._encoder.chat)
         return [writer.prepare(reduced(image, self._max_side)) for image in images]
 
@@ -145,11 +197,7 @@ class TextGenerator:
         answers = [""] * len(prepared)
         for rows, batch in _batches(prepared):
             length = len(batch[0].prompts[0])
-            if self._max_tokens is not None and length + 1 > self._max_tokens:
-                raise UsageError(
-                    f"The question is too long for {self.name}: it comes to {length} tokens, and "
-                    f"{self._max_tokens} can be read; shorten it."
-                )
+            self._check_length(length)
             room = max_tokens
             if self._max_tokens is not None:
                 room = min(max_tokens, self._max_tokens - length)
@@ -158,6 +206,13 @@ class TextGenerator:
                 text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
                 answers[row] = text.strip()
         return answers
+
+    def _check_length(self, length: int) -> None:
+        if self._max_tokens is not None and length + 1 > self._max_tokens:
+            raise UsageError(
+                f"The question is too long for {self.name}: it comes to {length} tokens, and "
+                f"{self._max_tokens} can be read; shorten it."
+            )
 
     def _first_probabilities(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """Probabilities of the first token of an answer: float32 [images, vocabulary]."""

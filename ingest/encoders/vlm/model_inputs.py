@@ -50,6 +50,13 @@ class ModelInputs:
         window = getattr(text, "sliding_window", None)
         self._window = window if not kinds or "sliding_attention" in kinds else None
         self._mask_by_layer = self._type in _MASK_BY_LAYER and self._window is not None
+        #: Whether positions are counted along one axis, although the model has several.
+        self.one_axis = False
+
+    @property
+    def cross_attends(self) -> bool:
+        """Whether the model sees a picture by cross-attention; only one picture is written so."""
+        return self._cross_attends
 
     # -- token inputs ----------------------------------------------------------------------
 
@@ -144,7 +151,7 @@ class ModelInputs:
         Images of one batch have the same layout, so those of the first one are used.
         """
         rope_index = getattr(self._inner, "get_rope_index", None)
-        if rope_index is None or "image_grid_thw" not in features:
+        if rope_index is None or self.one_axis or "image_grid_thw" not in features:
             # Without an image all axes count the same positions.
             return torch.arange(len(prompt))
         ids = torch.tensor([list(prompt)], device=input_device(self._model))

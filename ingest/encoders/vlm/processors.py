@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from indexes.errors import ModelError
-from ingest.encoders.chat.chat_template import ChatTemplate
+from ingest.encoders.chat.chat_template import ChatTemplate, PromptRenderer
 from ingest.encoders.models.find import ModelSource
 from ingest.encoders.models.pretrained import check_picture_sizes, library_call, load_pretrained
 from ingest.encoders.vlm.assembled_processor import AssembledProcessor, needs_assembly
@@ -81,15 +81,16 @@ class ChatProcessor(Protocol):
         ...
 
 
-def load_processor(source: ModelSource, config: Any) -> Any:
+def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) -> Any:
     """The processor of a model.
 
     Args:
         source: the model.
         config: its configuration.
+        needs_chat: whether one without a chat template is refused.
 
     Raises:
-        ModelError: if it cannot be built here, or has no chat template.
+        ModelError: if it cannot be built here, or has no chat template that is needed.
     """
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
@@ -109,7 +110,8 @@ def load_processor(source: ModelSource, config: Any) -> Any:
             f"{source.name} has no processor for texts and pictures; copy its processor's files "
             "there too, or name another model."
         )
-    if not (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template):
+    templates = getattr(processor, "chat_template", None), processor.tokenizer.chat_template
+    if needs_chat and not any(templates):
         raise ModelError(
             f"{source.name} has no chat template, so it cannot be asked a question; name an "
             "instruction-tuned model."
@@ -130,6 +132,22 @@ def untiled(processor: Any) -> dict[str, bool]:
     return {switch: False for switch in _TILE_SWITCHES if hasattr(image_processor, switch)}
 
 
+def processing_options(processor: Any, chat: str) -> dict[str, bool]:
+    """Options with which a processor reads a rendered prompt: without tiles where it has a switch
+    for them, and without an opening token if the chat template has written one.
+    """
+    bos = processor.tokenizer.bos_token
+    return {
+        "add_special_tokens": not (bos and chat.startswith(bos)),
+        **untiled(processor),
+    }
+
+
+def image_features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The images' own tensors among the outputs of a processor."""
+    return {name: value for name, value in inputs.items() if name not in _TEXT_KEYS}
+
+
 class PromptWriter:
     """Prepares images, or one text, for a fixed list of questions."""
 
@@ -140,7 +158,7 @@ class PromptWriter:
         default_settings: bool = False,
         begins: Sequence[int] | None = None,
         text: str | None = None,
-        chat: ChatTemplate | None = None,
+        chat: PromptRenderer | None = None,
     ):
         """Render the prompts.
 
@@ -152,7 +170,7 @@ class PromptWriter:
             begins: index of a character in each question; the prompt's tail begins there.
                 ``None`` if tails are not needed.
             text: what the questions are about, on the lines above them; ``None`` for images.
-            chat: the processor's chat template, if it is known already how it is used.
+            chat: writes the prompts; by default the processor's chat template.
 
         Raises:
             ModelError: if the chat template takes no such question; or if the processor makes
@@ -173,10 +191,8 @@ class PromptWriter:
         before = "" if text is None else f"{text}\n"
         chat = chat or ChatTemplate(processor)
         self._chats = [chat.render(before + question, text is None) for question in questions]
-        bos = processor.tokenizer.bos_token
-        # A chat template that writes the opening token itself must not get a second one.
-        self._add_special = default_settings or not (bos and self._chats[0].startswith(bos))
-        options = {"add_special_tokens": self._add_special, **untiled(processor)}
+        options = processing_options(processor, self._chats[0])
+        self._add_special = default_settings or options["add_special_tokens"]
         self._options: dict[str, Any] = {} if default_settings else options
         tokens = processor.tokenizer(self._chats, add_special_tokens=self._add_special)["input_ids"]
         self._chat_ids = [tuple(ids) for ids in tokens]
@@ -196,8 +212,7 @@ class PromptWriter:
         if first not in self._prompts:
             prompts = self._with_image_tokens(processor, first, image)
             self._prompts[first] = self._with_tails(processor, prompts)
-        features = {name: value for name, value in inputs.items() if name not in _TEXT_KEYS}
-        return replace(self._prompts[first], features=features)
+        return replace(self._prompts[first], features=image_features(inputs))
 
     def prepare_text(self) -> Prepared:
         """All prompts about the text."""

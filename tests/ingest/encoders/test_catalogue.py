@@ -8,7 +8,17 @@ import os
 import pytest
 
 from cies.reports.models import run_models
-from ingest.encoders.models.catalogue import Machine, hub_models, recommended, this_machine
+from ingest.encoders.embedders.presets import embedder_presets, preset_of
+from ingest.encoders.models.catalogue import (
+    KINDS,
+    MACHINES,
+    Machine,
+    all_models,
+    hub_models,
+    recommended,
+    this_machine,
+)
+from ingest.encoders.models.find import DUAL_TYPES, VISION_TYPES, is_dual, is_vision
 from ingest.encoders.vlm.families import FAMILIES
 
 SMALL, LARGE = hub_models()[0], hub_models()[-1]
@@ -34,6 +44,29 @@ def test_every_entry_is_of_a_known_family() -> None:
 def test_places(machine: Machine, places: tuple[str, str], start: object) -> None:
     assert (machine.place(SMALL), machine.place(LARGE)) == places
     assert recommended(machine) is start
+
+
+def test_every_kind_is_recommended_for_every_machine() -> None:
+    for kind in KINDS:
+        for machine in MACHINES.values():
+            found = recommended(machine, kind)
+            assert found is not None and found.kind == kind and found.commercial
+    larger = [recommended(MACHINES[name], "embedder") for name in ("8 GB", "80 GB")]
+    assert [one.name[-2:] for one in larger if one] == ["2B", "8B"]
+
+
+def test_other_models_are_of_their_kind_and_embedders_have_presets() -> None:
+    for model in all_models():
+        assert model.kind in KINDS and (model.kind == "lvlm") == (not model.purpose)
+        assert model.licence and (model.vector > 0) == (model.kind != "reranker")
+        assert is_dual(model.name) == (model.kind == "dual") == (model.family in DUAL_TYPES)
+        assert is_vision(model.name) == (model.kind == "vision") == (model.family in VISION_TYPES)
+        preset = preset_of(model.name)
+        assert (preset is not None) == (model.kind == "embedder")
+        assert preset is None or (model.family in preset.types and model.name in preset.models)
+    listed = {preset_of(one.name) for one in hub_models("embedder")}
+    # VLM2Vec is published as an adapter, which must be merged first.
+    assert listed == {p for name, p in embedder_presets().items() if name != "vlm2vec-v2"}
 
 
 def test_this_machine_has_memory() -> None:

@@ -1,0 +1,1 @@
+"""Instruction-tuned embedders: the prompts that their publishers trained them with."""
