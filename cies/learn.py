@@ -11,6 +11,7 @@ from indexes.errors import UsageError
 from indexes.store.gallery import Gallery
 from indexes.store.records import VectorTable
 from ingest.fill.learned_conditions import check_new_name, parts_to_learn_from, store_learned
+from query.collections import collection_keys
 from query.explore.learning import CandidatePart, LearningResult, learn_condition
 
 #: Random pairs by which the spread of a condition's cosines is estimated.
@@ -34,8 +35,8 @@ def learn(
     Args:
         gallery: the gallery.
         name: the condition's name.
-        groups: name of a group to pictures of the gallery that are alike: keys, paths, or file
-            names that only one picture has.
+        groups: name of a group to pictures of the gallery that are alike: keys, paths, file
+            names that only one picture has, or ``@NAME`` for those of a collection.
         others: pictures that belong to no group, such as disliked ones.
         dry_run: measure, but store nothing.
         progress: called with the number of pictures stored and of all.
@@ -56,7 +57,7 @@ def learn(
             "such as `cies ingest photos --method photo`."
         )
     keys, numbers = _examples(gallery, groups, others)
-    candidates = [_candidate(gallery, table, keys) for table in tables]
+    candidates = [candidate_part(gallery, table, keys) for table in tables]
     result = learn_condition(candidates, np.array(numbers, dtype=np.int64), list(groups))
     if not dry_run:
         with gallery.writer() as writer:
@@ -72,18 +73,18 @@ def _examples(
     Raises:
         UsageError: if an example is not in the gallery, or in two groups.
     """
-    known = _Names(gallery)
+    known = PictureNames(gallery)
     found: dict[str, int] = {}
     given = [(number, name) for number, names in enumerate(groups.values()) for name in names]
     for number, name in [*given, *((-1, name) for name in others)]:
-        key = known.key(str(name))
-        if found.setdefault(key, number) != number:
-            raise UsageError(f"The example {name} is in two groups; leave it in one.")
+        for key in known.keys(str(name)):
+            if found.setdefault(key, number) != number:
+                raise UsageError(f"The example {name} is in two groups; leave it in one.")
     return list(found), list(found.values())
 
 
-class _Names:
-    """Finds the pictures that users name."""
+class PictureNames:
+    """Finds the pictures of a gallery that users name: by key, path, file name or collection."""
 
     def __init__(self, gallery: Gallery):
         self._gallery = gallery
@@ -96,6 +97,16 @@ class _Names:
                 self._by_path[gallery.location(record.path)] = record.key
                 self._by_path[record.path] = record.key
                 self._by_name.setdefault(Path(record.path).name, set()).add(record.key)
+
+    def keys(self, name: str) -> list[str]:
+        """The keys of the pictures that are meant: several for a collection, ``@NAME``.
+
+        Raises:
+            UsageError: if no picture or several have this name, or there is no such collection.
+        """
+        if name.startswith("@") and name not in self._by_path and not Path(name).exists():
+            return [key for key in collection_keys(self._gallery, name) if key in self._keys]
+        return [self.key(name)]
 
     def key(self, name: str) -> str:
         """The key of a picture.
@@ -114,13 +125,18 @@ class _Names:
         if named:
             raise UsageError(f"{len(named)} pictures are called {name}; write more of its path.")
         raise UsageError(
-            f"The example {name} is not in the gallery at {self._gallery.path}; name a picture "
+            f"The picture {name} is not in the gallery at {self._gallery.path}; name a picture "
             "that is, or `cies ingest` it first."
         )
 
 
-def _candidate(gallery: Gallery, table: VectorTable, keys: Sequence[str]) -> CandidatePart:
+def candidate_part(gallery: Gallery, table: VectorTable, keys: Sequence[str]) -> CandidatePart:
     """What there is to know about a condition: its mean, its spread, the examples' vectors.
+
+    Args:
+        gallery: the gallery.
+        table: the condition's.
+        keys: the examples.
 
     Raises:
         UsageError: if an example is not embedded under it.

@@ -75,6 +75,12 @@ class WordsEntry(Document):
     source: str = ""
 
 
+class CollectionEntry(Document):
+    """The manifest's entry for a collection: pictures that the user picked, in this order."""
+
+    keys: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+
 class RootEntry(Document):
     """The manifest's entry for the folders that stored paths were relative to, the newest first."""
 
@@ -102,6 +108,7 @@ _ENTRIES: Mapping[str, Any] = {
     "condition:": ConditionEntry,
     "removed:": RemovedEntry,
     "words:": WordsEntry,
+    "collection:": CollectionEntry,
     "root": RootEntry,
     "columns": dict[str, str | None],
 }

@@ -23,6 +23,7 @@ from indexes.store.records import (
     file_records,
     is_address,
     titles,
+    vector_schema,
     with_changed_columns,
 )
 from indexes.store.writer import Writer
@@ -47,6 +48,7 @@ class Merge:
         pictures: number of pictures that the gallery did not have.
         columns: user's columns that are added.
         sources: sources that are added.
+        collections: collections that get pictures.
         conflicts: what both galleries have with other content, a sentence each; the gallery's own
             is kept.
     """
@@ -58,6 +60,7 @@ class Merge:
     pictures: int = 0
     columns: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    collections: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -116,6 +119,11 @@ def merge(gallery: Gallery, writer: Writer, other: Gallery) -> Merge:
         writer.put_files(file_records(part))
     for condition, entry in plan.words.items():
         writer.put_words(condition, entry)
+    own_collections, theirs = gallery.collections(), other.collections()
+    for name in plan.merge.collections:
+        writer.put_collection(
+            name, list(dict.fromkeys([*own_collections.get(name, ()), *theirs[name]]))
+        )
     for source, (entry, columns) in plan.sources.items():
         writer.put_source(source, entry, columns)
     writer.put_statistics(gallery.outdated_statistics())
@@ -155,6 +163,10 @@ def _plan(gallery: Gallery, other: Gallery) -> _Plan:
             result.new_conditions.append(every[table.table])
     files = _new_files(gallery, other, keys | own_keys, result)
     listings = _new_listings(gallery, other, result)
+    collections = gallery.collections()
+    for name, members in other.collections().items():
+        if not set(members) <= set(collections.get(name, ())) or name not in collections:
+            result.collections.append(name)
     added_keys = {key for key in files.column("key").to_pylist() if key}
     return _Plan(
         replace(result, files=files.num_rows, pictures=len(added_keys - own_keys)),
@@ -383,7 +395,7 @@ def _copy_vectors(gallery: Gallery, writer: Writer, other: Gallery, table: Vecto
         pending.clear()
         writer.maintain()
 
-    columns = ["key", "vector", "word", "word_probability", "checksum"]
+    columns = vector_schema(table.dimension).names
     for batch in other.rows(table, columns):
         new = batch.filter(pc.invert(pc.is_in(batch.column("key"), known)))
         if not new.num_rows:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.errors import UsageError
-from query.examples import Example
+from query.examples import Example, ExampleEmbedder
 from query.filters.filters import PICTURE_COLUMNS, Allowed, Row
 from query.hits import Hit, Hits, Query
 from query.open_gallery import OpenGallery
@@ -50,7 +50,8 @@ def build_hits(
         # Only a comparison with every vector gives the same order whatever the number of hits.
         mask = np.ones(len(table), dtype=np.bool_)
 
-    example_rows = frozenset(row for key in query.keys if (row := table.row(key)) is not None)
+    seen = (*query.keys, *query.like, *query.dislike)
+    example_rows = frozenset(row for key in seen if (row := table.row(key)) is not None)
     duplicates: dict[int, list[int]] = {}
     start = question.offset or 0
     if question.group_duplicates:
@@ -229,7 +230,10 @@ def _sorted(opened: OpenGallery, order: str, hits: list[Hit], allowed: Allowed |
 
 
 def describe_query(
-    question: Question, methods: Sequence[Sequence[OpenCondition]], examples: Sequence[Example]
+    question: Question,
+    methods: Sequence[Sequence[OpenCondition]],
+    examples: Sequence[Example],
+    embedder: ExampleEmbedder,
 ) -> Query:
     """What a result says about its question.
 
@@ -237,6 +241,7 @@ def describe_query(
         question: the question.
         methods: for each method, its conditions.
         examples: the question's examples.
+        embedder: knows the keys of the rated pictures.
     """
     conditions = methods[0]
     alike = {one.resolved.name: one.weight for one in conditions if one.weight > 0}
@@ -260,6 +265,9 @@ def describe_query(
         sort=question.sort,
         by=" ".join(f"{column}={value}" for column, value in question.by),
         offset=question.offset or 0,
+        like=embedder.keys(question.like),
+        dislike=embedder.keys(question.dislike),
+        feedback=question.feedback if question.like or question.dislike else "",
         method=_unique(one.method for one in resolved),
         model=_unique(one.model for one in resolved),
         view=any(one.projection is not None for one in resolved),

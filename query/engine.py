@@ -21,6 +21,7 @@ from indexes.store.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from query.build_hits import build_hits, describe_query
+from query.collections import with_collections
 from query.examples import Example, ExampleEmbedder
 from query.hits import Hits
 from query.open_gallery import EncoderCache, OpenGallery
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks for a newer state of the gallery.
 LOOK_SECONDS = 1.0
+
+#: Groups of conditions whose combination is kept.
+_COMBINATIONS = 8
 
 
 @dataclass
@@ -115,7 +119,8 @@ class Engine(SearchMethods):
         self._follow = follow
         self._looked_at = time.monotonic()
         self._refreshing = threading.Lock()
-        self._combination: ScoreCombination | None = None
+        #: The last combination of each group of tables.
+        self._combinations: dict[tuple[OpenTable, ...], ScoreCombination] = {}
 
     # -- the moment that is searched --------------------------------------------------------
 
@@ -136,7 +141,7 @@ class Engine(SearchMethods):
                 return False
             # Searches that are running keep the earlier state.
             self._opened = self._opened.renewed()
-            self._combination = None
+            self._combinations = {}
             return True
 
     def follow_writer(self) -> None:
@@ -324,16 +329,32 @@ class Engine(SearchMethods):
                 for key in opened.filters.keys_with(column, value)
             ]
             question = replace(question, pictures=(*question.pictures, *keys))
+        question = with_collections(opened, question)
+        if not question.pictures and not question.text and question.like:
+            # Without an example, the liked pictures are the examples.
+            question = replace(question, pictures=question.like, like=())
         if not question.pictures and not question.text:
             raise UsageError("There is no picture to search with; give one or more.")
         if question.modification is not None:
             from query.composers.search import ComposedSearch
 
             return ComposedSearch(opened, question, question.modification).hits()
-        resolved = self._resolve(opened, question)
-        examples = self._embed(resolved)
-        ranking = self._rank(resolved, examples)
-        return self._answer(resolved, examples, ranking)
+        if question.verify:
+            from query.composers.verification import verify_answer
+
+            return verify_answer(opened, question, self._answered(opened), self.progress)
+        return self._answered(opened)(question)
+
+    def _answered(self, opened: OpenGallery) -> Callable[[Question], Hits]:
+        """A function that answers a question about pictures or texts, without a change."""
+
+        def answer(question: Question) -> Hits:
+            resolved = self._resolve(opened, question)
+            examples = self._embed(resolved)
+            ranking = self._rank(resolved, examples)
+            return self._answer(resolved, examples, ranking)
+
+        return answer
 
     def _resolve(self, opened: OpenGallery, question: Question) -> _ResolvedQuestion:
         """Resolve and open the conditions of a question, for each method.
@@ -346,7 +367,7 @@ class Engine(SearchMethods):
         if question.fuse:
             condition = next(name for name, weight in question.conditions.items() if weight)
             found = opened.resolver.resolve_all(condition)
-            methods = [f"{resolved.method}:{resolved.model}" for resolved in found]
+            methods = [f"{resolved.layered_method}:{resolved.model}" for resolved in found]
         conditions = [opened.tables.open_conditions(question, method) for method in methods]
         resolved = _ResolvedQuestion(opened, question, conditions, ExampleEmbedder(opened))
         resolved.notes += [note for own in conditions for one in own for note in _notes(one)]
@@ -424,24 +445,30 @@ class Engine(SearchMethods):
         return CombinedRanking(combination, vectors, combine)
 
     def _combine(self, conditions: Sequence[OpenCondition]) -> ScoreCombination:
-        """The conditions' combination; the last one is kept, and its rows for other weights."""
+        """The conditions' combination; the last one is kept, and its rows and pairs for other
+        weights.
+        """
         tables = tuple(condition.table for condition in conditions)
         weights = tuple(condition.weight for condition in conditions)
-        last = self._combination
-        if last is not None and last.tables == tables:
-            if last.weights == weights:
-                return last
-            self._combination = ScoreCombination(tables, weights, last.rows)
+        kept = self._combinations  # a refresh in another thread replaces it
+        last = kept.get(tables)
+        if last is not None and last.weights == weights:
+            return last
+        if last is not None:
+            made = ScoreCombination(tables, weights, last.rows, pairs=last.pairs)
         else:
-            self._combination = ScoreCombination(tables, weights)
-        return self._combination
+            made = ScoreCombination(tables, weights)
+            if len(kept) >= _COMBINATIONS:
+                kept.clear()
+        kept[tables] = made
+        return made
 
     def _answer(
         self, resolved: _ResolvedQuestion, examples: Sequence[Example], ranking: Ranking
     ) -> Hits:
         """The hits of a ranking. Reranking embeds its candidates here, when the best are taken."""
         question, reranker = resolved.question, resolved.reranker
-        query = describe_query(question, resolved.methods, examples)
+        query = describe_query(question, resolved.methods, examples, resolved.embedder)
         with closing(reranker) if reranker is not None else nullcontext():
             hits = build_hits(resolved.opened, question, ranking, query, tuple(resolved.notes))
         if reranker is None:
@@ -453,7 +480,7 @@ class Engine(SearchMethods):
         from query.ranking.reranking import RerankedRanking
 
         if isinstance(ranking, RerankedRanking) and ranking.reranked:
-            by = f"{reranker.resolved.method}:{reranker.resolved.model}"
+            by = f"{reranker.resolved.layered_method}:{reranker.resolved.model}"
             query = replace(query, reranked=ranking.reranked, reranked_by=by)
         return replace(hits, query=query, notes=(*hits.notes, *reranker.notes))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from PIL import Image
 from indexes.errors import UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
-from ingest.read.images import FileBytes, UnreadableImage, decode, picture_of, read_bytes
+from ingest.read.images import FileBytes, UnreadableImage, read_bytes
+from ingest.read.isolated import decode_isolated, picture_of, prepare_decoder
 from ingest.read.pixels import PIXELS
+from query.explore.feedback import moved, table_mean
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition, OpenTables
-from query.question import Picture, Question, Region, shortened
+from query.question import NamedPicture, Picture, Question, Region, shortened
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -77,7 +79,7 @@ class _Source:
         try:
             given = self.read()
             if isinstance(given, bytes):
-                return decode(given, side, self.suffix, pixels).image
+                return decode_isolated(given, side, self.suffix, pixels).image
             return picture_of(given, side, pixels).image
         except UnreadableImage as error:
             raise _unreadable(self.shown, error) from error
@@ -101,10 +103,69 @@ class ExampleEmbedder:
         self._embeddings: dict[tuple[int, str], Embeddings] = {}
 
     def examples(self, question: Question, conditions: Sequence[OpenCondition]) -> list[Example]:
-        """All examples of a question; see :meth:`text` and :meth:`picture`."""
+        """All examples of a question, moved by its rated pictures; see :meth:`text`,
+        :meth:`picture` and :meth:`moved`.
+        """
         if question.text:
-            return [self.text(question.text, conditions)]
-        return [self.picture(one, question.region, conditions) for one in question.pictures]
+            found = [self.text(question.text, conditions)]
+        else:
+            found = [self.picture(one, question.region, conditions) for one in question.pictures]
+        vectors = [list(own) for own in zip(*(one.vectors for one in found), strict=True)]
+        vectors = self.moved(question, conditions, vectors)
+        return [
+            replace(one, vectors=[own[number] for own in vectors])
+            for number, one in enumerate(found)
+        ]
+
+    def moved(
+        self,
+        question: Question,
+        conditions: Sequence[OpenCondition],
+        vectors: Sequence[Sequence[NDArray[np.float32]]],
+    ) -> list[list[NDArray[np.float32]]]:
+        """Vectors of examples, moved by the pictures that the question likes and dislikes.
+
+        Under conditions in which hits shall differ nothing is moved: that a picture is liked does
+        not say that its color is the one to avoid.
+
+        Args:
+            question: the question.
+            conditions: of the vectors.
+            vectors: for each condition, float32 [dim] for each example, unit length.
+
+        Raises:
+            UsageError: if a rated picture cannot be read.
+            ModelError: if one is new and the model cannot be loaded.
+        """
+        unchanged = [list(own) for own in vectors]
+        alike = [number for number, one in enumerate(conditions) if one.weight > 0]
+        if not alike or not (question.like or question.dislike):
+            return unchanged
+        under = [conditions[number] for number in alike]
+        liked, disliked = (
+            [self.picture(one, None, under).vectors for one in rated]
+            for rated in (question.like, question.dislike)
+        )
+        for position, number in enumerate(alike):
+            mean = table_mean(conditions[number].table)
+            good, bad = (
+                np.stack([one[position] for one in rated])
+                if rated
+                else np.zeros((0, len(mean)), dtype=np.float32)
+                for rated in (liked, disliked)
+            )
+            unchanged[number] = [
+                moved(vector, good, bad, mean, question.feedback) for vector in vectors[number]
+            ]
+        return unchanged
+
+    def keys(self, pictures: Sequence[Picture]) -> tuple[str, ...]:
+        """The SHA-256 of each picture's bytes; empty for pixels.
+
+        Raises:
+            UsageError: if a picture cannot be read.
+        """
+        return tuple(self._source(one).key for one in pictures)
 
     def text(self, text: str, conditions: Sequence[OpenCondition]) -> Example:
         """A text as an example.
@@ -137,6 +198,8 @@ class ExampleEmbedder:
         rows = [one.table.row(source.key) for one in conditions]
         if region is None and (source.known or all(row is not None for row in rows)):
             return self._stored(source, conditions)
+        if isinstance(given, (str, Path, bytes)):
+            prepare_decoder()  # It starts while the model is loaded.
 
         def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:
             # A region is cut from the picture at full size, so that no detail of it is lost.
@@ -199,6 +262,8 @@ class ExampleEmbedder:
         if isinstance(given, bytes):
             data, key = given, hashlib.sha256(given).hexdigest()
             return _Source("image", key, False, lambda: data)
+        if isinstance(given, NamedPicture):
+            return self._named_source(given)
         shown, suffix = str(given), Path(given).suffix.lower()
         known = self._known_key(shown)
         content = self._read(shown, None) if known is None else None
@@ -209,19 +274,39 @@ class ExampleEmbedder:
         key = content.key if content is not None else str(known)
         return _Source(shown, key, known is not None, read, suffix)
 
-    def _known_key(self, name: str) -> str | None:
-        """The key of a picture of the gallery, by key or by path, if its file is unchanged."""
+    def _named_source(self, given: NamedPicture) -> _Source:
+        """As :meth:`_source` for the name, with the file as the other process has read it."""
+        name, data, suffix = given.name, given.data, given.path.suffix.lower()
+        known = self._key_by_name(name, given.path)
+        if data is not None:
+            content, key = data, hashlib.sha256(data).hexdigest()
+            known_name = _KEY.fullmatch(name) is not None and known is not None
+            if not known_name:
+                return _Source(name, key, known == key, lambda: content, suffix)
+        if known is None:
+            raise _unreadable(name, UnreadableImage("vanished", "the file does not exist"))
+        found = known
+        return _Source(name, found, True, lambda: self._read(name, found).data, suffix)
+
+    def _key_by_name(self, name: str, path: Path) -> str | None:
+        """The key of a picture of the gallery, by key or by path, as it was ingested."""
         paths = self._opened.paths
         if _KEY.fullmatch(name) and name in paths:
             return name
+        return paths.key_of(self._opened.gallery.stored(path)) or paths.key_of(name)
+
+    def _known_key(self, name: str) -> str | None:
+        """The key of a picture of the gallery, by key or by path, if its file is unchanged."""
         path = Path(name)
-        key = paths.key_of(self._opened.gallery.stored(path)) or paths.key_of(name)
-        if key is None:
-            return None
+        key = self._key_by_name(name, path)
+        if key is None or key == name:
+            return key
         if not path.exists():
             return key
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        return key if digest == key else None
+        try:
+            return key if read_bytes(path.resolve()).key == key else None
+        except UnreadableImage:
+            return None  # It is another file by now, and reading it as a new picture says why.
 
     def _stored(self, source: _Source, conditions: Sequence[OpenCondition]) -> Example:
         """A picture of the gallery as an example, with its stored vectors."""

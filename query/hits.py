@@ -120,6 +120,9 @@ class Query:
         sort: the order of the hits: score, date, path or a column.
         by: ``COLUMN=VALUE`` of the examples, or empty.
         offset: how many of the best were left out.
+        like: keys of the pictures that moved the query towards them; empty for pixels.
+        dislike: of those that moved it away.
+        feedback: how they moved it, or empty.
         method: the method that answered, such as dior or clay; if several were fused, joined by
             `` + ``.
         model: the model of the vectors, as the gallery names it; joined in the same way.
@@ -155,6 +158,9 @@ class Query:
     composed: dict[str, Any] = field(default_factory=dict)
     by: str = ""
     offset: int = 0
+    like: tuple[str, ...] = ()
+    dislike: tuple[str, ...] = ()
+    feedback: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,11 +14,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
+from ingest.encoders.embedders.presets import reranker_preset_of
 from query.composers.modification import Modification, ModifyOptions, take_modification
+from query.explore.feedback import FEEDBACK
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """A picture that was named to another process, which has read its file.
+
+    Attributes:
+        name: as it was given: a file, or a path or key of the gallery.
+        path: the same as an absolute path.
+        data: the file's bytes; ``None`` if there is no such file.
+    """
+
+    name: str
+    path: Path
+    data: bytes | None
+
 
 #: A picture as an example: a file, a path or key of the gallery, a file's bytes, or a picture in
-#: memory (a PIL image, or an array; see :func:`ingest.read.images.picture_of`).
-Picture = str | Path | bytes | Image.Image | NDArray[Any]
+#: memory (a PIL image, or an array; see :func:`ingest.read.isolated.picture_of`).
+Picture = str | Path | bytes | Image.Image | NDArray[Any] | NamedPicture
 
 #: One condition, several, or several with weights.
 Conditions = str | Sequence[str] | Mapping[str, float]
@@ -188,6 +206,11 @@ class Options(ModifyOptions, total=False):
     """The options of a search besides examples, conditions and ``k``; those of a change included.
 
     Attributes:
+        like: pictures that the user likes, such as hits of an earlier search: they move the query
+            towards them under each condition, and are not found again. Without an example or a
+            text they are the examples.
+        dislike: pictures that move the query away from them, and are not found again.
+        feedback: how they move it, one of :data:`query.explore.feedback.FEEDBACK`.
         unlike: conditions under which hits must differ from the examples; see ``condition`` of
             :meth:`query.engine.Engine.search` for the forms.
         combine: how the scores of several examples are combined: ``mean``, ``any`` (the greatest)
@@ -222,6 +245,9 @@ class Options(ModifyOptions, total=False):
         fill: let the next ingest embed the whole gallery under the condition.
     """
 
+    like: Picture | Sequence[Picture]
+    dislike: Picture | Sequence[Picture]
+    feedback: str
     unlike: Conditions
     combine: str
     crop: str | Sequence[float] | None
@@ -259,6 +285,9 @@ class Question:
         offset: how many of the best to leave out; ``None`` for none, with an index allowed.
         methods: each ``METHOD`` or ``METHOD:MODEL``, none twice; empty for the default.
         rerank: ``None`` if not given, which the engine takes for 0.
+        verify: how many of the best a model looks at together with the query, which puts them in
+            its order; those of a change are in ``modification``.
+        lvlm: that model; if empty, the gallery's own LVLM, or else the built-in one.
         modification: a change of the picture; conditions may then be left out.
     """
 
@@ -282,8 +311,13 @@ class Question:
     fuse: bool = False
     rerank: int | None = None
     rerank_model: str = ""
+    verify: int = 0
+    lvlm: str = ""
     fill: bool = False
     modification: Modification | None = None
+    like: tuple[Picture, ...] = ()
+    dislike: tuple[Picture, ...] = ()
+    feedback: str = next(iter(FEEDBACK))
 
     @classmethod
     def of(
@@ -306,6 +340,10 @@ class Question:
         method = plain.pop("method", None) or ()
         plain["methods"] = tuple(dict.fromkeys([method] if isinstance(method, str) else method))
         plain["by"] = _column_values(plain.get("by") or ())
+        for rated in ("like", "dislike"):
+            given: Any = plain.get(rated, ())
+            is_empty = given is None or (isinstance(given, (list, tuple)) and not given)
+            plain[rated] = () if is_empty else as_pictures(given)
         show = plain.get("show")
         plain["show"] = show if show is None else _names(show)
         plain["modification"] = take_modification(plain)
@@ -319,14 +357,28 @@ class Question:
             UsageError: if a value is not allowed; the message says what to do.
         """
         object.__setattr__(self, "k", _whole("-k", self.k, 1))
+        object.__setattr__(self, "verify", _whole("--verify", self.verify, 0))
         if self.rerank is not None:
             object.__setattr__(self, "rerank", _whole("--rerank", self.rerank, 0))
+        if self.rerank and self.rerank_model and reranker_preset_of(self.rerank_model):
+            # A reranker embeds nothing: it looks at the query and each of the best hits.
+            count, model = self.rerank, self.rerank_model
+            object.__setattr__(self, "rerank", None)
+            object.__setattr__(self, "rerank_model", "")
+            if self.modification is None:
+                object.__setattr__(self, "verify", self.verify or count)
+                object.__setattr__(self, "lvlm", self.lvlm or model)
+            else:
+                change = self.modification
+                verified = replace(change, verify=change.verify or count, lvlm=change.lvlm or model)
+                object.__setattr__(self, "modification", verified)
         for option, text in (
             ("text", self.text),
             ("where", self.where),
             ("exclude-same", self.exclude_same),
             ("combine", self.combine),
             ("sort", self.sort),
+            ("feedback", self.feedback),
         ):
             if text is not None and not isinstance(text, str):
                 raise UsageError(f"--{option} takes a text, not {shortened(repr(text))}.")
@@ -339,9 +391,14 @@ class Question:
                 f"There is no --combine {shortened(self.combine)}; choose one of "
                 f"{', '.join(COMBINE)}."
             )
+        if self.feedback not in FEEDBACK:
+            raise UsageError(
+                f"There is no --feedback {shortened(self.feedback)}; choose one of "
+                f"{', '.join(FEEDBACK)}."
+            )
         if self.offset is not None:
             object.__setattr__(self, "offset", _whole("--offset", self.offset, 0))
-            if self.modification is not None and self.modification.verify:
+            if self.verify or (self.modification is not None and self.modification.verify):
                 raise UsageError("--verify puts hits in an order of its own; leave --offset out.")
         for option, number in (
             ("min-percentile", self.min_percentile),
@@ -396,7 +453,7 @@ def as_pictures(given: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     if not pictures:
         raise UsageError("There is no picture to search with; give one or more.")
     for picture in pictures:
-        if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
+        if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray, NamedPicture)):
             raise UsageError(
                 f"A {type(picture).__name__} cannot be used as a picture; give a file's name, its "
                 "bytes, a PIL image, an array, or a path or key of the gallery."

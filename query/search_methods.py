@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ingest.encoders.base import check_text
 from query.composers.modification import Modification
+from query.explore.feedback import FEEDBACK
 from query.hits import Hits
 from query.question import ALIKE_ABOVE, Conditions, Options, Picture, Question, as_pictures
 
@@ -24,6 +25,9 @@ class SearchMethods(ABC):
         condition: Conditions = (),
         k: int = 10,
         *,
+        like: Picture | Sequence[Picture] = (),
+        dislike: Picture | Sequence[Picture] = (),
+        feedback: str = next(iter(FEEDBACK)),
         unlike: Conditions = (),
         combine: str = "mean",
         crop: str | Sequence[float] | None = None,
@@ -67,6 +71,11 @@ class SearchMethods(ABC):
                 :mod:`query.ranking.combination` for the formula. With ``modify`` these are the
                 conditions to keep from the picture, and may be left out.
             k: how many hits, at least 1.
+            like: pictures that move the query towards them under each condition, such as hits
+                that the user likes; they are not found again. ``@NAME`` is a collection, here, in
+                ``dislike`` and in ``image``. Without an image they are the examples.
+            dislike: pictures that move it away from them, and are not found again.
+            feedback: how they move it, see :mod:`query.explore.feedback`.
             unlike: conditions under which hits must differ from the examples; as ``condition``.
             combine: how the scores of several examples are combined: ``mean``, ``any`` (the
                 greatest) or ``all`` (the least).
@@ -113,6 +122,9 @@ class SearchMethods(ABC):
         """
         pictures = () if isinstance(image, Sequence) and not image else as_pictures(image)
         options = Options(
+            like=like,
+            dislike=dislike,
+            feedback=feedback,
             unlike=unlike,
             combine=combine,
             crop=crop,
@@ -150,6 +162,9 @@ class SearchMethods(ABC):
         condition: Conditions,
         k: int = 10,
         *,
+        like: Picture | Sequence[Picture] = (),
+        dislike: Picture | Sequence[Picture] = (),
+        feedback: str = next(iter(FEEDBACK)),
         unlike: Conditions = (),
         where: str | None = None,
         min_percentile: float = 0.0,
@@ -174,6 +189,9 @@ class SearchMethods(ABC):
             text: what to look for.
             condition: as for :meth:`search`.
             k: how many hits, at least 1.
+            like: as for :meth:`search`.
+            dislike: as for :meth:`search`.
+            feedback: as for :meth:`search`.
             unlike: as for :meth:`search`.
             where: as for :meth:`search`.
             min_percentile: as for :meth:`search`.
@@ -195,6 +213,9 @@ class SearchMethods(ABC):
         """
         check_text(text)
         options = Options(
+            like=like,
+            dislike=dislike,
+            feedback=feedback,
             unlike=unlike,
             where=where,
             min_percentile=min_percentile,

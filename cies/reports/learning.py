@@ -107,7 +107,13 @@ def groups_of_arguments(arguments: Sequence[str]) -> dict[str, list[str]]:
             current = groups[argument[:-1]]
         else:
             current.append(argument)
-    return groups
+    return {_group_name(name, pictures): pictures for name, pictures in groups.items()}
+
+
+def _group_name(name: str, pictures: Sequence[str]) -> str:
+    """A group's name: that of the collection, if it is one and was given no other."""
+    is_collection = len(pictures) == 1 and pictures[0].startswith("@")
+    return pictures[0][1:] if is_collection and name.startswith("group ") else name
 
 
 def groups_of_folders(folder: Path) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 ==========  ==================================================================================
 manifest    key, value (JSON): format version and geometry, and one entry for each vector table,
-            each source, and each condition with a list of words of its own
+            each source, each collection, and each condition with a list of words of its own
 files       path -> content key, size, time, and status
 images      content key -> size, format and other properties of the picture
 listings    path -> the user's table that lists it, and the columns of that table
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from indexes.errors import (
     GalleryDamaged,
@@ -43,6 +44,7 @@ from indexes.store.records import (
     FILES,
     IMAGES,
     MANIFEST,
+    NORM,
     STATISTICS,
     FileRecord,
     ImageRecord,
@@ -56,7 +58,14 @@ from indexes.store.records import (
     vector_column,
 )
 from indexes.store.tables import Table
-from indexes.store.writer import COLUMN_CHANGES, ROOT, SOURCE, SOURCE_COLUMNS, Writer
+from indexes.store.writer import (
+    COLLECTION,
+    COLUMN_CHANGES,
+    ROOT,
+    SOURCE,
+    SOURCE_COLUMNS,
+    Writer,
+)
 from indexes.vectors import Vectors, unit
 
 FORMAT = 1
@@ -319,6 +328,13 @@ class Gallery:
         """The lists of words that were created or edited for this gallery, by condition."""
         return self._entries("words:")
 
+    def collections(self) -> dict[str, list[str]]:
+        """The collections by name: content keys, in the order in which they were added.
+
+        A key may be of a picture that has been removed from the gallery since.
+        """
+        return {name: list(entry["keys"]) for name, entry in self._entries(COLLECTION).items()}
+
     def paths(self, gone: bool = False, before: Paths | None = None) -> Paths:
         """Content key to the files with this content, in path order.
 
@@ -371,8 +387,24 @@ class Gallery:
                 yield unit(flat.astype(np.float32).reshape(len(batch), table.dimension))
 
     def rows(self, table: VectorTable, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
-        """A condition's rows as they are stored, in batches, in no order."""
-        yield from self._database.open(table.table).batches(columns, _ROWS)
+        """A condition's rows as they are stored, in batches, in no order; columns that a table of
+        an earlier version lacks are left out.
+        """
+        stored = self._database.open(table.table)
+        names = stored.schema.names
+        yield from stored.batches([name for name in columns if name in names], _ROWS)
+
+    def norm(self, table: VectorTable, key: str) -> float | None:
+        """The length that a picture's vector had before it was scaled to unit length; ``None`` if
+        it was not stored.
+        """
+        for batch in self.rows(table, ["key", NORM]):
+            if NORM not in batch.schema.names:
+                return None
+            found = batch.filter(pc.equal(batch.column("key"), key)).column(NORM).to_pylist()
+            if found:
+                return None if found[0] is None else float(found[0])
+        return None
 
     def column(self, table: VectorTable) -> VectorColumn:
         """All rows of a condition's table, in key order.

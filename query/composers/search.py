@@ -14,20 +14,31 @@ from indexes.search.open_table import OpenTable
 from indexes.store.records import VectorColumn
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, same_name
-from ingest.fill.vector_sources import BASE, VectorSource, vector_sources
+from ingest.fill.vector_sources import (
+    BASE,
+    EMBEDDER,
+    VectorSource,
+    base_vector_source,
+    layered_method,
+    vector_sources,
+)
 from query.build_hits import build_hits, describe_query
 from query.composers.base import ComposerInput, Interpretation
 from query.composers.context import (
     caption_source,
-    caption_writer,
     gallery_context,
-    lvlm_generator,
     rewriter_endpoint,
 )
 from query.composers.dior import conditions_in_change, read_changed_picture
-from query.composers.factory import CONDITION_COMPOSERS, check_composer, compose
-from query.composers.inversion import PICTURE
+from query.composers.factory import (
+    CONDITION_COMPOSERS,
+    check_composer,
+    compose,
+    condition_method,
+    usual_sum,
+)
 from query.composers.modification import Modification
+from query.composers.verification import load_judge, verify_hits
 from query.examples import Example, ExampleEmbedder
 from query.hits import Hits
 from query.open_gallery import OpenGallery
@@ -110,51 +121,59 @@ class ComposedSearch:
             ModelError: if a model is needed and cannot be loaded, or a rewriter does not answer.
         """
         question, change = self._question, self._change
-        generator = None
-        if change.verify:
-            generator = lvlm_generator(self._opened, change)
-            if not generator.can_answer_yes_no():
-                generator.yes_probabilities([], "")  # raises an error that says what to do
+        # Loaded first, so that a model that cannot answer is noticed before the search.
+        judge = load_judge(self._opened, change.lvlm) if change.verify else None
         name = change.composer or self._default_composer()
         composed = self._in_conditions(name) if name in CONDITION_COMPOSERS else self._by_base(name)
         interpretation = composed.interpretation
-        query = describe_query(question, [composed.conditions], [composed.example])
+        query = describe_query(question, [composed.conditions], [composed.example], self._embedder)
         query = replace(query, composed=interpretation.to_json())
-        wide = replace(question, k=max(question.k, change.verify)) if generator else question
+        wide = replace(question, k=max(question.k, change.verify)) if judge else question
         notes = (*interpretation.notes, *composed.notes)
         hits = build_hits(self._opened, wide, composed.ranking, query, notes)
         # How alike a picture and the changed one should be was never measured.
         hits = replace(hits, nothing_alike=False)
-        if generator is None:
+        if judge is None:
             return hits
-        from query.composers.verification import verify_hits
+        from ingest.encoders.embedders.judge import JudgedQuery
 
-        return verify_hits(hits, generator, self._target(interpretation), change.verify, question.k)
+        kept = tuple(name for name, weight in question.conditions.items() if weight > 0)
+        asked = JudgedQuery(self._image(), change.caption or change.text, kept)
+        return verify_hits(hits, judge, asked, change.verify, question.k)
 
     def _default_composer(self) -> str:
-        """The composer if none is named: ``dior-split`` if it can, or else one by base vectors."""
+        """The composer if none is named: ``dior-split`` or ``embedder`` if it can, or else one
+        by base vectors.
+        """
         by_base = bool(self._change.caption or self._change.must or self._change.must_not)
-        if not by_base and self._dior_sources():
+        if not by_base and self._sources_by("dior"):
             return "dior-split"
-        return "text" if any(self._question.conditions.values()) else "sum"
+        if not by_base and self._sources_by(EMBEDDER):
+            return EMBEDDER
+        if any(self._question.conditions.values()):
+            return "text"
+        base = base_vector_source(self._opened.gallery)
+        return "sum" if base is None else usual_sum(base.spec.model)
 
-    def _dior_sources(self) -> list[VectorSource]:
-        """The gallery's vector sources by DIOR, among those that the question allows."""
+    def _sources_by(self, method: str) -> list[VectorSource]:
+        """The gallery's vector sources by a method, among those that the question allows."""
         found = self._opened.resolver.conditional_sources()
-        found = [source for source in found if source.spec.method == "dior"]
-        return [s for s in found if self._method in (None, s.spec.method, s.name)]
+        found = [source for source in found if source.spec.method == method]
+        named = self._method
+        return [s for s in found if named in (None, s.spec.method, layered_method(s.spec), s.name)]
+
+    def _moved(
+        self,
+        embedder: ExampleEmbedder,
+        conditions: Sequence[OpenCondition],
+        vectors: Sequence[NDArray[np.float32]],
+    ) -> list[NDArray[np.float32]]:
+        """What is looked for under each condition, moved by the rated pictures."""
+        moved = embedder.moved(self._question, conditions, [[vector] for vector in vectors])
+        return [own[0] for own in moved]
 
     def _image(self) -> Image.Image:
         return self._embedder.image(self._question.pictures[0], self._question.region)
-
-    def _target(self, interpretation: Interpretation) -> str:
-        """What the wanted pictures show; a caption is written now if the composer needed none."""
-        target = interpretation.target
-        # A model that looks at hits cannot read the pseudo-word.
-        if target and target != interpretation.modification and PICTURE not in target:
-            return target
-        writer = caption_writer(self._opened, self._change)
-        return writer.changed(self._image(), interpretation.modification).text
 
     # -- composers over base vectors --------------------------------------------------------
 
@@ -176,11 +195,18 @@ class ComposedSearch:
         if kept:
             vectors = self._embedder.picture(picture, region, kept).vectors
             example = replace(example, vectors=[*example.vectors, *vectors])
-        query = ComposerInput(change, example.vectors[0], self._image)
+
+        def norm() -> float | None:
+            if not example.in_gallery:
+                return None
+            return opened.gallery.norm(base.tables[0], example.key)
+
+        query = ComposerInput(change, example.vectors[0], self._image, norm)
         composed = compose(composer, query, gallery_context(opened, base, change))
         if composed.captions:
             raw = replace(raw, table=self._with_captions(raw.table, base, composed.captions))
-        vectors = [composed.vector, *example.vectors[1:]]
+        vectors = self._moved(embedder, [raw], [composed.vector])
+        vectors += self._moved(self._embedder, kept, example.vectors[1:])
         conditions = [raw, *kept]
         ranking, notes = _rank(conditions, vectors)
         return _ComposedRanking(ranking, conditions, example, composed.interpretation, notes)
@@ -215,16 +241,20 @@ class ComposedSearch:
                 f"The composer {composer} has no weights but those of conditions, such as "
                 "-c color=2; leave --weight out."
             )
-        sources = self._dior_sources()
+        method = condition_method(composer)
+        sources = self._sources_by(method)
         if not sources:
             raise UsageError(
-                f"The gallery at {opened.gallery.path} has no vectors by the method dior, which "
-                f"the composer {composer} needs; add them with `cies ingest --method dior -c "
-                "CONDITION`, or ask with --composer sum."
+                f"The gallery at {opened.gallery.path} has no vectors by the method {method}, "
+                f"which the composer {composer} needs; add them with `cies ingest --method "
+                f"{method} -c CONDITION`, or ask with --composer sum."
             )
         source = sources[0]
-        named = [t for t in source.tables if not same_name(t.name, UNCONDITIONAL)]
-        available = [ResolvedCondition.of_table(table) for table in named or source.tables]
+        whole = [t for t in source.tables if same_name(t.name, UNCONDITIONAL)]
+        named = [t for t in source.tables if t not in whole]
+        # An embedder reads the change in one turn with the picture, as a whole if it can.
+        tables = (whole or named) if composer == EMBEDDER else (named or whole)
+        available = [ResolvedCondition.of_table(table) for table in tables]
         wanted = {name: weight for name, weight in question.conditions.items() if weight}
         weights = {} if wanted else {one.table.table: 1.0 for one in available}
         for parse_conditions, sign in ((wanted, 1), (question.unlike, -1)):
@@ -233,7 +263,7 @@ class ComposedSearch:
                 weights[resolved.table.table] = sign * weight
                 if all(one.table.table != resolved.table.table for one in available):
                     available.append(resolved)
-        if composer == "dior":
+        if composer in ("dior", EMBEDDER):
             targets = self._changed_picture(available, weights)
         else:
             targets = self._split_change(available, weights)
@@ -246,7 +276,8 @@ class ComposedSearch:
             notes=(targets.note,) if targets.note else (),
         )
         standardised = any(one.weight < 0 for one in conditions)
-        ranking, notes = _rank(conditions, targets.vectors, standardised)
+        vectors = self._moved(self._embedder, conditions, targets.vectors)
+        ranking, notes = _rank(conditions, vectors, standardised)
         return _ComposedRanking(ranking, conditions, targets.example, interpretation, notes)
 
     def _open_weighted(
@@ -269,7 +300,7 @@ class ComposedSearch:
     def _changed_picture(
         self, available: Sequence[ResolvedCondition], weights: dict[str, float]
     ) -> _ConditionTargets:
-        """``dior``: the changed picture under each condition that has a weight."""
+        """``dior``, ``embedder``: the changed picture under each condition that has a weight."""
         parse_conditions = [one for one in available if one.table.table in weights]
         conditions = self._open_weighted(parse_conditions, weights)
         example = self._read_changed(conditions)
