@@ -1,4 +1,4 @@
-"""Commands that go through a whole gallery: facets, gallery, outliers, dupes."""
+"""Commands that go through a whole gallery: facets, gallery, outliers, dupes; and collections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import typer
 from cies.cli.options import (
     ByMethodOption,
     ConditionOption,
+    CopyToOption,
+    DryRunOption,
     ForceOption,
     GalleryOption,
     GoneOption,
     JsonOption,
+    PrintNullOption,
 )
 from cies.cli.settings import find_gallery
 
@@ -142,3 +145,88 @@ def dupes(
     from cies.reports.browse.dupes import run_dupes
 
     run_dupes(find_gallery(gallery), condition or [], threshold, as_json, quiet, method)
+
+
+collections = typer.Typer(
+    help="List, fill, export and remove collections: named lists of pictures.",
+    no_args_is_help=True,
+)
+
+_CollectionArgument = Annotated[str, typer.Argument(help="The collection, such as sofas.")]
+
+
+@collections.command("list")
+def list_collections(gallery: GalleryOption = None, as_json: JsonOption = False) -> None:
+    """List the gallery's collections.
+
+    Example: cies collections list
+    """
+    from cies.reports.browse.collections import run_list
+
+    run_list(find_gallery(gallery), as_json)
+
+
+@collections.command("add")
+def add_to_collection(
+    name: _CollectionArgument,
+    pictures: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Paths or keys of pictures of the gallery, @NAME for another collection, or - "
+            "for paths on stdin."
+        ),
+    ] = None,
+    where: Annotated[
+        Optional[str], typer.Option(help="All pictures that pass a filter, as of `cies search`.")
+    ] = None,
+    gallery: GalleryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add pictures to a collection; a new one is made by its first picture.
+
+    Example: cies search mug.jpg -c shape -q | cies collections add mugs -
+    """
+    from cies.reports.browse.collections import run_add
+
+    run_add(find_gallery(gallery), name, pictures or [], where, as_json)
+
+
+@collections.command("remove")
+def remove_collection(
+    name: _CollectionArgument,
+    pictures: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Pictures to take out, as for `add`; without any, the whole list."),
+    ] = None,
+    gallery: GalleryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take pictures out of a collection, or remove it; the pictures stay in the gallery.
+
+    Example: cies collections remove mugs photos/blurred.jpg
+    """
+    from cies.reports.browse.collections import run_remove
+
+    run_remove(find_gallery(gallery), name, pictures or [], dry_run, as_json)
+
+
+@collections.command("export")
+def export_collection(
+    name: _CollectionArgument,
+    csv: Annotated[
+        Optional[Path], typer.Option("--csv", help="Write key and path to this file.")
+    ] = None,
+    copy_to: CopyToOption = None,
+    print0: PrintNullOption = False,
+    force: ForceOption = False,
+    gallery: GalleryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the paths of a collection, write them to a CSV file, or copy the files.
+
+    Example: cies collections export mugs --copy-to mugs
+    """
+    from cies.reports.browse.collections import run_export
+
+    run_export(find_gallery(gallery), name, csv, copy_to, print0, force, as_json)

@@ -245,6 +245,8 @@ def run_merge(gallery_path: Path, other: Path, dry_run: bool, as_json: bool) -> 
         say(f"{conflict[0].upper()}{conflict[1:]}.")
     if found.columns:
         say(f"New columns: {', '.join(found.columns)}.")
+    if found.collections:
+        say(f"Collections with new pictures: {', '.join(found.collections)}.")
     for source_name in found.sources:
         say(f"New source: {source_name}")
     say(f"{found.files} files and {found.pictures} pictures are new.")
