@@ -22,9 +22,11 @@ from ingest.encoders.models.find import BUILTIN, find_model
 from ingest.fill.vector_sources import (
     BASE,
     CONDITIONAL,
+    VISION,
     VectorSource,
     by_preference,
     chosen_vector_source,
+    layered_method,
     vector_sources,
 )
 from ingest.vocabularies import Vocabulary
@@ -67,6 +69,11 @@ class ResolvedCondition:
         return str(self.table.made_by.get("method", ""))
 
     @property
+    def layered_method(self) -> str:
+        """The method, with ``@LAYER`` for another layer than the last one, as users name it."""
+        return layered_method(EncoderSpec.from_made_by(self.table.made_by))
+
+    @property
     def model(self) -> str:
         """The model's name as the gallery stores it."""
         return str(self.table.made_by.get("model", ""))
@@ -79,7 +86,7 @@ class ResolvedCondition:
     @property
     def encoder_condition(self) -> Condition:
         """The condition that this encoder is called with."""
-        if self.projection is not None or self.method == BASE:
+        if self.projection is not None or self.method in (BASE, VISION):
             return Condition.parse(UNCONDITIONAL)
         return Condition(self.stored.name, str(self.stored.made_by["phrase"]))
 

@@ -109,8 +109,9 @@ class SearchMethods(ABC):
             must: see there.
             must_not: see there.
             weights: see there.
-            verify: see there.
-            lvlm: see there.
+            verify: how many of the best a model looks at together with the query, which puts them
+                in its order; also without a change.
+            lvlm: that model, and the one that writes captions; the gallery's own by default.
             rewriter: see there.
             rewriter_model: see there.
             rewriter_timeout: see there.
@@ -178,6 +179,8 @@ class SearchMethods(ABC):
         rerank: int | None = None,
         rerank_model: str | None = None,
         fill: bool = False,
+        verify: int = 0,
+        lvlm: str = "",
     ) -> Hits:
         """The pictures that fit a text under a condition: "red heart" under "color".
 
@@ -205,6 +208,8 @@ class SearchMethods(ABC):
             rerank: as for :meth:`search`.
             rerank_model: as for :meth:`search`.
             fill: as for :meth:`search`.
+            verify: as for :meth:`search`.
+            lvlm: as for :meth:`search`.
 
         Raises:
             UnknownCondition: if there is none of that name; the message lists all.
@@ -229,5 +234,7 @@ class SearchMethods(ABC):
             rerank=rerank,
             rerank_model=rerank_model,
             fill=fill,
+            verify=verify,
+            lvlm=lvlm,
         )
         return self.ask(Question.of((), condition, k, text, **options))

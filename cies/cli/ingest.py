@@ -47,8 +47,11 @@ def ingest(
         str, _encoder(help="auto, float32, bfloat16 or float16, for a new gallery.")
     ] = "auto",
     layer: Annotated[
-        Optional[int],
-        _encoder(help="The layer whose states are read, from 0, or from -1 for the last one."),
+        Optional[list[int]],
+        _encoder(
+            help="The layer whose states are read, from 0, or from -1 for the last one; several "
+            "take one pass and are searched as --method METHOD@LAYER."
+        ),
     ] = None,
     token: Annotated[
         Optional[str],
@@ -88,6 +91,13 @@ def ingest(
     temperature: Annotated[
         Optional[float],
         _encoder(help="Draw the answers of --method generative with this temperature; 0 for none."),
+    ] = None,
+    dimension: Annotated[
+        Optional[int],
+        _encoder(
+            help="Numbers that are kept of a vector of --method embedder, if its model was "
+            "trained for that; all by default."
+        ),
     ] = None,
     geometry: Annotated[
         Optional[str],
@@ -166,7 +176,8 @@ def ingest(
             allow_outside=allow_outside,
         ),
     )
-    chosen: tuple[Any, ...] = (model, method, prompt, system, layer, token, attention, compat)
+    asked = layer or None
+    chosen: tuple[Any, ...] = (model, method, prompt, system, asked, token, attention, compat)
     chosen += (sentences, device_map, words)
     if all(value is None for value in chosen) and (dtype, device, force) == ("auto", "auto", False):
         method = usual_method(place, opened, condition or [])
@@ -178,8 +189,9 @@ def ingest(
             place, opened, condition or [], model, method, retry_failed, as_json, device, geometry
         )
         return
+    layers = list(dict.fromkeys(layer or []))
     options = encoder_options(
-        layer=layer,
+        layer=layers[0] if layers else None,
         token=token,
         max_side=max_side,
         attention=attention,
@@ -189,6 +201,7 @@ def ingest(
         words=words,
         answer_tokens=answer_tokens,
         temperature=temperature,
+        dimension=dimension,
     )
 
     def announce(encoder: BaseEncoder) -> None:
@@ -209,6 +222,7 @@ def ingest(
             progress=progress,
             announce=announce,
             options=options,
+            layers=layers[1:] and layers,
             device_map=device_map,
             retry_failed=retry_failed,
             finished=remember_speed,

@@ -173,7 +173,11 @@ WeightOption = Annotated[
     Optional[list[str]], _changed(help="A weight of the composer, such as alpha_i=1.2.")
 ]
 VerifyOption = Annotated[
-    int, _changed(help="Ask an LVLM yes or no about this many of the best hits.", min=0)
+    int,
+    _changed(
+        help="Show an LVLM the query and this many of the best hits; its yes or no orders them.",
+        min=0,
+    ),
 ]
 LvlmOption = Annotated[
     str,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -39,9 +40,9 @@ from cies.cli.options import (
     shown,
 )
 from cies.cli.settings import find_gallery
+from cies.typed_search import TypedSearch, question_of, wire_picture
 
 if TYPE_CHECKING:
-    from indexes.store.records import VectorTable
     from ingest.fill.pipeline import Progress
     from query.hits import Hits
 
@@ -79,6 +80,21 @@ def search(
             autocompletion=condition_names,
         ),
     ] = None,
+    like: Annotated[
+        Optional[list[str]],
+        _asked(
+            "--like",
+            help="A picture that moves the query towards it, such as a hit of an earlier search; "
+            "@NAME for a collection. May be repeated.",
+        ),
+    ] = None,
+    dislike: Annotated[
+        Optional[list[str]],
+        _asked("--dislike", help="A picture that moves the query away from it; as --like."),
+    ] = None,
+    feedback: Annotated[
+        str, _asked(help="How --like and --dislike move it: rocchio or ridge.")
+    ] = "rocchio",
     combine: Annotated[
         str, _asked(help="With several pictures: alike to their mean, to any, or to all.")
     ] = "mean",
@@ -167,6 +183,10 @@ def search(
     force: ReplaceOption = False,
     copy_to: CopyToOption = None,
     link_to: LinkToOption = None,
+    no_server: Annotated[
+        bool,
+        typer.Option("--no-server", help="Search in this process, even if a server could answer."),
+    ] = False,
     index: Annotated[
         str, typer.Option(help="The index for this search, as for `cies index --kind`.")
     ] = "auto",
@@ -177,79 +197,164 @@ def search(
 
     Example: cies search mug.jpg -c shape --not color -k 20 --html sheet.html
     """
-    from cies import api
     from cies.reports.hits import choose_output, show_hits
     from indexes.errors import UsageError
-    from ingest.encoders.base import check_text
-    from query.composers.modification import ModifyOptions, parse_composer_weights
-    from query.question import ALIKE_ABOVE, Options, Question, parse_conditions
 
     output = choose_output(
         as_json, as_jsonl, quiet, print0, pictures, html, copy_to, link_to, force=force
     )
-    if bool(image or by) == (text is not None):
+    asked = bool(image or by) + (text is not None)
+    if asked > 1 or not (asked or like):
         raise UsageError("Give either a picture or --text, such as `cies search mug.jpg -c color`.")
     if not condition and modify is None:
         raise UsageError("Name a condition, such as `--condition color`, or a change by --modify.")
-    change = ModifyOptions(
+    typed = TypedSearch(
+        condition=condition or [],
+        text=text,
+        by=by or [],
+        unlike=unlike or [],
+        feedback=feedback,
+        combine=combine,
+        crop=crop,
+        method=method or [],
+        fuse=fuse,
+        rerank=rerank,
+        rerank_model=rerank_model,
+        fill=fill,
         modify=modify,
         composer=composer,
         caption=caption,
         must=_objects(must),
         must_not=_objects(must_not),
-        weights=parse_composer_weights(weight or ()),
+        weight=weight or [],
         verify=verify,
-    )
-    if modify is not None:
-        # These may be set permanently, and are ignored by searches without a modification.
-        change["lvlm"] = lvlm
-        change["rewriter"] = rewriter
-        change["rewriter_model"] = rewriter_model
-        change["rewriter_timeout"] = rewriter_timeout
-    options = Options(
-        unlike=unlike or (),
-        combine=combine,
-        crop=crop,
+        lvlm=lvlm,
+        rewriter=rewriter,
+        rewriter_model=rewriter_model,
+        rewriter_timeout=rewriter_timeout,
+        k=k,
         where=where,
         exclude_same=exclude_same,
         min_percentile=min_percentile,
-        sort=sort,
-        by=by,
-        show=show,
         offset=offset,
-        group_duplicates=group_dupes,
-        alike_above=ALIKE_ABOVE if alike_above is None else alike_above,
-        method=method,
-        fuse=fuse,
-        rerank=rerank,
-        rerank_model=rerank_model,
-        fill=fill,
-        **change,
+        sort=sort,
+        show=show,
+        group_dupes=group_dupes,
+        alike_above=alike_above,
     )
-    engine = api.open(find_gallery(gallery), device, index, gone=gone)
-    if condition:
-        first = next(iter(parse_conditions(condition)))
-        _say_model(engine.table(first, method[0] if method else None))
+    pictures_of = {
+        "pictures": [_example(given, allow_private) for given in image or ()],
+        "like": [_example(given, allow_private) for given in like or ()],
+        "dislike": [_example(given, allow_private) for given in dislike or ()],
+    }
+    place = find_gallery(gallery)
+    if verify or (rerank and rerank_model):
+        _say_cost(verify, rerank or 0, lvlm, rerank_model or "", in_words=text is not None)
+    hits = None
+    if not (no_server or gone or trust_remote_code):
+        hits = _hits_of_server(place, index, device, typed, pictures_of)
+    if hits is None:
+        hits = _search(place, index, device, gone, typed, pictures_of)
+    _say_notes(hits)
+    show_hits(hits, output, columns=bool(show))
+
+
+def _say_cost(verify: int, rerank: int, lvlm: str, rerank_model: str, in_words: bool) -> None:
+    """Say what a model that looks at the best hits will cost, as far as it is known."""
+    from cies.console import say
+    from cies.measured import measured_speeds
+    from ingest.encoders.embedders.presets import reranker_preset_of
+
+    if not verify and reranker_preset_of(rerank_model) is None:
+        return
+    count, model = verify or rerank, lvlm or (rerank_model if not verify else "")
+    pictures = count if in_words else 2 * count
+    rates = [one.pictures_per_second for one in measured_speeds() if one.model == model]
+    known = f", in about {pictures / rates[0]:.0f} s" if rates and rates[0] > 0 else ""
+    say(
+        f"{model or 'The LVLM'} will look at up to {count} of the best hits, one after the other: "
+        f"{pictures} pictures{known}."
+    )
+
+
+def _search(
+    gallery: Path,
+    index: str,
+    device: str,
+    gone: bool,
+    typed: TypedSearch,
+    pictures: Mapping[str, Sequence[str | bytes]],
+) -> Hits:
+    """The hits of a search in this process."""
+    from cies import api
+    from query.question import parse_conditions
+
+    engine = api.open(gallery, device, index, gone=gone)
+    question = question_of(typed, pictures["pictures"], pictures["like"], pictures["dislike"])
+    if typed["condition"]:
+        first = next(iter(parse_conditions(typed["condition"])))
+        table = engine.table(first, typed["method"][0] if typed["method"] else None)
+        _say_model(table.made_by["model"])
     with ExitStack() as stack:
         engine.progress = _progress_when_needed(stack)
-        if text is not None:
-            check_text(text)
-            hits = engine.ask(Question.of((), condition or (), k, text, **options))
-        else:
-            examples = tuple(_example(given, allow_private) for given in image or ())
-            hits = engine.ask(Question.of(examples, condition or (), k, **options))
+        hits = engine.ask(question)
     if hits.query.reranked:
         from cies.measured import remember_speed
 
         for encoder in engine.encoders.loaded:
             remember_speed(encoder)
-    _say_notes(hits)
-    show_hits(hits, output, columns=bool(show))
+    return hits
 
 
-def _objects(given: Sequence[str] | None) -> tuple[str, ...] | None:
+def _hits_of_server(
+    gallery: Path,
+    index: str,
+    device: str,
+    typed: TypedSearch,
+    pictures: Mapping[str, Sequence[str | bytes]],
+) -> Hits | None:
+    """The hits by a running server of the gallery, which has the model in memory.
+
+    Returns:
+        ``None`` if there is no such server, or it has no answer; this process then finds the same
+        hits, or the error.
+    """
+    from cies.server.running import ask_server, find_server
+
+    server = find_server(gallery, index, device)
+    if server is None:
+        return None
+    from cies.console import say
+    from query.hits_wire import from_wire
+
+    with ExitStack() as stack:
+        progress = _progress_when_needed(stack)
+        try:
+            wired = {name: [wire_picture(one) for one in own] for name, own in pictures.items()}
+            question = {"typed": typed, "pictures": wired}
+            answer = ask_server(server, question, lambda state: progress(_progress(state)))
+            hits = from_wire(answer) if answer is not None else None
+        except (OSError, ValueError):
+            return None
+    if hits is not None:
+        say(
+            f"Answered by the server of this gallery at port {server.port} (--no-server searches "
+            "without it)."
+        )
+        for model in hits.query.model.split(" + "):
+            _say_model(model)
+    return hits
+
+
+def _progress(state: Mapping[str, Any]) -> Progress:
+    from ingest.fill.pipeline import Progress
+
+    return Progress(**state)
+
+
+def _objects(given: Sequence[str] | None) -> list[str] | None:
     """The named objects: ``None`` without the option, none at all for an empty text."""
-    return tuple(text for text in given if text.strip()) if given else None
+    return [text for text in given if text.strip()] if given else None
 
 
 def _progress_when_needed(stack: ExitStack) -> Callable[[Progress], None]:
@@ -299,12 +404,11 @@ def _read_stdin() -> bytes:
     return data
 
 
-def _say_model(table: VectorTable) -> None:
+def _say_model(model: str) -> None:
     """Say so if a built-in model answers, once a day."""
     from cies.console import first_today, say
     from ingest.encoders.models.find import BUILTIN
 
-    model = table.made_by["model"]
     if model in BUILTIN and first_today(f"model-{model}"):
         say(f"Model: {model}, {BUILTIN[model]}.")
 

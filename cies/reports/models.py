@@ -194,6 +194,9 @@ def run_methods(as_json: bool) -> None:
     )
 
 
+#: What is printed of a large vision-language model.
+_HUB_FIELDS = ("name", "family", "gigabytes", "vector", "teraflops", "licence")
+
 #: How an embedder's conditions are run, by whether they share a pass.
 _PASSES = {True: "one pass for all", False: "a pass each", None: ""}
 
@@ -223,7 +226,7 @@ def run_models(as_json: bool) -> None:
     first_choice = recommended(machine)
     hub = [
         {
-            **vars(model),
+            **{name: vars(model)[name] for name in _HUB_FIELDS},
             "mode": model.family_info.mode,
             "runs_on": machine.place(model) or None,
             "recommended": model is first_choice,

@@ -30,6 +30,7 @@ from query.composers.factory import (
     check_composer,
     compose,
     composer_descriptions,
+    condition_method,
 )
 from query.composers.modification import Modification
 
@@ -38,9 +39,6 @@ StepProgress = Callable[[str, int, int], None]
 
 #: Composers whose answers every run has, as baselines.
 ALWAYS = ("image", "text", "sum")
-
-#: The method whose vectors the composers of :data:`CONDITION_COMPOSERS` need.
-CONDITION_METHOD = "dior"
 
 #: Name for all composers that work with the run's vectors.
 ALL = "all"
@@ -116,7 +114,7 @@ class ComposerOptions:
 
 def method_of(composer: str) -> str:
     """Return the method whose vectors a composer works on."""
-    return CONDITION_METHOD if composer in CONDITION_COMPOSERS else BASE
+    return condition_method(composer) if composer in CONDITION_COMPOSERS else BASE
 
 
 class _RunWriter:

@@ -18,7 +18,7 @@ from query.composers.dior import conditions_in_change, read_changed_picture, vec
 
 
 class ConditionComposer:
-    """The composers ``dior`` and ``dior-split``, with the functions of ``cies search --modify``.
+    """The composers ``dior``, ``dior-split`` and ``embedder`` of ``cies search --modify``.
 
     Under several conditions the mean cosine counts, as in a search.
     """
@@ -34,7 +34,7 @@ class ConditionComposer:
         """Set what is composed with; nothing is read yet.
 
         Args:
-            name: ``dior`` or ``dior-split``.
+            name: ``dior``, ``dior-split`` or ``embedder``.
             encoder: the encoder that embedded the table.
             table: vectors of the pictures.
             conditions: the conditions to search under.

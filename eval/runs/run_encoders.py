@@ -12,7 +12,6 @@ from typing import Any
 from eval.runs.answers import CONDITION, SUM, TEXT, queries_of, rank_queries
 from eval.runs.baselines import ColorHistogram
 from eval.runs.composers import (
-    CONDITION_METHOD,
     ComposerOptions,
     StepProgress,
     check_composers,
@@ -27,6 +26,7 @@ from eval.tasks import Crop, LabelTask, QueryTask, Task
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
+from query.composers.factory import CONDITION_METHODS
 
 HISTOGRAM = "histogram"
 
@@ -94,7 +94,7 @@ def run_encoders(
             loaders.pop(one.name, None)
     if composers is not None and composing:
         for one in encoders:
-            is_base = run.encoder_identity(one.name)["method"] == CONDITION_METHOD
+            is_base = run.encoder_identity(one.name)["method"] in CONDITION_METHODS
             if is_base and composers.search_conditions:
                 _embed_under(
                     run, one.name, loaders[one.name], composers.search_conditions, progress

@@ -66,10 +66,19 @@ COMPOSERS: Mapping[str, type[Composer]] = MappingProxyType({c.name: c for c in _
 CONDITION_COMPOSERS: Mapping[str, str] = MappingProxyType(
     {
         "dior": "the LVLM's state after it read the change, under each of the gallery's conditions",
-        "embedder": "the embedder reads picture and change in one turn, as it was trained to",
         "dior-split": "conditions that the change names from the words, others from the picture",
+        "embedder": "the embedder reads picture and change in one turn, as it was trained to",
     }
 )
+
+#: The methods whose vectors they work with.
+CONDITION_METHODS = ("dior", "embedder")
+
+
+def condition_method(composer: str) -> str:
+    """The method whose vectors one of :data:`CONDITION_COMPOSERS` works with."""
+    return "embedder" if composer == "embedder" else "dior"
+
 
 #: The entry point group of other packages' composers.
 GROUP = "cies.composers"

@@ -32,7 +32,7 @@ _LEAST_MASS = 0.05
 #: Pictures in memory at once.
 _BATCH = 16
 
-#: Digits of a probability that count for the order.
+#: Digits of a probability that count for the order, after leading zeros.
 _TIES = 6
 
 
@@ -78,8 +78,8 @@ def verify_hits(
             f"{judge.name} answers neither yes nor no (together they have a probability of "
             f"{mass:.3f}); leave --verify out, or name another --lvlm."
         )
-    # Numbers that differ by the rounding of a batch are ties.
-    best.sort(key=lambda hit: -round(votes.get(hit.key, -1.0), _TIES))
+    # Numbers that differ by the rounding of a batch only are ties.
+    best.sort(key=lambda hit: -float(f"{votes.get(hit.key, -1.0):.{_TIES}g}"))
     seconds = time.perf_counter() - started
     notes = [
         f"{len(votes)} hits were compared with the query by {judge.name} in {seconds:.1f} s "

@@ -268,8 +268,8 @@ def test_verifying_puts_the_best_in_the_order_of_the_votes(g: Any, red: str) -> 
         name = "a voter"
         mass = 0.9
 
-        def yes_probabilities(self, images: list[Image.Image], question: str) -> object:
-            assert "a green heart" in question
+        def judge(self, asked: str, images: list[Image.Image]) -> object:
+            assert asked == "a green heart"
             greens = [
                 np.asarray(i)[48:80, 48:80, 1].mean() - np.asarray(i)[48:80, 48:80, 0].mean()
                 for i in images
@@ -283,7 +283,7 @@ def test_verifying_puts_the_best_in_the_order_of_the_votes(g: Any, red: str) -> 
     assert votes[:4] == sorted(votes[:4], reverse=True)
     assert {hit.key for hit in found[:4]} == {hit.key for hit in hits[:4]}
     assert [hit.rank for hit in found] == [1, 2, 3, 4, 5]
-    assert "4 hits were verified by a voter in" in found.notes[-1]
+    assert "4 hits were compared with the query by a voter in" in found.notes[-1]
     evasive = Voter()
     evasive.mass = 0.001
     with pytest.raises(ModelError, match="neither yes nor no"):

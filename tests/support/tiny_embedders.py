@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 #: Further special tokens by model type.
 _MORE = {
     "qwen2_vl": ("<emb>",),
-    "qwen3_vl": (),
+    "qwen3_vl": ("yes", "no"),
     "llava_next": (
         "<|start_header_id|>",
         "<|end_header_id|>",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from indexes.errors import ModelError
@@ -99,8 +100,12 @@ class Judge:
             )
         before = [query.picture] if has_query and query.picture is not None else []
         pairs = [[*before, candidate] for candidate in candidates]
-        answers = (self._preset.yes, self._preset.no) if self._preset is not None else None
-        return self._generator.yes_of_pictures(chat, pairs, answers, raw=self._preset is not None)
+        if self._preset is None:
+            return self._generator.yes_of_pictures(chat, pairs)
+        answers = self._preset.yes, self._preset.no
+        found = self._generator.yes_of_pictures(chat, pairs, answers, raw=True)
+        # A reranker was trained on the difference of the two, however probable others are.
+        return YesProbabilities(found.yes, np.ones_like(found.mass))
 
     def _prompt(self, query: JudgedQuery) -> tuple[str, bool]:
         """The whole prompt, and whether the query's picture is in it."""

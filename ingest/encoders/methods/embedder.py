@@ -187,10 +187,12 @@ class EmbedderEncoder(DiorEncoder):
             raise UsageError(f"The {what} holds {mark!r}, which marks a picture; leave it out.")
 
     def _writer(self, conditions: Sequence[Condition], text: str | None = None) -> PromptWriter:
-        if text is None and self._kind == "picture":
+        if text is not None:
+            prompts = [self.preset.prompt("words", one.phrase, text) for one in conditions]
+        elif self._kind == "picture":  # as the gallery stores the prompts
             prompts = [self._template.text(condition) for condition in conditions]
         else:
-            kind, words = ("words", text) if text is not None else (self._kind, self._text)
+            kind, words = self._kind, self._text
             prompts = [self.preset.prompt(kind, one.phrase, words) for one in conditions]
         return PromptWriter(self._loaded.processor, prompts, default_settings=True, chat=self.chat)
 
