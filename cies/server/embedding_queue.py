@@ -1,7 +1,8 @@
 """Embeds the pictures of concurrent requests together, and remembers the latest results.
 
 One thread calls the model. While it works, requests wait in a bounded queue; those with the same
-conditions are then embedded in one call.
+conditions are then embedded in one call. What else needs the model, such as for a text or a
+composed query, waits until that thread does not use it: a model has state while it works.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +27,27 @@ from ingest.encoders.base import BaseEncoder, Embeddings
 #: Pictures of one call of the model, and embedded pictures that are remembered.
 MAX_BATCH, REMEMBERED = 16, 2048
 
+#: Set if the client of the request that is answered has left.
+CLIENT_LEFT: ContextVar[threading.Event | None] = ContextVar("client_left", default=None)
+
+#: Seconds between two looks whether the client has left.
+_LOOK_SECONDS = 0.25
+
+
+class ClientLeft(CiesError):
+    """Nobody waits for the answer any more."""
+
+
+def check_client() -> None:
+    """Stop working for a client that has left.
+
+    Raises:
+        ClientLeft: if it has.
+    """
+    left = CLIENT_LEFT.get()
+    if left is not None and left.is_set():
+        raise ClientLeft("The client has left.")
+
 
 class ServerBusy(CiesError):
     """Too many pictures wait for the model."""
@@ -31,7 +56,7 @@ class ServerBusy(CiesError):
         super().__init__(f"{waiting} pictures wait for the model; try again in a few seconds.")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A picture that waits.
 
@@ -71,13 +96,17 @@ class EmbeddingQueue:
         self._memory: OrderedDict[tuple[str, ...], Embeddings] = OrderedDict()
         self._ready = threading.Condition()
         self._closed = False
+        self._model = threading.Lock()
+        #: The thread that uses the model outside of the queue, and how many wait to do so.
+        self._user: int | None = None
+        self._users = 0
         self._thread = threading.Thread(target=self._work, name="cies-embedding", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """How many pictures wait for the model."""
-        return len(self._jobs)
+        return len(self._jobs) + self._users
 
     def embed(
         self, encoder: BaseEncoder, images: Sequence[Image.Image], conditions: Sequence[Condition]
@@ -91,26 +120,64 @@ class EmbeddingQueue:
 
         Raises:
             ServerBusy: if too many pictures wait.
+            ClientLeft: if nobody waits for the answer any more.
             CiesError: as the encoder.
         """
+        if self._user == threading.get_ident():
+            return encoder.embed(images, conditions)
         wanted = tuple(conditions)
         jobs = [_Job(encoder, wanted, image, _memo(encoder, image, wanted)) for image in images]
         with self._ready:
             known = [self._memory.get(job.memo) for job in jobs]
             new = [job for job, found in zip(jobs, known, strict=True) if found is None]
-            if new and (self._closed or len(self._jobs) + len(new) > self._limit):
-                raise ServerBusy(len(self._jobs))
+            if new and (self._closed or self.waiting + len(new) > self._limit):
+                raise ServerBusy(self.waiting)
             self._jobs.extend(new)
             self._ready.notify()
-        found = [
-            job.result.result() if one is None else one
-            for one, job in zip(known, jobs, strict=True)
-        ]
+        try:
+            found = [
+                _wait_for(job.result) if one is None else one
+                for one, job in zip(known, jobs, strict=True)
+            ]
+        except ClientLeft:
+            with self._ready:
+                for job in new:
+                    if job in self._jobs:
+                        self._jobs.remove(job)
+            raise
         return Embeddings(
             np.concatenate([one.vectors for one in found]),
             [words for one in found for words in one.words],
             np.concatenate([one.word_probabilities for one in found]),
         )
+
+    @contextmanager
+    def using_model(self) -> Iterator[None]:
+        """Use the models in a ``with`` block, while nothing else does.
+
+        Raises:
+            ServerBusy: if too many wait.
+            ClientLeft: if nobody waits for the answer any more.
+        """
+        if self._user == threading.get_ident():
+            yield
+            return
+        with self._ready:
+            if self._closed or self.waiting >= self._limit:
+                raise ServerBusy(self.waiting)
+            self._users += 1
+        try:
+            while not self._model.acquire(timeout=_LOOK_SECONDS):
+                check_client()
+        finally:
+            with self._ready:
+                self._users -= 1
+        self._user = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._user = None
+            self._model.release()
 
     def close(self) -> None:
         """Stop the thread; waiting pictures are refused."""
@@ -136,7 +203,8 @@ class EmbeddingQueue:
         """
         first = batch[0]
         try:
-            made = first.encoder.embed([job.image for job in batch], first.conditions)
+            with self._model:
+                made = first.encoder.embed([job.image for job in batch], first.conditions)
         except BaseException as error:  # noqa: BLE001 - goes to those who wait
             for job in batch if keep_errors else ():
                 job.result.set_exception(error)
@@ -175,6 +243,21 @@ class EmbeddingQueue:
             self._memory[memo] = embeddings
             while len(self._memory) > REMEMBERED:
                 self._memory.popitem(last=False)
+
+
+def _wait_for(result: Future[Embeddings]) -> Embeddings:
+    """A result, unless the client leaves.
+
+    Raises:
+        ClientLeft: if it has left.
+    """
+    while True:
+        try:
+            return result.result(_LOOK_SECONDS)
+        except NotDone:
+            if result.done():  # the work itself ran out of time
+                raise
+        check_client()
 
 
 def _memo(

@@ -8,6 +8,7 @@ Origin is refused.
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -18,6 +19,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cies.server.problems import problem
+from cies.server.running import LOCAL_HELLO, LOCAL_PATHS, LOCAL_SEARCH
+
+_LOG = logging.getLogger("uvicorn.error")
 
 #: The cookie in which a browser keeps the token after its first visit.
 COOKIE = "cies_token"
@@ -25,8 +29,18 @@ COOKIE = "cies_token"
 #: Hosts that always name this machine.
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
+#: Addresses that take a picture as the body; all others take a JSON document.
+_PICTURE_PATHS = ("/api/v1/uploads", LOCAL_SEARCH)
+
+#: Bytes of a JSON document, and of all bodies that are read at the same time, in multiples of the
+#: largest one.
+MAX_JSON, _BODIES = 2**20, 4
+
 #: Addresses that answer without a token, for load balancers.
 OPEN_PATHS = ("/api/v1/health", "/api/v1/ready")
+
+#: Pages that may be linked to from other sites.
+LINKED_PATHS = ("/", "/docs")
 
 _POLICY = "; ".join(
     (
@@ -59,11 +73,14 @@ class Access:
         hosts: host names without a port that the Host header may have; empty for any.
         token: what a client must know; empty if nothing.
         max_body: the most bytes of a request.
+        local_token: what the command line of the same user knows, from the file of the running
+            server (:mod:`cies.server.running`); empty if it is not answered.
     """
 
     hosts: frozenset[str]
     token: str
     max_body: int
+    local_token: str = ""
 
 
 class Guard:
@@ -73,6 +90,8 @@ class Guard:
         """Store the arguments."""
         self._app = app
         self._access = access
+        #: Bytes of the bodies of all requests that are answered now.
+        self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -81,20 +100,35 @@ class Guard:
             return
         headers = Headers(scope=scope)
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 given = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     given.setdefault(name, value)
             await send(message)
 
-        refused = self._refusal(scope, headers)
+        length = _length(headers)
+        refused = self._refusal(scope, headers, length)
         if refused is not None:
             await refused(scope, receive, send_guarded)
             return
-        await self._app(scope, receive, send_guarded)
+        self._reading += length
+        try:
+            await self._app(scope, receive, send_guarded)
+        except Exception:  # an error of the program; the client gets a document all the same
+            _LOG.exception("A request of %s failed.", scope["path"][:200].encode())
+            if started:
+                raise
+            answer = problem(500, "The server failed on this request; its log says why.")
+            await answer(scope, receive, send_guarded)
+        finally:
+            self._reading -= length
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers, length: int) -> Response | None:
         """The answer to a request that is refused, or ``None``."""
         access = self._access
         host = _host_name(headers.get("host", ""))
@@ -103,23 +137,47 @@ class Guard:
                 421,
                 f"This server is not named '{host[:80]}'; start it with `--allow-host NAME`.",
             )
-        origin = headers.get("origin")
-        if (
-            origin is not None
-            and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-        ):
-            return problem(403, "Requests from pages of other sites are refused.")
-        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
+        if self._is_of_another_site(scope, headers):
             return problem(403, "Requests from pages of other sites are refused.")
         if "transfer-encoding" in headers:
             return problem(411, "Send the request with its length, in the header Content-Length.")
         # The HTTP server reads no more than this length.
-        if int(headers.get("content-length", "0")) > access.max_body:
-            limit = access.max_body // 2**20
-            return problem(413, f"The request is larger than {limit} MB; send a smaller picture.")
+        limit = access.max_body if scope["path"] in _PICTURE_PATHS else MAX_JSON
+        if length > limit:
+            size = f"{limit / 2**20:g} MB"
+            return problem(413, f"The request is larger than {size}; send less at once.")
+        if self._reading + length > _BODIES * access.max_body:
+            answer = problem(429, "Others are sending large pictures; try again in a few seconds.")
+            answer.headers["retry-after"] = "2"
+            return answer
+        if scope["path"].startswith(LOCAL_PATHS):
+            return self._check_local(scope, headers)
         if not access.token or scope["path"] in OPEN_PATHS:
             return None
         return self._check_token(scope, headers)
+
+    def _is_of_another_site(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a page of another site makes a browser send the request.
+
+        Links to the page from elsewhere are allowed: a colleague sends them.
+        """
+        origin = headers.get("origin")
+        try:
+            if origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower():
+                return True
+        except ValueError:  # no address
+            return True
+        site = headers.get("sec-fetch-site", "none")
+        return site not in ("same-origin", "none") and scope["path"] not in LINKED_PATHS
+
+    def _check_local(self, scope: Scope, headers: Headers) -> Response | None:
+        """``None`` for the command line of the same user; there is nothing here for others."""
+        _, _, given = headers.get("authorization", "").partition(" ")
+        own = self._access.local_token
+        asks = scope["path"] == LOCAL_HELLO or _equal(given.strip(), own)
+        if own and asks and "origin" not in headers:
+            return None
+        return problem(404, "Not Found")
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
         """``None`` with the right token; a browser's link with it becomes a cookie."""
@@ -142,10 +200,19 @@ class Guard:
         return answer
 
     def _right(self, given: str) -> bool:
-        """Whether a token is the right one, in a time that does not depend on it."""
-        return hmac.compare_digest(
-            given.encode("utf-8", "replace"), self._access.token.encode("utf-8")
-        )
+        """Whether a token is the right one."""
+        return _equal(given, self._access.token)
+
+
+def _equal(given: str, right: str) -> bool:
+    """Whether two tokens are equal, in a time that does not depend on where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), right.encode("utf-8"))
+
+
+def _length(headers: Headers) -> int:
+    """The length of a request's body."""
+    given = headers.get("content-length", "0")
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 20 else 2**63
 
 
 def _host_name(host: str) -> str:

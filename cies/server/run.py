@@ -6,6 +6,7 @@ import ipaddress
 import signal
 import socket
 import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import uvicorn
 
 from cies.console import say
 from cies.server.app import create_app
+from cies.server.connections import MAX_CONNECTIONS, WatchedProtocol
 from cies.server.gallery_service import GalleryService
 from cies.server.guards import LOCAL_HOSTS, Access
+from cies.server.running import announced, running_server
 from indexes.errors import CiesError, UsageError
 from ingest.read.images import MAX_BYTES
 
@@ -39,6 +42,7 @@ class ServerOptions:
         device: the device of the model.
         index: the index to search with.
         open_browser: whether to open the page.
+        edit: whether clients may change collections and remove pictures.
     """
 
     host: str
@@ -50,13 +54,24 @@ class ServerOptions:
     device: str
     index: str
     open_browser: bool
+    edit: bool = False
 
 
-def serve(gallery: Path, options: ServerOptions) -> None:
+def serve(
+    gallery: Path,
+    options: ServerOptions,
+    prepare: Callable[[GalleryService], None] = lambda service: None,
+) -> None:
     """Serve a gallery until Ctrl-C or SIGTERM.
 
+    Args:
+        gallery: the gallery's folder.
+        options: how it is served.
+        prepare: called before the first request, such as to add an encoder that is loaded.
+
     Raises:
-        UsageError: if other machines could use it without a token and that is not allowed.
+        UsageError: if other machines could use it without a token and that is not allowed, or the
+            token cannot be in a header.
         CiesError: if the address is in use.
         GalleryMissing: if there is no gallery.
     """
@@ -66,15 +81,30 @@ def serve(gallery: Path, options: ServerOptions) -> None:
             f"--host {options.host} lets other machines search this gallery; add `--token TEXT`, "
             "or `--public` if everyone may."
         )
+    if not options.token.isascii() or any(c.isspace() or c in '";,\\' for c in options.token):
+        raise UsageError(
+            "--token takes ASCII letters, digits and signs without spaces, quotes, commas, "
+            "semicolons and backslashes; choose another one, such as `openssl rand -hex 24` prints."
+        )
     listening = _listen(options.host, options.port)
     try:
         port = listening.getsockname()[1]
         service = GalleryService(
-            str(gallery), options.device, options.index, options.show_paths, MAX_WAITING
+            str(gallery),
+            options.device,
+            options.index,
+            options.show_paths,
+            MAX_WAITING,
+            options.edit,
         )
-        access = Access(_hosts(options, local), options.token, MAX_BYTES)
+        prepare(service)
+        own = running_server(gallery, options.host, port, options.index, options.device)
+        access = Access(_hosts(options, local), options.token, MAX_BYTES, own.token)
         config = uvicorn.Config(
             create_app(service, access),
+            http=WatchedProtocol,
+            ws="none",
+            limit_concurrency=MAX_CONNECTIONS,
             log_level="warning",
             server_header=False,
             h11_max_incomplete_event_size=32 * 1024,
@@ -89,7 +119,8 @@ def serve(gallery: Path, options: ServerOptions) -> None:
         # handlers.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listening])
+        with announced(own):
+            uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
     say("The server has ended.")
@@ -126,7 +157,7 @@ def _listen(host: str, port: int) -> socket.socket:
         CiesError: if that is not possible.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host.strip("[]"), port))
