@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from indexes.vectors import Vectors
 #: Candidates of an index that must exist for each hit, or the query is answered exactly: pictures
 #: that were deleted since are among the candidates.
 _ENOUGH = 5
+
+#: Bytes of the scores of the latest queries that are kept.
+_RECENT_BYTES = 32 * 2**20
 
 #: Numbers gathered for one search among selected rows: 256 MB.
 _GATHERED = 2**26
@@ -138,6 +142,9 @@ class OpenTable:
         self.state = rows.state
         self._matrix = rows.matrix
         self._order = rows.order
+        #: The vector of a query, as bytes, to its scores; the latest last.
+        self._recent: dict[bytes, Vectors] = {}
+        self._recent_lock = threading.Lock()
         self._stored_pairs = rows.pairs
         self._index = rows.index
         self._indexed = rows.indexed
@@ -267,7 +274,25 @@ class OpenTable:
         return ExactIndex(self.vectors(self._not_indexed))
 
     def scores(self, queries: Vectors) -> Vectors:
-        """Cosines with every row, exact: float32 [n, size]."""
+        """Cosines with every row, exact: float32 [n, size]; not to be changed.
+
+        Those of the latest single queries are kept, for the same query with other weights.
+        """
+        if len(queries) != 1:
+            return self._compared(queries)
+        name = queries.tobytes()
+        with self._recent_lock:
+            found = self._recent.pop(name, None)
+        if found is None:
+            found = self._compared(queries)
+            found.flags.writeable = False
+        with self._recent_lock:
+            self._recent[name] = found
+            while len(self._recent) * found.nbytes > _RECENT_BYTES and len(self._recent) > 1:
+                del self._recent[next(iter(self._recent))]
+        return found
+
+    def _compared(self, queries: Vectors) -> Vectors:
         scores = self._matrix.scores(queries)
         return scores if self._order is None else scores[:, self._order]
 
@@ -281,4 +306,6 @@ class OpenTable:
         """Share of the gallery's pairs with lower scores than these, 0 to 100, in their shape."""
         if not len(self._pairs):
             return np.zeros(np.shape(scores))
-        return 100.0 * np.searchsorted(self._pairs, scores, side="left") / len(self._pairs)
+        # Values of another type would make NumPy convert all pairs.
+        values = np.asarray(scores, dtype=self._pairs.dtype)
+        return 100.0 * np.searchsorted(self._pairs, values, side="left") / len(self._pairs)

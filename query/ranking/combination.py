@@ -21,6 +21,8 @@ logarithms of percentiles.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +33,47 @@ from indexes.vectors import Vectors
 #: Pictures sampled to estimate the scores of a gallery's pairs; all pairs of the sample are used.
 _SAMPLE = 1000
 
+#: Up to so many percentiles are counted; for more of them the totals of the pairs are sorted.
+_FEW = 50
+
 #: Deviations below this are taken for 1: all pairs are then equally alike.
 _LEAST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Cosines of the pairs of a sample of the gallery, the same pairs under each condition.
+
+    Attributes:
+        cosines: float32 [pairs] for each condition.
+        means: their mean for each condition.
+        deviations: their standard deviation for each condition.
+    """
+
+    cosines: Sequence[Vectors]
+    means: Sequence[float]
+    deviations: Sequence[float]
+
+    @classmethod
+    def of(cls, tables: Sequence[OpenTable], rows: NDArray[np.int64]) -> PairScores:
+        """Compare a sample of the pictures.
+
+        Args:
+            tables: one for each condition.
+            rows: int64 [conditions, n], the row of each picture in each table.
+        """
+        count = rows.shape[1]
+        chosen = np.arange(count)
+        if count > _SAMPLE:
+            chosen = np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))
+        upper = np.triu_indices(len(chosen), 1)
+        cosines = []
+        for table, own in zip(tables, rows, strict=True):
+            vectors = table.vectors(own[chosen])
+            cosines.append((vectors @ vectors.T)[upper])
+        deviations = [float(one.std()) if len(one) else 0.0 for one in cosines]
+        means = [float(one.mean()) if len(one) else 0.0 for one in cosines]
+        return cls(cosines, means, [d if d > _LEAST_DEVIATION else 1.0 for d in deviations])
 
 
 class ScoreCombination:
@@ -43,6 +84,7 @@ class ScoreCombination:
         weights: one for each condition; above 0 if hits must be alike (at least one), below 0 if
             they must differ, none 0.
         rows: int64 [conditions, n], the row of each picture in each table.
+        pairs: the scores of the gallery's pairs under each condition.
         left_out: pictures of the first table that are not embedded under all conditions.
     """
 
@@ -52,6 +94,7 @@ class ScoreCombination:
         weights: Sequence[float],
         rows: NDArray[np.int64] | None = None,
         standardised: bool = True,
+        pairs: PairScores | None = None,
     ):
         """Estimate the scores of the gallery's pairs.
 
@@ -62,35 +105,26 @@ class ScoreCombination:
             standardised: whether z is used; otherwise the cosines themselves, so that a condition
                 under which a gallery hardly differs counts little, as composed queries need
                 (:mod:`query.composers.dior`).
+            pairs: the scores of the pairs under these tables, if they are known.
         """
         self.tables = tuple(tables)
         self.weights = tuple(weights)
         self.rows = common_rows(tables) if rows is None else rows
         self.left_out = len(tables[0]) - self.rows.shape[1]
         self._positive = sum(weight for weight in weights if weight > 0)
-        pairs = self._pairs()
-        deviations = [float(cosines.std()) if len(cosines) else 0.0 for cosines in pairs]
-        self._means = [float(cosines.mean()) if len(cosines) else 0.0 for cosines in pairs]
-        self._deviations = [d if d > _LEAST_DEVIATION else 1.0 for d in deviations]
+        self.pairs = PairScores.of(self.tables, self.rows) if pairs is None else pairs
+        self._means, self._deviations = self.pairs.means, self.pairs.deviations
         if not standardised:
-            self._means, self._deviations = [0.0] * len(pairs), [1.0] * len(pairs)
-        self._totals = np.sort(self.total(pairs))
+            self._means, self._deviations = [0.0] * len(tables), [1.0] * len(tables)
 
     def __len__(self) -> int:
         return int(self.rows.shape[1])
 
-    def _pairs(self) -> list[Vectors]:
-        """Cosines of the pairs of a sample, the same pairs under each condition."""
-        count = len(self)
-        chosen = np.arange(count)
-        if count > _SAMPLE:
-            chosen = np.sort(np.random.default_rng(0).choice(count, _SAMPLE, replace=False))
-        upper = np.triu_indices(len(chosen), 1)
-        found = []
-        for table, rows in zip(self.tables, self.rows, strict=True):
-            vectors = table.vectors(rows[chosen])
-            found.append((vectors @ vectors.T)[upper])
-        return found
+    def position(self, row: int) -> int | None:
+        """The position in :attr:`rows` of a row of the first table; ``None`` if it is left out."""
+        first = self.rows[0]  # ascending, as both are in key order
+        at = int(np.searchsorted(first, row))
+        return at if at < len(first) and first[at] == row else None
 
     def total(self, cosines: Sequence[Vectors]) -> NDArray[np.float32]:
         """The total T of a combination, as the module's docstring defines it.
@@ -115,7 +149,22 @@ class ScoreCombination:
         """Share of the gallery's pairs with lower totals than these, 0 to 100, in their shape."""
         if not len(self._totals):
             return np.zeros(np.shape(totals))
-        return 100.0 * np.searchsorted(self._totals, totals, side="left") / len(self._totals)
+        # Values of another type would make NumPy convert all pairs.
+        values = np.asarray(totals, dtype=self._totals.dtype)
+        if values.size > _FEW:
+            below = np.searchsorted(self._sorted_totals, values, side="left")
+        else:
+            counts = [np.count_nonzero(self._totals < value) for value in values.flat]
+            below = np.array(counts, dtype=np.int64).reshape(values.shape)
+        return 100.0 * below / len(self._totals)
+
+    @cached_property
+    def _totals(self) -> NDArray[np.float32]:
+        return self.total(self.pairs.cosines)
+
+    @cached_property
+    def _sorted_totals(self) -> NDArray[np.float32]:
+        return np.sort(self._totals)
 
 
 def combine_examples(scores: Vectors, how: str) -> Vectors:

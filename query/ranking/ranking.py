@@ -127,12 +127,12 @@ class CombinedRanking(Ranking):
             )
         ]
         self._total = combine_examples(combination.total(self._cosines), combine)
-        self._position = {int(row): position for position, row in enumerate(combination.rows[0])}
 
     def best(self, k: int, allowed: RowMask | None, excluded: frozenset[int]) -> Scored:
         """See :meth:`Ranking.best`."""
         first = self._combination.rows[0]
-        positions = frozenset(self._position[row] for row in excluded if row in self._position)
+        found_positions = map(self._combination.position, excluded)
+        positions = frozenset(one for one in found_positions if one is not None)
         mask = None if allowed is None else allowed[first]
         found, scores = best_rows(self._total, k, mask, positions)
         return first[found], scores
@@ -143,8 +143,9 @@ class CombinedRanking(Ranking):
 
     def parts(self, row: int) -> tuple[ConditionScore, ...]:
         """See :meth:`Ranking.parts`."""
-        position = self._position[row]
         combination, found = self._combination, []
+        position = combination.position(row)
+        assert position is not None, "a row that this ranking did not return"
         for table, weight, cosines, rows in zip(
             combination.tables, combination.weights, self._cosines, combination.rows, strict=True
         ):
