@@ -53,7 +53,7 @@ LAYERS = {
         ("bench",),
         ("training",),
     ),
-    "cies": (("html",), ("reports", "bench"), ("server",), ("cli",)),
+    "cies": (("html",), ("reports",), ("server",), ("bench",), ("cli",)),
 }
 MODULES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
 

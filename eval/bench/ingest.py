@@ -6,6 +6,7 @@ and tables on the disk are real.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 import time
@@ -146,6 +147,27 @@ def write_pictures(
         if number % 1000 == 999:
             progress(f"{number + 1} pictures written")
     return total
+
+
+def different_pictures(count: int, megapixels: float = 1.0) -> list[tuple[str, bytes]]:
+    """JPEG files of 4:3 with different pixels, each with its key.
+
+    Args:
+        count: number of pictures.
+        megapixels: the size of each.
+    """
+    height = max(16, round((megapixels * 1e6 * 3 / 4) ** 0.5))
+    width = round(height * 4 / 3)
+    with Image.open(io.BytesIO(_photograph(0, width, height))) as motif:
+        pixels = np.asarray(motif.convert("RGB")).copy()
+    found = []
+    for number in range(count):
+        pixels[: height // 2, : width // 2] = np.random.default_rng(number).integers(0, 256, 3)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+        data = buffer.getvalue()
+        found.append((hashlib.sha256(data).hexdigest(), data))
+    return found
 
 
 def _photograph(seed: int, width: int, height: int) -> bytes:

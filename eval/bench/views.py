@@ -165,7 +165,7 @@ def bench_projections(
     plain = Condition.parse(UNCONDITIONAL)
     table = VectorTable(UNCONDITIONAL, dimension, encoder.spec.made_by(plain))
     progress(f"Writing a gallery of {size} vectors of {dimension}")
-    gallery = write_generated(folder, size, dimension, seed, table)
+    gallery = write_generated(folder, size, dimension, seed, [table])
     with gallery.writer() as writer:
         writer.put_statistics({table.table: gallery.computed_statistics(table)})
     engine = Engine(gallery, lambda spec: encoder)

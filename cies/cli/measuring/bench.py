@@ -223,6 +223,68 @@ def bench_search(
     run_bench_search(vectors, dimension, seed, place, condition, folder, kind or [], as_json)
 
 
+@bench.command("serve")
+def bench_serve(
+    pictures: Annotated[int, typer.Option(help="Pictures of the gallery.", min=300)] = 100_000,
+    dimension: _DimensionOption = 512,
+    requests: Annotated[
+        int, typer.Option(help="Requests for each number of clients.", min=4)
+    ] = 2000,
+    steady: Annotated[
+        int, typer.Option(help="Requests over which memory is compared; 0 for none.", min=0)
+    ] = 50_000,
+    uploads: Annotated[
+        int,
+        typer.Option(help="Clients that send new pictures at the same time; 0 for none.", min=0),
+    ] = 32,
+    cost_ms: Annotated[
+        float, typer.Option(help="Milliseconds the stand-in encoder takes for a picture.", min=0)
+    ] = 50.0,
+    seed: _VectorSeedOption = 0,
+    folder: _FolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure `cies serve` under load: time of searches, memory, and uploads.
+
+    Example: cies bench serve --pictures 100000 --requests 2000
+    """
+    try:
+        from cies.bench.serve import run_bench_serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"`cies bench serve` needs the package {error.name}; run `pip install 'cies[serve]'`."
+        ) from error
+    asked = pictures, dimension, requests, steady, uploads, cost_ms, seed
+    run_bench_serve(*asked, folder, as_json)
+
+
+@bench.command("learn")
+def bench_learn(
+    labels: Annotated[Path, typer.Option(help="CSV as for `cies eval`.")],
+    gallery: GalleryOption = None,
+    column: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Only this column; may be repeated; all by default."),
+    ] = None,
+    examples: Annotated[str, typer.Option(help="Numbers of examples for each value.")] = "3,5,10",
+    method: Annotated[
+        Optional[list[str]],
+        typer.Option("--method", "-m", help="Learn from vectors of this method; may be repeated."),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="How often examples are drawn.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure `cies conditions learn` by labels: precision@10 by the number of examples.
+
+    Example: cies bench learn -g photos.cies --labels labels.csv --examples 3,5
+    """
+    from cies.bench.learned import run_bench_learn
+
+    asked = column or [], examples, method or [], draws, seed
+    run_bench_learn(find_gallery(gallery), labels, *asked, as_json)
+
+
 @bench.command("view")
 def bench_view(
     vectors: _VectorsOption = 100_000,
@@ -274,6 +336,23 @@ def bench_rerank(
 
     asked = condition or [], method, rerank, queries, labels, earlier
     run_bench_rerank(find_gallery(gallery), *asked, as_json)
+
+
+@bench.command("feedback")
+def bench_feedback(
+    labels: Annotated[Path, typer.Option(help="CSV as for `cies eval`.")],
+    gallery: GalleryOption = None,
+    queries: Annotated[int, typer.Option(help="Query pictures of each measurement.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="Of halves and queries.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how much better hits are after 1, 3 and 5 rounds of likes and dislikes.
+
+    Example: cies bench feedback -g demo/gallery --labels demo/world/labels.csv
+    """
+    from cies.bench.search import run_bench_feedback
+
+    run_bench_feedback(find_gallery(gallery), labels, queries, seed, as_json)
 
 
 @bench.command("compose")

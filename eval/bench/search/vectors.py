@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,34 +68,40 @@ def table_of(dimension: int) -> VectorTable:
 
 
 def write_generated(
-    folder: Path, size: int, dimension: int, seed: int, table: VectorTable | None = None
+    folder: Path, size: int, dimension: int, seed: int, tables: Sequence[VectorTable] = ()
 ) -> Gallery:
     """Write a gallery of generated vectors, each with the record of a picture and a file.
 
     Args:
         folder: the folder of the new gallery.
-        size: number of vectors.
+        size: number of pictures.
         dimension: the dimension of each vector.
-        seed: the seed of the vectors.
-        table: the table of the vectors; :func:`table_of` by default.
+        seed: the seed of the vectors; those of each table are different.
+        tables: the tables of the vectors; :func:`table_of` by default.
 
     Raises:
         GalleryError: if the disk is full.
     """
     gallery = Gallery.create(folder)
-    table = table or table_of(dimension)
+    tables = tables or [table_of(dimension)]
     with gallery.writer() as writer:
-        writer.declare(table, 0)
+        for table in tables:
+            writer.declare(table, 0)
         for start in range(0, size, ROWS):
             count = min(ROWS, size - start)
-            vectors = mixture(count, dimension, seed * 100_003 + start)
-            keys = [
-                hashlib.sha256(f"{seed} {start + n}".encode()).hexdigest() for n in range(count)
-            ]
+            keys = [generated_key(seed, start + n) for n in range(count)]
             sure = np.full(count, 0.5, dtype=np.float32)
-            writer.put_vectors(table, keys, vectors, [f"word{n % 97}" for n in range(count)], sure)
+            words = [f"word{n % 97}" for n in range(count)]
+            for number, table in enumerate(tables):
+                of_table = seed * 100_003 + start + number * 7_000_003
+                writer.put_vectors(table, keys, mixture(count, dimension, of_table), words, sure)
             writer.put_images([ImageRecord(key, 64, 64, "PNG") for key in keys])
             files = [FileRecord(f"{key[:2]}/{key}.png", key, 1, 1, "done") for key in keys]
             writer.put_files(files)
         writer.maintain(due_only=False)
     return gallery
+
+
+def generated_key(seed: int, number: int) -> str:
+    """The key of a picture of a generated gallery."""
+    return hashlib.sha256(f"{seed} {number}".encode()).hexdigest()
