@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.blocks import RowsOfQuery, by_labels, judge_all
+from eval.metrics.clustering import ClusterAgreement
 from eval.metrics.figures import QueryScores
 from eval.metrics.formulas import balanced_mean, triplet_accuracy
 from eval.metrics.names import Metric, metric
@@ -206,6 +207,7 @@ class LabelCell:
         own: whether the label is what the condition asks for.
         queries: pictures whose label is known and shared by another picture.
         metrics: name, of :data:`MATRIX_METRICS` or fewer, to the mean.
+        clusters: NMI and AMI of the pictures with the label; ``None`` if they were not measured.
     """
 
     condition: str
@@ -213,6 +215,7 @@ class LabelCell:
     own: bool
     queries: int
     metrics: Mapping[str, MetricMean]
+    clusters: ClusterAgreement | None = None
 
 
 @dataclass(frozen=True)

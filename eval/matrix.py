@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.judge import LabelJudge, LabelMatrix, VectorsOf, judge_conditions, judge_triplets
+from eval.judge import (
+    LabelCell,
+    LabelJudge,
+    LabelMatrix,
+    VectorsOf,
+    judge_conditions,
+    judge_triplets,
+)
 from eval.labels import Labels, Triplet, match_files
+from eval.metrics.clustering import cluster_agreement, is_feasible, missing_libraries
 from indexes.errors import UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import same_name
@@ -30,12 +38,15 @@ class GalleryMatrix(LabelMatrix):
         unmatched: files of the label file that are not in the gallery.
         unmeasured: labels that were left out, because no two pictures share a value of them.
         left_out: the column whose equal values were left out of each query's ranking, if any.
+        unclustered: why NMI and AMI of some cells were not measured, as one sentence; empty if
+            nothing was left out.
     """
 
     pictures: int
     unmatched: int
     unmeasured: tuple[str, ...]
     left_out: str | None
+    unclustered: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``cies eval --json`` prints."""
@@ -54,6 +65,9 @@ class GalleryMatrix(LabelMatrix):
                 "chance": "expectation under a random ranking",
                 "interval": "95 % percentile bootstrap over queries, 1000 resamples",
                 "ties": "in expectation over all orders of equal scores",
+                "NMI": "of the labels and as many FAISS k-means clusters (20 iterations, seed "
+                "1234), over the mean of the entropies; chance is the mean over shuffled labels",
+                "AMI": "of the same clusters, adjusted: 0 by chance",
             },
             "pictures": self.pictures,
             "unmatched": self.unmatched,
@@ -65,13 +79,16 @@ class GalleryMatrix(LabelMatrix):
                     "own": cell.own,
                     "queries": cell.queries,
                     "metrics": {name: m.to_json() for name, m in cell.metrics.items()},
+                    "clusters": None if cell.clusters is None else cell.clusters.to_json(),
                 }
                 for cell in self.cells
             ],
         }
 
 
-def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> GalleryMatrix:
+def evaluate(
+    engine: Engine, labels: Labels, left_out: str | None = None, pairs: bool = False
+) -> GalleryMatrix:
     """Judge every condition of a gallery by every label.
 
     Args:
@@ -79,6 +96,8 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
         labels: the labels of its pictures.
         left_out: a column; pictures with the query's value of it are not ranked, because they
             show the same thing (the same product again).
+        pairs: measure NMI and AMI of every condition and label, not only of a condition and its
+            own label. They are left out without FAISS or scikit-learn.
 
     Raises:
         UsageError: if the label file does not fit the gallery.
@@ -103,13 +122,50 @@ def evaluate(engine: Engine, labels: Labels, left_out: str | None = None) -> Gal
         groups=groups,
     )
     key_of = {file: key_by_path[path] for file, path in matched.items()}
-    conditions = ((name, _vectors_of(engine, name, key_of)) for name in engine.names())
-    found = judge_conditions(judge, conditions)
+    vectors = {name: _vectors_of(engine, name, key_of) for name in engine.names()}
+    found = judge_conditions(judge, vectors.items())
     if not found.cells:
         raise UsageError(_nothing_to_measure(engine, labels, judge))
     unmeasured = tuple(name for name in judge.labels if name not in found.labels)
     unmatched = len(labels.values) - len(matched)
-    return GalleryMatrix(found.cells, len(matched), unmatched, unmeasured, left_out)
+    cells, unclustered = _clustered(judge, found.cells, vectors, pairs)
+    return GalleryMatrix(cells, len(matched), unmatched, unmeasured, left_out, unclustered)
+
+
+def _clustered(
+    judge: LabelJudge,
+    cells: Sequence[LabelCell],
+    vectors: Mapping[str, VectorsOf],
+    pairs: bool,
+) -> tuple[tuple[LabelCell, ...], str]:
+    """The cells with NMI and AMI, and why some have none.
+
+    Args:
+        judge: knows the pictures and their labels.
+        cells: the cells of a matrix.
+        vectors: condition to what gives its vectors.
+        pairs: whether all cells are measured, or those of a condition and its own label; if there
+            is no such cell, all are.
+    """
+    lacking = missing_libraries()
+    if lacking:
+        return tuple(cells), lacking
+    every = pairs or not any(cell.own for cell in cells)
+    measured, too_many = [], []
+    for cell in cells:
+        pictures = judge.query_ids(cell.label)
+        values = [judge.labels[cell.label][key][0] for key in pictures]
+        if not (every or cell.own):
+            measured.append(cell)
+        elif is_feasible(len(pictures), len(set(values))):
+            found = cluster_agreement(vectors[cell.condition](pictures), values)
+            measured.append(replace(cell, clusters=found))
+        else:
+            measured.append(cell)
+            too_many.append(cell.label)
+    names = ", ".join(dict.fromkeys(too_many))
+    reason = f"NMI and AMI are left out of {names}: too many values, or only one."
+    return tuple(measured), reason if too_many else ""
 
 
 def _nothing_to_measure(engine: Engine, labels: Labels, judge: LabelJudge) -> str:

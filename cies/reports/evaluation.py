@@ -35,17 +35,23 @@ def print_matrix(matrix: GalleryMatrix, pairs: bool = False) -> None:
     )
     own = [cell for cell in matrix.cells if cell.own]
     every_pair = pairs or not own
+    clustered = any(cell.clusters for cell in matrix.cells)
     rows = []
     for cell in matrix.cells if every_pair else own:
         row = [cell.condition, cell.label, "yes" if cell.own else "", str(cell.queries)]
         for name in MATRIX_METRICS:
             mean = cell.metrics[name]
             row += [f"{mean.value:.3f}", f"{mean.low:.3f}-{mean.high:.3f}", f"{mean.chance:.3f}"]
+        if clustered:
+            found = cell.clusters
+            figures = (found.nmi, found.nmi_chance, found.ami) if found else ()
+            row += [f"{figure:.3f}" for figure in figures] or ["", "", ""]
         rows.append(row)
     print()
     columns = ["condition", "label", "own", "queries"]
     for name in MATRIX_METRICS:
         columns += [name, f"95 % {name}", f"chance {name}"]
+    columns += ["NMI", "chance NMI", "AMI"] if clustered else []
     title = "Every condition and label" if every_pair else "Every condition under its own label"
     print_table(
         columns, rows, title=f"{title}, with 95 % intervals and chance", numbers=columns[3:]
@@ -60,6 +66,8 @@ def say_left_out(matrix: GalleryMatrix) -> None:
         say(f"{matrix.unmatched} files of the label file are not in the gallery.")
     if matrix.unmeasured:
         say(f"Left out, because no two pictures share a value: {', '.join(matrix.unmeasured)}.")
+    if matrix.unclustered:
+        say(matrix.unclustered)
 
 
 def print_triplets(scores: Sequence[TripletScore]) -> None:

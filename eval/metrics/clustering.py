@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,12 @@ from indexes.vectors import Vectors
 #: As pytorch-metric-learning clusters, with a fixed seed.
 ITERATIONS = 20
 SEED = 1234
+
+#: Metrics of clusters and not of queries: they have no interval and are not tested.
+CLUSTER_METRICS = ("NMI", "AMI")
+
+#: Pictures times clusters up to which pictures are clustered.
+_MOST_CLUSTERING = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,42 @@ class ClusterAgreement:
     nmi: float
     ami: float
     nmi_chance: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For documents."""
+        return {
+            "count": self.clusters,
+            "NMI": {
+                "value": self.nmi,
+                "chance": self.nmi_chance,
+                "corrected": (self.nmi - self.nmi_chance) / (1 - self.nmi_chance),
+            },
+            "AMI": {"value": self.ami, "chance": 0.0, "corrected": self.ami},
+        }
+
+
+def missing_libraries() -> str:
+    """What NMI and AMI lack here and how to install it, as one sentence; empty if nothing."""
+    lacking = {
+        name: extra
+        for module, name, extra in (
+            ("faiss", "FAISS", "cpu"),
+            ("sklearn", "scikit-learn", "eval"),
+        )
+        if find_spec(module) is None
+    }
+    if not lacking:
+        return ""
+    names, extras = " and ".join(lacking), ",".join(lacking.values())
+    return f"NMI and AMI need {names}; install with `pip install 'cies[{extras}]'`."
+
+
+def is_feasible(pictures: int, clusters: int) -> bool:
+    """Whether pictures can be put into as many clusters as they have labels.
+
+    Not with a single label, with a label for each picture, or if it would take minutes.
+    """
+    return 1 < clusters < pictures and pictures * clusters <= _MOST_CLUSTERING
 
 
 def k_means(

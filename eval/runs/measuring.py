@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.judge import LabelJudge, VectorsOf, mean_of
-from eval.metrics.clustering import cluster_agreement
+from eval.metrics.clustering import (
+    CLUSTER_METRICS,
+    cluster_agreement,
+    is_feasible,
+    missing_libraries,
+)
 from eval.metrics.figures import Figure, FigureKey, QueryScores
 from eval.metrics.names import metric
 from eval.metrics.ranked import by_position, rank
@@ -32,15 +36,9 @@ LABEL_METRICS = ("P@1", "precision@10", "recall@10 (hit)", "R-precision", "MAP@R
 #: Places at which the recall curves of reports are measured.
 CURVE_PLACES = (1, 2, 3, 5, 10, 20, 50, 100)
 
-#: Metrics of clusters and not of queries: they have no interval and are not tested.
-CLUSTER_METRICS = ("NMI", "AMI")
-
 #: Seconds of measuring that an interrupted run loses at most. The world has some 6,000 figures;
 #: writing all of them after each system took longer than measuring.
 _WRITTEN_EVERY = 20.0
-
-#: Pictures times clusters up to which pictures are clustered.
-_MOST_CLUSTERING = 20_000_000
 
 _SUBSET = "subset "
 _BALANCED = "balanced "
@@ -235,10 +233,8 @@ def _measure_clusters(
     or scikit-learn is not installed.
     """
     values = ["|".join(task.labels[label][key]) for key in queries]
-    count = len(set(values))
-    feasible = len(queries) * count <= _MOST_CLUSTERING and 1 < count < len(queries)
-    installed = find_spec("faiss") and find_spec("sklearn")
-    if task.crossed and task.queries is None and feasible and installed:
+    feasible = is_feasible(len(queries), len(set(values)))
+    if task.crossed and task.queries is None and feasible and not missing_libraries():
         found = cluster_agreement(vectors_of(queries), values)
         whole = np.zeros(1, dtype=np.int64)
         for name, value, chance in (("NMI", found.nmi, found.nmi_chance), ("AMI", found.ami, 0.0)):

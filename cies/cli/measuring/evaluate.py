@@ -13,8 +13,15 @@ from cies.cli.settings import find_gallery
 
 def evaluate(
     labels: Annotated[
-        Path, typer.Option(help="A table: a column file, and a column for each label.")
-    ],
+        Optional[Path], typer.Option(help="A table: a column file, and a column for each label.")
+    ] = None,
+    collections: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="In place of a table: LABEL=NAME,NAME, the collections that are the values of a "
+            "label; may be repeated."
+        ),
+    ] = None,
     place: Annotated[
         Optional[Path],
         typer.Argument(metavar="GALLERY", help="The gallery's folder, as with --gallery."),
@@ -35,21 +42,28 @@ def evaluate(
     method: ByMethodOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure every condition by every label: P@1, recall@10 and MAP@R, with chance levels.
+    """Measure every condition by every label: P@1, recall@10, MAP@R, NMI, AMI, with chance levels.
 
     Example: cies eval demo/gallery --labels demo/world/labels.csv
     """
     from cies import api
+    from cies.collections import labels_of
     from cies.console import print_json, say
     from cies.reports.evaluation import print_matrix, print_triplets, say_left_out
     from eval.labels import read_labels, read_triplets
     from eval.matrix import evaluate as evaluate_gallery
     from eval.matrix import evaluate_triplets
+    from indexes.errors import UsageError
 
+    if (labels is None) == (not collections):
+        raise UsageError(
+            "Give the labels in one way: --labels labels.csv, or --collections LABEL=NAME,NAME."
+        )
     engine = api.open(
         find_gallery(place or gallery), geometry=geometry, method=method, follow=False
     )
-    matrix = evaluate_gallery(engine, read_labels(labels), exclude_same)
+    given = read_labels(labels) if labels else labels_of(engine.gallery, collections or ())
+    matrix = evaluate_gallery(engine, given, exclude_same, pairs)
     scores = evaluate_triplets(engine, read_triplets(triplets), triplets) if triplets else []
     say_left_out(matrix)
     if triplets and not scores:
