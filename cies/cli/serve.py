@@ -36,6 +36,10 @@ def serve(
         str, typer.Option(help="The index to search with, as for `cies index --kind`.")
     ] = "auto",
     device: DeviceOption = "auto",
+    edit: Annotated[
+        bool,
+        typer.Option("--edit", help="Let clients change collections and remove pictures."),
+    ] = False,
 ) -> None:
     """Search the gallery on a live page, and from other programs by HTTP.
 
@@ -61,5 +65,6 @@ def serve(
             device,
             index,
             open_page,
+            edit,
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from cies import __version__
 from cies.html.rendering import STYLE_NAME, TEMPLATES, render
+from cies.server.collecting import add_collections
 from cies.server.documents import (
     MAX_HITS,
     EmbedAnswer,
@@ -23,17 +25,21 @@ from cies.server.documents import (
     FacetsDocument,
     GalleryDocument,
     Health,
+    PictureDocument,
     PicturesDocument,
     Problem,
     SearchAnswer,
     SearchRequest,
+    StatusDocument,
     Upload,
     ValuesDocument,
 )
 from cies.server.gallery_service import GalleryService
 from cies.server.guards import Access, Guard
+from cies.server.mapping import add_maps
 from cies.server.metrics import Metrics, RequestTiming
 from cies.server.problems import problem, problem_of
+from cies.server.streaming import EVENTS, add_local, streamed_search, while_connected
 from indexes.errors import CiesError
 from query.question import parse_conditions
 
@@ -43,13 +49,16 @@ _PAGE = FilePath(__file__).parent / "page"
 _FILES = {
     "style.css": "text/css",
     "app.js": "text/javascript",
+    "elements.js": "text/javascript",
+    "map.js": "text/javascript",
+    "picks.js": "text/javascript",
     "search.js": "text/javascript",
     "page.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
 
-#: Searches and pictures at the same time; further requests wait.
-THREADS = 16
+#: Requests that are answered at the same time, most of which wait for the model; further ones wait.
+THREADS = 100
 
 _Key = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file's bytes")]
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -90,6 +99,9 @@ def create_app(service: GalleryService, access: Access) -> FastAPI:
     _add_search(app, service)
     _add_pictures(app, service)
     _add_gallery(app, service, metrics)
+    add_collections(app, service)
+    add_maps(app, service)
+    add_local(app, service, access.local_token)
     _add_page(app)
     app.add_middleware(RequestTiming, metrics=metrics)
     app.add_middleware(Guard, access=access)
@@ -97,15 +109,11 @@ def create_app(service: GalleryService, access: Access) -> FastAPI:
 
 
 def _add_errors(app: FastAPI, service: GalleryService) -> None:
-    private = "" if service.show_paths else str(service.engine.gallery.path)
+    private = _private(service)
 
     @app.exception_handler(CiesError)
     async def of_cies(request: Request, error: CiesError) -> Response:
         return problem_of(error, private)
-
-    @app.exception_handler(Exception)
-    async def of_other(request: Request, error: Exception) -> Response:
-        return problem(500, "The server failed on this request; its log says why.")
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(request: Request, error: RequestValidationError) -> Response:
@@ -118,15 +126,26 @@ def _add_errors(app: FastAPI, service: GalleryService) -> None:
         return problem(error.status_code, str(error.detail))
 
 
+def _private(service: GalleryService) -> str:
+    """What answers must not contain."""
+    return "" if service.show_paths else str(service.engine.gallery.path)
+
+
 def _add_search(app: FastAPI, service: GalleryService) -> None:
     @app.post("/api/v1/search", response_model=SearchAnswer, tags=["search"])
-    def search(question: SearchRequest) -> dict[str, Any]:
-        """The pictures most like one, or a text, under the conditions."""
-        return service.search(question)
+    async def search(question: SearchRequest, request: Request) -> Any:
+        """The pictures most like one, or a text, under the conditions. With the header `Accept:
+        text/event-stream`, the answer is a stream: `first`, `progress`, `answer` or `problem`.
+        """
+        if EVENTS in request.headers.get("accept", ""):
+            return streamed_search(service, question, _private(service))
+        return await while_connected(request, partial(service.search, question))
 
     @app.get("/api/v1/search", response_model=SearchAnswer, tags=["search"])
     def search_by_address(
         key: Annotated[list[str], Query(max_length=16)] = [],  # noqa: B006 - never changed
+        like: Annotated[list[str], Query(max_length=50)] = [],  # noqa: B006
+        dislike: Annotated[list[str], Query(max_length=50)] = [],  # noqa: B006
         text: str = "",
         condition: Annotated[list[str], Query(max_length=16)] = [],  # noqa: B006
         unlike: Annotated[list[str], Query(alias="not", max_length=16)] = [],  # noqa: B006
@@ -138,6 +157,8 @@ def _add_search(app: FastAPI, service: GalleryService) -> None:
         """As POST, for a picture of the gallery or a text: `?key=...&condition=color=2&k=5`."""
         fields: dict[str, Any] = {
             "pictures": key,
+            "like": like,
+            "dislike": dislike,
             "text": text,
             "conditions": parse_conditions(condition),
             "unlike": parse_conditions(unlike, "--not"),
@@ -149,9 +170,9 @@ def _add_search(app: FastAPI, service: GalleryService) -> None:
         return service.search(_validated(fields))
 
     @app.post("/api/v1/embed", response_model=EmbedAnswer, tags=["search"])
-    def embed(request: EmbedRequest) -> dict[str, Any]:
+    async def embed(asked: EmbedRequest, request: Request) -> Any:
         """Vectors of pictures under conditions, in the gallery's geometry."""
-        return service.embed(request)
+        return await while_connected(request, partial(service.embed, asked))
 
 
 def _validated(fields: dict[str, Any]) -> SearchRequest:
@@ -206,6 +227,11 @@ def _add_pictures(app: FastAPI, service: GalleryService) -> None:
         """A large JPEG of a picture, upright and without metadata."""
         return Response(service.shown(key), media_type="image/jpeg", headers=_FOREVER)
 
+    @app.get("/api/v1/pictures/{key}/about", response_model=PictureDocument, tags=["pictures"])
+    def about(key: _Key) -> dict[str, Any]:
+        """A picture's name and its words."""
+        return service.about(key)
+
     @app.get("/api/v1/pictures/{key}/file", response_class=Response, tags=["pictures"])
     def file(key: _Key) -> Response:
         """A picture's file as it is, as a download."""
@@ -223,6 +249,11 @@ def _add_gallery(app: FastAPI, service: GalleryService, metrics: Metrics) -> Non
     def gallery() -> dict[str, Any]:
         """The gallery's conditions, methods and columns."""
         return service.gallery()
+
+    @app.get("/api/v1/status", response_model=StatusDocument, tags=["gallery"])
+    def status() -> dict[str, Any]:
+        """The ingest of another process, and the files that could not be read."""
+        return service.status()
 
     @app.get("/api/v1/facets/{condition}", response_model=FacetsDocument, tags=["gallery"])
     def facets(condition: str) -> dict[str, Any]:

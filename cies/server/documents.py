@@ -9,11 +9,20 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cies.collections import MOST_PICTURES
+from query.explore.feedback import FEEDBACK
+
 #: The most hits of one answer, and the deepest hit that can be reached by paging.
 MAX_HITS, MAX_DEPTH = 500, 10_000
 
 #: The most examples, and the most conditions, of one question.
 MAX_EXAMPLES, MAX_CONDITIONS = 16, 16
+
+#: The most pictures that a question rates one by one; a collection counts as one.
+MAX_RATED = 200
+
+#: A picture by its key, or the pictures of a collection as ``@NAME``.
+_PictureName = Annotated[str, Field(pattern="^([0-9a-f]{64}|@[^@].{0,100})$")]
 
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Weights = Annotated[dict[_Name, float], Field(max_length=MAX_CONDITIONS)]
@@ -23,7 +32,11 @@ class SearchRequest(BaseModel):
     """A question to the gallery; the fields are the options of ``cies search``.
 
     Attributes:
-        pictures: keys of pictures in the gallery, or of uploads; empty if there is a text.
+        pictures: keys of pictures in the gallery, or of uploads, or ``@NAME`` for those of a
+            collection; empty if there is a text.
+        like: the same, of pictures that move the query towards them.
+        dislike: the same, of pictures that move it away.
+        feedback: how they move it.
         text: what to look for in words, in place of pictures.
         conditions: condition to weight; a weight of 0 costs nothing.
         unlike: conditions under which hits must differ, to weight.
@@ -37,8 +50,12 @@ class SearchRequest(BaseModel):
         sort: ``score``, ``date`` or ``path``.
         min_percentile: hits below are left out.
         group_duplicates: show one hit of near-duplicates.
+        rerank: of a projection's best hits, how many a large model puts in its order; it stores
+            their vectors only in a server that may change the gallery.
+        fill: let the next ingest embed the whole gallery under the condition.
         method: ``METHOD`` or ``METHOD:MODEL`` that answers; several are fused.
         modify: a change of the picture in words.
+        caption: what the wanted picture shows, in place of what the composer writes.
         composer: the composer that makes the change.
         must: objects that hits must show, in place of those read from ``modify``.
         must_not: objects that hits must not show.
@@ -46,9 +63,10 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    pictures: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        default=[], max_length=MAX_EXAMPLES
-    )
+    pictures: list[_PictureName] = Field(default=[], max_length=MAX_EXAMPLES)
+    like: list[_PictureName] = Field(default=[], max_length=MAX_RATED)
+    dislike: list[_PictureName] = Field(default=[], max_length=MAX_RATED)
+    feedback: str = Field(default=next(iter(FEEDBACK)), max_length=20)
     text: str = Field(default="", max_length=2000)
     conditions: _Weights = {}
     unlike: _Weights = {}
@@ -61,8 +79,11 @@ class SearchRequest(BaseModel):
     sort: str = Field(default="score", max_length=200)
     min_percentile: float = 0.0
     group_duplicates: bool = False
+    rerank: int = Field(default=0, ge=0, le=MAX_HITS)
+    fill: bool = False
     method: list[_Name] = Field(default=[], max_length=8)
     modify: str | None = Field(default=None, max_length=2000)
+    caption: str = Field(default="", max_length=2000)
     composer: str | None = Field(default=None, max_length=100)
     must: list[_Name] | None = Field(default=None, max_length=16)
     must_not: list[_Name] | None = Field(default=None, max_length=16)
@@ -154,6 +175,8 @@ class GalleryDocument(BaseModel):
         methods: the methods that have tables, the main one first.
         columns: the user's columns, name to type.
         composers: the composers that a change can name.
+        collections: name to the number of pictures.
+        editable: whether clients may change collections and remove pictures.
         version: changes whenever the gallery was written to.
     """
 
@@ -163,6 +186,8 @@ class GalleryDocument(BaseModel):
     methods: list[str]
     columns: dict[str, str]
     composers: list[str]
+    collections: dict[str, int]
+    editable: bool
     version: str
 
 
@@ -233,3 +258,152 @@ class EmbedAnswer(BaseModel):
     conditions: list[str]
     vectors: list[list[list[float]]]
     words: list[list[str]]
+
+
+class CollectionsDocument(BaseModel):
+    """The gallery's collections.
+
+    Attributes:
+        collections: name to the number of pictures.
+        editable: whether clients may change them.
+    """
+
+    collections: dict[str, int]
+    editable: bool
+
+
+class CollectionEdit(BaseModel):
+    """Pictures that go into a collection, and pictures that are taken out of it.
+
+    Attributes:
+        add: keys of pictures in the gallery, or ``@NAME`` for those of another collection.
+        take_out: the same.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    add: list[_PictureName] = Field(default=[], max_length=MOST_PICTURES)
+    take_out: list[_PictureName] = Field(default=[], max_length=MOST_PICTURES)
+
+
+class CollectionAnswer(BaseModel):
+    """A collection after a change.
+
+    Attributes:
+        name: its name.
+        changed: how many pictures were added or taken out.
+        pictures: how many it has now.
+    """
+
+    name: str
+    changed: int
+    pictures: int
+
+
+class RemovalRequest(BaseModel):
+    """Pictures to remove from the gallery; their files are not touched.
+
+    Attributes:
+        keys: keys of pictures in the gallery.
+        confirm: without it nothing is removed, and the answer says what would be.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        min_length=1, max_length=MAX_HITS
+    )
+    confirm: bool = False
+
+
+class RemovalAnswer(BaseModel):
+    """What was removed, or would be.
+
+    Attributes:
+        removed: whether it was.
+        pictures: how many pictures.
+        files: how many files of them the gallery knew.
+        returning: how many of the files are still in a source, so that the next ingest adds them
+            again.
+    """
+
+    removed: bool
+    pictures: int
+    files: int
+    returning: int
+
+
+class IngestDocument(BaseModel):
+    """An ingest of another process.
+
+    Attributes:
+        running: whether there is one now.
+        done: files processed.
+        total: files to process; 0 if that is not known.
+    """
+
+    running: bool
+    done: int
+    total: int
+
+
+class StatusDocument(BaseModel):
+    """What happens to the gallery.
+
+    Attributes:
+        pictures: how many have a file.
+        ingest: the ingest of another process.
+        failed: how many files could not be read.
+        failures: some of them, each with ``path``, ``status`` and ``reason``.
+    """
+
+    pictures: int
+    ingest: IngestDocument
+    failed: int
+    failures: list[dict[str, str]]
+
+
+class PictureDocument(BaseModel):
+    """What is known about a picture of the gallery.
+
+    Attributes:
+        key: SHA-256 of its bytes.
+        path: its path, or its name.
+        words: condition to the model's word.
+    """
+
+    key: str
+    path: str
+    words: dict[str, str]
+
+
+class MapDocument(BaseModel):
+    """The state of a map: all pictures laid out under one condition.
+
+    Attributes:
+        condition: its name in the gallery.
+        state: ``working`` until the map is ready, then ``ready``.
+        kind: how the pictures are laid out: ``pca`` or ``umap``.
+        pictures: how many.
+        version: changes when the map does.
+    """
+
+    condition: str
+    state: str
+    kind: str
+    pictures: int
+    version: str
+
+
+class MapColors(BaseModel):
+    """What the points of a map are coloured by.
+
+    Attributes:
+        values: the most frequent values, each with ``value`` and ``pictures``; a point's code is
+            its position.
+        codes: base64 of one byte for each point, in the order of the points; 255 for another value
+            or none.
+    """
+
+    values: list[dict[str, Any]]
+    codes: str

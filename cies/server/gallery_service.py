@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 import pyarrow.compute as pc
+from PIL import Image
 
 from cies import api
+from cies.collections import collections
 from cies.gallery_search import SearchableGallery
 from cies.reports.browse.facets import facets_document
 from cies.server.documents import EmbedRequest, SearchRequest
-from cies.server.embedding_queue import EmbeddingQueue
+from cies.server.embedding_queue import EmbeddingQueue, check_client
+from cies.server.turns import MAY_STORE, PROGRESS, ServedReranker, Turns
 from cies.server.uploads import Uploads
+from cies.typed_search import TypedSearch, picture_from_wire, question_of
 from indexes.errors import CiesError, UsageError
+from indexes.progress import running_ingest
 from indexes.store.attributes import attributes, user_columns
-from ingest.encoders.base import check_text
-from ingest.read.decoder_pool import DecoderPool
+from ingest.conditions import Condition
+from ingest.encoders.base import BaseEncoder, Embeddings, check_text
+from ingest.fill.pipeline import Progress
 from ingest.read.images import UnreadableImage
+from ingest.read.isolated import decode_isolated
 from ingest.sources.factory import file_at
+from query.collections import collection_keys
 from query.composers.factory import COMPOSERS
 from query.explore.thumbnails import thumbnail
 from query.hits import SCHEMA_VERSION, Hits
@@ -32,15 +42,27 @@ from query.question import Options, Question
 #: The longest side in pixels of a picture that a page shows alone.
 SHOWN_SIDE = 2048
 
+#: The side to which an upload is reduced to see whether it can be read.
+_CHECKED_SIDE = 64
+
 #: Bytes of all uploads together.
 _UPLOADS = 256 * 2**20
 
 #: How many values of a column are listed, and how many documents are remembered.
 _VALUES, _REMEMBERED = 200, 64
 
+#: How many files that failed are listed.
+_FAILURES = 200
+
 
 class NotInGallery(CiesError):
     """There is no picture of this key, neither in the gallery nor among the uploads."""
+
+    exit_code = 2
+
+
+class ReadOnlyServer(CiesError):
+    """The server was started without ``--edit``."""
 
     exit_code = 2
 
@@ -53,9 +75,18 @@ class GalleryService:
         queue: embeds the pictures of all requests.
         uploads: pictures that clients sent.
         show_paths: whether answers contain the paths of this machine; else file names only.
+        edit: whether clients may change collections and remove pictures.
     """
 
-    def __init__(self, path: str, device: str, index: str, show_paths: bool, max_waiting: int):
+    def __init__(
+        self,
+        path: str,
+        device: str,
+        index: str,
+        show_paths: bool,
+        max_waiting: int,
+        edit: bool = False,
+    ):
         """Open the gallery.
 
         Args:
@@ -64,24 +95,26 @@ class GalleryService:
             index: as of :func:`cies.open`.
             show_paths: whether answers contain paths.
             max_waiting: how many pictures may wait for the model.
+            edit: whether clients may change collections and remove pictures.
 
         Raises:
             GalleryMissing: if there is no gallery.
         """
         self.engine: SearchableGallery = api.open(path, device, index)
         self.queue = EmbeddingQueue(max_waiting)
-        self.engine.encoders.embed_images = self.queue.embed
+        self._turns = Turns()
+        self.engine.encoders.embed_images = self._embed_images
+        self.engine.make_reranker = partial(ServedReranker, self.queue, self._turns)
+        self.engine.progress = _report
         self.uploads = Uploads(_UPLOADS)
         self.show_paths = show_paths
-        # An upload may crash or hang its decoder, which must not be this process.
-        self._decoders = DecoderPool(SHOWN_SIDE)
+        self.edit = edit
         self._documents: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Stop the model's thread and the decoders."""
+        """Stop the model's thread."""
         self.queue.close()
-        self._decoders.close()
 
     # -- search -----------------------------------------------------------------------------
 
@@ -92,12 +125,17 @@ class GalleryService:
             NotInGallery: if an example is unknown.
             CiesError: as :meth:`query.engine.Engine.ask`.
         """
-        if bool(request.pictures) == bool(request.text):
+        if request.pictures and request.text:
             raise UsageError("Give either pictures or a text.")
+        if not (request.pictures or request.text or request.like):
+            raise UsageError("Give either pictures or a text, or pictures to like.")
         if request.text:
             check_text(request.text)
-        pictures = tuple(self._picture(key) for key in request.pictures)
+        pictures = self._pictures(request.pictures)
         options = Options(
+            like=self._pictures(request.like),
+            dislike=self._pictures(request.dislike),
+            feedback=request.feedback,
             unlike=request.unlike,
             combine=request.combine,
             crop=request.crop,
@@ -108,14 +146,66 @@ class GalleryService:
             offset=request.offset,
             group_duplicates=request.group_duplicates,
             method=request.method or None,
-            rerank=0,
+            rerank=request.rerank,
+            fill=request.fill,
             modify=request.modify or None,
+            caption=request.caption,
             composer=request.composer,
             must=None if request.must is None else tuple(request.must),
             must_not=None if request.must_not is None else tuple(request.must_not),
         )
         question = Question.of(pictures, request.conditions, request.k, request.text, **options)
-        return self._public(self.engine.ask(question))
+        if request.fill and not self.edit:
+            raise ReadOnlyServer("Filling changes the gallery; start the server with `--edit`.")
+        return self._public(self.ask(question, may_store=self.edit))
+
+    def typed_search(self, typed: TypedSearch, pictures: Mapping[str, Any]) -> Hits:
+        """The hits of a search that the same user typed on this machine.
+
+        Args:
+            typed: the options.
+            pictures: for ``pictures``, ``like`` and ``dislike`` the documents of the pictures, see
+                :func:`cies.typed_search.wire_picture`.
+
+        Raises:
+            CiesError: as :meth:`query.engine.Engine.ask`.
+        """
+        # What the user has just ingested must be found.
+        self.engine.refresh()
+        given = [
+            [picture_from_wire(one) for one in pictures[name]]
+            for name in ("pictures", "like", "dislike")
+        ]
+        return self.ask(question_of(typed, *given), may_store=True)
+
+    def ask(self, question: Question, may_store: bool = False) -> Hits:
+        """Answer a question when it is its turn.
+
+        Args:
+            question: the question.
+            may_store: whether vectors that re-ranking makes are stored in the gallery.
+
+        Raises:
+            ClientLeft: if nobody waits for the answer any more.
+            CiesError: as :meth:`query.engine.Engine.ask`.
+        """
+        check_client()
+        MAY_STORE.set(may_store)
+        if question.text or question.modification is not None:
+            # Texts and composers use the models in many ways.
+            with self.queue.using_model():
+                return self.engine.ask(question)
+        with self._turns.taken():
+            return self.engine.ask(question)
+
+    def _embed_images(
+        self,
+        encoder: BaseEncoder,
+        images: Sequence[Image.Image],
+        conditions: Sequence[Condition],
+    ) -> Embeddings:
+        with self._turns.given_back():
+            return self.queue.embed(encoder, images, conditions)
 
     def embed(self, request: EmbedRequest) -> dict[str, Any]:
         """Vectors and words of pictures under conditions.
@@ -132,6 +222,22 @@ class GalleryService:
             "vectors": [[vector.tolist() for vector in one.vectors] for one in examples],
             "words": [list(one.words) for one in examples],
         }
+
+    def _pictures(self, names: Sequence[str]) -> tuple[str | bytes, ...]:
+        """Examples as the engine takes them; ``@NAME`` stands for the pictures of a collection.
+
+        Raises:
+            NotInGallery: if there is no such picture.
+            UsageError: if there is no such collection.
+        """
+        found: list[str | bytes] = []
+        for name in names:
+            if name.startswith("@"):
+                keys = collection_keys(self.engine.snapshot, name)
+                found += [key for key in keys if self.engine.has(key)]
+            else:
+                found.append(self._picture(name))
+        return tuple(dict.fromkeys(found))
 
     def _picture(self, key: str) -> str | bytes:
         """An example as the engine takes it: a key of the gallery, or an upload's bytes.
@@ -183,8 +289,7 @@ class GalleryService:
         memo = ("pictures", where, condition)
         found = self._remembered(memo, lambda: list(self.engine.pictures(where, condition).items()))
         listed = [
-            {"key": key, "path": path if self.show_paths else PurePath(path).name}
-            for key, path in found[offset : offset + k]
+            {"key": key, "path": self.shown_path(path)} for key, path in found[offset : offset + k]
         ]
         return {"total": len(found), "pictures": listed}
 
@@ -195,7 +300,8 @@ class GalleryService:
             UsageError: if it cannot be read as a picture.
         """
         try:
-            width, height = self._decoders.decode(data).size
+            # The whole file is read, at a scale that is quick.
+            width, height = decode_isolated(data, _CHECKED_SIDE).size
         except UnreadableImage as error:
             raise UsageError(f"Cannot read the upload: {error.reason}.") from error
         key = self.uploads.add(data)
@@ -225,7 +331,7 @@ class GalleryService:
         """
         data, suffix = self.file(key)
         try:
-            image = self._decoders.decode(data, suffix).image
+            image = decode_isolated(data, SHOWN_SIDE, suffix).image
         except UnreadableImage as error:
             raise NotInGallery(f"The picture cannot be shown: {error.reason}.") from error
         image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
@@ -267,8 +373,68 @@ class GalleryService:
             "methods": list(dict.fromkeys(methods)),
             "columns": {name: str(kind) for name, kind in types.items()},
             "composers": list(COMPOSERS),
+            "collections": self.collections(),
+            "editable": self.edit,
             "version": hashlib.sha256(self.engine.moment.encode()).hexdigest()[:16],
         }
+
+    def collections(self) -> dict[str, int]:
+        """The collections, each with the number of its pictures."""
+        self.engine.follow_writer()
+        found: dict[str, int] = self._remembered(
+            "collections", lambda: collections(self.engine.snapshot)
+        )
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """The ingest of another process, and the files that could not be read."""
+        self.engine.follow_writer()
+
+        def failures() -> list[dict[str, str]]:
+            records = self.engine.snapshot.files()
+            private = "\0" if self.show_paths else f"{self.engine.gallery.root}{os.sep}"
+            return [
+                {
+                    "path": self.shown_path(record.path),
+                    "status": record.status,
+                    "reason": (record.reason or "").replace(private, ""),
+                }
+                for record in records
+                if record.status not in ("done", "gone")
+            ]
+
+        found = self._remembered("failures", failures)
+        running = running_ingest(self.engine.gallery.indexes)
+        return {
+            "pictures": len(self.engine),
+            "ingest": {
+                "running": running is not None,
+                "done": running.done if running else 0,
+                "total": running.total if running else 0,
+            },
+            "failed": len(found),
+            "failures": found[:_FAILURES],
+        }
+
+    def about(self, key: str) -> dict[str, Any]:
+        """A picture's name and its words.
+
+        Raises:
+            NotInGallery: if there is no such picture.
+        """
+        if not self.engine.has(key):
+            raise NotInGallery(f"There is no picture {key[:12]}... in the gallery.")
+        words = {}
+        for name in self.engine.conditions:
+            table = self.engine.opened(name)
+            row = table.row(key)
+            if row is not None and table.words[row]:
+                words[name] = table.words[row]
+        return {"key": key, "path": self.shown_path(self.engine.path(key)), "words": words}
+
+    def shown_path(self, path: str) -> str:
+        """A path as answers contain it: its name only, unless paths may be shown."""
+        return path if self.show_paths else PurePath(path).name
 
     def facets(self, condition: str) -> dict[str, Any]:
         """The document of ``cies facets --json``, without the gallery's path.
@@ -316,3 +482,15 @@ class GalleryService:
                     self._documents.popitem(last=False)
             self._documents.move_to_end(memo)
             return self._documents[memo]
+
+
+def _report(state: Progress) -> None:
+    """Pass on the progress of the question that this thread answers.
+
+    Raises:
+        ClientLeft: if nobody waits for the answer any more.
+    """
+    check_client()
+    report = PROGRESS.get()
+    if report is not None:
+        report(state)

@@ -8,13 +8,16 @@ from starlette.responses import JSONResponse
 
 from cies.server.documents import Problem
 from cies.server.embedding_queue import ServerBusy
-from cies.server.gallery_service import NotInGallery
+from cies.server.gallery_service import NotInGallery, ReadOnlyServer
 from indexes.errors import CiesError, GalleryError, ModelError, UnknownCondition, UsageError
+from query.collections import UnknownCollection
 
 #: Kinds of errors and their HTTP status; the first that fits counts.
 _STATUS: tuple[tuple[type[CiesError], int], ...] = (
     (ServerBusy, 429),
     (NotInGallery, 404),
+    (UnknownCollection, 404),
+    (ReadOnlyServer, 403),
     (UnknownCondition, 404),
     (UsageError, 400),
     (ModelError, 503),

@@ -86,9 +86,10 @@ def served(
     show_paths: bool = False,
     max_body: int = 2**20,
     max_waiting: int = 64,
+    edit: bool = False,
 ) -> Iterator[Served]:
     """Serve a gallery, with an encoder that is already loaded."""
-    service = GalleryService(str(gallery), "cpu", "auto", show_paths, max_waiting)
+    service = GalleryService(str(gallery), "cpu", "auto", show_paths, max_waiting, edit)
     if encoder is not None:
         service.engine.encoders.loaded.append(encoder)
     access = Access(frozenset(LOCAL_HOSTS), token, max_body)

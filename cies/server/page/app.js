@@ -1,45 +1,17 @@
 // The page: what is clicked and typed changes the question, and the answer is shown.
 
-import { PAGE_SIZE, completionPlace, emptyQuestion, fromAddress, isAsked, pictureOf, post, request,
-  searchBody, thumbnailOf, toAddress, upload } from "/page/search.js";
-
-const $ = (id) => document.getElementById(id);
+import { PAGE_SIZE, completionPlace, emptyQuestion, fromAddress, isAsked, listOf, pictureOf, post,
+  request, searchBody, thumbnailOf, toAddress, upload } from "/page/search.js";
+import { $, make, nameOf, picture, previews, say } from "/page/elements.js";
+import { checkbox, pick, showCollections, startPicks } from "/page/picks.js";
 
 let question = fromAddress(location.search);
 let gallery = null;
 let asking = null; // aborts the running request
 let shown = 0; // hits on the page
 let complete = false; // whether all hits are on the page
-const previews = new Map(); // key of an upload to an address of its picture
-
-// -- elements ------------------------------------------------------------------------------------
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "text") element.textContent = value;
-    else if (value !== undefined && value !== false) element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-function say(text, isError = false) {
-  $("notice").textContent = text;
-  $("notice").classList.toggle("error", isError);
-}
 
 const percent = (value) => `${Math.min(value, 99.9).toFixed(1)} %`;
-
-function picture(key, name) {
-  const image = make("img", { alt: name, loading: "lazy", decoding: "async" });
-  image.addEventListener("load", () => image.classList.add("loaded"));
-  image.addEventListener("error", () =>
-    image.replaceWith(make("span", { class: "gone", text: "not readable now" })));
-  image.src = previews.get(key) || thumbnailOf(key);
-  return image;
-}
 
 // -- the question --------------------------------------------------------------------------------
 
@@ -71,6 +43,22 @@ function likeThis(key, condition) {
   window.scrollTo({ top: 0 });
 }
 
+// Like or dislike a hit; a click on the other one, or a further one, takes it back.
+function rate(key, kind) {
+  const without = (name) => question[name].filter((one) => one !== key);
+  const was = question[kind].includes(key);
+  change({ like: without("like"), dislike: without("dislike"),
+    ...(was ? {} : { [kind]: [...without(kind), key] }) });
+}
+
+function likeAll(names) {
+  const { where, conditions, unlike, view } = question;
+  question = { ...emptyQuestion(), where, conditions, unlike, like: names,
+    view: view === "map" ? "list" : view };
+  withDefaultCondition();
+  change({});
+}
+
 async function addFiles(files) {
   for (const file of files) {
     try {
@@ -95,12 +83,17 @@ function showQuestion() {
   $("sort").value = question.sort;
   $("combine").value = question.combine;
   $("combine").hidden = question.pictures.length < 2;
-  $("query-panel").hidden = question.pictures.length === 0;
+  const rated = question.like.length + question.dislike.length;
+  $("query-panel").hidden = question.pictures.length + rated === 0;
   $("crop-help").hidden = question.pictures.length !== 1;
   $("change-panel").hidden = question.pictures.length !== 1;
   $("view-list").setAttribute("aria-pressed", question.view === "list");
   $("view-rows").setAttribute("aria-pressed", question.view === "rows");
+  $("view-map").setAttribute("aria-pressed", question.view === "map");
+  document.body.classList.toggle("mapping", question.view === "map");
   showExamples();
+  showRated();
+  showCollections(question.collection);
   showConditions();
 }
 
@@ -117,6 +110,19 @@ function showExamples() {
     if (question.pictures.length === 1) makeCroppable(box, image);
     return box;
   }));
+}
+
+function showRated() {
+  for (const [kind, text] of [["like", "More like"], ["dislike", "Less like"]]) {
+    const names = question[kind];
+    $(kind).hidden = names.length === 0;
+    $(kind).replaceChildren(make("h3", { text }), ...names.map((key) => {
+      const shown = key.startsWith("@") ? make("b", { text: key })
+        : make("img", { alt: "", src: previews.get(key) || thumbnailOf(key) });
+      return make("button", { type: "button", class: "rated", "aria-label": `Take back ${kind}`,
+        title: "Take back", onclick: () => rate(key, kind) }, shown);
+    }));
+  }
 }
 
 function makeCroppable(box, image) {
@@ -219,7 +225,9 @@ async function answer() {
   const signal = asking.signal;
   $("where-error").textContent = "";
   try {
-    if (!isAsked(question)) {
+    if (question.view === "map") {
+      await showMap(signal);
+    } else if (!isAsked(question)) {
       await showAll(signal);
     } else if (!usedConditions().length && !question.modify) {
       say("Choose a condition, in respect of which pictures shall be alike.");
@@ -236,7 +244,19 @@ async function answer() {
   }
 }
 
+async function showMap(signal) {
+  complete = true;
+  const { drawMap } = await import("/page/map.js");
+  if (signal.aborted) return;
+  await drawMap($("hits"), signal, { condition: usedConditions()[0] || gallery.conditions[0],
+    gallery, open: openViewer, pick });
+}
+
 function requestAll(offset, signal) {
+  if (question.collection) {
+    const given = new URLSearchParams({ k: PAGE_SIZE, offset });
+    return request(`collections/${encodeURIComponent(question.collection)}?${given}`, { signal });
+  }
   const given = new URLSearchParams({ k: PAGE_SIZE, offset });
   if (question.where.trim()) given.set("where", question.where.trim());
   if (usedConditions().length) given.set("condition", usedConditions()[0]);
@@ -245,10 +265,11 @@ function requestAll(offset, signal) {
 
 async function showAll(signal) {
   const found = await requestAll(0, signal);
-  say(found.pictures.length
-    ? "Click a picture to find others like it, drop one here, or type words."
+  say(question.collection
+    ? `The collection ${question.collection}: ${found.total.toLocaleString()} pictures.`
+    : found.pictures.length ? "Click a picture to find others like it, drop one here, or type words."
     : "No picture fits.");
-  $("understood").hidden = true;
+  $("understanding").hidden = true;
   startGrid();
   appendTiles(found.pictures.map((one) => ({ ...one, word: "" })), found.total);
 }
@@ -277,15 +298,28 @@ function showHits(found, isFirst) {
   appendTiles(found.hits);
 }
 
+// What the composer made of a change. What can be set is a field; what cannot is said.
+const SETTABLE = { caption: "The picture shows", must: "It must show", must_not: "It must not show" };
+
 function showUnderstood(composed) {
-  const lines = Object.entries(composed).filter(([, value]) =>
-    (typeof value === "string" && value) || (Array.isArray(value) && value.length));
-  $("understood").hidden = lines.length === 0;
-  $("understood").replaceChildren(...lines.flatMap(([name, value]) => [
-    make("dt", { text: name.replaceAll("_", " ") }),
-    make("dd", { text: [value].flat().map((one) =>
-      typeof one === "object" ? JSON.stringify(one) : one).join(", ") })]));
+  $("understanding").hidden = !composed.composer;
+  if (!composed.composer) return;
+  $("composer").value = composed.composer;
+  const lines = Object.entries(composed.conditions || {});
+  if (composed.target) lines.unshift(["looks for", composed.target]);
+  $("understood").replaceChildren(...lines.flatMap(([name, value]) =>
+    [make("dt", { text: name }), make("dd", { text: value })]));
+  // Composers over the gallery's conditions take no texts; their weights are the chips above.
+  const byText = lines.length === 0 || !Object.keys(composed.conditions || {}).length;
+  $("corrections").replaceChildren(...(byText ? Object.entries(SETTABLE) : []).map(([name, text]) =>
+    make("label", { text }, make("input", { "data-part": name, autocomplete: "off",
+      placeholder: name === "caption" ? "" : "nothing, or things separated by commas",
+      value: [composed[name] || ""].flat().join(", "), onchange: (event) => change({
+        [name]: name === "caption" ? event.target.value.trim() : listOf(event.target.value) }) }))));
 }
+
+// A corrected part is about the change that it was understood from.
+const NOT_CORRECTED = { composer: "", caption: "", must: null, must_not: null };
 
 async function showRows(signal) {
   complete = true;
@@ -298,8 +332,15 @@ async function showRows(signal) {
     make("div", { class: "grid" }, ...one.hits.map((hit) => tile(hit, conditions[n]))))));
 }
 
+function rating(hit, name) {
+  const button = (kind, sign, what) => make("button", { type: "button", class: kind, text: sign,
+    title: `${what} like this`, "aria-label": `${what} like ${name}`,
+    onclick: () => rate(hit.key, kind) });
+  return make("div", { class: "rate" }, button("like", "+", "More"), button("dislike", "−", "Less"));
+}
+
 function tile(hit, condition) {
-  const name = hit.path.split(/[\\/]/).pop();
+  const name = nameOf(hit.path);
   const about = hit.percentile === undefined ? [] : [make("div", { class: "about" },
     make("b", { text: hit.word || "" }),
     make("span", { title: "More alike than this share of all pairs of pictures here",
@@ -307,14 +348,16 @@ function tile(hit, condition) {
   return make("div", { class: "tile" },
     make("button", { type: "button", class: "open", "aria-label": `${name} ${hit.word}`.trim(),
       onclick: () => openViewer(hit) }, picture(hit.key, name)),
-    make("button", { type: "button", class: "like", text: "Like this",
+    make("button", { type: "button", class: "start", text: "Like this",
       "aria-label": `Pictures like ${name}`, onclick: () => likeThis(hit.key, condition) }),
+    checkbox(hit),
+    ...(hit.percentile === undefined ? [] : [rating(hit, name)]),
     ...about,
     make("div", { class: "file", text: name, title: hit.path }));
 }
 
 new IntersectionObserver(async ([entry]) => {
-  if (!entry.isIntersecting || complete || !shown || question.view === "rows") return;
+  if (!entry.isIntersecting || complete || !shown || question.view !== "list") return;
   const signal = asking?.signal;
   complete = true; // until this request has been answered
   try {
@@ -492,18 +535,23 @@ $("where").addEventListener("keydown", (event) => {
 $("text-form").addEventListener("submit", (event) => {
   event.preventDefault();
   withDefaultCondition();
-  change({ text: $("text").value.trim(), pictures: [], crop: null, modify: "" });
+  change({ text: $("text").value.trim(), pictures: [], like: [], dislike: [], crop: null,
+    modify: "", collection: "" });
 });
 $("text").addEventListener("search", () => {
   if (!$("text").value && question.text) change({ text: "" });
 });
 $("file").addEventListener("change", () => addFiles([...$("file").files]));
-$("clear").addEventListener("click", () => change({ pictures: [], crop: null, modify: "" }));
+$("clear").addEventListener("click", () =>
+  change({ pictures: [], like: [], dislike: [], crop: null, modify: "", ...NOT_CORRECTED }));
 $("combine").addEventListener("change", () => change({ combine: $("combine").value }));
 $("sort").addEventListener("change", () => change({ sort: $("sort").value }));
-$("change").addEventListener("input", () => change({ modify: $("change").value }, 500));
+$("change").addEventListener("input", () =>
+  change({ modify: $("change").value, ...NOT_CORRECTED }, 500));
+$("composer").addEventListener("change", () =>
+  change({ ...NOT_CORRECTED, composer: $("composer").value }));
 $("facet-of").addEventListener("change", showFacets);
-for (const view of ["list", "rows"]) {
+for (const view of ["list", "rows", "map"]) {
   $(`view-${view}`).addEventListener("click", () => change({ view }));
 }
 
@@ -580,22 +628,76 @@ async function loadGallery() {
   $("facet-of").replaceChildren(...options.map(([value, text]) => make("option", { value, text })));
   if (chosen) $("facet-of").value = chosen;
   $("facets-panel").hidden = options.length === 0;
+  for (const name of Object.keys(gallery.columns)) {
+    for (const [sign, order] of [["", "ascending"], ["-", "descending"]]) {
+      const known = [...$("sort").options].some((one) => one.value === sign + name);
+      if (!known) $("sort").append(make("option", { value: sign + name, text: `${name}, ${order}` }));
+    }
+  }
+  $("composer").replaceChildren(...gallery.composers.map((one) =>
+    make("option", { value: one, text: one })));
   valuesOf.clear();
   showQuestion();
   showFacets();
   // New pictures appear unless somebody reads further down.
-  if (isNew && window.scrollY < 200) ask();
+  if (isNew && window.scrollY < 200 && question.view !== "map") ask();
 }
+
+// Files that could not be read, with reasons, and the progress of an ingest by another process.
+async function loadStatus() {
+  const found = await request("status");
+  const { running, done, total } = found.ingest;
+  const parts = [];
+  if (running) {
+    parts.push(total ? `Ingesting ${done.toLocaleString()} of ${total.toLocaleString()}`
+      : "Ingesting");
+  }
+  if (found.failed) parts.push(`${found.failed.toLocaleString()} files failed`);
+  $("status").hidden = parts.length === 0;
+  $("status").textContent = parts.join(", ");
+  $("progress").hidden = !running || !total;
+  if (total) {
+    $("progress").max = total;
+    $("progress").value = done;
+  }
+  $("failures").replaceChildren(...found.failures.map((one) => make("tr", {},
+    make("td", { text: one.path }), make("td", { text: one.reason || one.status }))));
+  $("failures-more").textContent = found.failed > found.failures.length
+    ? `and ${(found.failed - found.failures.length).toLocaleString()} more` : "";
+  return running;
+}
+
+async function keepUp() {
+  let running = false;
+  try {
+    await loadGallery();
+    running = await loadStatus();
+  } catch { /* the next look may succeed */ }
+  setTimeout(keepUp, running ? 2000 : 5000);
+}
+
+$("status").addEventListener("click", () => $("failed").showModal());
 
 // On a small screen the pictures come first.
 $("refine").open = !matchMedia("(max-width: 60rem)").matches;
+
+startPicks({ gallery: () => gallery, likeAll,
+  reload: async () => {
+    await loadGallery();
+    showCollections(question.collection);
+    ask();
+  },
+  showCollection: (name) => {
+    question = { ...emptyQuestion(), conditions: question.conditions, collection: name };
+    change({});
+  } });
 
 try {
   await loadGallery();
   if (isAsked(question)) withDefaultCondition();
   showQuestion();
   ask();
-  setInterval(() => loadGallery().catch(() => {}), 5000);
+  keepUp();
 } catch (error) {
   say(error.message, true);
 }

@@ -3,8 +3,9 @@
 export const PAGE_SIZE = 48;
 
 export function emptyQuestion() {
-  return { pictures: [], text: "", conditions: {}, unlike: {}, combine: "mean", crop: null,
-    where: "", sort: "score", modify: "", view: "list" };
+  return { pictures: [], like: [], dislike: [], text: "", conditions: {}, unlike: {},
+    combine: "mean", crop: null, where: "", sort: "score", modify: "", composer: "", caption: "",
+    must: null, must_not: null, collection: "", view: "list" };
 }
 
 export class ServerError extends Error {
@@ -42,7 +43,7 @@ export const thumbnailOf = (key) => `/api/v1/pictures/${key}/thumbnail`;
 export const pictureOf = (key) => `/api/v1/pictures/${key}`;
 
 export function isAsked(question) {
-  return question.pictures.length > 0 || question.text !== "";
+  return question.pictures.length > 0 || question.text !== "" || question.like.length > 0;
 }
 
 // The body of a search. Weights of 0 are left out.
@@ -51,10 +52,16 @@ export function searchBody(question, offset, k = PAGE_SIZE) {
     k, offset, sort: question.sort };
   if (question.text) body.text = question.text;
   else body.pictures = question.pictures;
+  if (question.like.length) body.like = question.like;
+  if (question.dislike.length) body.dislike = question.dislike;
   if (question.where.trim()) body.where = question.where.trim();
   if (question.pictures.length > 1) body.combine = question.combine;
   if (question.crop && question.pictures.length === 1) body.crop = question.crop;
-  if (question.modify.trim() && question.pictures.length === 1) body.modify = question.modify.trim();
+  if (question.modify.trim() && question.pictures.length === 1) {
+    body.modify = question.modify.trim();
+    for (const name of ["composer", "caption"]) if (question[name]) body[name] = question[name];
+    for (const name of ["must", "must_not"]) if (question[name] !== null) body[name] = question[name];
+  }
   return body;
 }
 
@@ -72,7 +79,15 @@ export function toAddress(question) {
   for (const [name, weight] of Object.entries(question.unlike)) {
     given.append("not", `${name}=${weight}`);
   }
-  for (const name of ["where", "modify"]) if (question[name]) given.set(name, question[name]);
+  for (const name of ["like", "dislike"]) {
+    for (const key of question[name]) given.append(name, key);
+  }
+  for (const name of ["where", "modify", "composer", "caption", "collection"]) {
+    if (question[name]) given.set(name, question[name]);
+  }
+  for (const name of ["must", "must_not"]) {
+    if (question[name] !== null) given.set(name, question[name].join(","));
+  }
   if (question.sort !== "score") given.set("sort", question.sort);
   if (question.combine !== "mean") given.set("combine", question.combine);
   if (question.crop) given.set("crop", question.crop.map((n) => n.toFixed(4)).join(","));
@@ -81,11 +96,21 @@ export function toAddress(question) {
   return text ? "?" + text : "/";
 }
 
+// Names that are separated by commas.
+export const listOf = (text) => text.split(",").map((one) => one.trim()).filter(Boolean);
+
 export function fromAddress(address) {
   const given = new URLSearchParams(address);
   const question = emptyQuestion();
   question.pictures = given.getAll("key").filter((key) => /^[0-9a-f]{64}$/.test(key));
-  for (const name of ["text", "where", "modify", "sort", "combine", "view"]) {
+  for (const name of ["like", "dislike"]) {
+    question[name] = given.getAll(name).filter((key) => /^([0-9a-f]{64}|@.+)$/.test(key));
+  }
+  for (const name of ["must", "must_not"]) {
+    if (given.has(name)) question[name] = listOf(given.get(name));
+  }
+  for (const name of ["text", "where", "modify", "composer", "caption", "collection", "sort",
+    "combine", "view"]) {
     if (given.has(name)) question[name] = given.get(name);
   }
   const crop = (given.get("crop") || "").split(",").map(Number);
