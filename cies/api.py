@@ -129,6 +129,7 @@ def ingest(
     source_options: SourceOptions | None = None,
     retry_failed: bool = False,
     finished: Callable[[BaseEncoder], None] = lambda encoder: None,
+    layers: Sequence[int] = (),
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery; existing vectors are not computed again.
 
@@ -165,11 +166,15 @@ def ingest(
         retry_failed: whether to read files again that could not be read before and have not
             changed.
         finished: called with each encoder after it has embedded its last picture.
+        layers: several layers of the model to embed by in one pass, in place of the one of
+            ``options``; negative numbers count from the last one, -1. Each is a vector source of
+            its own, which searches name as ``METHOD@LAYER``; the last layer is ``METHOD``.
 
     Raises:
         CiesError: with one sentence that says what to do.
     """
     from ingest.encoders.factory import normalized_options
+    from ingest.encoders.options import EncoderOptions
     from ingest.fill.encoder_choice import (
         EncoderRequest,
         check_settings,
@@ -180,12 +185,15 @@ def ingest(
     )
     from ingest.fill.pipeline import IngestEvents
     from ingest.fill.pipeline import ingest as fill
+    from ingest.fill.vector_sources import layer_of, source_at_layer
 
     opened = gallery if isinstance(gallery, SearchableGallery) else None
     if isinstance(gallery, (str, Path)):
         gallery = create(gallery)
     elif isinstance(gallery, SearchableGallery):
         gallery = gallery.gallery
+    if layers:
+        options = replace(options or EncoderOptions(), layer=layers[0])
     request = EncoderRequest(model, method, prompt, dtype, device, force, options, device_map)
     wanted = [c if isinstance(c, Condition) else Condition.parse(c) for c in conditions]
     target = choose_target(gallery, method, model)
@@ -193,7 +201,11 @@ def ingest(
     notes = notes_on_target(target, bool(wanted))
     source = target.vector_source
     if source is not None:
-        options = options and normalized_options(options, source.spec)
+        if options is not None:
+            options = normalized_options(options, source.spec)
+            source = source_at_layer(gallery, source, options.layer)
+            if layers:  # each is a source of its own, so that no layer is wrong
+                options = replace(options, layer=layer_of(source.spec))
         check_settings(gallery, source, replace(request, options=options))
     report = fill(
         gallery,
@@ -205,6 +217,7 @@ def ingest(
         source_options=source_options,
         retry_failed=retry_failed,
         events=IngestEvents(progress, announce, finished),
+        layers=layers,
     )
     report.notes[:0] = notes
     if opened is not None:

@@ -22,7 +22,7 @@ class CommandOption:
         command: the command's words, such as ``search`` or ``bench embed``.
         key: its long name without dashes: ``copy-to``.
         parameter: the name of the function's parameter.
-        kind: ``bool``, ``int``, ``float``, ``str``, ``Path`` or ``list`` (of texts).
+        kind: ``bool``, ``int``, ``float``, ``str``, ``Path`` or ``list``.
         default: the value if it is not given.
         least: the least number allowed, if there is one.
         most: the greatest number allowed, if there is one.
@@ -30,6 +30,7 @@ class CommandOption:
         help: its help text.
         panel: the heading under which ``--help`` lists it; empty for the default one.
         required: whether the command needs it.
+        element: the kind of a list's values, ``str`` or ``int``.
     """
 
     command: str
@@ -43,6 +44,7 @@ class CommandOption:
     help: str = ""
     panel: str = ""
     required: bool = False
+    element: type = str
 
     @property
     def variables(self) -> tuple[str, str]:
@@ -110,7 +112,7 @@ def name_values(app: typer.Typer) -> None:
         for name, hint in hints.items():
             kind, info = _kind_and_info(hint)
             if isinstance(info, type(typer.Option())) and info.metavar is None:
-                info.metavar = _METAVARS.get(kind, "TEXT")
+                info.metavar = _METAVARS.get(_element(hint) if kind is list else kind, "TEXT")
             elif info is not None and info.metavar is None:
                 info.metavar = name.upper()
 
@@ -147,9 +149,19 @@ def _parameters(command: str, function: Callable[..., Any]) -> list[CommandOptio
                 help=info.help or "",
                 panel=info.rich_help_panel or "",
                 required=required,
+                element=_element(hints[name]),
             )
         )
     return found
+
+
+def _element(hint: Any) -> type:
+    """The kind of the values of a list, as a parameter's annotation says; ``str`` for others."""
+    while get_origin(hint) is not None:
+        if get_origin(hint) is list:
+            return int if get_args(hint) == (int,) else str
+        hint = hint.__origin__ if get_origin(hint) is Annotated else get_args(hint)[0]
+    return str
 
 
 def _names(parameter: str, kind: type, info: Any) -> tuple[str, ...]:

@@ -247,10 +247,12 @@ def _from_toml(option: CommandOption, value: Any, file: SettingsFile) -> Any:
         UsageError: if it is of another kind.
     """
     kind = option.kind
-    if kind is list and isinstance(value, str):
+    if kind is list and isinstance(value, option.element):
         value = [value]
     if kind is list:
-        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        right = isinstance(value, list) and all(
+            isinstance(one, option.element) and not isinstance(one, bool) for one in value
+        )
     elif kind is bool:
         right = isinstance(value, bool)
     else:
@@ -260,7 +262,7 @@ def _from_toml(option: CommandOption, value: Any, file: SettingsFile) -> Any:
     if not right:
         raise UsageError(
             f"{file.path}: '{option.key}' is {value!r}, but for `cies {option.command}` it must "
-            f"be {_KINDS[kind]}."
+            f"be {_expected(option)}."
         )
     _check_range(option, value, f"{file.path}: '{option.key}'")
     # Symbolic links are not resolved, so that messages show the user's own names.
@@ -278,16 +280,26 @@ def _from_text(option: CommandOption, text: str, variable: str) -> Any:
     try:
         if option.kind is bool:
             return _BOOLEANS[text.strip().lower()]
-        value = shlex.split(text) if option.kind is list else option.kind(text)
-    except (KeyError, ValueError):
-        expected = _KINDS[option.kind].replace(" in quotes", "")
         if option.kind is list:
+            value = [option.element(word) for word in shlex.split(text)]
+        else:
+            value = option.kind(text)
+    except (KeyError, ValueError):
+        expected = _expected(option).replace(" in quotes", "")
+        if option.kind is list and option.element is str:
             expected = "words as on a command line, with quotes in pairs"
         raise UsageError(
             f"{variable} is {text!r}, but for `cies {option.command}` it must be {expected}."
         ) from None
     _check_range(option, value, variable)
     return value
+
+
+def _expected(option: CommandOption) -> str:
+    """What a value must be, for messages."""
+    if option.kind is list and option.element is int:
+        return "a whole number, or a list of them, such as [-1, 2]"
+    return _KINDS[option.kind]
 
 
 def _check_range(option: CommandOption, value: Any, name: str) -> None:

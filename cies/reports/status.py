@@ -12,6 +12,7 @@ from cies.console import print_document, print_table, say
 from indexes.store.attributes import TYPES, user_columns
 from indexes.store.gallery import Gallery
 from ingest.encoders.base import EncoderSpec
+from ingest.fill.vector_sources import layered_method
 
 _TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
@@ -150,7 +151,7 @@ def _print_conditions(document: dict[str, Any]) -> None:
                 _picture_count(entry),
                 str(entry["missing"]),
                 str(entry["dimension"]),
-                entry["method"],
+                layered_method(EncoderSpec(entry["method"], "", "", entry["settings"])),
                 entry["model"],
             ]
             for entry in document["conditions"]

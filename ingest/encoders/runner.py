@@ -47,19 +47,22 @@ class Runner:
         self._copy_count = len(copies)
         self._threads = ThreadPoolExecutor(self._copy_count, thread_name_prefix="device")
 
-    def run(self, prepared: Iterable[Prepared], words: bool) -> Iterator[BatchResult]:
+    def run(
+        self, prepared: Iterable[Prepared], words: bool, layers: Sequence[int] | None = None
+    ) -> Iterator[BatchResult]:
         """Run all images, in batches of one layout.
 
         Args:
             prepared: consumed one by one, while the model runs on earlier ones.
             words: whether words are needed.
+            layers: as for :meth:`ingest.encoders.vlm.lvlm.Lvlm.last_states`.
 
         Raises:
             ModelError: if there is not enough memory for a single image.
         """
 
         def run_batch(batch: _Batch) -> list[BatchResult]:
-            return list(self._run_batch(batch, words))
+            return list(self._run_batch(batch, words, layers))
 
         batches = self._batches(prepared)
         if self._copy_count == 1:
@@ -78,10 +81,12 @@ class Runner:
                 yield waiting.pop(image.bucket)
         yield from waiting.values()
 
-    def _run_batch(self, batch: _Batch, words: bool) -> Iterator[BatchResult]:
+    def _run_batch(
+        self, batch: _Batch, words: bool, layers: Sequence[int] | None
+    ) -> Iterator[BatchResult]:
         while batch:
             part = batch[: self.batch_size]
-            last = self._last_states([image for _, image in part], words)
+            last = self._last_states([image for _, image in part], words, layers)
             if last is None:
                 # Another thread may have halved it already.
                 self.batch_size = min(self.batch_size, len(part) // 2)
@@ -90,7 +95,9 @@ class Runner:
             batch = batch[len(part) :]
             yield [number for number, _ in part], last
 
-    def _last_states(self, batch: Sequence[Prepared], words: bool) -> LastStates | None:
+    def _last_states(
+        self, batch: Sequence[Prepared], words: bool, layers: Sequence[int] | None
+    ) -> LastStates | None:
         """Run a batch of one layout; ``None`` if there is not enough memory for all of its images.
 
         Raises:
@@ -99,7 +106,7 @@ class Runner:
         lvlm = self._free.get()
         prompts, tails = batch[0].prompts, batch[0].tails
         try:
-            last = lvlm.last_states(join_features(batch), prompts, len(batch), words, tails)
+            last = lvlm.last_states(join_features(batch), prompts, len(batch), words, tails, layers)
             return LastStates(last.states.cpu(), last.tokens.cpu(), last.probabilities.cpu())
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

@@ -16,11 +16,15 @@ from PIL import Image
 from indexes.errors import CiesError
 from indexes.store.records import ImageRecord, VectorColumn, VectorTable
 from ingest.conditions import Condition
-from ingest.encoders.base import BaseEncoder, Embeddings
+from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec
+from ingest.fill.vector_sources import layer_of
 from ingest.read.images import Picture
 
 #: Tolerance for the length of a unit vector.
 _TOLERANCE = 1e-3
+
+#: Embeds images under conditions that are settled.
+_EmbedImages = Callable[[Sequence[Image.Image]], Embeddings]
 
 #: Size in pixels of the grey picture that tests whether an encoder works at all.
 _PROBE_SIZE = (64, 64)
@@ -50,20 +54,22 @@ class EmbeddedBatch:
 
 def vector_column(batches: Sequence[EmbeddedBatch], table: VectorTable) -> VectorColumn:
     """The vectors and words of one condition in several batches; a repeated key counts once."""
-    rows: dict[str, tuple[NDArray[np.float32], str, float]] = {}
+    rows: dict[str, tuple[NDArray[np.float32], str, float, float]] = {}
     for batch in batches:
         if batch.embeddings is None or table not in batch.tables:
             continue
         column, found = batch.tables.index(table), batch.embeddings
         for row, key in enumerate(batch.keys):
             word, probability = found.words[row][column], found.word_probabilities[row, column]
-            rows.setdefault(key, (found.vectors[row, column], word, probability))
-    vectors = [vector for vector, _, _ in rows.values()]
+            vector, norm = found.vectors[row, column], found.norms[row, column]
+            rows.setdefault(key, (vector, word, probability, norm))
+    vectors = [vector for vector, _, _, _ in rows.values()]
     return VectorColumn(
         list(rows),
         np.stack(vectors) if vectors else np.zeros((0, table.dimension), dtype=np.float32),
-        [word for _, word, _ in rows.values()],
-        np.array([probability for _, _, probability in rows.values()], dtype=np.float32),
+        [word for _, word, _, _ in rows.values()],
+        np.array([probability for _, _, probability, _ in rows.values()], dtype=np.float32),
+        norms=np.array([norm for _, _, _, norm in rows.values()], dtype=np.float32),
     )
 
 
@@ -83,7 +89,8 @@ def embed(
 
     Args:
         encoder: the encoder of ``tables``.
-        tables: the conditions; without any, only the pictures' records are returned.
+        tables: the conditions, perhaps by several layers of its model; without any, only the
+            pictures' records are returned.
         pictures: content key to picture.
 
     Raises:
@@ -94,10 +101,10 @@ def embed(
     embeddings = None
     keys = list(pictures)
     if tables and keys:
-        conditions = [condition_of(table) for table in tables]
         shape = (len(tables), tables[0].dimension)
         images = [pictures[key].image for key in keys]
-        embeddings, refused = _embed_checked(encoder, conditions, shape, keys, images)
+        embed_images = _embedder(encoder, tables)
+        embeddings, refused = _embed_checked(embed_images, shape, keys, images)
         keys = [key for key in keys if key not in refused]
     records = tuple(
         ImageRecord(
@@ -135,16 +142,36 @@ def embed_missing(
     return [embed(encoder, tables, group) for tables, group in groups.values()]
 
 
+def _embedder(encoder: BaseEncoder, tables: Sequence[VectorTable]) -> _EmbedImages:
+    """Embeds images for some tables, in one pass if these are of several layers of one model."""
+    conditions = [condition_of(table) for table in tables]
+    layers = [layer_of(EncoderSpec.from_made_by(table.made_by)) for table in tables]
+    if set(layers) == {layer_of(encoder.spec)}:
+        return lambda images: encoder.embed(images, conditions)
+    asked, read = list(dict.fromkeys(conditions)), list(dict.fromkeys(layers))
+    places = [(read.index(n), asked.index(c)) for n, c in zip(layers, conditions, strict=True)]
+
+    def embed_images(images: Sequence[Image.Image]) -> Embeddings:
+        found = encoder.embed_layers(images, asked, read)
+        return Embeddings(
+            np.stack([found[n].vectors[:, c] for n, c in places], 1),
+            [[found[n].words[row][c] for n, c in places] for row in range(len(images))],
+            np.stack([found[n].word_probabilities[:, c] for n, c in places], 1),
+            np.stack([found[n].norms[:, c] for n, c in places], 1),
+        )
+
+    return embed_images
+
+
 def _embed_checked(
-    encoder: BaseEncoder,
-    conditions: Sequence[Condition],
+    embed_images: _EmbedImages,
     shape: tuple[int, int],
     keys: Sequence[str],
     images: Sequence[Image.Image],
 ) -> tuple[Embeddings | None, dict[str, str]]:
     """Embed all pictures at once or, if that fails, one by one."""
     try:
-        embeddings = encoder.embed(images, conditions)
+        embeddings = embed_images(images)
         if not _fault(embeddings, len(images), shape):
             return embeddings, {}
     except CiesError:
@@ -155,7 +182,7 @@ def _embed_checked(
     accepted: list[Embeddings] = []
     for key, image in zip(keys, images, strict=True):
         try:
-            single = encoder.embed([image], conditions)
+            single = embed_images([image])
             reason = _fault(single, 1, shape)
         except CiesError:
             raise
@@ -163,21 +190,21 @@ def _embed_checked(
             reason = f"the model failed on it: {str(error) or type(error).__name__}"
         if reason:
             if not refused:
-                _probe(encoder, conditions, shape)
+                _probe(embed_images, shape)
             refused[key] = reason.splitlines()[0][:200]
         else:
             accepted.append(single)
     return _concatenated(accepted) if accepted else None, refused
 
 
-def _probe(encoder: BaseEncoder, conditions: Sequence[Condition], shape: tuple[int, int]) -> None:
+def _probe(embed_images: _EmbedImages, shape: tuple[int, int]) -> None:
     """Embed a plain grey picture.
 
     Raises:
         Exception: if the encoder fails on that too.
     """
     grey = Image.new("RGB", _PROBE_SIZE, (127, 127, 127))
-    reason = _fault(encoder.embed([grey], conditions), 1, shape)
+    reason = _fault(embed_images([grey]), 1, shape)
     if reason:
         raise RuntimeError(f"the encoder does not work: for a plain grey picture {reason}")
 
@@ -199,4 +226,5 @@ def _concatenated(parts: Sequence[Embeddings]) -> Embeddings:
         np.concatenate([part.vectors for part in parts]),
         [words for part in parts for words in part.words],
         np.concatenate([part.word_probabilities for part in parts]),
+        np.concatenate([part.norms for part in parts]),
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from indexes.errors import CiesError
+from indexes.progress import published_progress
 from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord
 from indexes.store.writer import Writer
@@ -173,7 +174,9 @@ class _Run:
         self.report = IngestReport(
             conditions=list(dict.fromkeys(table.name for table in tables)),
             vector_sources=[
-                VectorSourceReport(s.spec.method, s.spec.model, [table.name for table in s.tables])
+                VectorSourceReport(
+                    s.spec.method, s.spec.model, list(dict.fromkeys(t.name for t in s.tables))
+                )
                 for s in self._sources
             ],
             notes=list(prepared.notes),
@@ -371,6 +374,7 @@ def ingest(
     source_options: SourceOptions | None = None,
     retry_failed: bool = False,
     events: IngestEvents | None = None,
+    layers: Sequence[int] = (),
 ) -> IngestReport:
     """Embed the pictures of some sources into a gallery.
 
@@ -395,6 +399,8 @@ def ingest(
         source_options: how the sources are read.
         retry_failed: whether to read files again that could not be read before.
         events: callbacks.
+        layers: the layers of the model to embed by, in one pass, each a vector source of its own;
+            the one of the encoder by default.
 
     Raises:
         UsageError: if a source does not exist or cannot be used, or there is no condition.
@@ -410,16 +416,21 @@ def ingest(
         events.loaded(encoder)
         return encoder
 
-    with gallery.writer() as writer:
+    with gallery.writer() as writer, published_progress(gallery.indexes) as publish:
+
+        def report(state: Progress) -> None:
+            publish(state.done, state.total, state.failed)
+            events.progress(state)
+
         writer.put_root(gallery.root)
         groups = open_all_sources(gallery, sources, source_options or SourceOptions())
         # Only the run may refer to the encoder, so that it can free it before loading the next.
         run = _Run(
             gallery,
             writer,
-            prepare(gallery, writer, load_and_report, conditions, target, is_new),
+            prepare(gallery, writer, load_and_report, conditions, target, is_new, layers),
             load_and_report,
-            events,
+            replace(events, progress=report),
         )
         scan = scan_sources(gallery, groups, run.inventory.needed, writer, retry_failed)
         run.report.left_out = left_out(groups)

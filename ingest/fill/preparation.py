@@ -11,8 +11,13 @@ from indexes.store.records import VectorTable
 from indexes.store.writer import Writer
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
 from ingest.encoders.base import BaseEncoder, EncoderSpec
+from ingest.encoders.factory import numbered_layers
 from ingest.fill.vector_sources import (
+    LAYERED,
     VectorSource,
+    at_layer,
+    differ_in_layer,
+    in_one_pass,
     is_conditional,
     main_vector_source,
     source_of_spec,
@@ -45,6 +50,7 @@ def prepare(
     wanted: Sequence[Condition],
     target: EncoderSpec | None = None,
     is_new: bool = False,
+    layers: Sequence[int] = (),
 ) -> PreparedRun:
     """Settle vector sources, conditions and tables; new tables are declared in the manifest.
 
@@ -55,6 +61,8 @@ def prepare(
         wanted: conditions that the user named.
         target: the vector source that embeds under them; the gallery's main one by default.
         is_new: whether the target is a new source, whose encoder ``load(None)`` returns.
+        layers: the layers of the target's model to embed by, each a source of its own; only the
+            target's by default.
 
     Raises:
         UsageError: if there is no condition at all.
@@ -69,7 +77,7 @@ def prepare(
     if is_new or not sources:
         encoder = load(None)
         target = encoder.spec
-        _refuse_other_settings(gallery, sources, target)
+        _refuse_other_settings(gallery, sources, target, bool(layers))
         target = source_of_spec(sources, target).spec
     elif target is None:
         main = main_vector_source(sources)
@@ -77,25 +85,43 @@ def prepare(
         target = main.spec
     if not is_conditional(target.method):
         wanted = [Condition.parse(UNCONDITIONAL)]
-    existing = source_of_spec(sources, target).tables
-    new = new_conditions(wanted, [table.name for table in existing])
-    renamed = {
-        condition.name: table
-        for condition in new
-        for table in existing
-        if table.made_by.get("phrase") == condition.phrase
-    }
-    new = [condition for condition in new if condition.name not in renamed]
-    if new:
-        encoder = encoder or load(target)
-        encoder.check(new)
-        for condition in new:
-            made_by = target.made_by(condition)
-            writer.declare(VectorTable(condition.name, encoder.dimension, made_by))
-    for table in existing:
-        is_wanted = any(same_name(table.name, condition.name) for condition in wanted)
-        if (is_wanted or table in renamed.values()) and not table.kept_up:
-            writer.declare(replace(table, filling=True))
+    if layers and target.method not in LAYERED:
+        numbers = " and ".join(map(str, layers))
+        raise UsageError(
+            f"--layer {numbers} does not apply to the method {target.method}; leave it out."
+        )
+    numbered = numbered_layers(target, layers) if layers else []
+    of_target = [
+        Condition(table.name, str(table.made_by["phrase"]))
+        for table in source_of_spec(sources, target).tables
+    ]
+    existing: list[VectorTable] = []
+    renamed: dict[str, VectorTable] = {}
+    for spec in [at_layer(target, layer) for layer in numbered] or [target]:
+        source = source_of_spec(sources, spec)
+        existing += source.tables
+        # A further layer embeds under what the gallery has, if nothing is named.
+        asked = wanted if wanted or source.tables else of_target
+        new = new_conditions(asked, [table.name for table in source.tables])
+        known = {
+            condition.name: table
+            for condition in new
+            for table in source.tables
+            if table.made_by.get("phrase") == condition.phrase
+        }
+        renamed |= known
+        new = [condition for condition in new if condition.name not in known]
+        if new:
+            encoder = encoder or load(target)
+            encoder.check(new)
+            for condition in new:
+                # The source's own, because it knows how its pictures are read.
+                made_by = source.spec.made_by(condition)
+                writer.declare(VectorTable(condition.name, encoder.dimension, made_by))
+        for table in source.tables:
+            is_wanted = any(same_name(table.name, condition.name) for condition in asked)
+            if (is_wanted or table in known.values()) and not table.kept_up:
+                writer.declare(replace(table, filling=True))
     # Read again, because the declarations above decide which tables are filled.
     kept_up = [table for table in gallery.conditions() if table.kept_up]
     if not kept_up or not (wanted or existing):
@@ -104,7 +130,8 @@ def prepare(
         f"condition '{name}' is called '{table.name}' in this gallery"
         for name, table in renamed.items()
     ]
-    return PreparedRun(_in_order(vector_sources_of(kept_up), encoder), encoder, tuple(notes))
+    kept_sources = in_one_pass(vector_sources_of(kept_up))
+    return PreparedRun(_in_order(kept_sources, encoder), encoder, tuple(notes))
 
 
 def _in_order(sources: Sequence[VectorSource], encoder: BaseEncoder | None) -> list[VectorSource]:
@@ -115,14 +142,22 @@ def _in_order(sources: Sequence[VectorSource], encoder: BaseEncoder | None) -> l
     """
     main = main_vector_source(sources)
     loaded = encoder.spec if encoder is not None else None
-    return sorted(sources, key=lambda source: (source.spec != loaded, source == main))
+
+    def order(source: VectorSource) -> tuple[bool, bool]:
+        # One loaded encoder embeds by all layers of its model.
+        is_loaded = loaded is not None and at_layer(source.spec, -1) == at_layer(loaded, -1)
+        return not is_loaded, source == main
+
+    return sorted(sources, key=order)
 
 
 def _refuse_other_settings(
-    gallery: Gallery, sources: Sequence[VectorSource], spec: EncoderSpec
+    gallery: Gallery, sources: Sequence[VectorSource], spec: EncoderSpec, layers: bool
 ) -> None:
     for source in sources:
         same = (source.spec.method, source.spec.model) == (spec.method, spec.model)
+        if layers and differ_in_layer(source.spec, spec):
+            continue
         if same and source.spec != spec:
             raise GalleryMismatch(
                 f"The gallery at {gallery.path} has vectors of {spec.method} by {spec.model} that "

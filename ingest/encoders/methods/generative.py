@@ -90,8 +90,13 @@ class GenerativeEncoder(DiorEncoder):
         return f"{super().description}; answers embedded by {self._sentences.source.name}"
 
     def _embed_prepared(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
-    ) -> Embeddings:
+        self,
+        prepared: Iterable[Prepared],
+        shape: tuple[int, int],
+        words: bool,
+        questions: int,
+        layers: Sequence[int],
+    ) -> list[Embeddings]:
         prompts: list[tuple[tuple[int, ...], ...]] = []
         whole = [[""] * shape[1] for _ in range(shape[0])]
 
@@ -103,9 +108,9 @@ class GenerativeEncoder(DiorEncoder):
             return self._lvlm.full_answer(tokens, probabilities)
 
         # The vectors are made of the answers, so the words are needed in any case.
-        answers = self._states(_noted(prepared, prompts), shape, True, read)
+        [answers] = self._states(_noted(prepared, prompts), shape, True, layers, read)
         texts = answers.words if self._options.compat is None else whole
-        return replace(answers, vectors=self._vectors_of(texts, shape))
+        return [replace(answers, vectors=self._vectors_of(texts, shape))]
 
     def _vectors_of(self, texts: Sequence[Sequence[str]], shape: tuple[int, int]) -> Vectors:
         """Unit vectors of texts, each different one embedded once: float32 [*shape, dim]."""

@@ -7,7 +7,7 @@ are asked of one image in one pass, and stored as one row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,9 +84,19 @@ class RegionalEncoder(DiorEncoder):
         return f"{super().description}; the whole picture and its four corners"
 
     def _embed_prepared(
-        self, prepared: Iterable[Prepared], shape: tuple[int, int], words: bool, questions: int
-    ) -> Embeddings:
-        states = self._states(prepared, (shape[0], shape[1] * questions), words)
+        self,
+        prepared: Iterable[Prepared],
+        shape: tuple[int, int],
+        words: bool,
+        questions: int,
+        layers: Sequence[int],
+    ) -> list[Embeddings]:
+        asked = (shape[0], shape[1] * questions)
+        found = self._states(prepared, asked, words, layers)
+        return [self._joined(states, shape, questions) for states in found]
+
+    def _joined(self, states: Embeddings, shape: tuple[int, int], questions: int) -> Embeddings:
+        """The states of each picture's questions under a condition as one row."""
         parts = states.vectors.reshape(*shape, questions, self.lvlm.dimension)
         if questions == 1:  # a text has no corners: every part is the whole text
             parts = np.repeat(parts, PARTS, axis=2)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +25,12 @@ from ingest.encoders.options import DEFAULT_OPTIONS, EncoderOptions
 from ingest.encoders.vlm.families import family
 from ingest.encoders.vlm.model_inputs import ModelInputs, input_device
 from ingest.encoders.vlm.packing import PackedPrompts, pack, packed_positions, prompts_per_pass
-from ingest.encoders.vlm.skip_unused import skip_layers_after, skip_unread_tokens
+from ingest.encoders.vlm.skip_unused import (
+    LAST_LAYER,
+    layer_outputs,
+    skip_layers_after,
+    skip_unread_tokens,
+)
 from ingest.encoders.vlm.states import (
     NO_TOKEN,
     LastStates,
@@ -42,6 +48,22 @@ MAX_WORD_TOKENS = 12
 
 #: Characters around an answer, since the prompt ends in an opening quotation mark.
 _AROUND = " .\"'“”‘’"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read of a pass.
+
+    Attributes:
+        layers: the layers whose states are read, as :class:`EncoderOptions` numbers them; their
+            states are returned side by side.
+        words: whether words are needed.
+        has_words: whether tokens come with the states; if not, the states alone are returned.
+    """
+
+    layers: tuple[int, ...]
+    words: bool
+    has_words: bool
 
 
 class Lvlm:
@@ -72,12 +94,10 @@ class Lvlm:
         self.attention: str = getattr(text, "_attn_implementation", "unknown")
         #: How this model runs and why, for people.
         self.family = family(model.config.model_type, text.model_type, self.attention)
-        # A generated token depends on all layers, so the pass before it cannot end earlier.
-        deeper = options.token == "first_generated" and options.layer != -1
-        published = options.compat is not None or options.temperature > 0
-        self.packs = self.family.mode == "packed" and not published and not deeper
-        #: Whether words, or answers, come with the states.
-        self.has_words = options.has_words or answer_tokens is not None
+        #: Whether all prompts share one pass, if only the layer of the options is read.
+        self.packs = self._packs((options.layer,))
+        #: Whether words, or answers, come with the states of that layer.
+        self.has_words = self._has_words((options.layer,))
         self.inputs = ModelInputs(model)
         self._stops = stop_tokens(model, tokenizer)
         #: Locked while the model runs: it keeps state between calls (M-RoPE's offset), and the
@@ -106,6 +126,7 @@ class Lvlm:
         count: int,
         words: bool = True,
         tails: Sequence[int] | None = None,
+        layers: Sequence[int] | None = None,
     ) -> LastStates:
         """Run a batch of images that share their prompts' token ids.
 
@@ -115,31 +136,66 @@ class Lvlm:
             count: how many images.
             words: whether words are needed; without them one token is generated.
             tails: over how many of each prompt's last tokens states are averaged; one by default.
+            layers: the layers whose states are read, side by side in the order given; that of the
+                options by default. Several are read in one pass, and equal those of a pass each.
         """
         number = self.options.token_number
         if number is not None:
             tails = [_tokens_from(prompt, number) for prompt in prompts]
         tails = tails or [1] * len(prompts)
-        words = words and self.has_words
         moved = self.moved(features)
+        chosen = tuple(layers or (self.options.layer,))
         with self.lock, torch.inference_mode():
-            if self.options.compat == "reference" and self._answer_tokens is None:
-                return self._reference(moved, prompts, count, tails)
-            if self.packs and self.family.continues:
-                packed = pack(prompts)
-                if len(prompts) > 1 and self.inputs.can_continue(packed):
-                    return self._continued(moved, packed, prompts, count, words, tails)
-            elif self.packs:
-                size = prompts_per_pass(prompts, self.dimension)
-                parts = [slice(n, n + size) for n in range(0, len(prompts), size)]
-                packs = [pack(prompts[part]) for part in parts]
-                if all(self.inputs.can_pack(packed, self.max_new_tokens) for packed in packs):
-                    passes = [
-                        self._packed(moved, packed, prompts[part], count, words, tails[part])
-                        for packed, part in zip(packs, parts, strict=True)
-                    ]
-                    return passes[0] if len(passes) == 1 else join_prompts(passes)
-            return self._plain(moved, prompts, count, words, tails)
+            if len({self._packs((layer,)) for layer in chosen}) == 1:
+                return self._run(moved, prompts, count, words, tails, chosen)
+            # The first generated token: only with the last layer do the prompts share a pass.
+            single = [self._run(moved, prompts, count, words, tails, (one,)) for one in chosen]
+            states = torch.cat([one.states for one in single], -1)
+            return replace(single[chosen.index(LAST_LAYER)], states=states)
+
+    def _packs(self, layers: Sequence[int]) -> bool:
+        """Whether all prompts share one pass that reads these layers."""
+        # A generated token depends on all layers, so the pass before it cannot end earlier.
+        deeper = self._reads_generated and any(layer != LAST_LAYER for layer in layers)
+        published = self.options.compat is not None or self.options.temperature > 0
+        return self.family.mode == "packed" and not published and not deeper
+
+    def _has_words(self, layers: Sequence[int]) -> bool:
+        """Whether words, or answers, come with the states of these layers."""
+        if self._answer_tokens is not None:
+            return True
+        return LAST_LAYER in layers and self.options.compat is None and self.options.words
+
+    def _run(
+        self,
+        features: Mapping[str, torch.Tensor],
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        words: bool,
+        tails: Sequence[int],
+        layers: tuple[int, ...],
+    ) -> LastStates:
+        """Run a batch in the way that suits the model."""
+        has_words = self._has_words(layers)
+        wanted = _Wanted(layers, words and has_words, has_words)
+        if self.options.compat == "reference" and self._answer_tokens is None:
+            return self._reference(features, prompts, count, tails, layers)
+        packs = self._packs(layers)
+        if packs and self.family.continues:
+            packed = pack(prompts)
+            if len(prompts) > 1 and self.inputs.can_continue(packed):
+                return self._continued(features, packed, prompts, count, wanted, tails)
+        elif packs:
+            size = prompts_per_pass(prompts, self.dimension)
+            parts = [slice(n, n + size) for n in range(0, len(prompts), size)]
+            all_packed = [pack(prompts[part]) for part in parts]
+            if all(self.inputs.can_pack(packed, self.max_new_tokens) for packed in all_packed):
+                passes = [
+                    self._packed(features, packed, prompts[part], count, wanted, tails[part])
+                    for packed, part in zip(all_packed, parts, strict=True)
+                ]
+                return passes[0] if len(passes) == 1 else join_prompts(passes)
+        return self._plain(features, prompts, count, wanted, tails)
 
     def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Tensors on the model's device, floating point numbers in its dtype."""
@@ -153,14 +209,16 @@ class Lvlm:
         """The state that is read of the last tokens of a prompt: their mean, or the first one.
 
         Args:
-            tail: [images, tokens, dim].
+            tail: [images, tokens, layers * dim].
 
         Returns:
-            float32 [images, dim].
+            float32 [images, layers * dim].
         """
         if self.options.token_number is not None:
             return tail[:, 0].float()
-        return tail.float().mean(1)
+        # Layer by layer, so that the numbers do not depend on how many are read.
+        layers = torch.split(tail.float(), self.dimension, -1)  # type: ignore[no-untyped-call]
+        return torch.cat([layer.contiguous().mean(1) for layer in layers], -1)
 
     @property
     def _reads_generated(self) -> bool:
@@ -180,6 +238,7 @@ class Lvlm:
         prompts: Sequence[Sequence[int]],
         count: int,
         tails: Sequence[int],
+        layers: Sequence[int],
     ) -> LastStates:
         """One pass for each prompt, positions counted along one axis whatever the model has."""
         states = []
@@ -195,7 +254,7 @@ class Lvlm:
                 **self.inputs.for_prompts(ids, features),
                 **features,
             )
-            states.append(output.hidden_states[self.options.layer][:, -tail].float())
+            states.append(_side_by_side(output.hidden_states, layers)[:, -tail].float())
         return without_words(torch.stack(states, 1))
 
     # -- plain -----------------------------------------------------------------------------
@@ -205,7 +264,7 @@ class Lvlm:
         features: Mapping[str, torch.Tensor],
         prompts: Sequence[Sequence[int]],
         count: int,
-        words: bool,
+        wanted: _Wanted,
         tails: Sequence[int],
     ) -> LastStates:
         # No token ends the generation of one image before that of the others.
@@ -213,7 +272,7 @@ class Lvlm:
         drawn = {"do_sample": True, "temperature": heat, "top_k": 0} if heat else {}
         settings = generation_settings(
             self.tokenizer,
-            self._steps(words),
+            self._steps(wanted.words),
             -1,
             return_dict_in_generate=True,
             output_hidden_states=True,
@@ -235,8 +294,8 @@ class Lvlm:
                     **image_inputs(),
                 )
             hidden = output.hidden_states[1 if self._reads_generated else 0]
-            states = self._picked(hidden[self.options.layer][:, -tail:])
-            if not self.has_words:
+            states = self._picked(_side_by_side(hidden, wanted.layers)[:, -tail:])
+            if not wanted.has_words:
                 passes.append(without_words(states[:, None]))
                 continue
             tokens = output.sequences[:, len(prompt) :]
@@ -270,7 +329,7 @@ class Lvlm:
         packed: PackedPrompts,
         prompts: Sequence[Sequence[int]],
         count: int,
-        words: bool,
+        wanted: _Wanted,
         tails: Sequence[int],
     ) -> LastStates:
         from transformers import DynamicCache
@@ -293,17 +352,23 @@ class Lvlm:
         read = torch.tensor(sorted(set(torch.cat(tail_indices).tolist())))
         causal_prefix = self.inputs.has_causal_prefix(packed)
         with (
-            skip_layers_after(self.model, self.options.layer),
-            skip_unread_tokens(self.model, packed, causal_prefix, read),
+            skip_layers_after(self.model, wanted.layers),
+            skip_unread_tokens(
+                self.model, packed, causal_prefix, read, LAST_LAYER in wanted.layers
+            ),
+            layer_outputs(self.model, wanted.layers, read) as inner,
         ):
-            hidden, logits = self._forward(read.to(device), **inputs)
+            last, logits = self._forward(read.to(device), **inputs)
+        hidden = torch.cat(
+            [inner[n].to(last.device) if n in inner else last for n in wanted.layers], -1
+        )
         rows = [torch.searchsorted(read, tail).to(hidden.device) for tail in tail_indices]
         states = torch.stack([self._picked(hidden[:, tail]) for tail in rows], 1)
-        if not self.has_words:
+        if not wanted.has_words:
             return without_words(states)
         token, probability = best_tokens(logits[:, [int(tail[-1]) for tail in rows]])
         tokens, probabilities = [token], [probability]
-        for step in range(1, self._steps(words)):
+        for step in range(1, self._steps(wanted.words)):
             first = step == 1 and self._reads_generated
             if not first and self._all_complete(torch.stack(tokens, -1)):
                 break
@@ -348,7 +413,7 @@ class Lvlm:
         packed: PackedPrompts,
         prompts: Sequence[Sequence[int]],
         count: int,
-        words: bool,
+        wanted: _Wanted,
         tails: Sequence[int],
     ) -> LastStates:
         prefix, device = packed.prefix, self.device
@@ -366,7 +431,7 @@ class Lvlm:
             **self.inputs.for_prompts(shared, features),
             **features,
         )
-        early = begin.hidden_states[self.options.layer].float() if needed else None
+        early = _side_by_side(begin.hidden_states, wanted.layers).float() if needed else None
         # Tails of one length are a batch; padding would change the state of recurrent layers.
         own = [packed.mask[last].nonzero()[prefix:, 0] for last in packed.last.tolist()]
         groups: dict[int, list[int]] = {}
@@ -383,7 +448,7 @@ class Lvlm:
                     cache,
                     packed.ids[columns].to(device).repeat(count, 1),
                     _for_images(positions[..., columns], count),
-                    words,
+                    wanted,
                 )
             )
             if not self._reads_generated:
@@ -399,12 +464,12 @@ class Lvlm:
         joined = join_prompts(passes)
         back = torch.tensor([number for numbers in groups.values() for number in numbers]).argsort()
         states = joined.states[:, back]
-        if not self.has_words:
+        if not wanted.has_words:
             return without_words(states)
         return LastStates(states, joined.tokens[:, back], joined.probabilities[:, back])
 
     def _after(
-        self, cache: Any, ids: torch.Tensor, positions: torch.Tensor, words: bool
+        self, cache: Any, ids: torch.Tensor, positions: torch.Tensor, wanted: _Wanted
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run tails after their prefix, and generate.
 
@@ -412,17 +477,17 @@ class Lvlm:
             cache: of the prefix, with as many rows as there are tails.
             ids: int64 [rows, length].
             positions: int64 [rows, length] or [axes, rows, length].
-            words: whether words are needed.
+            wanted: what is read.
 
         Returns:
-            The states of the tails, or of the first generated token, float32 [rows, length, dim];
-            tokens int64 [rows, steps], and their probabilities float32 [rows, steps].
+            The states of the tails, or of the first generated token, float32 [rows, length,
+            layers * dim]; tokens int64 [rows, steps], and their probabilities, float32 [rows,
+            steps].
         """
         states = torch.empty(0)
         tokens: list[torch.Tensor] = []
         probabilities: list[torch.Tensor] = []
-        steps = self._steps(words) if self.has_words or self._reads_generated else 1
-        for step in range(steps):
+        for step in range(self._steps(wanted.words)):
             first_read = step == 1 and self._reads_generated
             if step and not first_read and self._all_complete(torch.stack(tokens, -1)[:, None]):
                 break
@@ -439,7 +504,7 @@ class Lvlm:
                 output_hidden_states=step == 0 or first_read,
             )
             if step == 0 or first_read:
-                states = output.hidden_states[self.options.layer].float()
+                states = _side_by_side(output.hidden_states, wanted.layers).float()
             token, probability = best_tokens(output.logits[:, -1])
             tokens.append(token)
             probabilities.append(probability)
@@ -504,6 +569,18 @@ class Lvlm:
         last = self._stops | {NO_TOKEN}
         ends = (index for index, token in enumerate(tokens) if token in last)
         return tokens[: next(ends, len(tokens))]
+
+
+def _side_by_side(hidden: Sequence[torch.Tensor], layers: Sequence[int]) -> torch.Tensor:
+    """The states of some layers: [images, tokens, layers * dim].
+
+    Args:
+        hidden: ``hidden_states`` of transformers.
+        layers: their numbers there.
+    """
+    if len(layers) == 1:
+        return hidden[layers[0]]
+    return torch.cat([hidden[layer].to(hidden[-1].device) for layer in layers], -1)
 
 
 def _for_batch(positions: torch.Tensor, count: int) -> torch.Tensor:

@@ -9,6 +9,8 @@ is the family's own code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from indexes.errors import ModelError
@@ -97,25 +99,74 @@ def _part(name: str, source: ModelSource, config: Any) -> Any:
         subfolder = {} if name == "tokenizer" else {"subfolder": name}
         return load_pretrained(AutoTokenizer, source, **subfolder)
     ours = PICTURE_PROCESSORS.get(config.model_type)
-    return _image_processor(source) if ours is None else ours(_picture_settings(source))
+    return load_image_processor(source, config) if ours is None else ours(_picture_settings(source))
 
 
-def _image_processor(source: ModelSource) -> Any:
-    """The model's image processor without torchvision, where transformers has it twice."""
+def load_auto_processor(source: ModelSource, config: Any) -> Any:
+    """The processor that transformers builds of a model's files, with the image processor of
+    :func:`load_image_processor`.
+
+    Args:
+        source: the model.
+        config: its configuration.
+
+    Raises:
+        ModelError: if it cannot be built, or needs torchvision.
+    """
+    from transformers import AutoProcessor
+    from transformers.utils import is_torchvision_available
+
+    with _naming_torchvision(source, config):
+        processor = load_pretrained(AutoProcessor, source)
+    if is_torchvision_available() and getattr(processor, "image_processor", None) is not None:
+        # Torchvision resizes otherwise than Pillow, and vectors must not depend on what is
+        # installed.
+        processor.image_processor = load_image_processor(source, config)
+    return processor
+
+
+def load_image_processor(source: ModelSource, config: Any) -> Any:
+    """A model's image processor: the one without torchvision, if transformers has both.
+
+    Args:
+        source: the model.
+        config: its configuration.
+
+    Raises:
+        ModelError: if it cannot be built, or needs torchvision.
+    """
     from transformers import AutoImageProcessor
     from transformers.utils import is_torchvision_available
 
-    try:
+    if is_torchvision_available() and _needs_torchvision(config):
+        return load_pretrained(AutoImageProcessor, source)
+    with _naming_torchvision(source, config):
         return load_pretrained(AutoImageProcessor, source, backend="pil")
+
+
+@contextmanager
+def _naming_torchvision(source: ModelSource, config: Any) -> Iterator[None]:
+    """Raise an error that names torchvision, if that is what a model lacks."""
+    from transformers.utils import is_torchvision_available
+
+    try:
+        yield
     except ModelError as error:
-        if is_torchvision_available():
-            return load_pretrained(AutoImageProcessor, source)
-        if "torchvision" not in str(error).lower():
+        named = "torchvision" in str(error).lower() or _needs_torchvision(config)
+        if is_torchvision_available() or not named:
             raise
         raise ModelError(
             f"The image processor of {source.name} needs torchvision; install it with "
             "`pip install 'cies[vision]'`, or name another model."
         ) from error
+
+
+def _needs_torchvision(config: Any) -> bool:
+    """Whether transformers has the image processor of a type with torchvision only."""
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type) or {}
+    return bool(kinds) and "pil" not in kinds
 
 
 def _picture_settings(source: ModelSource) -> dict[str, Any]:

@@ -18,7 +18,11 @@ from ingest.encoders.chat.chat_template import ChatTemplate, PromptRenderer
 from ingest.encoders.models.find import ModelSource
 from ingest.encoders.models.pretrained import check_picture_sizes, library_call, load_pretrained
 from ingest.encoders.vlm.assembled_processor import AssembledProcessor, needs_assembly
-from ingest.encoders.vlm.own_processor import build_own_processor, needs_parts
+from ingest.encoders.vlm.own_processor import (
+    build_own_processor,
+    load_auto_processor,
+    needs_parts,
+)
 
 #: Outputs of a processor that are not the image's own tensors.
 _TEXT_KEYS = frozenset(
@@ -92,7 +96,7 @@ def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) ->
     Raises:
         ModelError: if it cannot be built here, or has no chat template that is needed.
     """
-    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoTokenizer
 
     check_picture_sizes(source)
     processor: Any
@@ -104,7 +108,7 @@ def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) ->
     elif needs_parts(source, config):
         processor = build_own_processor(source, config)
     else:
-        processor = load_pretrained(AutoProcessor, source)
+        processor = load_auto_processor(source, config)
     if getattr(processor, "tokenizer", None) is None:
         raise ModelError(
             f"{source.name} has no processor for texts and pictures; copy its processor's files "

@@ -9,8 +9,8 @@ are read, such as the last one of each branch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +20,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ingest.encoders.vlm.packing import PackedPrompts
 
+#: The number of the last layer, whose states are read after the final norm.
+LAST_LAYER = -1
+
 _NAME = "cies_tree"
 
 #: Lengths of the shared prefix and of the whole sequence during a packed pass.
@@ -27,25 +30,69 @@ _LENGTHS: ContextVar[tuple[int, int] | None] = ContextVar("lengths", default=Non
 
 
 @contextmanager
-def skip_layers_after(model: Any, layer: int) -> Iterator[None]:
-    """Leave out the layers after one, and the final norm, inside a ``with`` block.
-
-    The output head then receives ``hidden_states[layer]`` of the whole model.
+def skip_layers_after(model: Any, read: Sequence[int]) -> Iterator[None]:
+    """Leave out the layers after the deepest one that is read inside a ``with`` block.
 
     Args:
         model: a model of a packed family, whose decoder has a list of layers and one norm.
-        layer: -1 leaves the model as it is; 0 leaves only the embedding of the tokens.
+        read: numbers of layers, as in ``hidden_states`` of transformers: -1, the last one, leaves
+            the model as it is; 0 is the embedding of the tokens.
     """
-    if layer == -1:
+    if LAST_LAYER in read:
         yield
         return
     decoder = model.get_decoder()
     layers, norm = decoder.layers, decoder.norm
-    decoder.layers, decoder.norm = torch.nn.ModuleList(layers[:layer]), torch.nn.Identity()
+    decoder.layers = torch.nn.ModuleList(layers[: max(read)])
+    decoder.norm = torch.nn.Identity()
     try:
         yield
     finally:
         decoder.layers, decoder.norm = layers, norm
+
+
+@contextmanager
+def layer_outputs(
+    model: Any, read: Sequence[int], tokens: torch.Tensor
+) -> Iterator[dict[int, torch.Tensor]]:
+    """Keep states of layers before the last one while a model runs inside a ``with`` block.
+
+    Args:
+        model: a model of a packed family.
+        read: numbers of layers, as in ``hidden_states`` of transformers.
+        tokens: int64 [n], indices of the tokens whose states are kept.
+
+    Yields:
+        The number of each layer in ``read`` to [images, n, dim], once the model has run; without
+        the last layer, and without the embedding of the tokens if no layer runs: the output head
+        receives these.
+    """
+    found: dict[int, torch.Tensor] = {}
+    inner = set(read) - {LAST_LAYER} if set(read) != {0} else set()
+    layers = model.get_decoder().layers if inner else ()
+
+    def keep(number: int, states: Any) -> None:
+        states = states if isinstance(states, torch.Tensor) else states[0]
+        found[number] = states[:, tokens.to(states.device)]
+
+    def before(module: Any, arguments: Sequence[Any], named: dict[str, Any]) -> None:
+        keep(0, arguments[0] if arguments else named["hidden_states"])
+
+    hooks = []
+    for number in inner:
+        if number == 0:
+            hooks.append(layers[0].register_forward_pre_hook(before, with_kwargs=True))
+        else:
+            hooks.append(
+                layers[number - 1].register_forward_hook(
+                    lambda module, arguments, output, number=number: keep(number, output)
+                )
+            )
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _tree_attention(
@@ -100,7 +147,7 @@ AttentionInterface.register(_NAME, _tree_attention)
 
 @contextmanager
 def skip_unread_tokens(
-    model: Any, packed: PackedPrompts, causal_prefix: bool, read: torch.Tensor
+    model: Any, packed: PackedPrompts, causal_prefix: bool, read: torch.Tensor, last: bool = True
 ) -> Iterator[None]:
     """Skip attention and feed-forward work for tokens whose states are not read.
 
@@ -109,13 +156,17 @@ def skip_unread_tokens(
         packed: the sequence of the pass inside the ``with`` block.
         causal_prefix: whether the mask of the prefix is causal.
         read: int64 [n], indices of the tokens whose states are read.
+        last: whether the last layer that runs is the model's last one. The feed-forward part of
+            another layer runs for all tokens, so that its numbers do not depend on whether
+            deeper layers are read in the same pass.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     if not layers:
         yield
         return
     prefix, length = packed.prefix if causal_prefix else 0, len(packed.ids)
-    with _split_attention(layers, length, prefix), _short_feed_forward(layers[-1], length, read):
+    short = _short_feed_forward(layers[-1], length, read) if last else nullcontext()
+    with _split_attention(layers, length, prefix), short:
         yield
 
 

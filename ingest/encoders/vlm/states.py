@@ -18,7 +18,8 @@ class LastStates:
     """States and next tokens of the model at the end of each prompt.
 
     Attributes:
-        states: float32 [images, prompts, dim], of the chosen layer and token.
+        states: float32 [images, prompts, layers * dim], of the chosen token and layers, side by
+            side.
         tokens: int64 [images, prompts, steps], the greedily generated tokens, and
             :data:`NO_TOKEN` after them; no steps where the options leave no words.
         probabilities: float32 [images, prompts, steps], of each of these tokens.
