@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,6 +63,7 @@ def load_model(
     attention: str = "sdpa",
     device_map: str | None = None,
     rounded: bool = False,
+    needs_chat: bool = True,
 ) -> LoadedModel:
     """Load an image-text-to-text model and its processor.
 
@@ -74,6 +77,7 @@ def load_model(
             ``device``.
         rounded: round everything to the dtype, rotary frequencies included, as earlier versions
             did; only for galleries that they filled.
+        needs_chat: whether a model without a chat template is refused.
 
     Raises:
         ModelError: if the model does not exist, cannot be downloaded, is damaged or of another
@@ -127,7 +131,7 @@ def load_model(
     model.eval()
     _check_complete(notes["missing_keys"], source)
     _check_stops(model, source)
-    processor = load_processor(source, config)
+    processor = load_processor(source, config, needs_chat)
     if not spread:
         if rounded:
             model = model.to(dtype=getattr(torch, computed_dtype))
@@ -198,7 +202,7 @@ def read_layer_count(source: ModelSource) -> int:
 def loaded_revision(source: ModelSource) -> str:
     """The revision of a model that was just loaded: the hub's commit, or a digest of its files."""
     if source.local:
-        return folder_digest(Path(source.location))
+        return local_revision(Path(source.location), templates=not source.builtin)
     from transformers.utils import cached_file
 
     arguments: dict[str, Any] = {"revision": source.revision} if source.revision else {}
@@ -219,31 +223,74 @@ def check_unchanged(model: str, revision: str) -> None:
         ModelError: if there is no such folder.
     """
     folder = Path(model.removeprefix(OPEN_CLIP))
+    templates = True
     if model.startswith(OPEN_CLIP):
         local = folder.is_dir()
     elif (folder / "modules.json").is_file():
         local = True
     else:
         source = find_model(model)
-        local, folder = source.local, Path(source.location)
-    if local and local_revision(folder) != revision:
+        local, folder, templates = source.local, Path(source.location), not source.builtin
+    with keeping_revisions(revision):
+        changed = local and local_revision(folder, templates) != revision
+    if changed:
         raise GalleryMismatch(
             f"The gallery was embedded by another version of {model}, whose files have changed; "
             "ingest the pictures into a new gallery, or put that version back."
         )
 
 
-def local_revision(folder: Path) -> str:
+#: Revisions that galleries store, during the load of their encoders.
+_STORED: ContextVar[tuple[str, ...]] = ContextVar("stored", default=())
+
+
+@contextmanager
+def keeping_revisions(*revisions: str) -> Iterator[None]:
+    """Inside, a folder keeps the revision that an earlier version gave it.
+
+    Earlier versions left chat templates in files of their own out of the digest, and the parts
+    that ``modules.json`` lists where a model was not loaded as one of sentence-transformers. What
+    such a gallery stores stays valid.
+
+    Args:
+        *revisions: as the gallery stores them.
+    """
+    token = _STORED.set(revisions)
+    try:
+        yield
+    finally:
+        _STORED.reset(token)
+
+
+def local_revision(folder: Path, templates: bool = True) -> str:
     """The revision of a model in a folder: a digest of its files.
 
     A model of sentence-transformers has parts in subfolders, which its ``modules.json`` lists; the
     digests of these follow.
+
+    Args:
+        folder: the model's.
+        templates: whether chat templates in files of their own count. Those of the built-in
+            models are part of the package.
+
+    Raises:
+        ModelError: if a file cannot be read, or ``modules.json`` is broken.
     """
-    digests = [folder_digest(folder)]
+    revision = _digests(folder, templates)
+    for stored in _STORED.get():
+        if stored == revision:
+            return revision
+        if stored in (_digests(folder, False), folder_digest(folder, False)):
+            return stored
+    return revision
+
+
+def _digests(folder: Path, templates: bool) -> str:
+    digests = [folder_digest(folder, templates)]
     if (folder / "modules.json").is_file():
         paths = {str(module.get("path", "")) for module in read_modules(folder / "modules.json")}
         parts = [folder / path for path in sorted(paths) if path]
-        digests += [folder_digest(part)[:8] for part in parts if part.is_dir()]
+        digests += [folder_digest(part, templates)[:8] for part in parts if part.is_dir()]
     return "-".join(digests)
 
 
@@ -276,14 +323,21 @@ _WHOLE_BYTES = 256 * 2**20
 _END_BYTES = 2**20
 
 
-def folder_digest(folder: Path) -> str:
-    """A digest of a model folder's weights and settings: 16 hexadecimal digits.
+def folder_digest(folder: Path, templates: bool = True) -> str:
+    """A digest of a model folder's weights, settings and templates: 16 hexadecimal digits.
+
+    Args:
+        folder: the model's.
+        templates: whether chat templates in files of their own count.
 
     Raises:
         ModelError: if a file cannot be read.
     """
     total = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+    found = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+    if templates:
+        found += [*folder.glob("*.jinja"), *folder.glob("additional_chat_templates/*.jinja")]
+    for path in sorted(found):
         # A pipe or a device could block; the libraries do not read it either.
         if path.name == "cies.json" or not path.is_file():
             continue
