@@ -11,6 +11,7 @@ from typing import Any
 from cies import api
 from cies.console import print_json, print_table, say
 from eval.bench.reranking import HITS, RerankingQuality, bench_reranking
+from eval.bench.search.feedback import compare_feedback
 from eval.bench.search.measure import BATCHES, SearchFigures, bench_search
 from eval.bench.search.vectors import write_generated
 from eval.bench.views import CONDITIONS, bench_projections
@@ -275,3 +276,34 @@ def _figure(value: float | None, digits: int) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def run_bench_feedback(
+    gallery_path: Path, labels: Path, queries: int, seed: int, as_json: bool
+) -> None:
+    """Print mean average precision after rounds of likes and dislikes.
+
+    Raises:
+        GalleryMissing: if there is no gallery.
+        UsageError: if the label file does not fit it.
+    """
+    found = compare_feedback(
+        api.open(gallery_path, follow=False), read_labels(labels), queries, seed
+    )
+    if as_json:
+        print_json(
+            {"schema_version": SCHEMA_VERSION, "comparisons": [one.to_json() for one in found]}
+        )
+        return
+    rows = []
+    for one in found:
+        for row in one.rows:
+            low, high = row.interval
+            numbers = [f"{row.mean_ap:.3f}", f"{low:.3f}-{high:.3f}"]
+            rows.append([one.wanted, row.method, str(row.rounds), str(one.queries), *numbers])
+    columns = ["wanted", "feedback", "rounds", "queries", "mAP", "95 %"]
+    print_table(columns, rows, title="Pictures that were not rated, by rounds", numbers=columns[2:])
+    for one in found:
+        for name, (gain, low, high) in one.difference.items():
+            first = one.rows[0].method
+            say(f"{one.wanted}: {first} less {name} {gain:+.3f} ({low:+.3f} to {high:+.3f}).")
