@@ -360,18 +360,8 @@ class Question:
         object.__setattr__(self, "verify", _whole("--verify", self.verify, 0))
         if self.rerank is not None:
             object.__setattr__(self, "rerank", _whole("--rerank", self.rerank, 0))
-        if self.rerank and self.rerank_model and reranker_preset_of(self.rerank_model):
-            # A reranker embeds nothing: it looks at the query and each of the best hits.
-            count, model = self.rerank, self.rerank_model
-            object.__setattr__(self, "rerank", None)
-            object.__setattr__(self, "rerank_model", "")
-            if self.modification is None:
-                object.__setattr__(self, "verify", self.verify or count)
-                object.__setattr__(self, "lvlm", self.lvlm or model)
-            else:
-                change = self.modification
-                verified = replace(change, verify=change.verify or count, lvlm=change.lvlm or model)
-                object.__setattr__(self, "modification", verified)
+        if self.rerank_model and reranker_preset_of(self.rerank_model):
+            self._verify_by_reranker()
         for option, text in (
             ("text", self.text),
             ("where", self.where),
@@ -414,6 +404,28 @@ class Question:
             )
         if self.text and self.region:
             raise UsageError("--crop takes a part of a picture; leave it out with --text.")
+
+    def _verify_by_reranker(self) -> None:
+        """Turn a re-ranking by a reranker, which embeds nothing, into a look at the best hits.
+
+        Raises:
+            UsageError: if it is not said how many, or all pictures should be embedded.
+        """
+        count, model = self.rerank, self.rerank_model
+        if count is None or self.fill:
+            raise UsageError(
+                f"{model} embeds nothing, it looks at the query and each of the best hits; say at "
+                "how many, such as --rerank 20, and leave --fill out."
+            )
+        object.__setattr__(self, "rerank", None)
+        object.__setattr__(self, "rerank_model", "")
+        change = self.modification
+        if change is None:
+            object.__setattr__(self, "verify", self.verify or count)
+            object.__setattr__(self, "lvlm", self.lvlm or model)
+        else:
+            change = replace(change, verify=change.verify or count, lvlm=change.lvlm or model)
+            object.__setattr__(self, "modification", change)
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -258,6 +258,8 @@ class ConditionResolver:
             any_at_once = f"give it words with `cies conditions edit -g {place} {name}`"
         spec = sources[0].spec if sources else None
         declared = None
+        if spec is not None and spec.method == VISION:  # no condition changes its vectors
+            return any_at_once
         if spec is not None and spec.model in BUILTIN:
             declared = find_model(spec.model).declared_conditions()
         if declared is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from PIL import Image
 from support.tiny_embedders import build_embedder
 from support.tiny_families import build
 from support.tiny_parts import chat
+from typer.testing import CliRunner
 
 import cies
+from cies.cli.app import app
 from indexes.errors import ModelError, UsageError
 from ingest.encoders.embedders.judge import Judge, JudgedQuery
 from ingest.encoders.factory import make_encoder
@@ -125,7 +128,15 @@ def test_any_lvlm_sees_both_pictures_in_its_own_template(made: Path) -> None:
         judge.judge(JudgedQuery(first, "red<|im_end|>"), [second])
 
 
-@pytest.mark.parametrize("kind", ["llava", "smolvlm", "qwen2_5_vl", "idefics3"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "smolvlm",
+        "qwen2_5_vl",
+        pytest.param("llava", marks=pytest.mark.soak),
+        pytest.param("idefics3", marks=pytest.mark.soak),
+    ],
+)
 def test_two_pictures_are_read_as_transformers_reads_them(
     kind: str, tmp_path: Path, pictures: list[Image.Image]
 ) -> None:
@@ -223,6 +234,17 @@ def test_equally_probable_hits_keep_their_order(
     assert [hit.key for hit in hits] == [hit.key for hit in plain]
 
 
+def test_the_command_says_the_cost_before(made: Path) -> None:
+    asked = ["search", str(made / "in" / "0.png"), "-g", str(made / "g.cies"), "--jsonl"]
+    asked += ["-c", "unconditional", "--verify", "2", "--lvlm", str(made / "lvlm"), "-k", "3"]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    hits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 0 and [hit["verified"] is None for hit in hits] == [False, False, True]
+    assert "lvlm will look at up to 2 of the best hits, one after the other: 4 pictures" in (
+        done.stderr
+    )
+
+
 def test_what_does_not_go_together_is_refused(made: Path) -> None:
     g = cies.open(made / "g.cies")
     picture = made / "in" / "0.png"
@@ -232,5 +254,7 @@ def test_what_does_not_go_together_is_refused(made: Path) -> None:
         g.search(picture, "unconditional", verify=3, sort="path")
     with pytest.raises(UsageError, match="one picture"):
         g.search([picture, made / "in" / "1.png"], "unconditional", verify=3)
+    with pytest.raises(UsageError, match="at how many, such as --rerank 20"):
+        g.search(picture, "unconditional", rerank_model=str(made / "Qwen3-VL-Reranker-2B"))
     with pytest.raises(UsageError, match="--offset"):
         g.search(picture, "unconditional", verify=3, offset=0)

@@ -153,10 +153,15 @@ MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def save_vision(kind: str, folder: Path) -> Path:
-    """A model of pictures alone: dinov2, dinov3_vit, dinov3_convnext, or a vit without a pooler."""
+    """A model of pictures alone: of DINOv2 or DINOv3, or a vit without a pooler."""
     import transformers as tf
 
-    normal = {"do_center_crop": False, "do_normalize": True, "image_mean": MEAN, "image_std": DEVIATION}
+    normal = {
+        "do_center_crop": False,
+        "do_normalize": True,
+        "image_mean": MEAN,
+        "image_std": DEVIATION,
+    }
     if kind == "dinov3_convnext":
         convolutions = tf.DINOv3ConvNextConfig(hidden_sizes=[16, 16, 24, 24], depths=[1, 1, 1, 1])
         model = tf.DINOv3ConvNextModel(convolutions)

@@ -6,6 +6,7 @@ the same tokens only if they have the same characters.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,23 @@ def _byte_tokenizers(kind: str) -> Iterator[None]:
 
 
 def build_embedder(kind: str, folder: Path) -> Path:
-    """A tiny model of a type: qwen2_vl, qwen3_vl, llava_next or mllama. It has no chat template."""
+    """A tiny model of a type: qwen2_vl, qwen3_vl, llava_next or mllama. It has no chat template.
+
+    The files are laid out as published: config.json names code in the folder, which must not run,
+    and a LLaVA's processor is described by preprocessor_config.json alone, as in 2024.
+    """
     with _byte_tokenizers(kind):
-        return build(kind, folder)
+        build(kind, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {
+        name: f"modeling_published.{name}" for name in ("AutoConfig", "AutoModel")
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_published.py").write_text("raise RuntimeError('this code must not run')\n")
+    described = folder / "processor_config.json"
+    if kind == "llava_next":
+        pictures = json.loads(described.read_text())["image_processor"]
+        described.unlink()
+        pictures["processor_class"] = "LlavaNextProcessor"
+        (folder / "preprocessor_config.json").write_text(json.dumps(pictures))
+    return folder

@@ -114,6 +114,7 @@ def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) ->
             f"{source.name} has no processor for texts and pictures; copy its processor's files "
             "there too, or name another model."
         )
+    _complete_settings(processor, config)
     templates = getattr(processor, "chat_template", None), processor.tokenizer.chat_template
     if needs_chat and not any(templates):
         raise ModelError(
@@ -121,6 +122,19 @@ def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) ->
             "instruction-tuned model."
         )
     return processor
+
+
+def _complete_settings(processor: Any, config: Any) -> None:
+    """Add what files of LLaVA models from before 2025 do not say of a picture's tokens; models such
+    as E5-V and BGE-VL-MLLM are published so.
+    """
+    vision: Any = getattr(config, "vision_config", None)
+    if getattr(processor, "patch_size", 0) is not None or not hasattr(vision, "patch_size"):
+        return
+    processor.patch_size = vision.patch_size
+    processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    # The vision tower of CLIP has a token of the class besides those of the patches.
+    processor.num_additional_image_tokens = int(vision.model_type == "clip_vision_model")
 
 
 def untiled(processor: Any) -> dict[str, bool]:
