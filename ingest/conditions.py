@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 from indexes.errors import UsageError
 
@@ -141,3 +141,11 @@ def prompt_template(name: str) -> PromptTemplate:
             f"own text with {PLACEHOLDER} in it."
         )
     return templates[name]
+
+
+def with_stored_words(template: PromptTemplate, stored: Mapping[str, Any] | None) -> PromptTemplate:
+    """A template with the words that a gallery was embedded with, if it stores them."""
+    texts = (stored or {}).get("template")
+    if isinstance(texts, list) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
+        return PromptTemplate(template.name, *texts)
+    return template

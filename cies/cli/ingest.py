@@ -33,7 +33,10 @@ def ingest(
     ] = None,
     model: Annotated[
         Optional[str],
-        _encoder(help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, or a folder."),
+        _encoder(
+            help="Built-in name, hub ORG/NAME or ORG/NAME@REVISION, a folder, or openai:URL#NAME "
+            "for a served model; its key is in MODEL_API_KEY."
+        ),
     ] = None,
     method: Annotated[
         Optional[str],

@@ -18,6 +18,7 @@ from ingest.encoders.models.find import (
     DEFAULT_PHOTO,
     DEFAULT_VISION,
     OPEN_CLIP,
+    SERVED,
     find_model,
 )
 from ingest.encoders.options import (
@@ -192,6 +193,10 @@ def make_encoder(
     )
     if method not in METHODS:
         return load_plugin(choice, default_model=info.model)
+    if choice.model.startswith(SERVED):
+        from ingest.encoders.served.encoder import load_served
+
+        return load_served(choice)
     module, _, name = info.encoder.partition(":")
     encoder_class: _EncoderClass = getattr(import_module(module), name)
     return encoder_class.load(choice)
@@ -222,7 +227,7 @@ def as_encoder(source: BaseEncoder | PlainEncoder, method: str | None = None) ->
 
 def _pinned(model: str, revision: str) -> str:
     """A model's name, with the revision if the model is from the hub."""
-    from_hub = "/" in model and not model.startswith(("/", OPEN_CLIP))
+    from_hub = "/" in model and not model.startswith(("/", OPEN_CLIP, SERVED))
     return f"{model}@{revision}" if from_hub else model
 
 
@@ -237,7 +242,8 @@ def _check_unchanged(spec: EncoderSpec) -> None:
         return
     from ingest.encoders.models.loading import check_unchanged
 
-    check_unchanged(spec.model, spec.revision)
+    if not spec.model.startswith(SERVED):  # its encoder compares the vectors of a test picture
+        check_unchanged(spec.model, spec.revision)
     if "sentences_revision" in spec.settings:
         check_unchanged(str(spec.settings["sentences"]), str(spec.settings["sentences_revision"]))
 

@@ -18,6 +18,7 @@ from ingest.encoders.models.find import (
     DEFAULT_MODEL,
     DEFAULT_PHOTO,
     OPEN_CLIP,
+    SERVED,
     find_model,
     is_dual,
     is_vision,
@@ -159,7 +160,7 @@ def _usual_method(model: str) -> str:
     """The method that fits a model."""
     if model == DEFAULT_PHOTO:
         return PHOTO
-    if preset_of(model) is not None:
+    if not model.startswith(SERVED) and preset_of(model) is not None:
         return EMBEDDER
     if is_vision(model):
         return VISION

@@ -22,7 +22,13 @@ import torch
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from ingest.conditions import Condition, PromptTemplate, prompt_template, same_name
+from ingest.conditions import (
+    Condition,
+    PromptTemplate,
+    prompt_template,
+    same_name,
+    with_stored_words,
+)
 from ingest.encoders.base import BaseEncoder, Embeddings, EncoderSpec, check_text
 from ingest.encoders.chat.chat_template import ChatTemplate, PromptRenderer
 from ingest.encoders.devices import SMALL_MODEL_PARAMETERS, parameter_count, parse_devices
@@ -522,11 +528,3 @@ class DiorEncoder(BaseEncoder):
                     f"{self._source.name} has no token for {word!r}; use other words, or name "
                     "another model."
                 )
-
-
-def with_stored_words(template: PromptTemplate, stored: Mapping[str, Any] | None) -> PromptTemplate:
-    """A template with the words that a gallery was embedded with, if it stores them."""
-    texts = (stored or {}).get("template")
-    if isinstance(texts, list) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
-        return PromptTemplate(template.name, *texts)
-    return template

@@ -16,14 +16,14 @@ from typing import Any
 from PIL import Image
 
 from indexes.errors import ModelError, UsageError
-from ingest.conditions import Condition, PromptTemplate
+from ingest.conditions import Condition, PromptTemplate, with_stored_words
 from ingest.encoders.base import Embeddings, EncoderSpec, check_text
 from ingest.encoders.embedders.presets import (
     PICTURE_MARKS,
     PromptKind,
     find_preset,
 )
-from ingest.encoders.methods.dior import DiorEncoder, with_stored_words
+from ingest.encoders.methods.dior import DiorEncoder
 from ingest.encoders.models.find import ModelSource
 from ingest.encoders.models.loading import LoadedModel
 from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions

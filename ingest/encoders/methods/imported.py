@@ -27,7 +27,7 @@ def imported_spec(name: str, dimension: int) -> EncoderSpec:
         raise UsageError(
             f"Vectors cannot be named {name!r}; give --name of letters, digits and . _ - + / @."
         )
-    return EncoderSpec(IMPORTED, name, "1", {"dimension": dimension})
+    return EncoderSpec(IMPORTED, name, "1", {"length": dimension})
 
 
 class ImportedEncoder:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +42,9 @@ DEFAULT_VISION = "facebook/dinov2-base"
 #: Prefix of the names of models that open_clip loads.
 OPEN_CLIP = "open_clip:"
 
+#: Prefix of the names of models that run in a server, ``openai:URL#NAME``.
+SERVED = "openai:"
+
 #: Model types (``model_type`` in config.json) that embed images and texts in one space and do not
 #: answer questions.
 DUAL_TYPES = frozenset(
@@ -51,6 +56,9 @@ DUAL_TYPES = frozenset(
 VISION_TYPES = frozenset("dinov2 dinov2_with_registers dinov3_convnext dinov3_vit".split())
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: Seconds that the hub may take to answer, and after which it is asked again.
+_PATIENCE, _ASKED_AGAIN = 10, 60
 
 #: Longest JSON file of settings, in bytes.
 _MAX_JSON = 64 * 2**20
@@ -124,6 +132,9 @@ def find_model(model: str) -> ModelSource:
     if model in BUILTIN:
         folder = resources.files("ingest.encoders").joinpath("builtin", model)
         return ModelSource(model, str(folder), None, local=True)
+    if model.startswith(SERVED):
+        name = stored_name(model)
+        return ModelSource(name, name, None, local=False)
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -151,7 +162,15 @@ def find_photo_weights() -> Path | None:
 
 
 def stored_name(model: str) -> str:
-    """A model's name as a gallery stores it; does not check that the model exists."""
+    """A model's name as a gallery stores it; does not check that the model exists.
+
+    Raises:
+        UsageError: if it begins as the name of a served model and is none.
+    """
+    if model.startswith(SERVED):
+        from ingest.encoders.served.names import ServedName
+
+        return str(ServedName.parse(model))
     if model.startswith(OPEN_CLIP):
         folder = Path(model.removeprefix(OPEN_CLIP)).expanduser()
         return f"{OPEN_CLIP}{folder.absolute()}" if folder.is_dir() else model
@@ -179,6 +198,8 @@ def is_dual(model: str) -> bool:
     """
     if model.startswith(OPEN_CLIP):
         return True
+    if model.startswith(SERVED):
+        return False
     return _model_type(model) in DUAL_TYPES
 
 
@@ -297,6 +318,42 @@ def _config_path(source: ModelSource) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(source.location, "config.json", revision=source.revision))
+        return Path(
+            hf_hub_download(
+                source.location,
+                "config.json",
+                revision=source.revision,
+                local_files_only=not hub_answers(source.location),
+            )
+        )
     except (OSError, ValueError, HfHubHTTPError):
         return None
+
+
+def hub_answers(repository: str) -> bool:
+    """Whether the hub answers a request, be it with an error; asked at most once a minute.
+
+    The hub's client tries each file of a model that is not in the cache again and again, for 23
+    seconds, where there is no network.
+
+    Args:
+        repository: of the hub, such as ``openai/clip-vit-base-patch32``.
+    """
+    return _hub_answers(repository, int(time.monotonic() / _ASKED_AGAIN))
+
+
+@lru_cache(maxsize=32)
+def _hub_answers(repository: str, period: int) -> bool:
+    from logging import ERROR, getLogger
+
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    getLogger("huggingface_hub").setLevel(ERROR)
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, "config.json"), timeout=_PATIENCE)
+    except (HfHubHTTPError, ValueError):
+        return True
+    except Exception:  # of its HTTP library, which differs between versions
+        return False
+    return True

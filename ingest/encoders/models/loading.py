@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from indexes.errors import GalleryMismatch, ModelError
+from indexes.errors import GalleryMismatch, ModelError, UsageError
 from ingest.encoders.devices import (
     check_dtype,
     choose_device,
@@ -21,7 +21,7 @@ from ingest.encoders.devices import (
     first_mapped_device,
     parameter_count,
 )
-from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
+from ingest.encoders.models.find import OPEN_CLIP, SERVED, ModelSource, find_model
 from ingest.encoders.models.pretrained import (
     build_empty,
     library_call,
@@ -85,6 +85,11 @@ def load_model(
         UsageError: if there is no such dtype, device or map, or both a device and a map are given.
     """
     check_dtype(dtype)
+    if source.name.startswith(SERVED):
+        raise UsageError(
+            f"{source.name} runs in a server, and here the model itself is needed; name another "
+            "with --model or --lvlm."
+        )
     import torch
     from transformers import AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES

@@ -1,0 +1,1 @@
+"""Models that run in a server with an OpenAI-compatible interface."""
