@@ -4,7 +4,7 @@
 FROM python:3.11-slim
 
 WORKDIR /opt/cies
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md CHANGELOG.md LICENSE ./
 COPY cies cies
 COPY indexes indexes
 COPY ingest ingest

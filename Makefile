@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak families check docs train clean
+.PHONY: demo test soak families check docs release train clean
 
 demo: .venv/ready  ## Render, embed, search and measure a gallery; writes demo/index.html
 	$(BIN)/cies demo
@@ -13,7 +13,7 @@ test: .venv/ready  ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 families: .venv/ready  ## Measure every tiny model against transformers; write the family table
-	$(BIN)/python -m pytest -n0 --families tests/ingest/encoders/test_family_table.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 --families tests/ingest/encoders/test_family_table.py
 
 soak: .venv/ready  ## Long durability tests: kills, power cuts, full disks, 100,000 pictures
 	$(BIN)/python -m pytest --soak -m soak
@@ -30,6 +30,21 @@ check: .venv/ready  ## Lint, format and types, of the code and of the tests' hel
 docs: .venv/docs-ready  ## The documentation site, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Each file is installed with its dependencies in an environment of its own, which runs the demo;
+# a program that uses the package is checked by mypy and pyright there.
+release: .venv/release-ready  ## Build wheel and sdist, check them, install each and run the demo
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	for file in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf dist/try && $(PYTHON) -m venv dist/try && \
+	  dist/try/bin/python -m pip install --quiet -c constraints.txt torch && \
+	  dist/try/bin/python -m pip install --quiet -c constraints.txt "cies[cpu] @ file://$(CURDIR)/$$file" && \
+	  (cd dist/try && bin/cies --version && bin/cies demo) && \
+	  $(BIN)/python tests/support/consumer.py --check dist/try || exit 1; \
+	done
+	rm -rf dist/try
+
 train: .venv/ready  ## Train the built-in models again from random weights, a few hours on 2 cores
 	$(BIN)/python -m eval.training trained
 
@@ -43,5 +58,9 @@ train: .venv/ready  ## Train the built-in models again from random weights, a fe
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
 
+.venv/release-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
+	touch $@
+
 clean:
-	rm -rf .venv demo site
+	rm -rf .venv demo site dist

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from query.engine import Engine
     from query.hits import Hit, Hits
 
-__version__ = "0.1.0"
+    __version__: str
+
+#: What the first line of the packages beside this one begins with.
+_OWN = b"# Part of CIES"
 
 
 def _check_packages() -> None:
@@ -58,6 +61,13 @@ def _check_packages() -> None:
             raise ImportError(
                 f"Python finds another package named '{name}' in {found} instead of the one of "
                 f"CIES in {home}; remove it, or install CIES in an environment of its own."
+            )
+        with (home / name / "__init__.py").open("rb") as file:
+            own = file.read(len(_OWN)) == _OWN
+        if not own:
+            raise ImportError(
+                f"Another distribution has put its package '{name}' over the one of CIES in "
+                f"{home}; install CIES again in an environment of its own."
             )
 
 
@@ -114,7 +124,19 @@ __all__ = [
 ]
 
 
+def _version() -> str:
+    """The version of the installed distribution."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cies")
+    except PackageNotFoundError:  # the files are used without having been installed
+        return "0+unknown"
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'cies' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
