@@ -1,0 +1,1 @@
+"""CIES behind interfaces of other libraries; each module needs its library."""
