@@ -218,7 +218,7 @@ def _model_type(model: str) -> str:
 
     source = find_model(model)
     listed = next((one for one in all_models() if one.name == source.name), None)
-    return listed.family if listed else str(_readable_config(source).get("model_type", ""))
+    return listed.family if listed else str(readable_config(source).get("model_type", ""))
 
 
 def dual_dimension(model: str) -> int | None:
@@ -228,7 +228,7 @@ def dual_dimension(model: str) -> int | None:
     source = find_model(model)
     if not source.local:
         return None
-    length = _readable_config(source).get("projection_dim")
+    length = readable_config(source).get("projection_dim")
     return length if isinstance(length, int) else None
 
 
@@ -302,7 +302,7 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
-def _readable_config(source: ModelSource) -> dict[str, Any]:
+def readable_config(source: ModelSource) -> dict[str, Any]:
     """The content of a model's ``config.json``; empty if it cannot be read."""
     path = _config_path(source)
     try:

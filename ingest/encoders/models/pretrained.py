@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from indexes.errors import CiesError, ModelError
-from ingest.encoders.models.find import ModelSource, check_config, read_json, settings_of
+from ingest.encoders.models.find import (
+    ModelSource,
+    check_config,
+    hub_answers,
+    read_json,
+    settings_of,
+)
 from ingest.encoders.models.load_errors import explain
 from ingest.encoders.models.trust import is_trusted
 
@@ -154,7 +160,7 @@ def load_open_clip_files(
 def hub_arguments(source: ModelSource) -> dict[str, Any]:
     """Keyword arguments of ``from_pretrained`` for a model's revision."""
     arguments: dict[str, Any] = {"revision": source.revision} if source.revision else {}
-    if _commit_is_cached(source):
+    if _commit_is_cached(source) or not (source.local or hub_answers(source.location)):
         # A commit never changes, so the hub need not be asked; it may be out of reach.
         arguments["local_files_only"] = True
     return arguments

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -120,7 +122,7 @@ def test_hub_models_as_typed(hub: Path, picture: Path, tmp_path: Path) -> None:
         assert done.returncode == 5, done.stderr
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith(f"Error: {said}")
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr and "Retrying" not in done.stderr
     done = run(
         picture, "-g", tmp_path / "g", "-c", "color", "--model", "someone/tiny", "--json",
         HF_HOME=str(hub),
@@ -132,6 +134,37 @@ def test_hub_models_as_typed(hub: Path, picture: Path, tmp_path: Path) -> None:
     assert cies.create(tmp_path / "g").conditions()[0].made_by["revision"] == COMMIT
     done = run(picture, "-g", tmp_path / "g", "-c", "shape", HF_HOME=str(hub))
     assert done.returncode == 0, done.stderr
+
+
+HUBS = """
+from ingest.encoders.models.find import hub_answers
+print(hub_answers("someone/model"))
+"""
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_hub_is_asked_once(answers: bool) -> None:
+    """Without the retries of the hub's client, which wait 23 seconds for each file."""
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # answers 501 to HEAD
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    if not answers:
+        server.shutdown()
+        server.server_close()
+    address = f"http://127.0.0.1:{server.server_port}"
+    done = subprocess.run(
+        [sys.executable, "-c", HUBS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"},
+        check=False,
+        timeout=60,
+    )
+    if answers:
+        server.shutdown()
+        server.server_close()
+    assert done.stdout.split() == [str(answers)], done.stderr
+    assert "Retrying" not in done.stderr
 
 
 NO_NETWORK = """
