@@ -311,7 +311,7 @@ class RemovalRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keys: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        min_length=1, max_length=MAX_HITS
+        min_length=1, max_length=MAX_DEPTH
     )
     confirm: bool = False
 

@@ -34,7 +34,7 @@ from ingest.read.images import UnreadableImage
 from ingest.read.isolated import decode_isolated
 from ingest.sources.factory import file_at
 from query.collections import collection_keys
-from query.composers.factory import COMPOSERS
+from query.composers.factory import COMPOSERS, CONDITION_COMPOSERS
 from query.explore.thumbnails import thumbnail
 from query.hits import SCHEMA_VERSION, Hits
 from query.question import Options, Question
@@ -125,6 +125,7 @@ class GalleryService:
             NotInGallery: if an example is unknown.
             CiesError: as :meth:`query.engine.Engine.ask`.
         """
+        self.engine.follow_writer()
         if request.pictures and request.text:
             raise UsageError("Give either pictures or a text.")
         if not (request.pictures or request.text or request.like):
@@ -372,7 +373,7 @@ class GalleryService:
             "conditions": self.engine.conditions,
             "methods": list(dict.fromkeys(methods)),
             "columns": {name: str(kind) for name, kind in types.items()},
-            "composers": list(COMPOSERS),
+            "composers": [*CONDITION_COMPOSERS, *COMPOSERS],
             "collections": self.collections(),
             "editable": self.edit,
             "version": hashlib.sha256(self.engine.moment.encode()).hexdigest()[:16],

@@ -28,7 +28,7 @@ _VALUES, _OTHERS = 11, 255
 
 
 @dataclass
-class _Job:
+class _MapJob:
     """The layout of one table in one state.
 
     Attributes:
@@ -51,7 +51,7 @@ class Maps:
     def __init__(self, service: GalleryService):
         """Store the service; nothing is worked out yet."""
         self._service = service
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, _MapJob] = {}
         self._shown: dict[str, Layout] = {}
         self._lock = threading.Lock()
         self._working = threading.Lock()
@@ -70,13 +70,13 @@ class Maps:
         with self._lock:
             job = self._jobs.get(table.table.table)
             if job is None or job.state != table.state:
-                job = self._jobs[table.table.table] = _Job(table.state)
+                job = self._jobs[table.table.table] = _MapJob(table.state)
                 threading.Thread(target=self._work, args=(table, job), daemon=True).start()
         if job.error:
             raise CiesError(job.error)
         return name, table, job.found or self._shown.get(table.table.table)
 
-    def _work(self, table: OpenTable, job: _Job) -> None:
+    def _work(self, table: OpenTable, job: _MapJob) -> None:
         with self._working:
             if self._jobs.get(table.table.table) is not job:
                 return  # there is a newer state already

@@ -654,7 +654,7 @@ async function loadStatus() {
   }
   if (found.failed) parts.push(`${found.failed.toLocaleString()} files failed`);
   $("status").hidden = parts.length === 0;
-  $("status").textContent = parts.join(", ");
+  $("status").textContent = parts.join(", ") || "Status";
   $("progress").hidden = !running || !total;
   if (total) {
     $("progress").max = total;

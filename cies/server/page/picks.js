@@ -3,6 +3,9 @@
 import { post, request } from "/page/search.js";
 import { $, make, nameOf, say } from "/page/elements.js";
 
+// The most pictures that a search takes one by one.
+const MOST_RATED = 200;
+
 const picked = new Map(); // key to the name of the file
 let page = null; // what the page does: gallery(), reload(), showCollection(name), likeAll(keys)
 
@@ -14,6 +17,11 @@ export function startPicks(given) {
   });
   $("picked-save").addEventListener("click", () => save([...picked]));
   $("picked-like").addEventListener("click", () => {
+    if (picked.size > MOST_RATED) {
+      say(`Up to ${MOST_RATED} pictures can be searched with one by one; add them to a collection, ` +
+        "and search like that.", true);
+      return;
+    }
     page.likeAll([...picked.keys()]);
     unpickAll();
   });

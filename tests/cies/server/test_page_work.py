@@ -144,7 +144,10 @@ def test_a_removal_asks_first(page: Any, server: Served) -> None:
     page.get_by_role("button", name="Remove from the gallery").click()
     page.get_by_role("button", name="Yes", exact=True).click()
     until(page, f"document.getElementById('count').textContent === '{before - 1} pictures'")
-    assert last not in names(page)
+    until(
+        page,
+        f"[...document.querySelectorAll('.tile .file')].every(e => e.textContent !== '{last}')",
+    )
 
 
 def test_what_was_understood_is_shown_and_can_be_corrected(page: Any, server: Served) -> None:
@@ -199,8 +202,8 @@ def test_a_map_is_coloured_moved_and_selected(page: Any, server: Served) -> None
     page.get_by_role("button", name="Select by drawing").click()
     side = min(box["width"], box["height"]) / 2 * 0.94
     alone = points[np.argmax(np.abs(points).sum(axis=1))]
-    x = box["x"] + box["width"] / 2 + alone[0] * side
-    page.mouse.click(x, box["y"] + box["height"] / 2 - alone[1] * side)
+    x, y = float(alone[0]) * side, float(alone[1]) * side
+    page.mouse.click(box["x"] + box["width"] / 2 + x, box["y"] + box["height"] / 2 - y)
     page.wait_for_selector("#viewer[open]")
     page.keyboard.press("Escape")
 
