@@ -15,12 +15,13 @@ from cies.reports.ingest import existing_gallery, say_unreachable
 from indexes.errors import UsageError
 from indexes.store.gallery import DEFAULT_GEOMETRY, Gallery
 from ingest.conditions import UNCONDITIONAL, Condition, new_conditions, same_name
+from ingest.encoders.embedders.presets import preset_of
 from ingest.encoders.factory import METHODS
-from ingest.encoders.models.catalogue import hub_models
-from ingest.encoders.models.find import dual_dimension, find_model, is_dual
+from ingest.encoders.models.catalogue import all_models
+from ingest.encoders.models.find import dual_dimension, find_model, is_dual, is_vision
 from ingest.encoders.vlm.families import family
 from ingest.fill.encoder_choice import IngestTarget, choose_target, conditions_for, notes_on_target
-from ingest.fill.vector_sources import PHOTO, vector_sources_of
+from ingest.fill.vector_sources import EMBEDDER, PHOTO, vector_sources_of
 from ingest.scan.cost import CostEstimate, Workload, estimate
 from ingest.scan.known_files import KnownKeys
 from ingest.scan.scan import ScanResult, scan_sources
@@ -153,6 +154,9 @@ class _EncoderTask:
         if self.method in ("generative", "regional"):
             # generative embeds the answers by another model; regional stores several vectors.
             packed, dimension = packed and self.method == "regional", None
+        if self.method == EMBEDDER:
+            preset = preset_of(self.model)
+            packed = packed and preset is not None and preset.shares_pictures
         return Workload(
             frozenset(self.numbers),
             packed,
@@ -177,15 +181,16 @@ def _packing_and_dimension(model: str) -> tuple[bool | None, int | None]:
     if is_dual(model):
         return True, dual_dimension(model)
     source = find_model(model)
+    is_single = is_vision(model)  # its vectors do not depend on the condition
     if source.local:
         path = Path(source.location) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         text = config.get("text_config") or config
         runs = family(config.get("model_type", ""), text.get("model_type"))
-        return runs.mode == "packed", text.get("hidden_size")
-    for known in hub_models():
+        return is_single or runs.mode == "packed", text.get("hidden_size")
+    for known in all_models():
         if known.name == source.name:
-            return known.family_info.mode == "packed", known.vector
+            return is_single or known.family_info.mode == "packed", known.vector
     return None, None
 
 

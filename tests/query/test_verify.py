@@ -236,11 +236,12 @@ def test_equally_probable_hits_keep_their_order(
 
 def test_the_command_says_the_cost_before(made: Path) -> None:
     asked = ["search", str(made / "in" / "0.png"), "-g", str(made / "g.cies"), "--jsonl"]
-    asked += ["-c", "unconditional", "--verify", "2", "--lvlm", str(made / "lvlm"), "-k", "3"]
+    asked += ["-c", "unconditional", "--verify", "2", "-k", "3"]
+    asked += ["--lvlm", str(made / "Qwen3-VL-Reranker-2B")]
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     hits = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.exit_code == 0 and [hit["verified"] is None for hit in hits] == [False, False, True]
-    assert "lvlm will look at up to 2 of the best hits, one after the other: 4 pictures" in (
+    assert "Reranker-2B will look at up to 2 of the best hits, one after the other: 4 pictures" in (
         done.stderr
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from support.published_embedders import IMAGE, PUBLISHED, WORDS, PublishedPrompt
 from support.tiny_embedders import build_embedder
 from typer.testing import CliRunner
 
+import cies
 from cies.cli.app import app
 from indexes.errors import ModelError, UsageError
 from ingest.conditions import Condition
@@ -239,28 +239,25 @@ def test_an_embedder_fills_and_searches_a_gallery(
     (tmp_path / "in").mkdir()
     for number, picture in enumerate(pictures):
         picture.save(tmp_path / "in" / f"{number}.png")
-    gallery = str(tmp_path / "g.cies")
-
-    def cies(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, [*arguments, "-g", gallery], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout) if "--json" in arguments else done.output
-
-    said = cies("ingest", str(tmp_path / "in"), "--model", str(model))
-    assert "prompts of qwen3-vl-embedding, one pass for each condition" in said
-    cies("ingest", str(tmp_path / "in"), "-c", "color")
-    found = cies("search", "--text", WORDS, "-c", "unconditional", "--json")["hits"]
+    gallery = tmp_path / "g.cies"
+    asked = ["ingest", str(tmp_path / "in"), "-g", str(gallery), "--model", str(model)]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert "prompts of qwen3-vl-embedding, one pass for each condition" in done.output
     encoder = loaded("qwen3-vl-embedding", folders)
+    # The gallery's model is loaded from its own folder; this one has the same weights.
+    cies.ingest(gallery, [tmp_path / "in"], ["color"])
+    g = cies.open(gallery)
+    found = g.search_text(WORDS, "unconditional")
     query = encoder.encode_text([WORDS], [NONE])[0, 0]
     scores = sorted((encoder.encode(pictures, [NONE])[:, 0] @ query).tolist(), reverse=True)
-    assert [hit["score"] for hit in found] == pytest.approx(scores, abs=2e-3)
+    assert [hit.score for hit in found] == pytest.approx(scores, abs=2e-3)
     picture = str(tmp_path / "in" / "1.png")
-    for condition, name in ((NONE, ()), (COLOR, ("-c", "color"))):
-        done = cies("search", picture, "--modify", "in red", *name, "--json")
-        assert done["query"]["composed"]["composer"] == "embedder"
+    for condition, name in ((NONE, ()), (COLOR, ("color",))):
+        hits = g.search(picture, name, modify="in red")
+        assert hits.query.composed["composer"] == "embedder"
         query = encoder.embed_composed(pictures[1:2], "in red", [condition]).vectors[0, 0]
         vectors = encoder.encode(pictures, [condition])[:, 0]
-        by_path = {Path(hit["path"]).name: hit["score"] for hit in done["hits"]}
+        by_path = {Path(hit.path).name: hit.score for hit in hits}
         for number in (0, 2):
             assert by_path[f"{number}.png"] == pytest.approx(vectors[number] @ query, abs=2e-3)
 
@@ -276,5 +273,7 @@ def test_a_benchmark_runs_an_embedder_through_to_its_report(
     asked += ["--model", str(model), "--composer", "embedder"]
     made = CliRunner().invoke(app, ["bench", *asked], catch_exceptions=False)
     assert made.exit_code == 0, made.output
-    told = CliRunner().invoke(app, ["bench", "report", run, "--json"], catch_exceptions=False)
-    assert told.exit_code == 0 and "embedder embedder" in told.stdout, told.output
+    asked = ["bench", "report", run, "-o", str(tmp_path / "out")]
+    made = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    assert "embedder embedder" in (tmp_path / "out" / "report.md").read_text()
