@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Iterable, Mapping, Sequence
 from indexes.errors import UsageError
 from ingest.sources.rows import read_rows
 from ingest.sources.tables import is_image_column
+
+#: How a path begins that does not depend on the current folder, on any system.
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,8 @@ def plain_name(name: str) -> str:
 def match_files(files: Iterable[str], stored: Iterable[str], source: Path) -> dict[str, str]:
     """Find the gallery's path of each file that a label file names.
 
-    A name matches a stored path that equals it or ends with it after a slash. Composed and
+    A name matches a stored path that equals it or ends with it after a slash; an absolute one also
+    matches a stored path, relative to the gallery's root, that it ends with. Composed and
     decomposed letters are the same, and backslashes are slashes where no name has them.
 
     Args:
@@ -163,7 +168,11 @@ def match_files(files: Iterable[str], stored: Iterable[str], source: Path) -> di
 
     def found(name: str) -> list[str]:
         same_name = by_name.get(name.rsplit("/", 1)[-1], [])
-        return [path for plain, path in same_name if plain == name or plain.endswith("/" + name)]
+        exact = [path for plain, path in same_name if plain == name or plain.endswith("/" + name)]
+        if exact or not _ABSOLUTE.match(name):
+            return exact
+        below = [(plain, path) for plain, path in same_name if name.endswith("/" + plain)]
+        return [max(below, key=lambda one: len(one[0]))[1]] if below else []
 
     matched: dict[str, str] = {}
     named: dict[str, str] = {}

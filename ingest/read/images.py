@@ -358,8 +358,11 @@ def _preview(data: bytes, side: int | None, pixels: int, suffix: str, most: int)
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         raise UnreadableImage("unsupported", "a raw file without a preview") from None
     except rawpy.LibRawFileUnsupportedError:
-        if is_tiff(data) and not is_raw(data):
-            return _decode(data, side, pixels, most)
+        try:
+            if not is_raw(data):  # Its name is that of a raw file, and its content another.
+                return _decode(data, side, pixels, most)
+        except UnidentifiedImageError:
+            pass
         raise UnreadableImage("not_an_image", "not a raw file that LibRaw knows") from None
     preview = thumbnail.data
     if thumbnail.format != rawpy.ThumbFormat.JPEG:

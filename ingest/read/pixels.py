@@ -26,6 +26,9 @@ _MANY_PIXELS = 16_000_000
 
 _ORIENTATION = 0x0112
 
+#: The TIFF tag of the kind of samples, and its values for signed numbers.
+_SAMPLE_FORMAT, _SIGNED = 339, (2, (2,))
+
 #: EXIF orientations to the operation that turns a picture upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -130,7 +133,7 @@ def _plain_and_smaller(image: Image.Image, side: int) -> Image.Image:
     if image.width * image.height <= _MANY_PIXELS or factor < 2:
         return _plain(image)
     levels = None
-    if image.mode in _DEEP_MODES:
+    if _is_deep(image):
         from ingest.read.samples import levels_of
 
         levels = levels_of(image)
@@ -146,6 +149,12 @@ def _plain_and_smaller(image: Image.Image, side: int) -> Image.Image:
     return small
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether samples must be scaled: they have more than 8 bits, or are signed bytes of a TIFF."""
+    tags = getattr(image, "tag_v2", None) if image.mode == "L" else None
+    return image.mode in _DEEP_MODES or (tags is not None and tags.get(_SAMPLE_FORMAT) in _SIGNED)
+
+
 def _plain(image: Image.Image, levels: Levels | None = None) -> Image.Image:
     """A picture as L, LA, RGB, RGBA or CMYK.
 
@@ -153,7 +162,7 @@ def _plain(image: Image.Image, levels: Levels | None = None) -> Image.Image:
         image: of any mode.
         levels: what deep samples mean; found in the picture itself by default.
     """
-    if image.mode in _DEEP_MODES:
+    if levels is not None or _is_deep(image):
         from ingest.read.samples import levels_of, to_8_bits
 
         return to_8_bits(image, levels or levels_of(image))

@@ -53,7 +53,7 @@ def to_8_bits(image: Image.Image, levels: Levels) -> Image.Image:
     """A picture of one deep channel as L, or as LA if one of its values means transparent.
 
     Args:
-        image: of mode I;16, I or F.
+        image: of mode I;16, I or F, or of signed bytes.
         levels: what its samples mean.
     """
     samples = _samples(image, levels.unsigned)
@@ -76,7 +76,8 @@ def levels_of(image: Image.Image) -> Levels:
     """What the samples of a picture mean, by what its file says and by their percentiles.
 
     Args:
-        image: of mode I;16, I or F; a TIFF as it was opened, with its tags.
+        image: of mode I;16, I or F, or L with samples from -128 to 127; a TIFF as it was
+            opened, with its tags.
 
     Raises:
         UnknownSamples: if no sample is a finite number.
@@ -85,6 +86,9 @@ def levels_of(image: Image.Image) -> Levels:
     # WhiteIsZero is applied by Pillow to samples of 8 bits only.
     inverted = tags.get(_PHOTOMETRIC) == 0
     bits, kind = _bits_and_format(tags)
+    if image.mode == "L":
+        low, high = _range(image, (-128.0, 127.0), False)
+        return Levels(low, high, inverted, False)
     if image.mode.startswith("I;16"):
         return Levels(0.0, float(2 ** (bits if 8 < bits < 16 else 16) - 1), inverted, False)
     if image.mode == "I" and image.format in ("PNG", "PPM", "JPEG2000"):
@@ -101,7 +105,7 @@ def _range(image: Image.Image, full: tuple[float, float], unsigned: bool) -> tup
     """The samples that mean black and white, where the file does not say it.
 
     Args:
-        image: of mode I or F.
+        image: of mode I or F, or of signed bytes.
         full: the range of its type.
         unsigned: see :class:`Levels`.
 
@@ -117,7 +121,7 @@ def _range(image: Image.Image, full: tuple[float, float], unsigned: bool) -> tup
         return (low, high) if high > low else (low, low + 1)
     reached = high or top
     for scale in (1.0, *_SCALES) if is_float else _SCALES:
-        if reached <= scale:
+        if reached <= scale and (is_float or scale <= full[1]):
             return 0.0, scale if reached > scale / 255 else max(reached, 1e-30)
     if not is_float and high > full[1] / 16:
         return 0.0, full[1]
@@ -126,7 +130,10 @@ def _range(image: Image.Image, full: tuple[float, float], unsigned: bool) -> tup
 
 def _samples(image: Image.Image, unsigned: bool) -> NDArray[Any]:
     samples = np.asarray(image)
-    return samples.view(np.uint32) if unsigned else samples  # Pillow has no mode for these.
+    # Pillow has no modes for these.
+    if image.mode == "L":
+        return samples.view(np.int8)
+    return samples.view(np.uint32) if unsigned else samples
 
 
 def _bits_and_format(tags: Any) -> tuple[int, int]:

@@ -207,9 +207,19 @@ class CellTable(TableSource):
             if field.name != self._column and not contains_pictures(field.type)
         ]
         for name in others:
-            labels = name in self._class_names
-            self._types.observe(name, "string" if labels else _column_type(schema.field(name).type))
+            kind = _column_type(schema.field(name).type)
+            if name in self._class_names or self._has_large_numbers(schema.field(name)):
+                kind = "string"
+            self._types.observe(name, kind)
         self.columns, self.column_names = self._types.resolve(others)
+
+    def _has_large_numbers(self, field: pa.Field) -> bool:
+        """Whether a column has whole numbers that only 64 bits without a sign hold, as hashes."""
+        if not pa.types.is_uint64(field.type):
+            return False
+        batches = self._cells.batches([field.name])
+        highest = (pc.max(batch.column(0)).as_py() for batch in batches)
+        return any(number is not None and number >= 2**63 for number in highest)
 
     def _image_column(self, schema: pa.Schema) -> str:
         names = list(schema.names)
@@ -334,7 +344,7 @@ def _readable_cell(cell: pa.Scalar) -> Any:
 
 
 def _in_microseconds(column: pa.Array) -> pa.Array:
-    """A column of nanoseconds in microseconds; any other column as it is."""
+    """A column of nanoseconds in microseconds, and of local times in UTC; any other as it is."""
     kind = _type_in_microseconds(column.type)
     if kind == column.type:
         return column
@@ -345,7 +355,11 @@ def _in_microseconds(column: pa.Array) -> pa.Array:
 
 
 def _type_in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """A type with microseconds in place of nanoseconds, inside lists and structs too."""
+    """A type with microseconds in place of nanoseconds, inside lists and structs too.
+
+    Times of any time zone are in UTC, as Arrow stores them: the zone may be one that this machine
+    does not know.
+    """
     types = pa.types
     if types.is_dictionary(kind):
         inner = _type_in_microseconds(kind.value_type)
@@ -356,10 +370,10 @@ def _type_in_microseconds(kind: pa.DataType) -> pa.DataType:
     if types.is_list(kind) or types.is_large_list(kind):
         make = pa.list_ if types.is_list(kind) else pa.large_list
         return make(kind.value_field.with_type(_type_in_microseconds(kind.value_type)))
+    if types.is_timestamp(kind):
+        return pa.timestamp("us" if kind.unit == "ns" else kind.unit, "UTC" if kind.tz else None)
     if getattr(kind, "unit", "") != "ns":
         return kind
-    if types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
     if types.is_duration(kind):
         return pa.duration("us")
     return pa.time64("us") if types.is_time64(kind) else kind

@@ -75,12 +75,14 @@ class _Sample:
         pictures: the pictures, each name once.
         values: values by the user's column names.
         unused: failures of members that are not used: name, outcome code and reason.
+        texts: the names of the members with values.
         damage: what is wrong with the shard, after its last sample; else empty.
     """
 
     pictures: list[tarfile.TarInfo] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     unused: list[tuple[str, str, str]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     damage: str = ""
     _names: set[str] = field(default_factory=set)
 
@@ -112,8 +114,15 @@ class _HeaderStream:
         return self._stream.read(size)
 
     def seek(self, position: int) -> int:
-        """Set the position."""
-        return self._stream.seek(position)
+        """Set the position.
+
+        Raises:
+            tarfile.ReadError: if no file is as long as a header claims.
+        """
+        try:
+            return self._stream.seek(position)
+        except (OSError, OverflowError, ValueError) as error:
+            raise tarfile.ReadError(f"a header claims that {position:,} bytes follow") from error
 
     def tell(self) -> int:
         """The position."""
@@ -121,7 +130,7 @@ class _HeaderStream:
 
 
 def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarfile.TarInfo]:
-    """The regular files of a tar, in order.
+    """The regular files of a tar and the links to files, in order.
 
     After a damaged place, and after an end mark that more tar files follow, reading goes on at the
     next header.
@@ -131,7 +140,8 @@ def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarf
         damage: gets the description of every damaged place.
 
     Raises:
-        tarfile.TarError: if it is damaged from the start, or damaged at all without ``damage``.
+        tarfile.TarError: if no member of it can be found, or it is damaged at all and ``damage`` is
+            not given.
     """
     start: int | None = 0
     while start is not None:
@@ -143,12 +153,12 @@ def _members(stream: BinaryIO, damage: list[str] | None = None) -> Iterator[tarf
                 # The members of a large shard need not stay in memory; each is dropped at once.
                 while (member := tar.next()) is not None:
                     data, end = member.offset_data, tar.offset
-                    if member.isreg():
+                    if member.isreg() or member.issym() or member.islnk():
                         yield member
                     tar.members = []  # type: ignore[attr-defined]
                 start = _after_end_mark(stream, tar.offset)
         except tarfile.TarError as error:
-            if damage is None or end == 0:
+            if damage is None or (end == 0 and _next_header(stream, begin + 512) is None):
                 raise
             # If a header claims more bytes than there are, its member's data are searched.
             place = data if end > stream.seek(0, os.SEEK_END) else end
@@ -268,11 +278,16 @@ class TarShard(Source):
                             _Sample() if samples is None else samples.setdefault(key, _Sample())
                         )
                     current = key
-                    if has_picture_suffix(name):
+                    if not member.isreg():
+                        if has_picture_suffix(name):
+                            reason = f"a link to {member.linkname}, which counts if it is here"
+                            sample.unused.append((name, "link", reason))
+                    elif has_picture_suffix(name):
                         if sample.takes(member):
                             sample.pictures.append(member)
                     elif suffix == ".json" or suffix in _TEXT_SUFFIXES:
                         if sample.takes(member):
+                            sample.texts.append(name)
                             self._add_values(sample, stream, member, suffix)
                     else:
                         self.leave_out(name)
@@ -346,6 +361,8 @@ class TarShard(Source):
                     reader=reader,
                     position=member.offset_data,
                 )
+            for name in () if sample.pictures else sample.texts:
+                self.leave_out(name)  # Its values belong to no picture.
             for name, status, reason in sample.unused:
                 yield SourceFile(f"{self.name}!/{escaped(name)}", status=status, reason=reason)
             if sample.damage:
@@ -373,7 +390,7 @@ def _offsets(location: str, version: int) -> dict[str, tuple[int, int]]:
     with open_binary(location) as stream:
         offsets: dict[str, tuple[int, int]] = {}
         try:
-            for member in _members(stream, []):
+            for member in filter(tarfile.TarInfo.isreg, _members(stream, [])):
                 offsets.setdefault(member.name, (member.offset_data, member.size))
         except tarfile.TarError:
             pass  # What comes before the damage can still be read.

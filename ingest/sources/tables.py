@@ -173,6 +173,16 @@ class TableSource(Source):
         A table may come from anybody, so that a row can name a picture below the table's folder,
         or ``--root``, by a relative path, and anywhere on this machine by an absolute one.
         """
+        location, reason = self._named_by(text)
+        if "\\" in text and os.sep == "/" and not is_address(location):
+            # Programs on Windows write such paths; a name here may hold that character, too.
+            other, other_reason = self._named_by(text.replace("\\", "/"))
+            if not os.path.lexists(location) and os.path.lexists(other):
+                return other, other_reason
+        return location, reason
+
+    def _named_by(self, text: str) -> tuple[str, str]:
+        """As :meth:`_location_of`, for a path whose folders are separated by slashes."""
         text = text.removeprefix("file://")
         base = self._base
         if is_address(text) or is_address(base):

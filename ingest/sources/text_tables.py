@@ -26,6 +26,7 @@ _SEPARATORS = ",;\t|"
 #: A first line in which Excel names the separator.
 _NAMED_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
 
+_HALF = re.compile("[\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -57,6 +58,31 @@ def _not_text(location: str, line: int, error: UnicodeError) -> UsageError:
     )
 
 
+class _Lines:
+    """The lines of a file, for a CSV reader.
+
+    Attributes:
+        last: the last line that the reader asked for.
+        ended: whether it asked for more than there are, as it does only inside quotation marks.
+    """
+
+    def __init__(self, file: io.TextIOWrapper):
+        self._file = file
+        self.last = ""
+        self.ended = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self.last = line
+        return line
+
+
 class DelimitedText:
     """A table whose first line names the columns, separated by ``,``, ``;``, ``|`` or tab.
 
@@ -77,6 +103,8 @@ class DelimitedText:
         self.location = location
         self._tabs = location.lower().endswith(".tsv")
         _, header = next(self._lines(), (0, []))
+        if isinstance(header, str):
+            raise UsageError(f"The first line of {location} is not that of a table: {header}.")
         self._header = [name.strip() for name in header]
         self.columns = [name for name in self._header if name]
         repeated = [name for name in self.columns if self.columns.count(name) > 1]
@@ -91,6 +119,9 @@ class DelimitedText:
         next(lines, None)
         wanted = len(self._header)
         for number, row in lines:
+            if isinstance(row, str):
+                yield f"line {number}", row
+                continue
             if len(row) != wanted:
                 reason = f"{wanted} values are expected, as in the first line, not {len(row)}"
                 yield f"line {number}", reason
@@ -98,25 +129,43 @@ class DelimitedText:
             texts = zip(self._header, row, strict=True)
             yield f"line {number}", {name: text.strip() for name, text in texts if name}
 
-    def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """All lines that are not empty, with their numbers; the first is the header."""
+    def _lines(self) -> Iterator[tuple[int, list[str] | str]]:
+        """All lines that are not empty, with their numbers: the cells, or why there are none. The
+        first is the header.
+        """
         line = 0
         with open_text(self.location) as file:
             try:
                 skipped, separator = self._start(file)
                 line = skipped
-                reader = csv.reader(file, delimiter=separator, skipinitialspace=separator != " ")
-                for row in reader:
+                source = _Lines(file)
+                reader = csv.reader(source, delimiter=separator, skipinitialspace=separator != " ")
+                while True:
+                    first = skipped + reader.line_num + 1
+                    try:
+                        row = next(reader)
+                    except StopIteration:
+                        return
+                    except csv.Error as error:
+                        # The reader goes on at the next line, so that a cell costs one row.
+                        line = skipped + reader.line_num
+                        if line > first or source.last.count('"') % 2:
+                            raise self._open_quote(first) from error
+                        yield line, f"not valid CSV ({error})"
+                        continue
                     line = skipped + reader.line_num
+                    if source.ended:
+                        raise self._open_quote(first)
                     if any(text.strip() for text in row):
                         yield line, row
             except UnicodeError as error:
                 raise _not_text(self.location, line, error) from error
-            except csv.Error as error:
-                raise UsageError(
-                    f"{self.location} is not a valid CSV file (after line {line}: {error}); "
-                    "correct it."
-                ) from error
+
+    def _open_quote(self, line: int) -> UsageError:
+        return UsageError(
+            f"{self.location} is not a valid CSV file: a quotation mark in line {line} is not "
+            "closed, so that the rows after it cannot be told apart; close it."
+        )
 
     def _start(self, file: io.TextIOWrapper) -> tuple[int, str]:
         """Move a file to its header; returns the number of lines before, and the separator."""
@@ -154,9 +203,12 @@ def json_lines(location: str) -> Iterator[Row]:
                 except (ValueError, RecursionError) as error:
                     yield f"line {number}", f"not JSON: {error}"
                     continue
-                if isinstance(values, dict):
-                    yield f"line {number}", values
-                else:
+                if not isinstance(values, dict):
                     yield f"line {number}", "a JSON object is expected"
+                elif any(map(_HALF.search, values)):
+                    yield f"line {number}", "a name holds half of a character (a lone surrogate)"
+                else:
+                    values.pop("", None)  # As in CSV, a column without a name is skipped.
+                    yield f"line {number}", values
         except UnicodeError as error:
             raise _not_text(location, number, error) from error

@@ -16,8 +16,9 @@ from indexes.store.attributes import TYPES, column_name
 #: A value in a user's column.
 Value = str | int | float | bool | date | datetime | None
 
-# A number with a leading zero, such as 00123, is an identifier and keeps its zeros.
-_INT = re.compile(r"-?(0|[1-9]\d{0,17})")
+# A text such as 00123, with a leading zero, is an identifier and keeps its zeros. One of more
+# digits than 64 bits hold is an identifier too, and keeps all of them.
+_INT = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)?(\.\d+|\.)?([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}.*")
@@ -42,7 +43,7 @@ def type_of(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if -_LARGEST <= value < _LARGEST else "float"
+        return "int" if _fits(value) else "float"
     if isinstance(value, (float, Decimal)):
         return "float"
     if isinstance(value, datetime):
@@ -52,12 +53,17 @@ def type_of(value: Any) -> str:
     return "string"
 
 
+def _fits(number: int) -> bool:
+    """Whether 64 bits hold a whole number."""
+    return -_LARGEST <= number < _LARGEST
+
+
 def text_type(text: str) -> str:
     """The narrowest type that holds a value written as text; empty for no value."""
     if not text:
         return ""
     if _INT.fullmatch(text):
-        return "int"
+        return "int" if len(text) <= 20 and _fits(int(text)) else "string"
     if text in _BOOLS:
         return "bool"
     if _FLOAT.fullmatch(text) and any(map(str.isdigit, text)):
@@ -118,7 +124,10 @@ def convert(value: Any, kind: str) -> Value:
         if not isinstance(value, bool):
             if kind == "int" and isinstance(value, (float, Decimal)) and value != int(value):
                 raise ValueError(f"{value} is not an integer")
-            return float(value) if kind == "float" else int(value)
+            number = float(value) if kind == "float" else int(value)
+            if isinstance(number, int) and not _fits(number):
+                raise ValueError(f"{number} has more than 64 bits; --columns NAME:string keeps it")
+            return number
     else:
         if isinstance(value, str):
             parse = date if _DATE.fullmatch(value) else datetime
@@ -149,6 +158,8 @@ def _valid_text(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     elif isinstance(value, bool):
         text = "true" if value else "false"
+    elif isinstance(value, bytes):
+        text = value.hex()
     else:
         text = str(value)
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -149,6 +149,20 @@ def test_names_written_by_other_systems_match() -> None:
     }
 
 
+def test_absolute_names_match() -> None:
+    stored = ["p/x/a.jpg", "a.jpg", "/elsewhere/b.jpg"]
+    names = ["/home/me/p/x/a.jpg", "C:\\me\\a.jpg", "/elsewhere/b.jpg"]
+    assert match_files(names, stored, Path("l.csv")) == dict(zip(names, stored, strict=True))
+    with pytest.raises(UsageError, match="None of the files"):
+        match_files(["/home/me/x/a.png", "me/x/a.png"], stored, Path("l.csv"))
+
+
+def test_half_a_character_is_said(tmp_path: Path) -> None:
+    text = '{"file": "a.jpg", "label": "\\ud800"}\n{"file": "b.jpg", "label": "x"}\n'
+    with pytest.raises(UsageError, match=r"line 1: column 'label': the text contains half"):
+        read_labels(write(tmp_path / "l.jsonl", text))
+
+
 def test_labels_that_no_two_pictures_share_are_said(tmp_path: Path) -> None:
     for number in range(4):
         paint(tmp_path / "p" / f"{number}.png", number)

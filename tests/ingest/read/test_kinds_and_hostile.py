@@ -29,7 +29,7 @@ MANY = 20_000
 
 
 @pytest.mark.parametrize("suffix", [".dng", ".cr2", ".nef", ".raf", ".jpg"])
-@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP", "DIB", "PPM"])
 def test_a_file_is_read_by_its_content(form: str, suffix: str) -> None:
     picture = decode(encoded(scene(), form), suffix=suffix)
     assert picture.format == form and picture.image.size == (120, 80)

@@ -156,6 +156,9 @@ def test_a_profile_that_cannot_be_used_is_ignored_and_noted() -> None:
 
 
 def grey_tiff(samples: np.ndarray, **tags: object) -> bytes:
+    if samples.dtype in (np.int8, np.int16):  # Pillow writes them without their sign.
+        unsigned = samples.view(samples.dtype.str.replace("i", "u"))
+        return saved(Image.fromarray(unsigned), "TIFF", tiffinfo={339: 2})
     return saved(Image.fromarray(samples), "TIFF", **tags)
 
 
@@ -165,6 +168,10 @@ def grey_tiff(samples: np.ndarray, **tags: object) -> bytes:
         (np.full((9, 9), 255, np.int32), 255),
         (np.where(np.eye(9) * np.arange(9) == 8, 256, 255).astype(np.int32), 255),
         (np.full((9, 9), 500, np.float32), 128),
+        (np.linspace(0, 32767, 81).reshape(9, 9).astype(np.int16), 128),
+        (np.linspace(-32768, 32767, 81).reshape(9, 9).astype(np.int16), 128),
+        (np.linspace(0, 127, 81).reshape(9, 9).astype(np.int8), 128),
+        (np.linspace(-128, 127, 81).reshape(9, 9).astype(np.int8), 128),
         (np.full((9, 9), 0.5, np.float32), 128),
         (np.zeros((9, 9), np.float32), 0),
         (np.full((9, 9), np.nan, np.float32), "unsupported"),

@@ -7,6 +7,7 @@ import json
 import tarfile
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from pyarrow import parquet
 from support.kinds import fill, png, put
 
+from indexes.errors import UsageError
+from indexes.store.attributes import user_columns
 from indexes.store.gallery import Gallery
 from ingest.fill.pipeline import IngestReport
 from ingest.sources.remote import file_system, remote_file
@@ -51,6 +54,7 @@ def files(tmp_path: Path) -> list[str]:
         (r'{"file": "p/5.png", "label": ["a", "\udfff"]}', "bad_value"),
         (r'{"file": "p/\ud8005.png", "label": "x"}', "no_path"),
         ('{"file": "p/5.png", "label": ' + "9" * 5000 + "}", "bad_row"),
+        (r'{"file": "p/5.png", "\ud800": "x"}', "bad_row"),
         ('{"file": "p/5.png", "label": ' + "[" * 9999 + "]" * 9999 + "}", "bad_row"),
     ],
 )
@@ -100,6 +104,72 @@ def test_a_bad_cell_of_a_parquet_table(
     parquet.write_table(pa.table({"image": cells, "value": column}), tmp_path / "c.parquet")
     report, pictures = fill(Gallery.create(tmp_path / "h.cies"), tmp_path / "c.parquet")
     assert pictures == 6 - len(lost) and len(report.failed) == len(lost)
+
+
+@pytest.mark.parametrize(
+    ("column", "want"),
+    [
+        # Identifiers keep all their digits: of 19, of 20, and hashes without a sign.
+        (pa.array([1234567890123456789 + n for n in range(6)]), [1234567890123456789, "int64"]),
+        (pa.array([2**64 - 1, 1, 2, 3, 4, None], pa.uint64()), ["18446744073709551615", "string"]),
+        (pa.array([7, 1, 2, 3, 4, None], pa.uint64()), [7, "int64"]),
+        (pa.array([b"\x01\xff"] * 6, pa.binary(2)), ["01ff", "string"]),
+        # Of the time zone only the name is unknown here: Arrow stores the time in UTC.
+        (
+            pa.array([0] * 6, pa.timestamp("s", "Mars/Olympus")),
+            [datetime(1970, 1, 1), "timestamp[us]"],
+        ),
+    ],
+)
+def test_cells_keep_their_values(
+    column: pa.Array, want: list[object], files: list[str], tmp_path: Path
+) -> None:
+    parquet.write_table(pa.table({"file": files, "value": column}), tmp_path / "t.parquet")
+    report, pictures, gallery = ingested(tmp_path, tmp_path / "t.parquet")
+    assert pictures == 6 and not report.failed
+    assert [values(gallery, "value")[0], str(user_columns(gallery)["value"])] == want
+
+
+def test_long_numbers_keep_their_digits(files: list[str], tmp_path: Path) -> None:
+    short, long = "1234567890123456789", "12345678901234567890"
+    put(tmp_path / "t.csv", "file,a,b\n" + "".join(f"{n},{short},{long}\n" for n in files))
+    put(tmp_path / "t.jsonl", "".join(f'{{"file": "{n}", "a": {short}}}\n' for n in files))
+    _, _, gallery = ingested(tmp_path, tmp_path / "t.csv")
+    assert (values(gallery, "a")[0], values(gallery, "b")[0]) == (int(short), long)
+    other = Gallery.create(tmp_path / "h.cies")
+    fill(other, tmp_path / "t.jsonl")
+    assert values(other, "a") == [int(short)] * 6
+
+
+def test_a_bad_line_of_a_csv_file(files: list[str], tmp_path: Path) -> None:
+    rows = [f"{name},x" for name in files]
+    rows[2] = files[2] + "," + "y" * 200_000
+    report, pictures, gallery = ingested(
+        tmp_path, put(tmp_path / "t.csv", "\n".join(["file,a", *rows]))
+    )
+    assert pictures == 5 and failures(report) == {"line 4": "bad_row"}
+    assert values(gallery, "a") == ["x"] * 5
+
+
+@pytest.mark.parametrize(
+    "end", ['p/2.png,"open\n', 'p/2.png,"open', '"p/2.png,x\n' + "y" * 200_000]
+)
+def test_an_open_quotation_mark_is_said(end: str, files: list[str], tmp_path: Path) -> None:
+    """It would make one cell of all rows after it."""
+    table = put(tmp_path / "t.csv", f"file,a\n{files[0]},x\n{end}\n{files[3]},x\n")
+    with pytest.raises(UsageError, match="a quotation mark in line 3 is not closed"):
+        ingested(tmp_path, table)
+
+
+def test_paths_of_windows(files: list[str], tmp_path: Path) -> None:
+    put(tmp_path / "p/b\\c.png", png(9))
+    names = [r".\0.png", r"..\p\1.png", r"b\c.png", r"..\out.png", "b\\c.png"]
+    put(tmp_path / "out.png", png(8))
+    table = put(tmp_path / "p/t.csv", "file\n" + "\n".join(names))
+    report, pictures, gallery = ingested(tmp_path, table)
+    assert pictures == 3 and failures(report) == {"line 5": "refused"}
+    stored = {Path(path).name for own in gallery.paths().values() for path in own}
+    assert stored == {"0.png", "1.png", "b\\c.png"}
 
 
 def test_nanoseconds_are_cut_to_microseconds(files: list[str], tmp_path: Path) -> None:
@@ -164,6 +234,7 @@ SIZE_RECORD = b"20 size=34359738368\n"
         (header("x", 2**35, tarfile.XHDTYPE), 5),
         (header("x", 2**35, tarfile.GNUTYPE_LONGNAME), 5),
         (header("x.png", 2**35, tarfile.REGTYPE), 5),
+        (header("x.png", 2**60, tarfile.REGTYPE), 5),
         # This one is about the next member, which is lost.
         (header("x", 20, tarfile.XHDTYPE) + SIZE_RECORD.ljust(512, b"\0"), 4),
         (b"no header at all".ljust(512, b"."), 5),
@@ -180,6 +251,22 @@ def test_a_header_that_claims_32_gib_costs_one_member(
     assert "damaged" in failures(report).values()
     again, pictures = fill(gallery, shard)
     assert not pictures and len(again.failed) == len(report.failed) and not again.gone
+
+
+def test_links_and_texts_without_a_picture_are_said(tmp_path: Path) -> None:
+    parts = [blocks("a.png", png(1)), blocks("b.json", b'{"label": "x"}')]
+    parts += [header("c.png", 0, tarfile.SYMTYPE), header("d.png", 0, tarfile.LNKTYPE)]
+    shard = put(tmp_path / "t.tar", b"".join(parts) + bytes(1024))
+    report, pictures, _ = ingested(tmp_path, shard)
+    assert pictures == 1 and failures(report) == {"c.png": "link", "d.png": "link"}
+    assert report.left_out == {".json": 1}
+
+
+def test_a_damaged_first_header_costs_its_member(tmp_path: Path) -> None:
+    data = bytearray(packed([(f"{number}.png", png(number)) for number in range(4)]))
+    data[0] ^= 255
+    report, pictures, _ = ingested(tmp_path, put(tmp_path / "t.tar", bytes(data)))
+    assert pictures == 3 and list(failures(report).values()) == ["damaged"]
 
 
 def test_members_under_one_name_are_reported(tmp_path: Path) -> None:
