@@ -44,11 +44,17 @@ MAY_IMPORT_LIBRARY = {
     "transformers": ("ingest/encoders/", "eval/training/", "eval/bench/", "eval/peers/"),
     "tokenizers": ("eval/training/", "eval/bench/"),
     "typer": ("cies/cli/",),
-    "fastapi": ("cies/server/",),
+    "fastapi": ("cies/server/", "cies/mcp/"),
+    "mcp": ("cies/mcp/",),
     "starlette": ("cies/server/",),
     "uvicorn": ("cies/server/",),
     "jinja2": ("cies/html/", "ingest/encoders/chat/template_process.py"),
-    "pydantic": ("indexes/documents.py", "cies/server/", "cies/integrations/langchain.py"),
+    "pydantic": (
+        "indexes/documents.py",
+        "cies/server/",
+        "cies/integrations/langchain.py",
+        "cies/mcp/",
+    ),
     "langchain_core": ("cies/integrations/langchain.py",),
     "fsspec": ("ingest/sources/remote.py",),
     "rich": ("cies/console.py",),
@@ -71,7 +77,7 @@ LAYERS = {
         ("bench",),
         ("training", "peers"),
     ),
-    "cies": (("html",), ("reports",), ("server",), ("bench",), ("cli",)),
+    "cies": (("html",), ("reports",), ("server", "mcp"), ("bench",), ("cli",)),
 }
 MODULES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
 

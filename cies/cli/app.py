@@ -33,7 +33,7 @@ from cies.cli.measuring.bench import bench
 from cies.cli.measuring.evaluate import demo, evaluate, world
 from cies.cli.models import methods, models, train_composer
 from cies.cli.search import search
-from cies.cli.serve import serve
+from cies.cli.serve import mcp, serve
 from cies.cli.settings import default_map
 from cies.console import say
 from cies.streams import OutputError, ReaderGoneError, close_output, discard_output, open_streams
@@ -66,6 +66,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "import": import_vectors,
         "export": export,
         "serve": serve,
+        "mcp": mcp,
     },
     "The gallery": {
         "verify": verify,

@@ -1,4 +1,4 @@
-"""``cies serve``."""
+"""``cies serve`` and ``cies mcp``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def serve(
         bool,
         typer.Option("--edit", help="Let clients change collections and remove pictures."),
     ] = False,
+    with_mcp: Annotated[
+        bool, typer.Option("--mcp", help="Also answer assistants (MCP) at /mcp.")
+    ] = False,
 ) -> None:
     """Search the gallery on a live page, and from other programs by HTTP.
 
@@ -66,5 +69,28 @@ def serve(
             index,
             open_page,
             edit,
+            with_mcp,
         ),
     )
+
+
+def mcp(
+    gallery: GalleryOption = None,
+    index: Annotated[
+        str, typer.Option(help="The index to search with, as for `cies index --kind`.")
+    ] = "auto",
+    device: DeviceOption = "auto",
+) -> None:
+    """Let an assistant search the gallery, by the Model Context Protocol on stdin and stdout.
+
+    Example: cies mcp -g photos.cies
+    """
+    from indexes.errors import UsageError
+
+    try:
+        from cies.mcp.run import serve_stdio
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"`cies mcp` needs the package {error.name}; run `pip install 'cies[mcp]'`."
+        ) from error
+    serve_stdio(find_gallery(gallery), index, device)

@@ -38,7 +38,7 @@ from cies.server.gallery_service import GalleryService
 from cies.server.guards import Access, Guard
 from cies.server.mapping import add_maps
 from cies.server.metrics import Metrics, RequestTiming
-from cies.server.problems import problem, problem_of
+from cies.server.problems import AsciiJSONResponse, problem, problem_of
 from cies.server.streaming import EVENTS, add_local, streamed_search, while_connected
 from indexes.errors import CiesError
 from query.question import parse_conditions
@@ -92,6 +92,7 @@ def create_app(service: GalleryService, access: Access) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
+        default_response_class=AsciiJSONResponse,
         responses=_PROBLEMS,
     )
     metrics = Metrics()

@@ -30,7 +30,7 @@ COOKIE = "cies_token"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 #: Addresses that take a picture as the body; all others take a JSON document.
-_PICTURE_PATHS = ("/api/v1/uploads", LOCAL_SEARCH)
+_PICTURE_PATHS = ("/api/v1/uploads", LOCAL_SEARCH, "/mcp")
 
 #: Bytes of a JSON document, and of all bodies that are read at the same time, in multiples of the
 #: largest one.
@@ -131,6 +131,8 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers, length: int) -> Response | None:
         """The answer to a request that is refused, or ``None``."""
         access = self._access
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return problem(505, "Send the request in HTTP/1.1.")
         host = _host_name(headers.get("host", ""))
         if access.hosts and host not in access.hosts:
             return problem(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import JSONResponse
 
@@ -25,6 +27,16 @@ _STATUS: tuple[tuple[type[CiesError], int], ...] = (
 )
 
 
+class AsciiJSONResponse(JSONResponse):
+    """A document in ASCII, as the command line prints it. Bytes of file names that are not UTF-8
+    are lone surrogates, which only an escape can represent.
+    """
+
+    def render(self, content: Any) -> bytes:
+        """See :class:`JSONResponse`."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def problem(status: int, detail: str, error: str = "") -> JSONResponse:
     """An error as an answer.
 
@@ -34,7 +46,7 @@ def problem(status: int, detail: str, error: str = "") -> JSONResponse:
         error: the class of the error.
     """
     document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, error=error)
-    return JSONResponse(
+    return AsciiJSONResponse(
         document.model_dump(), status_code=status, media_type="application/problem+json"
     )
 
@@ -47,7 +59,9 @@ def problem_of(error: CiesError, private: str) -> JSONResponse:
         private: a path that the sentence must not contain, or empty.
     """
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-    detail = str(error).replace(private, "the gallery") if private else str(error)
+    detail = str(error)
+    if private:
+        detail = detail.replace(f"gallery at {private}", "gallery").replace(private, "the gallery")
     answer = problem(status, detail, type(error).__name__)
     if status == 429:
         answer.headers["retry-after"] = "2"

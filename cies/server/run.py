@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from cies.console import say
 from cies.server.app import create_app
@@ -43,6 +44,7 @@ class ServerOptions:
         index: the index to search with.
         open_browser: whether to open the page.
         edit: whether clients may change collections and remove pictures.
+        mcp: whether to answer assistants, by the Model Context Protocol.
     """
 
     host: str
@@ -55,6 +57,7 @@ class ServerOptions:
     index: str
     open_browser: bool
     edit: bool = False
+    mcp: bool = False
 
 
 def serve(
@@ -100,17 +103,10 @@ def serve(
         prepare(service)
         own = running_server(gallery, options.host, port, options.index, options.device)
         access = Access(_hosts(options, local), options.token, MAX_BYTES, own.token)
-        config = uvicorn.Config(
-            create_app(service, access),
-            http=WatchedProtocol,
-            ws="none",
-            limit_concurrency=MAX_CONNECTIONS,
-            log_level="warning",
-            server_header=False,
-            h11_max_incomplete_event_size=32 * 1024,
-            timeout_graceful_shutdown=_GRACE,
-            timeout_keep_alive=15,
-        )
+        app = create_app(service, access)
+        if options.mcp:
+            _add_mcp(app, service)
+        config = server_config(app)
         address = f"http://{_in_address(options.host)}:{port}/"
         say(f"Serving {gallery} at {address} (interface: {address}docs). Ctrl-C ends it.")
         if options.open_browser:
@@ -124,6 +120,40 @@ def serve(
     finally:
         listening.close()
     say("The server has ended.")
+
+
+def _add_mcp(app: FastAPI, service: GalleryService) -> None:
+    """Answer assistants, too.
+
+    Raises:
+        UsageError: if the extra is not installed.
+    """
+    try:
+        from cies.mcp.run import add_mcp
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"`--mcp` needs the package {error.name}; run `pip install 'cies[mcp]'`."
+        ) from error
+    add_mcp(app, service)
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """How an application is served.
+
+    Args:
+        app: from :func:`cies.server.app.create_app`.
+    """
+    return uvicorn.Config(
+        app,
+        http=WatchedProtocol,
+        ws="none",
+        limit_concurrency=MAX_CONNECTIONS,
+        log_level="warning",
+        server_header=False,
+        h11_max_incomplete_event_size=32 * 1024,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=15,
+    )
 
 
 def _is_local(host: str) -> bool:

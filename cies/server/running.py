@@ -217,7 +217,7 @@ def _read(path: Path) -> RunningServer | None:
     try:
         found = json.loads(data)
         server = RunningServer(**found)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     kinds = {name: int if name in ("port", "pid") else str for name in asdict(server)}
     right = all(type(getattr(server, name)) is kind for name, kind in kinds.items())

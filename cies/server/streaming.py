@@ -30,6 +30,9 @@ EVENTS = "text/event-stream"
 #: Seconds after which a stream without an event sends a comment, so that proxies keep it open.
 _PING_SECONDS = 5.0
 
+#: Proxies pass each event on at once.
+_UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
 #: Sends an event with its document, which is one line.
 _Send = Callable[[str, str], None]
 
@@ -103,7 +106,7 @@ def add_local(app: FastAPI, service: GalleryService, token: str) -> None:
 
 
 def _document(answer: dict[str, Any]) -> str:
-    return SearchAnswer.model_validate(answer).model_dump_json()
+    return json.dumps(SearchAnswer.model_validate(answer).model_dump(mode="json"))
 
 
 def _stream(work: Callable[[_Send], None], private: str) -> Response:
@@ -148,7 +151,7 @@ def _stream(work: Callable[[_Send], None], private: str) -> Response:
             if working.done():
                 await working  # logs an error of the program
 
-    return StreamingResponse(events(), media_type=EVENTS, headers={"cache-control": "no-store"})
+    return StreamingResponse(events(), media_type=EVENTS, headers=_UNBUFFERED)
 
 
 def _progress(state: Progress) -> str:

@@ -82,7 +82,7 @@ class FileKeys:
                 return
         rows = self._files.read(["key", "status"], row_ids=True)
         self._raw = self._keys_of(rows)
-        self._read = ReadRows.of(rows)
+        self._read = ReadRows.of(rows, self._files)
 
     def _keys_of(self, rows: pa.Table) -> NDArray[np.uint8]:
         """The distinct keys of rows with a status that counts: uint8 [n, 32], ascending."""

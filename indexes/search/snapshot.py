@@ -150,7 +150,7 @@ class Snapshot:
             GalleryError: if a table cannot be read.
         """
         rows = self._rows.read(["key", "checksum"], row_ids=True)
-        self._read = ReadRows.of(rows)
+        self._read = ReadRows.of(rows, self._rows)
         return self._included(rows)
 
     def added_since(self, before: Snapshot) -> RowDigest | None:

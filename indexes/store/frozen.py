@@ -47,16 +47,18 @@ class ReadRows:
     Attributes:
         rows: the number of its rows.
         last: the highest of Lance's numbers of them, -1 if there are none.
+        inode: see :class:`Table`.
     """
 
     rows: int
     last: int
+    inode: int
 
     @classmethod
-    def of(cls, rows: pa.Table) -> ReadRows:
+    def of(cls, rows: pa.Table, table: Table) -> ReadRows:
         """How far a table was read, from all its rows with their numbers in ``_rowid``."""
         last = pc.max(rows.column("_rowid")).as_py()
-        return cls(rows.num_rows, -1 if last is None else last)
+        return cls(rows.num_rows, -1 if last is None else last, table.inode)
 
     def since(self, table: Table, columns: Sequence[str]) -> tuple[pa.Table, ReadRows] | None:
         """The rows that a later state of the table has in addition.
@@ -68,15 +70,15 @@ class ReadRows:
         Returns:
             The new rows with their numbers as ``_rowid``, and how far the table is read now.
             ``None`` if other rows were changed or deleted: Lance gives new rows higher numbers, and
-            an updated row is deleted and added.
+            an updated row is deleted and added. ``None`` too if it is another table of this name.
         """
         count = len(table)
-        if count < self.rows:
+        if count < self.rows or table.inode != self.inode:
             return None
         new = table.read(columns, row_ids=True, after=self.last)
         if self.rows + new.num_rows != count:
             return None
-        return new, ReadRows(count, max(self.last, ReadRows.of(new).last))
+        return new, ReadRows(count, max(self.last, ReadRows.of(new, table).last), table.inode)
 
 
 #: The version of each table at one moment, by the table's name.

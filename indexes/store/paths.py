@@ -152,4 +152,4 @@ def paths_at(files: Table, statuses: Sequence[str], before: Paths | None = None)
     if grown is not None:
         return grown
     rows = files.read(COLUMNS, row_ids=True)
-    return Paths(rows.select(COLUMNS), statuses, None, ReadRows.of(rows))
+    return Paths(rows.select(COLUMNS), statuses, None, ReadRows.of(rows, files))

@@ -113,6 +113,9 @@ class Table:
         self.folder = folder
         self._connection = connection
         self._table = connection.open_table(name)
+        #: The file system's number of the folder, which tells the table from a later one of its
+        #: name.
+        self.inode = folder.stat().st_ino
         self._open_ledger = ledger
         self._files = files
         self._commits = 0

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from cies.server.app import create_app
 from cies.server.gallery_service import GalleryService
 from cies.server.guards import LOCAL_HOSTS, Access
+from cies.server.run import server_config
+from cies.server.running import RunningServer, running_server
+from eval.bench.ingest import CONDITIONS, SleepingEncoder
+from eval.bench.search.vectors import write_generated
+from indexes.store.gallery import Gallery
+from indexes.store.records import VectorTable
+from ingest.conditions import Condition
 from ingest.encoders.base import BaseEncoder
 
 
@@ -41,6 +49,7 @@ class Served:
 
     port: int
     service: GalleryService
+    own: RunningServer
 
     @property
     def address(self) -> str:
@@ -87,23 +96,36 @@ def served(
     max_body: int = 2**20,
     max_waiting: int = 64,
     edit: bool = False,
+    extend: Callable[[FastAPI, GalleryService], None] = lambda app, service: None,
 ) -> Iterator[Served]:
     """Serve a gallery, with an encoder that is already loaded."""
     service = GalleryService(str(gallery), "cpu", "auto", show_paths, max_waiting, edit)
     if encoder is not None:
         service.engine.encoders.loaded.append(encoder)
-    access = Access(frozenset(LOCAL_HOSTS), token, max_body)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(service, access), log_level="warning", lifespan="on")
-    server = uvicorn.Server(config)
+    port = listening.getsockname()[1]
+    own = running_server(gallery, "127.0.0.1", port, "auto", "cpu")
+    access = Access(frozenset(LOCAL_HOSTS), token, max_body, own.token)
+    app = create_app(service, access)
+    extend(app, service)
+    server = uvicorn.Server(server_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
     try:
-        yield Served(listening.getsockname()[1], service)
+        yield Served(port, service, own)
     finally:
         server.should_exit = True
         thread.join(30)
         listening.close()
+
+
+def generated_gallery(place: Path, count: int = 300, seed: int = 0) -> Gallery:
+    """A gallery of generated vectors under color, shape and style, by a sleeping encoder of
+    dimension 16.
+    """
+    spec = SleepingEncoder(0, 16).spec
+    tables = [VectorTable(n, 16, spec.made_by(Condition.parse(n))) for n in CONDITIONS]
+    return write_generated(place, count, 16, seed, tables)
