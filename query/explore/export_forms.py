@@ -15,9 +15,9 @@ from indexes.errors import CiesError, UsageError
 from indexes.files import replacing
 from indexes.outputs import check_output
 from indexes.search.open_table import OpenTable
-from indexes.vectors import Vectors
 from query.engine import Engine
 from query.explore.export import check_folder_of, exported_blocks, write_matrix, write_table
+from query.explore.layout import layout
 from query.explore.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 #: Nearest neighbours that embedding-atlas is given of each picture.
 NEIGHBOURS = 15
 
-#: Rows searched for, or moved to the map, at once.
+#: Rows searched for at once.
 _BLOCK = 1024
-
-#: Rows from which the axes of the map are computed.
-_SAMPLE = 20_000
 
 
 def export_clip_retrieval(engine: Engine, condition: str, folder: Path, force: bool = False) -> int:
@@ -94,8 +91,9 @@ def export_atlas(
 ) -> int:
     """Write a Parquet file for embedding-atlas: the usual columns, ``x``, ``y``, ``neighbors``.
 
-    ``x`` and ``y`` are the first two principal components. ``neighbors`` has the numbers of the
-    rows of the nearest pictures and their distances, 1 - cosine, in the gallery's geometry.
+    ``x`` and ``y`` are those of the map of the live page, see :mod:`query.explore.layout`.
+    ``neighbors`` has the numbers of the rows of the nearest pictures and their distances,
+    1 - cosine, in the gallery's geometry.
 
     Args:
         engine: a search engine over the gallery.
@@ -118,10 +116,11 @@ def export_atlas(
     for block in exported_blocks(engine, condition, vectors=False):
         keys += block.column("key").to_pylist()
     at = np.array([row if (row := table.row(key)) is not None else -1 for key in keys], np.int64)
-    places = principal_places(table)
+    places = layout(table, engine.gallery.indexes).points
     number_of = np.full(len(table), -1, dtype=np.int64)
     # The first row of a picture stands for all that a user's table has of it.
-    number_of[at[::-1]] = np.arange(len(at))[::-1]
+    last_first = np.flatnonzero(at >= 0)[::-1]
+    number_of[at[last_first]] = last_first
     done = 0
 
     def extended(block: pa.Table) -> pa.Table:
@@ -162,26 +161,6 @@ FILE_FORMS: dict[str, Callable[[Engine, str, Path, bool, bool], int]] = {
     "--atlas": export_atlas,
     "--datasets": export_datasets,
 }
-
-
-def principal_places(table: OpenTable) -> Vectors:
-    """Each picture's place along the two directions of the largest variance: float32 [n, 2].
-
-    The directions are those of at most :data:`_SAMPLE` pictures; their signs are such that the
-    largest entry of each is positive, so that a map does not flip from one run to the next.
-    """
-    count = len(table)
-    places: Vectors = np.zeros((count, 2), dtype=np.float32)
-    if count < 2:
-        return places
-    sample = table.vectors(np.arange(0, count, max(1, count // _SAMPLE)))
-    mean = sample.mean(0)
-    axes = np.linalg.svd(sample - mean, full_matrices=False)[2][:2]
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    for start in range(0, count, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, count))
-        places[rows, : len(axes)] = (table.vectors(rows) - mean) @ axes.T
-    return places
 
 
 def _neighbors(table: OpenTable, rows: NDArray[np.int64], number_of: NDArray[np.int64]) -> pa.Array:
