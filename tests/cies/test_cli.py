@@ -1,4 +1,4 @@
-"""The command line as a user types it, correctly and wrongly, in its own process."""
+"""The command line as a user types it, correctly and wrongly."""
 
 from __future__ import annotations
 
