@@ -22,7 +22,13 @@ from ingest.conditions import UNCONDITIONAL
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.options import EncoderChoice
 from ingest.fill.vector_sources import BASE, CAPTIONS
-from query.composers.base import CaptionWriter, ComposedQuery, ComposerContext, ComposerInput
+from query.composers.base import (
+    CaptionWriter,
+    ComposedQuery,
+    ComposerContext,
+    ComposerInput,
+    task_weights,
+)
 from query.composers.caption_writer import LvlmCaptionWriter
 from query.composers.context import rewriter_endpoint
 from query.composers.factory import (
@@ -226,6 +232,9 @@ class _ComposerJob:
             self.run.composed_path(task.name, self.system), task, self.composer
         )
         wanted = self.options.wanted(self.composer)
+        own = {part.name: task_weights(self.composer, part.name) for part in task.parts}
+        if any(own.values()):
+            wanted |= {"part_weights": {name: values for name, values in own.items() if values}}
         stored.check(wanted)
         captions = _captions(self.run, self.system.encoder)
         if not stored.done:
@@ -274,9 +283,17 @@ class _ComposerJob:
             encoder.spec.model, lambda: encoder, lambda: self.writer.writer, captions_stored
         )
 
+        part_of = {id(query): part.name for part, query in queries_of(task)}
+
         def compose_query(query: TaskQuery, text: str, vector: Vectors) -> ComposedQuery:
-            modification = replace(self.options.modification, text=text)
-            given = ComposerInput(modification, vector, lambda: image(query))
+            change = self.options.modification
+            weights = {**task_weights(self.composer, part_of[id(query)]), **change.weights}
+            given = ComposerInput(
+                replace(change, text=text, weights=weights),
+                vector,
+                lambda: image(query),
+                lambda: context.known_norm(image(query)),
+            )
             return compose(self.composer, given, context)
 
         try:

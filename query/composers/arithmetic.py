@@ -116,8 +116,10 @@ class WeiMo:
     """WeiMoCIR (Wu et al., TAAI 2024, arXiv 2409.04918).
 
     q = N((1 - alpha) v + alpha t), compared with the gallery's pictures v_g and with the captions
-    c_g that the gallery stores of them: (1 - beta) q . v_g + beta q . c_g. As in the paper, and
-    unlike its code, q is made with the picture's own vector and not with that of its caption.
+    c_g that the gallery stores of them: (1 - beta) q . v_g + beta q . c_g. Here v and t are the
+    features before they are scaled to unit length, as in the published code; N scales their sum.
+    As in the paper, and unlike its code, q is made with the picture's own vector and not with that
+    of its caption.
     """
 
     name = "weimo"
@@ -131,9 +133,21 @@ class WeiMo:
                 "The gallery keeps no captions of its pictures, which weimo compares with; write "
                 "them with `cies ingest --method captions`, or give --weight beta=0."
             )
-        text = context.texts([query.text])[0].astype(np.float64)
-        vector = unit_vector((1 - weights["alpha"]) * query.vector + weights["alpha"] * text)
-        interpretation = query.interpret(self.name, target=query.text, weights=weights)
+        norm = query.norm()
+        notes: tuple[str, ...] = ()
+        if norm is None:
+            picture, words = query.vector, context.texts([query.text])[0]
+            notes = (
+                f"{context.base_model} gives unit vectors only, so that picture and words are "
+                "added as such, which is not WeiMoCIR's own sum.",
+            )
+        else:
+            picture, words = norm * query.vector, context.features([query.text])[0]
+        alpha = weights["alpha"]
+        vector = unit_vector(
+            (1 - alpha) * picture.astype(np.float64) + alpha * words.astype(np.float64)
+        )
+        interpretation = query.interpret(self.name, target=query.text, weights=weights, notes=notes)
         return ComposedQuery(vector, interpretation, weights["beta"])
 
 

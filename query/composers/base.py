@@ -18,6 +18,7 @@ from indexes.errors import ModelError, UsageError
 from indexes.vectors import Vectors
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder
+from ingest.encoders.dual.architecture import clip_architecture
 from query.composers.modification import Modification
 
 if TYPE_CHECKING:
@@ -248,8 +249,16 @@ class ComposerContext:
         Raises:
             ModelError: if the base model does not tell it.
         """
+        return float(self._known(self._norms(image))[0, 0])
+
+    def known_norm(self, image: Image.Image) -> float | None:
+        """As :meth:`norm`; ``None`` if the base model does not tell it."""
+        length = float(self._norms(image)[0, 0])
+        return length if math.isfinite(length) else None
+
+    def _norms(self, image: Image.Image) -> NDArray[np.float32]:
         found = self._encoder.embed([image], [Condition.parse(UNCONDITIONAL)], words=False)
-        return float(self._known(found.norms)[0, 0])
+        return found.norms
 
     def _known(self, norms: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(norms).all():
@@ -312,14 +321,23 @@ def published_weights(composer: str, model: str) -> dict[str, float]:
 
     Args:
         composer: its name.
-        model: the model of the base vectors.
+        model: the model of the base vectors, whose architecture decides.
     """
     groups: dict[str, dict[str, float]] = compose_settings()[composer]
-    plain = model.lower().replace("_", "-").replace("-", "")
-    for mark, values in groups.items():
-        if mark != "default" and mark in plain:
-            return dict(values)
-    return dict(groups["default"])
+    architecture = clip_architecture(model) if len(groups) > 1 else ""
+    return dict(groups.get(architecture, groups["default"]))
+
+
+def task_weights(composer: str, part: str) -> dict[str, float]:
+    """The weights that a composer was published with for a part of a benchmark; empty if it was
+    with its usual ones.
+
+    Args:
+        composer: its name.
+        part: the part's name, such as ``focus_attribute`` of GeneCIS.
+    """
+    parts: dict[str, dict[str, dict[str, float]]] = compose_settings()["benchmarks"]
+    return dict(parts.get(part, {}).get(composer, {}))
 
 
 def unit_vector(vector: NDArray[np.floating]) -> NDArray[np.float32]:

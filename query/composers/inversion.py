@@ -2,8 +2,9 @@
 
 SEARLE and SEARLE-OTI (Baldrati et al., ICCV 2023), Pic2Word (Saito et al., CVPR 2023), LinCIR (Gu
 et al., CVPR 2024), PALAVRA (Cohen et al., ECCV 2022). They differ in how they find the
-pseudo-word. All search by "a photo of $ that {change}", where the pseudo-word replaces $. The user
-can give another text by ``--caption``, with a $ in it.
+pseudo-word. All search by "a photo of $ that {change}", where the pseudo-word replaces $; Pic2Word,
+as published, by "a photo of $, {change}". The user can give another text by ``--caption``, with a $
+in it.
 """
 
 from __future__ import annotations
@@ -43,13 +44,20 @@ class _InversionComposer:
                 f"--caption {shortened(text)} has no {PICTURE}, which represents the picture for "
                 f"the composer {self.name}; put one in, or choose --composer text."
             )
-        token = self._token(inversion, query.vector)
+        token = self._token(inversion, query, context)
         vector = inversion.encode(text, token[None])[0]
         interpretation = query.interpret(self.name, target=text, weights=weights)
         return ComposedQuery(unit_vector(vector), interpretation)
 
-    def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        token: NDArray[np.float32] = inversion.tokens(self.name, vector[None])[0]
+    def _token(
+        self, inversion: Inversion, query: ComposerInput, context: ComposerContext
+    ) -> NDArray[np.float32]:
+        norms = None
+        if inversion.takes_raw(self.name):
+            norm = query.norm()
+            length = context.norm(query.image()) if norm is None else norm
+            norms = np.array([length], dtype=np.float32)
+        token: NDArray[np.float32] = inversion.tokens(self.name, query.vector[None], norms)[0]
         return token
 
 
@@ -77,7 +85,10 @@ class SearleOtiComposer(_InversionComposer):
     name = "searle-oti"
     about = "the picture as a word of the sentence, found by optimisation; slow"
 
-    def _token(self, inversion: Inversion, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _token(
+        self, inversion: Inversion, query: ComposerInput, context: ComposerContext
+    ) -> NDArray[np.float32]:
+        vector = query.vector
         digest = hashlib.sha256(vector.tobytes()).hexdigest()
         about = {**inversion.cache_identity(self.name), "vector": digest}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from query.composers.base import (
     ComposedQuery,
     ComposerContext,
     ComposerInput,
     WrittenCaption,
     published_weights,
+    unit_vector,
 )
 
 
@@ -21,21 +24,30 @@ def changed_caption(query: ComposerInput, context: ComposerContext) -> WrittenCa
 
 
 class Cirevl:
-    """CIReVL (Karthik et al., ICLR 2024): caption, rewrite the caption, search by it."""
+    """CIReVL (Karthik et al., ICLR 2024): caption, rewrite the caption, search by it.
+
+    q = N((1 - image) t + image v), with the vectors t of the new caption and v of the picture. The
+    weight ``image`` is 0, and 1/2 for GeneCIS's focus_attribute, as in the published code.
+    """
 
     name = "cirevl"
     about = "a caption of the changed picture, written by a language model"
 
     def compose(self, query: ComposerInput, context: ComposerContext) -> ComposedQuery:
         """See :class:`Composer`."""
+        weights = query.weights(self.name, published_weights(self.name, context.base_model), 0, 1)
         caption = changed_caption(query, context)
         interpretation = query.interpret(
             self.name,
             target=caption.text,
-            weights=query.weights(self.name),
+            weights=weights if weights["image"] else {},
             notes=caption.notes,
         )
-        return ComposedQuery(context.texts([caption.text])[0], interpretation)
+        vector = context.texts([caption.text])[0]
+        if weights["image"]:
+            text = (1 - weights["image"]) * vector.astype(np.float64)
+            vector = unit_vector(text + weights["image"] * query.vector.astype(np.float64))
+        return ComposedQuery(vector, interpretation)
 
 
 class CoTMR:

@@ -196,13 +196,16 @@ class ComposedSearch:
             vectors = self._embedder.picture(picture, region, kept).vectors
             example = replace(example, vectors=[*example.vectors, *vectors])
 
+        context = gallery_context(opened, base, change)
+
         def norm() -> float | None:
-            if not example.in_gallery:
-                return None
-            return opened.gallery.norm(base.tables[0], example.key)
+            stored = (
+                opened.gallery.norm(base.tables[0], example.key) if example.in_gallery else None
+            )
+            return context.known_norm(self._image()) if stored is None else stored
 
         query = ComposerInput(change, example.vectors[0], self._image, norm)
-        composed = compose(composer, query, gallery_context(opened, base, change))
+        composed = compose(composer, query, context)
         if composed.captions:
             raw = replace(raw, table=self._with_captions(raw.table, base, composed.captions))
         vectors = self._moved(embedder, [raw], [composed.vector])

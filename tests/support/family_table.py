@@ -145,9 +145,18 @@ def _said(encoder: DiorEncoder, picture: Image.Image, condition: Condition) -> s
     greedy = tf.GenerationConfig(do_sample=False, max_new_tokens=MAX_WORD_TOKENS)
     greedy.eos_token_id = encoder.lvlm.model.generation_config.eos_token_id
     greedy.pad_token_id = encoder.lvlm.tokenizer.pad_token_id
-    whole = encoder.lvlm.model.generate(**inputs, generation_config=greedy)[0]
-    new = whole[inputs["input_ids"].shape[1] :]
-    found = find_word(encoder.lvlm.tokenizer.decode(new, skip_special_tokens=True))
+    length, tokenizer = inputs["input_ids"].shape[1], encoder.lvlm.tokenizer
+
+    def ended_word(ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        # What follows a word that has ended does not change it.
+        text = tokenizer.decode(ids[0, length:], skip_special_tokens=True)
+        return torch.tensor([find_word(text).ends])
+
+    whole = encoder.lvlm.model.generate(
+        **inputs, generation_config=greedy, stopping_criteria=[ended_word]
+    )[0]
+    new = whole[length:]
+    found = find_word(tokenizer.decode(new, skip_special_tokens=True))
     ended = found.ends or len(new) < MAX_WORD_TOKENS or int(new[-1]) in encoder.lvlm._stops
     return found.text if ended else f"{found.text}…"
 

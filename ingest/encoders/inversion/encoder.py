@@ -59,12 +59,28 @@ class Inversion:
             "plan": digest,
         }
 
-    def tokens(self, composer: str, vectors: Vectors) -> NDArray[np.float32]:
+    def takes_raw(self, composer: str) -> bool:
+        """Whether a composer's network takes vectors before they are scaled to unit length.
+
+        Raises:
+            ModelError: if there is no network for this model.
+        """
+        return composer != OPTIMISED and self._network(composer).card.raw
+
+    def _network(self, composer: str) -> InversionNetwork:
+        if composer not in self._networks:
+            self._networks[composer] = load_network(composer, self.words)
+        return self._networks[composer]
+
+    def tokens(
+        self, composer: str, vectors: Vectors, norms: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """The words of images.
 
         Args:
             composer: whose network is used, or :data:`OPTIMISED`.
             vectors: float32 [images, dim], unit rows: base vectors.
+            norms: float32 [images], their lengths before, for :meth:`takes_raw`.
 
         Returns:
             float32 [images, width].
@@ -76,9 +92,7 @@ class Inversion:
             if any(vector.tobytes() not in self._optimised for vector in vectors):
                 return invert(self.words, self.phrases, vectors).tokens
             return np.stack([self._optimised[vector.tobytes()] for vector in vectors])
-        if composer not in self._networks:
-            self._networks[composer] = load_network(composer, self.words)
-        tokens = self._networks[composer].tokens(vectors)
+        tokens = self._network(composer).tokens(vectors, norms)
         return refine(self.words, self.phrases, vectors, tokens) if composer == REFINED else tokens
 
     def optimise(self, vectors: Vectors) -> None:
@@ -92,7 +106,7 @@ class Inversion:
 
     def query_text(self, composer: str, change: str) -> str:
         """The text of a query, with ``$`` for the image."""
-        text = query_text(self.words.name, change)
+        text = query_text(self.words.name, composer, change)
         return with_coarse(text, self.phrases.coarse) if composer == REFINED else text
 
     def image_text(self, composer: str) -> str:

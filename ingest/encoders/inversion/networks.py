@@ -40,6 +40,8 @@ class NetworkCard:
         width: the width of its word embeddings.
         hidden: width of the network.
         trained: training parameters and measurements, for people.
+        raw: whether it takes vectors as the CLIP gives them, before they are scaled to unit length.
+        deep_head: whether PALAVRA's head has two layers, as published; one if not.
     """
 
     composer: str
@@ -49,6 +51,8 @@ class NetworkCard:
     width: int
     hidden: int
     trained: Mapping[str, Any]
+    raw: bool = False
+    deep_head: bool = False
 
 
 def _searle(card: NetworkCard) -> nn.Module:
@@ -106,7 +110,15 @@ class _DeepSet(nn.Module):
             part for size in sizes for part in (_SetLayer(size, wide), nn.ELU(), nn.Dropout(0.25))
         ]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(wide, card.width)
+        self.head: nn.Module = nn.Linear(wide, card.width)
+        if card.deep_head:
+            self.head = nn.Sequential(
+                nn.Dropout(0.5),
+                nn.Linear(wide, wide),
+                nn.ELU(),
+                nn.Dropout(0.5),
+                nn.Linear(wide, card.width),
+            )
 
     def forward(self, sets: torch.Tensor) -> torch.Tensor:
         whole = sets[:, None] if sets.ndim == 2 else sets
@@ -133,8 +145,28 @@ class InversionNetwork:
         self.card = card
         self._module = module.eval()
 
-    def tokens(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Pseudo-words of images: float32 [n, dim] to float32 [n, width]."""
+    def tokens(
+        self, vectors: Vectors, norms: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Pseudo-words of images.
+
+        Args:
+            vectors: float32 [n, dim], unit rows.
+            norms: float32 [n], their lengths before; needed if the network takes them raw.
+
+        Returns:
+            float32 [n, width].
+
+        Raises:
+            ModelError: if the lengths are needed and not given.
+        """
+        if self.card.raw:
+            if norms is None:
+                raise ModelError(
+                    f"The network of {self.card.composer} takes vectors as {self.card.model} gives "
+                    "them, and their lengths are not known here; choose another --composer."
+                )
+            vectors = vectors * norms[:, None]
         with torch.inference_mode():
             tokens: NDArray[np.float32] = self._module(torch.from_numpy(vectors)).numpy()
         return tokens
@@ -162,15 +194,24 @@ def card_path(composer: str, revision: str, folder: Path | None = None) -> Path:
     return (folder or user_folder()) / composer / f"{revision}.json"
 
 
-def save_network(module: nn.Module, card: NetworkCard, folder: Path | None = None) -> Path:
-    """Write a network in half precision, replacing an existing one.
+def save_network(
+    module: nn.Module, card: NetworkCard, folder: Path | None = None, half: bool = True
+) -> Path:
+    """Write a network, replacing an existing one.
+
+    Args:
+        module: the network.
+        card: its description.
+        folder: the folder of networks; the user's own by default.
+        half: whether in half precision, else in float32.
 
     Returns:
         The file of its description.
     """
     path = card_path(card.composer, card.revision, folder)
-    half = {name: value.half().contiguous() for name, value in module.state_dict().items()}
-    write_atomic(path.with_suffix(".safetensors"), save(half))
+    dtype = torch.float16 if half else torch.float32
+    stored = {name: value.to(dtype).contiguous() for name, value in module.state_dict().items()}
+    write_atomic(path.with_suffix(".safetensors"), save(stored))
     text = json.dumps({"format": FORMAT, **asdict(card)}, indent=2) + "\n"
     write_atomic(path, text.encode())
     return path

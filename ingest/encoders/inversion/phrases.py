@@ -99,9 +99,17 @@ class Phrases:
         return self.single.replace(PLACE, concept)
 
 
-def query_text(model: str, change: str) -> str:
-    """The text of a query for a model, with :data:`PLACE` for the image."""
-    return str(_section(model)["query"]).replace("{change}", change)
+def query_text(model: str, composer: str, change: str) -> str:
+    """The text of a query for a model, with :data:`PLACE` for the image.
+
+    Args:
+        model: the CLIP's name.
+        composer: whose query it is; Pic2Word was published with another text than the others.
+        change: the user's.
+    """
+    section = _section(model)
+    text = section.get("queries", {}).get(composer, section["query"])
+    return str(text).replace("{change}", change)
 
 
 def _lists_in(form: str) -> list[str]:

@@ -110,7 +110,9 @@ class GenerativeEncoder(DiorEncoder):
         # The vectors are made of the answers, so the words are needed in any case.
         [answers] = self._states(_noted(prepared, prompts), shape, True, layers, read)
         texts = answers.words if self._options.compat is None else whole
-        return [replace(answers, vectors=self._vectors_of(texts, shape))]
+        # The lengths are those of the model's states, not of the sentences' vectors.
+        unknown = np.full(shape, np.nan, dtype=np.float32)
+        return [replace(answers, vectors=self._vectors_of(texts, shape), norms=unknown)]
 
     def _vectors_of(self, texts: Sequence[Sequence[str]], shape: tuple[int, int]) -> Vectors:
         """Unit vectors of texts, each different one embedded once: float32 [*shape, dim]."""

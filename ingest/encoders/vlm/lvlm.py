@@ -217,7 +217,7 @@ class Lvlm:
         if self.options.token_number is not None:
             return tail[:, 0].float()
         # Layer by layer, so that the numbers do not depend on how many are read.
-        layers = torch.split(tail.float(), self.dimension, -1)  # type: ignore[no-untyped-call]
+        layers = torch.split(tail.float(), self.dimension, -1)
         return torch.cat([layer.contiguous().mean(1) for layer in layers], -1)
 
     @property

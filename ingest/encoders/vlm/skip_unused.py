@@ -69,7 +69,7 @@ def layer_outputs(
     """
     found: dict[int, torch.Tensor] = {}
     inner = set(read) - {LAST_LAYER} if set(read) != {0} else set()
-    layers = model.get_decoder().layers if inner else ()
+    layers: Any = model.get_decoder().layers if inner else ()
 
     def keep(number: int, states: Any) -> None:
         states = states if isinstance(states, torch.Tensor) else states[0]
