@@ -134,6 +134,39 @@ def train_composer(
     )
 
 
+def import_composer(
+    composer: str, file: str | Path, model: str = "tiny-clip", device: str = "auto"
+) -> TrainedComposer:
+    """Store a network that its authors publish, for the CLIP it was trained for.
+
+    Args:
+        composer: ``searle``, ``pic2word``, ``lincir`` or ``palavra``.
+        file: the authors' checkpoint. Only tensors are read from it, no code.
+        model: the CLIP, as for :func:`train_composer`.
+        device: as for :func:`train_composer`.
+
+    Raises:
+        UsageError: if there is no such composer, or the file cannot be read.
+        ModelError: if the model cannot be loaded, or the file holds another network.
+    """
+    from ingest.encoders.dual.encoder import DualEncoder
+    from ingest.encoders.inversion.networks import NETWORKS
+    from ingest.encoders.inversion.pseudo_words import PseudoWords
+    from ingest.encoders.inversion.published import import_network
+
+    started = time.monotonic()
+    if composer not in NETWORKS:
+        raise UsageError(
+            f"There is no network of '{composer}' to import; choose one of {', '.join(NETWORKS)}."
+        )
+    words = PseudoWords(DualEncoder.load(model, "float32", device))
+    description = import_network(composer, Path(file), words)
+    seconds = time.monotonic() - started
+    return TrainedComposer(
+        composer, words.name, words.revision, str(description), 0, 0, None, 0, seconds
+    )
+
+
 def _cache_folder() -> Path:
     """The folder of unfinished runs; it may be emptied at any time."""
     import platformdirs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -38,6 +39,13 @@ def train_composer(
     texts: Annotated[
         Optional[str], typer.Option(help="For lincir: a file with a text on each line.")
     ] = None,
+    imported: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--import",
+            help="In place of training: the checkpoint that the authors publish for --model.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Training steps of the network.", min=1)] = 3000,
     batch: Annotated[int, typer.Option(help="Examples per step.", min=2)] = 128,
     rate: Annotated[float, typer.Option(help="Learning rate.", min=1e-7, max=1)] = 1e-3,
@@ -58,9 +66,18 @@ def train_composer(
     found there by the CLIP it was trained for.
 
     Example: cies train-composer searle --images ~/photos --model openai/clip-vit-base-patch32
+
+    Example: cies train-composer searle --import SEARLE.pt --model openai/clip-vit-base-patch32
     """
-    from cies.reports.training import run_training
+    from cies.reports.training import run_import, run_training
+    from indexes.errors import UsageError
     from ingest.encoders.inversion.training import TrainingPlan
+
+    if imported is not None:
+        if images is not None or texts is not None:
+            raise UsageError("--import takes a finished network; leave --images and --texts out.")
+        run_import(composer, str(imported), model, device, as_json)
+        return
 
     plan = TrainingPlan(
         steps=steps, batch=batch, rate=rate, hidden=hidden, oti_steps=oti_steps, seed=seed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cies.console import print_document, print_line, say
 from cies.html.rendering import counted
-from cies.training import train_composer
+from cies.training import TrainedComposer, import_composer, train_composer
 
 if TYPE_CHECKING:
     from ingest.encoders.inversion.training import TrainingPlan, TrainingProgress
@@ -40,6 +40,20 @@ def run_training(
             f"Of {counted(done.apart)} not trained on, the share {done.first:.2f} ranks first for "
             "a sentence with its own word."
         )
+    say(f"Use it by `cies search IMAGE --modify ... --composer {done.composer}`.")
+
+
+def run_import(composer: str, file: str, model: str, device: str, as_json: bool) -> None:
+    """Import a published network of a composer, and print where it is.
+
+    See :func:`cies.training.import_composer` for the arguments and errors.
+    """
+    done: TrainedComposer = import_composer(composer, file, model, device)
+    if as_json:
+        print_document(vars(done))
+        return
+    print_line(str(done.network))
+    say(f"{done.composer} for {done.model}, imported from {file}.")
     say(f"Use it by `cies search IMAGE --modify ... --composer {done.composer}`.")
 
 
