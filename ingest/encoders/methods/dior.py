@@ -85,8 +85,8 @@ class DiorEncoder(BaseEncoder):
     #: Tokens of an answer that are generated; ``None`` for its first word.
     ANSWER_TOKENS: int | None = None
 
-    #: Whether prompts are written by the model's chat template.
-    USES_CHAT_TEMPLATE = True
+    #: Whether the model answers questions, in its own chat template.
+    ANSWERS = True
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class DiorEncoder(BaseEncoder):
                 options.attention,
                 choice.device_map,
                 rounded,
-                needs_chat=cls.USES_CHAT_TEMPLATE,
+                answers=cls.ANSWERS,
             )
             for device in parse_devices(choice.device)
         ]

@@ -50,7 +50,7 @@ class EmbedderEncoder(DiorEncoder):
 
     METHOD = "embedder"
     CHOICES = ("max_side", "dimension")
-    USES_CHAT_TEMPLATE = False
+    ANSWERS = False
 
     def __init__(
         self,

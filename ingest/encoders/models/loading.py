@@ -63,7 +63,7 @@ def load_model(
     attention: str = "sdpa",
     device_map: str | None = None,
     rounded: bool = False,
-    needs_chat: bool = True,
+    answers: bool = True,
 ) -> LoadedModel:
     """Load an image-text-to-text model and its processor.
 
@@ -77,7 +77,8 @@ def load_model(
             ``device``.
         rounded: round everything to the dtype, rotary frequencies included, as earlier versions
             did; only for galleries that they filled.
-        needs_chat: whether a model without a chat template is refused.
+        answers: whether it must answer questions, so that it needs a chat template and an output
+            head. Embedders are published without.
 
     Raises:
         ModelError: if the model does not exist, cannot be downloaded, is damaged or of another
@@ -134,9 +135,10 @@ def load_model(
             raise
         model, notes = load(attn_implementation="eager")
     model.eval()
-    _check_complete(notes["missing_keys"], source)
+    missing = notes["missing_keys"]
+    _check_complete(missing if answers else [n for n in missing if "lm_head" not in n], source)
     _check_stops(model, source)
-    processor = load_processor(source, config, needs_chat)
+    processor = load_processor(source, config, answers)
     if not spread:
         if rounded:
             model = model.to(dtype=getattr(torch, computed_dtype))

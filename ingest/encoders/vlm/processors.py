@@ -85,13 +85,13 @@ class ChatProcessor(Protocol):
         ...
 
 
-def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) -> Any:
+def load_processor(source: ModelSource, config: Any, answers: bool = True) -> Any:
     """The processor of a model.
 
     Args:
         source: the model.
         config: its configuration.
-        needs_chat: whether one without a chat template is refused.
+        answers: whether the model must answer questions, and so needs a chat template.
 
     Raises:
         ModelError: if it cannot be built here, or has no chat template that is needed.
@@ -116,7 +116,7 @@ def load_processor(source: ModelSource, config: Any, needs_chat: bool = True) ->
         )
     _complete_settings(processor, config)
     templates = getattr(processor, "chat_template", None), processor.tokenizer.chat_template
-    if needs_chat and not any(templates):
+    if answers and not any(templates):
         raise ModelError(
             f"{source.name} has no chat template, so it cannot be asked a question; name an "
             "instruction-tuned model."

@@ -181,6 +181,24 @@ def test_conditions_and_words_change_a_vector(
     assert encoder.spec.settings["prompt"] == preset
 
 
+def test_weights_without_an_output_head_are_enough(
+    folders: dict[str, Path], pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    """As Qwen3-VL-Embedding-8B is published."""
+    folder = tmp_path / "Qwen3-VL-Embedding-8B"
+    shutil.copytree(folders["qwen3_vl"], folder)
+    config = (folder / "config.json").read_text()
+    assert '"tie_word_embeddings": true' in config  # so that no head is stored
+    untied = config.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false')
+    (folder / "config.json").write_text(untied)
+    encoder = make_encoder("embedder", str(folder))
+    whole = loaded("qwen3-vl-embedding", folders).encode(pictures, [NONE])
+    assert np.abs(encoder.encode(pictures, [NONE]) - whole).max() < 1e-6
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(ModelError, match=r"lack 1 tensors, such as lm_head\.weight"):
+        make_encoder("dior", str(folder))
+
+
 def test_special_tokens_and_marks_of_a_picture_are_refused(
     folders: dict[str, Path], pictures: list[Image.Image]
 ) -> None:
@@ -262,6 +280,7 @@ def test_an_embedder_fills_and_searches_a_gallery(
             assert by_path[f"{number}.png"] == pytest.approx(vectors[number] @ query, abs=2e-3)
 
 
+@pytest.mark.soak
 def test_a_benchmark_runs_an_embedder_through_to_its_report(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -276,4 +295,4 @@ def test_a_benchmark_runs_an_embedder_through_to_its_report(
     asked = ["bench", "report", run, "-o", str(tmp_path / "out")]
     made = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert made.exit_code == 0, made.output
-    assert "embedder embedder" in (tmp_path / "out" / "report.md").read_text()
+    assert "LamRA-Ret embedder |" in (tmp_path / "out" / "report.md").read_text()
