@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.commands import run
 from support.kinds import fill, png, put
 from support.stand_in import StandIn
 
@@ -192,10 +191,15 @@ def test_twins_in_unicode_are_one_condition(gallery: Gallery) -> None:
         ("../../../etc/passwd", "-c", "color"),
     ],
 )
-def test_on_the_command_line(arguments: tuple[str, ...], gallery: Gallery, tmp_path: Path) -> None:
+def test_on_the_command_line(
+    arguments: tuple[str, ...],
+    gallery: Gallery,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = tree(tmp_path, "gallery")
-    command = [sys.executable, "-m", "cies", "search", *arguments, "-g", str(gallery.path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run("search", *arguments, "-g", gallery.path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in done.stderr

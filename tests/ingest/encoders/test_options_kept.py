@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from support.commands import run
 from support.tiny_reference import CONDITIONS
 
 import cies
@@ -101,20 +100,16 @@ def test_a_gallery_keeps_its_options(world: Path, tmp_path: Path) -> None:
 
 
 def test_options_of_the_command(world: Path, tmp_path: Path) -> None:
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cies", "ingest", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
-
     source, place = sorted((world / "images").iterdir())[0], tmp_path / "gallery"
     done = run(
-        *(source, "-g", place, "-c", "color", "--layer", 1, "--token", "mean"),
+        *("ingest", source, "-g", place, "-c", "color", "--layer", 1, "--token", "mean"),
         *("--max-side", 96, "--prompt", "the {condition}", "--device-map", "cpu"),
     )
     assert done.returncode == 0, done.stderr
     settings = cies.create(place).conditions()[0].made_by["settings"]
     kept = {name: settings[name] for name in ("layer", "token", "max_side", "prompt")}
     assert list(kept.values()) == [1, "mean", 96, "the {condition}"]
-    refused = run(source, "-g", tmp_path / "other", "-c", "color", "--token", "all")
+    refused = run("ingest", source, "-g", tmp_path / "other", "-c", "color", "--token", "all")
     assert refused.returncode == 2
     assert refused.stderr.startswith("Error: There is no --token 'all'")
     assert len(refused.stderr.splitlines()) == 1
@@ -136,16 +131,14 @@ def test_the_last_layer_by_its_number_is_the_last_layer(world: Path, tmp_path: P
 
 
 def test_attention_of_the_command(world: Path, tmp_path: Path) -> None:
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cies", "ingest", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
-
     source, place = sorted((world / "images").iterdir())[0], tmp_path / "gallery"
-    done = run(source, "-g", place, "-c", "color", "--attention", "eager")
+    done = run("ingest", source, "-g", place, "-c", "color", "--attention", "eager")
     assert done.returncode == 0, done.stderr
     assert cies.create(place).conditions()[0].made_by["settings"]["attention"] == "eager"
     with pytest.raises(GalleryMismatch, match="was built with attention eager, not sdpa"):
         cies.ingest(cies.create(place), [source], options=EncoderOptions())
-    refused = run(source, "-g", tmp_path / "x", "-c", "color", "--attention", "flash_attention_2")
+    refused = run(
+        "ingest", source, "-g", tmp_path / "x", "-c", "color", "--attention", "flash_attention_2"
+    )
     assert refused.returncode == 2 and not (tmp_path / "x").exists()
     assert refused.stderr.startswith("Error: --attention 'flash_attention_2' is not offered")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.commands import run
 from support.tiny_families import build
 from support.tiny_reference import CONDITIONS
 
@@ -241,12 +242,12 @@ def test_only_a_whole_commit_can_be_trusted(given: str) -> None:
         trust.trust_remote_code(given)
 
 
-def test_trust_is_typed_each_time(picture: Path, tmp_path: Path) -> None:
+def test_trust_is_typed_each_time(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cies.toml").write_text(f'[search]\ntrust-remote-code = ["a/b@{COMMIT}"]\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "cies", "search", str(picture), "-c", "color"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    done = run("search", picture, "-c", "color")
     assert done.returncode == 2 and "must be typed each time" in done.stderr
 
 
