@@ -383,6 +383,7 @@ class MapDocument(BaseModel):
     Attributes:
         condition: its name in the gallery.
         state: ``working`` until the map is ready, then ``ready``.
+        final: whether it stays; else a better or newer one is being worked out.
         kind: how the pictures are laid out: ``pca`` or ``umap``.
         pictures: how many.
         version: changes when the map does.
@@ -390,6 +391,7 @@ class MapDocument(BaseModel):
 
     condition: str
     state: str
+    final: bool
     kind: str
     pictures: int
     version: str

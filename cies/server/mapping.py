@@ -56,8 +56,8 @@ class Maps:
         self._lock = threading.Lock()
         self._working = threading.Lock()
 
-    def of(self, condition: str) -> tuple[str, OpenTable, Layout | None]:
-        """A condition's name, its table, and its map if there is one by now.
+    def of(self, condition: str) -> tuple[str, OpenTable, Layout | None, bool]:
+        """A condition's name, its table, its map if there is one by now, and whether that is final.
 
         Raises:
             UnknownCondition: if the gallery has no such condition.
@@ -74,14 +74,19 @@ class Maps:
                 threading.Thread(target=self._work, args=(table, job), daemon=True).start()
         if job.error:
             raise CiesError(job.error)
-        return name, table, job.found or self._shown.get(table.table.table)
+        found = job.found
+        return name, table, found or self._shown.get(table.table.table), found is not None
 
     def _work(self, table: OpenTable, job: _MapJob) -> None:
         with self._working:
             if self._jobs.get(table.table.table) is not job:
                 return  # there is a newer state already
+            folder = self._service.engine.gallery.indexes
             try:
-                job.found = layout(table, self._service.engine.gallery.indexes)
+                if default_kind() != "pca" and table.table.table not in self._shown:
+                    # It is there in seconds, and is shown until the better one is.
+                    self._shown[table.table.table] = layout(table, folder, "pca")
+                job.found = layout(table, folder)
                 self._shown[table.table.table] = job.found
             except CiesError as error:
                 job.error = str(error)
@@ -95,7 +100,7 @@ def add_maps(app: FastAPI, service: GalleryService) -> None:
     maps = Maps(service)
 
     def ready(condition: str, version: str) -> tuple[OpenTable, Layout]:
-        _, table, found = maps.of(condition)
+        _, table, found, _ = maps.of(condition)
         if found is None or found.version != version:
             raise NotInGallery("The map has changed; ask for its state again.")
         return table, found
@@ -103,10 +108,11 @@ def add_maps(app: FastAPI, service: GalleryService) -> None:
     @app.get("/api/v1/maps/{condition}", response_model=MapDocument, tags=["maps"])
     def state(condition: str) -> dict[str, Any]:
         """Whether the map of a condition is ready; the first call lets it be worked out."""
-        name, table, found = maps.of(condition)
+        name, table, found, is_final = maps.of(condition)
         return {
             "condition": name,
             "state": "working" if found is None else "ready",
+            "final": is_final,
             "kind": default_kind() if found is None else found.kind,
             "pictures": len(table) if found is None else len(found.keys),
             "version": "" if found is None else found.version,

@@ -82,7 +82,7 @@ def layout(table: OpenTable, folder: Path, kind: str = "") -> Layout:
     before = _kept(path)
     if before is not None and before[0] == keys:
         return _layout(keys, before[1], kind)
-    points = _extended(table, keys, before) if kind == "umap" and before is not None else None
+    points = extended(table, keys, before) if kind == "umap" and before is not None else None
     if points is None:
         points = _scaled(_umap(table) if kind == "umap" else principal_components(table, 2))
     with (
@@ -136,10 +136,19 @@ def _umap(table: OpenTable) -> NDArray[np.float32]:
     return np.asarray(model.fit_transform(vectors), dtype=np.float32)
 
 
-def _extended(
+def extended(
     table: OpenTable, keys: Sequence[str], before: tuple[list[str], NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
-    """The points of an earlier layout and of new pictures; ``None`` if these are too many."""
+    """The points of an earlier layout, and new pictures among their nearest neighbours of it.
+
+    Args:
+        table: the pictures.
+        keys: their keys, [n].
+        before: keys and points of the earlier layout.
+
+    Returns:
+        float32 [n, 2]; ``None`` if too many pictures are new.
+    """
     place = {key: number for number, key in enumerate(before[0])}
     old = np.array([row for row, key in enumerate(keys) if key in place], dtype=np.int64)
     new = np.array([row for row, key in enumerate(keys) if key not in place], dtype=np.int64)

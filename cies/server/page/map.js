@@ -17,7 +17,8 @@ const MARGIN = 1.5;
 
 let view = null; // position and zoom, kept while the map stays the same
 
-export async function drawMap(container, signal, { condition, gallery, open, pick }) {
+export async function drawMap(container, signal, asked) {
+  const { condition, gallery, open, pick } = asked;
   say("");
   const state = await ready(condition, signal);
   const { points, keys } = await load(condition, state, signal);
@@ -52,6 +53,22 @@ export async function drawMap(container, signal, { condition, gallery, open, pic
   };
   by.addEventListener("change", recolor);
   await recolor();
+  if (!state.final) replaceWhenFinal(container, signal, asked, state.version);
+}
+
+// A map that is only the first one, or that of fewer pictures, gives way to the final one.
+async function replaceWhenFinal(container, signal, asked, version) {
+  const address = "maps/" + encodeURIComponent(asked.condition);
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    if (signal.aborted) return;
+    const state = await request(address, { signal }).catch(() => null);
+    if (signal.aborted) return;
+    if (state?.final) {
+      if (state.version !== version) await drawMap(container, signal, asked);
+      return;
+    }
+  }
 }
 
 function entry(color, text) {
