@@ -40,7 +40,7 @@ release: .venv/release-ready  ## Build wheel and sdist, check them, install each
 	  rm -rf dist/try && $(PYTHON) -m venv dist/try && \
 	  dist/try/bin/python -m pip install --quiet -c constraints.txt torch && \
 	  dist/try/bin/python -m pip install --quiet -c constraints.txt "cies[cpu] @ file://$(CURDIR)/$$file" && \
-	  (cd dist/try && bin/cies --version && bin/cies demo) && \
+	  (cd dist/try && bin/cies --version && bin/cies demo -n 60) && \
 	  $(BIN)/python tests/support/consumer.py --check dist/try || exit 1; \
 	done
 	rm -rf dist/try
