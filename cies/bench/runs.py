@@ -30,6 +30,7 @@ from indexes.outputs import check_output
 from ingest.encoders.base import BaseEncoder
 from ingest.encoders.options import ASKING_METHODS, DEFAULT_OPTIONS, EncoderOptions
 from ingest.fill.pipeline import Progress
+from ingest.fill.vector_sources import LAYERED
 from query.composers.factory import CONDITION_COMPOSERS
 from query.composers.modification import Modification, parse_composer_weights
 
@@ -88,6 +89,7 @@ def run_benchmark(
     seed: int,
     depth: int,
     as_json: bool,
+    layers: Sequence[int] = (),
 ) -> None:
     """Embed and rank, store the answers, measure them, and print the headline metrics.
 
@@ -95,7 +97,7 @@ def run_benchmark(
         name: the name of the benchmark.
         data: its folder.
         output: the run's folder.
-        methods: ``METHOD`` or ``METHOD:MODEL``; the benchmark's own if empty.
+        methods: ``METHOD``, ``METHOD@LAYER`` or ``METHOD:MODEL``; the benchmark's own if empty.
         model: the model of a single method.
         options: ``NAME=VALUE`` of the benchmark.
         allow_partial: whether a part of the data is enough.
@@ -106,6 +108,7 @@ def run_benchmark(
         seed: the seed of chance, intervals and rendered pictures.
         depth: number of best answers of a query that are stored.
         as_json: whether to print a JSON document.
+        layers: several layers, each a system of its own of the methods that read one.
 
     Raises:
         UsageError: if an argument is invalid or does not fit the run folder.
@@ -121,7 +124,8 @@ def run_benchmark(
         # The world asks in other wordings too, which the models were not trained on.
         methods, how = methods or WORLD_METHODS, {**how, "force": True}
     # Composers work on the vectors of clip.
-    encoders = _encoders(methods or ["clip" if composing else "dior"], model, how)
+    methods = methods or ["clip" if composing else "dior"]
+    encoders = _encoders(each_layer(methods, layers) if layers else methods, model, how)
     began = time.monotonic()
     with counter(f"Rendering {name}" if name == WORLD else f"Reading {name}") as show:
         tasks = tasks_of(
@@ -177,19 +181,23 @@ def _encoders(
     """
     from ingest.encoders.factory import METHODS
 
-    if model is not None and len(methods) > 1:
+    if model is not None and len({text.partition("@")[0] for text in methods}) > 1:
         raise UsageError(
             "--model takes one method, and several are given; write each as METHOD:MODEL."
         )
     found: dict[str, EvaluatedEncoder] = {}
     for text in methods:
-        method, _, named = text.partition(":")
+        layered, _, named = text.partition(":")
+        method, _, layer = layered.partition("@")
         chosen = named or model
         if method not in METHODS:
             raise UsageError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
-        name = method if chosen is None else f"{method} {chosen}"
+        name = layered if chosen is None else f"{layered} {chosen}"
         wanted = {"method": method, "model": chosen or METHODS[method].model}
         applies = how if method in ASKING_METHODS else {**how, "options": DEFAULT_OPTIONS}
+        if layer:
+            options = applies.get("options", DEFAULT_OPTIONS)
+            applies = {**applies, "options": _at_layer(options, layered, layer)}
         wanted |= {k: v for k, v in applies.items() if k not in ("device", "options")}
         wanted |= _changed_options(applies.get("options", DEFAULT_OPTIONS))
         found[name] = EvaluatedEncoder(name, wanted, partial(_load, method, chosen, applies))
@@ -202,6 +210,38 @@ def _encoders(
         for one in found.values()
         for model in [one.wanted["model"]]
     ]
+
+
+def each_layer(methods: Sequence[str], layers: Sequence[int]) -> list[str]:
+    """Methods, those that read a layer once for each of some layers, as ``METHOD@LAYER``.
+
+    Args:
+        methods: ``METHOD`` or ``METHOD:MODEL``.
+        layers: numbers of layers, -1 for the last one.
+    """
+    found = []
+    for text in methods:
+        method, colon, model = text.partition(":")
+        if method in LAYERED:
+            marks = ["" if layer == -1 else f"@{layer}" for layer in dict.fromkeys(layers)]
+            found += [f"{method}{mark}{colon}{model}" for mark in marks]
+        else:
+            found.append(text)
+    return found
+
+
+def _at_layer(options: EncoderOptions, method: str, layer: str) -> EncoderOptions:
+    """The options with the layer that ``METHOD@LAYER`` names.
+
+    Raises:
+        UsageError: if the method has no layers, or it is no number.
+    """
+    if method.partition("@")[0] not in LAYERED or not layer.removeprefix("-").isdecimal():
+        raise UsageError(
+            f"There is no method '{method}'; a layer is named as in {LAYERED[0]}@-2, of the "
+            f"methods {' and '.join(LAYERED)}."
+        )
+    return replace(options, layer=int(layer))
 
 
 def _changed_options(options: EncoderOptions) -> dict[str, Any]:

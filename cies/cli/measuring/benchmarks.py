@@ -64,7 +64,10 @@ def bench_run(
         int, typer.Option(help="Number of best answers stored per query.", min=1)
     ] = 1000,
     prompt: Annotated[str, typer.Option(help="As for ingest.")] = "describe",
-    layer: Annotated[Optional[int], typer.Option(help="As for ingest.")] = None,
+    layer: Annotated[
+        Optional[list[int]],
+        typer.Option(help="As for ingest; of several, each is a system named METHOD@LAYER."),
+    ] = None,
     token: Annotated[Optional[str], typer.Option(help="As for ingest.")] = None,
     compat: Annotated[Optional[str], typer.Option(help="As for ingest.")] = None,
     dtype: Annotated[str, typer.Option(help="As for ingest.")] = "auto",
@@ -88,7 +91,9 @@ def bench_run(
     """
     from cies.bench.runs import ComposerArguments, run_benchmark
 
-    options = encoder_options(layer=layer, token=token, compat=compat)
+    layers = list(dict.fromkeys(layer or []))
+    single = layers[0] if len(layers) == 1 else None
+    options = encoder_options(layer=single, token=token, compat=compat)
     how = {"prompt": prompt, "dtype": dtype, "device": device, "force": force}
     run_benchmark(
         name,
@@ -105,6 +110,7 @@ def bench_run(
         seed,
         depth,
         as_json,
+        layers if single is None else (),
     )
 
 

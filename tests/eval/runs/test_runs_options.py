@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,3 +191,32 @@ def test_figures_are_written_into_a_page(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no place for a run of circo"):
         write_into(page, made)
     assert page.read_text() == "nothing"
+
+
+def test_several_layers_are_systems_of_their_own(tmp_path: Path, world: Path) -> None:
+    """Each as in a run of that layer alone."""
+    pictures = sorted((world / "images").iterdir())[:12]
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for picture in pictures:
+        shutil.copy(picture, tmp_path / "data" / "images")
+    rows = [(picture.name, "red" if n % 2 else "blue") for n, picture in enumerate(pictures)]
+    published.write_csv(tmp_path / "data" / "labels.csv", ("file", "color"), rows)
+
+    def run(name: str, *words: str) -> Run:
+        where = ["--data", str(tmp_path / "data"), "-o", str(tmp_path / name)]
+        found = CliRunner().invoke(app, ["bench", "folder", *where, "--model", "tiny-lvlm", *words])
+        assert found.exit_code == 0, found.output
+        return Run.open(tmp_path / name)
+
+    both = run("both", "--layer", "-1", "--layer", "-2")
+    last, inner = "dior tiny-lvlm", "dior@-2 tiny-lvlm"
+    assert {last, inner} <= set(both.document["encoders"])
+    alone = run("alone", "--layer", "-2")
+    [task] = both.tasks
+    for name, other, label in ((inner, alone, last), (last, run("last"), last)):
+        keys = list(both.tasks[task].images)
+        ours = both.table(System(name, name)).vectors("color", keys)
+        theirs = other.table(System(label, label)).vectors("color", keys)
+        assert (ours == theirs).all()
+    refused = CliRunner().invoke(app, ["bench", "folder", "--method", "clip@2"])
+    assert "a layer is named as in dior@-2" in str(refused.exception)
