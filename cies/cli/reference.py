@@ -83,7 +83,8 @@ def _names(parameter: CommandOption) -> str:
     text = ", ".join(f"`{name}`" for name in names)
     if parameter.kind is bool:
         return text
-    return f"{text} {_KINDS.get(parameter.kind, 'PATH')}{_range(parameter)}"
+    kind = parameter.element if parameter.kind is list else parameter.kind
+    return f"{text} {_KINDS.get(kind, 'PATH')}{_range(parameter)}"
 
 
 def _range(parameter: CommandOption) -> str:
