@@ -15,7 +15,14 @@ from indexes.store.gallery import Gallery
 from indexes.store.records import FileRecord
 from ingest.fill.pipeline import IngestReport
 from ingest.scan.scan import open_all_sources
-from ingest.sources.base import HIDDEN, LINK, PATTERN, PATTERN_FOLDER, SourceOptions
+from ingest.sources.base import (
+    HIDDEN,
+    HIDDEN_FOLDER,
+    LINK,
+    PATTERN,
+    PATTERN_FOLDER,
+    SourceOptions,
+)
 from ingest.sources.factory import SourceGroup
 
 #: Reasons for which sources leave entries out, and how they are shown.
@@ -23,6 +30,7 @@ _LEFT_OUT = (
     (PATTERN, "pictures by --include and --exclude"),
     (PATTERN_FOLDER, "folders by --exclude"),
     (HIDDEN, "hidden pictures"),
+    (HIDDEN_FOLDER, "hidden folders"),
     (LINK, "links to folders"),
 )
 

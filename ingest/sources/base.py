@@ -15,6 +15,7 @@ from ingest.sources.values import Value, convert
 #: Why an entry of a source is left out, as :attr:`Source.left_out` counts it; a file whose name is
 #: not that of a picture is counted by its suffix.
 HIDDEN, LINK, PATTERN, PATTERN_FOLDER = "hidden", "link to a folder", "pattern", "excluded folder"
+HIDDEN_FOLDER = "hidden folder"
 
 
 class FileReader(Protocol):

@@ -13,6 +13,7 @@ from indexes.store.records import escaped, is_address, stored_path, unescaped
 from ingest.read.images import FileBytes, read_bytes
 from ingest.sources.base import (
     HIDDEN,
+    HIDDEN_FOLDER,
     LINK,
     PATTERN,
     PATTERN_FOLDER,
@@ -138,8 +139,11 @@ class Folder(Source):
         for entry in ordered:
             name = entry.name
             if name.startswith(".") or name in _SYSTEM_FOLDERS:
-                if not name.startswith("._"):  # What macOS adds to files of other systems.
-                    self.leave_out(name, HIDDEN)
+                if not entry.is_dir(follow_symlinks=False):
+                    if not name.startswith("._"):  # What macOS adds to files of other systems.
+                        self.leave_out(name, HIDDEN)
+                elif name not in _SYSTEM_FOLDERS:
+                    self.left_out[HIDDEN_FOLDER] += 1
                 continue
             relative, path = below + name, prefix + escaped(name)
             if entry.is_dir(follow_symlinks=False):

@@ -23,6 +23,7 @@ from indexes.store.records import is_address
 from ingest.read.images import MAX_BYTES, FileBytes, UnreadableImage, check_size, file_bytes
 from ingest.sources.base import (
     HIDDEN,
+    HIDDEN_FOLDER,
     PATTERN,
     PATTERN_FOLDER,
     Source,
@@ -385,7 +386,10 @@ class RemoteFolder(Source):
             if path == folder or not name:
                 continue  # Some stores list an object for the folder itself.
             if name.startswith("."):
-                self.leave_out(name, HIDDEN)
+                if about.get("type") == "directory":
+                    self.left_out[HIDDEN_FOLDER] += 1
+                else:
+                    self.leave_out(name, HIDDEN)
                 continue
             relative, inner = below + name, f"{address}/{name}"
             if about.get("type") == "directory":

@@ -314,6 +314,8 @@ def test_everything_left_out_is_counted(tmp_path: Path) -> None:
         ["a.png", "b.png", "raw/c.png", ".hidden.png", "._a.png", "notes.txt", "d.xmp", "none"]
     ):
         put(folder / name, png(number))
+    put(folder / ".thumbnails/a.png", png(50))
+    put(folder / "@eaDir/a.png", png(51))
     (folder / "around").symlink_to(folder, target_is_directory=True)
     Gallery.create(folder / "inside.cies")
     report, count = fill(
@@ -321,8 +323,8 @@ def test_everything_left_out_is_counted(tmp_path: Path) -> None:
     )
     assert count == 1
     assert report.left_out == {
-        **{"pattern": 1, "excluded folder": 1, "hidden": 1, "link to a folder": 1},
-        **{".txt": 1, ".xmp": 1, "": 1},
+        **{"pattern": 1, "excluded folder": 1, "hidden": 1, "hidden folder": 1},
+        **{"link to a folder": 1, ".txt": 1, ".xmp": 1, "": 1},
     }
     for name in ("a.png", "b.txt", "c.xmp"):
         put(tmp_path / "flat" / name, png(1))
