@@ -96,6 +96,7 @@ def test_kinds_of_values(own_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("k = true", "'k' is True, .* whole number"),
         ("[ingest]\nstrict = 1", "'strict' is 1, .* true or false"),
         ("[ingest]\ncondition = [1]", "'condition' is .* a list of texts"),
+        ("[ingest]\nlayer = ['2']", "'layer' is .* a whole number, or a list of them"),
         ("[world]\nsize = 3", "'size' is 3; it must be at least 32"),
         ("k = ", r"cies\.toml is not TOML: Invalid value .*mend it"),
     ],
@@ -147,3 +148,11 @@ def test_a_command_uses_the_settings_and_config_shows_their_origin(
     shown = run("config")
     assert "world\tsize\t48\tCIES_SIZE" in shown.stdout and "search" not in shown.stdout
     assert "CIES_SIEZ sets nothing" in shown.stderr
+
+
+@pytest.mark.parametrize(("written", "layers"), [("2", [2]), ("[-1, 2]", [-1, 2])])
+def test_a_list_of_numbers_may_be_one_number(
+    written: str, layers: list[int], own_settings: Path
+) -> None:
+    (own_settings / "project" / "cies.toml").write_text(f"[ingest]\nlayer = {written}\n")
+    assert default_map(app, "ingest")["ingest"]["layer"] == layers

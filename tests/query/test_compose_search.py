@@ -106,9 +106,13 @@ def test_weimo_counts_the_gallerys_captions(g: Any, red: str, gallery: Path) -> 
         if t.name == UNCONDITIONAL
     }
     seen, said = columns["clip"], columns["captions"]
-    own = seen.vectors[seen.keys.index(hits.query.key)]
-    text = make_encoder("clip").encode_text(["in green"], WHOLE)[0, 0]
-    query = unit((0.2 * own + 0.8 * text)[None])[0]
+    # The sum is of features before they are scaled to unit length.
+    clip = make_encoder("clip")
+    own = clip.embed([Image.open(red).convert("RGB")], WHOLE, words=False)
+    text = clip.embed_text(["in green"], WHOLE, words=False)
+    raw = [one.norms[0, 0] * one.vectors[0, 0] for one in (own, text)]
+    assert abs(own.norms[0, 0] / text.norms[0, 0] - 1) > 0.01
+    query = unit((0.2 * raw[0] + 0.8 * raw[1])[None])[0]
     for hit in hits:
         first = seen.vectors[seen.keys.index(hit.key)] @ query
         second = said.vectors[said.keys.index(hit.key)] @ query

@@ -66,6 +66,9 @@ def test_pic2word_has_its_own_query() -> None:
     assert query_text("openai/clip-vit-base-patch32", "pic2word", "red") == "a photo of $, red"
     for other in ("searle", "searle-oti", "lincir", "palavra"):
         assert query_text("openai/clip-vit-base-patch32", other, "red") == "a photo of $ that red"
+    # Only the built-in model has queries of its own, whatever others are called.
+    assert query_text("tiny-clip", "searle", "red") == "a picture of $, red"
+    assert query_text("wkcn/TinyCLIP-ViT-8M-16", "searle", "red") == "a photo of $ that red"
 
 
 class Raw:

@@ -125,10 +125,8 @@ def _single_tokens(words: PseudoWords, names: tuple[str, ...]) -> tuple[str, ...
 
 
 def _section(model: str) -> dict[str, Any]:
-    plain = model.lower().replace("_", "").replace("-", "")
     sections = _sections()
-    matching = [name for name in sections if name != "default" and name in plain]
-    return dict(sections[matching[0] if matching else "default"])
+    return dict(sections.get(model, sections["default"]))
 
 
 @cache
