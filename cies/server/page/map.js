@@ -12,8 +12,10 @@ const OTHERS = "#9a9aa2";
 // The side of a cell in which the nearest point is looked for, in units of the map.
 const CELLS = 128;
 
-// How much larger than what is seen the picture of the points is.
-const MARGIN = 1.5;
+// Milliseconds that drawing may take at each move; and how far a picture that takes longer is moved,
+// as a share of the map.
+const QUICK = 12;
+const FAR = 0.5;
 
 let view = null; // position and zoom, kept while the map stays the same
 
@@ -202,9 +204,9 @@ class Drawing {
 
   resize() {
     const ratio = Math.min(devicePixelRatio, 2);
-    for (const [canvas, times] of [[this.canvas, MARGIN], [this.lasso, 1]]) {
-      canvas.width = Math.max(1, Math.round(times * this.map.clientWidth * ratio));
-      canvas.height = Math.max(1, Math.round(times * this.map.clientHeight * ratio));
+    for (const canvas of [this.canvas, this.lasso]) {
+      canvas.width = Math.max(1, Math.round(this.map.clientWidth * ratio));
+      canvas.height = Math.max(1, Math.round(this.map.clientHeight * ratio));
     }
     this.ratio = ratio;
     this.redraw();
@@ -224,9 +226,13 @@ class Drawing {
       (1 - (event.clientY - bounds.top) / bounds.height * 2) / up + view.y];
   }
 
-  // While the view moves, the picture that is there is moved: that takes no time, however many
-  // points there are. The points are drawn again when it rests, or when its margin is used up.
+  // Without a GPU, drawing many points takes long. The picture that is there is then moved instead,
+  // and the points are drawn again when the view rests, or is far away.
   move() {
+    if (!this.isSlow) {
+      this.redraw();
+      return;
+    }
     clearTimeout(this.resting);
     this.resting = setTimeout(() => this.redraw(), 120);
     const { clientWidth: width, clientHeight: height } = this.map;
@@ -234,8 +240,7 @@ class Drawing {
     const grown = view.zoom / this.drawn.zoom;
     const dx = (this.drawn.x - view.x) * across * width / 2;
     const dy = (view.y - this.drawn.y) * up * height / 2;
-    const spare = (grown * MARGIN - 1) / 2;
-    if (Math.abs(dx) > spare * width || Math.abs(dy) > spare * height || grown > 3) this.redraw();
+    if (Math.abs(dx) > FAR * width || Math.abs(dy) > FAR * height || grown > 3) this.redraw();
     else this.canvas.style.transform = `translate(${dx}px, ${dy}px) scale(${grown})`;
   }
 
@@ -251,10 +256,15 @@ class Drawing {
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT);
       gl.uniform2f(this.at("middle"), view.x, view.y);
-      gl.uniform2f(this.at("scale"), ...this.scale().map((one) => one / MARGIN));
+      gl.uniform2f(this.at("scale"), ...this.scale());
       const dense = this.count > 20000 ? 2.5 : this.count > 2000 ? 5 : 9;
       gl.uniform1f(this.at("size"), Math.min(16, dense * Math.sqrt(view.zoom)) * this.ratio);
+      const began = performance.now();
       gl.drawArrays(gl.POINTS, 0, this.count);
+      if (this.isSlow === undefined) {
+        gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits
+        this.isSlow = performance.now() - began > QUICK;
+      }
     });
   }
 
