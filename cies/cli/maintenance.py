@@ -10,7 +10,6 @@ import typer
 from cies.cli.options import (
     ByMethodOption,
     DryRunOption,
-    ForceOption,
     GalleryOption,
     JsonOption,
 )

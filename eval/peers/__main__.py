@@ -31,9 +31,11 @@ def compare_plain(pictures: int) -> dict[str, Any]:
     """Plain transformers and FAISS against ``cies ingest --method clip``, both with tiny-clip."""
     from importlib.resources import files
 
-    import cies
     from eval.peers.plain_faiss import PlainSearch
     from eval.world.gallery import write_world
+    from indexes.store.gallery import Gallery
+    from ingest.encoders.factory import remake_encoder
+    from query.engine import Engine
 
     model = str(files("ingest.encoders").joinpath("builtin", "tiny-clip"))
     with tempfile.TemporaryDirectory() as folder:
@@ -42,15 +44,13 @@ def compare_plain(pictures: int) -> dict[str, Any]:
         paths = sorted((place / "world" / "images").iterdir())
         # Both sides once before the clock runs, so that neither pays for the imports of both.
         PlainSearch(model, paths[:1])
-        cies.ingest(place / "warm", paths[:1], model="tiny-clip", method="clip")
+        _ingest(place / "warm", paths[:1])
         plain, plain_seconds = _timed(lambda: PlainSearch(model, paths))
 
-        def ingest() -> None:
-            cies.ingest(place / "g", [place / "world" / "images"], model="tiny-clip", method="clip")
-
-        _, own_seconds = _timed(ingest)
-        _, again_seconds = _timed(ingest)
-        g = cies.open(place / "g", method="clip")
+        own = partial(_ingest, place / "g", [place / "world" / "images"])
+        _, own_seconds = _timed(own)
+        _, again_seconds = _timed(own)
+        g = Engine(Gallery.open(place / "g"), remake_encoder, method="clip")
         keys = {path: i for i, path in enumerate(map(str, paths))}
         queries = paths[:: max(1, len(paths) // 40)]
         g.search(queries[0], "unconditional", k=K)
@@ -73,6 +73,16 @@ def compare_plain(pictures: int) -> dict[str, Any]:
         "rows": rows,
         "same_hits": statistics.mean(same),
     }
+
+
+def _ingest(place: Path, sources: Sequence[Path]) -> None:
+    """What ``cies ingest --method clip`` does."""
+    from indexes.store.gallery import Gallery
+    from ingest.encoders.factory import make_encoder
+    from ingest.fill.pipeline import ingest
+
+    gallery = Gallery.create(place)
+    ingest(gallery, sources, [], lambda spec: make_encoder("clip"), is_new=not gallery.conditions())
 
 
 def compare_index(name: str, count: int, dimension: int = 512) -> dict[str, Any]:

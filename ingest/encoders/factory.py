@@ -18,12 +18,12 @@ from ingest.encoders.models.find import (
     DEFAULT_PHOTO,
     DEFAULT_VISION,
     OPEN_CLIP,
-    SERVED,
     find_model,
 )
 from ingest.encoders.options import (
     DEFAULT_OPTIONS,
     DEFAULT_PROMPT,
+    SERVED,
     EncoderChoice,
     EncoderOptions,
 )
@@ -288,6 +288,8 @@ def layers_of_model(spec: EncoderSpec) -> int:
     """
     from ingest.encoders.models.loading import read_layer_count
 
+    if spec.model.startswith(SERVED):
+        raise UsageError("--layer does not apply to a served model; leave it out.")
     _check_unchanged(spec)
     return read_layer_count(find_model(_pinned(spec.model, spec.revision)))
 

@@ -29,6 +29,9 @@ COMPATS = ("reference",)
 ROUNDED_DTYPES = ("bfloat16", "float16")
 BUFFERS, AS_LOADED = "buffers", "as loaded"
 
+#: Prefix of the names of models that run in a server, ``openai:URL#NAME``.
+SERVED = "openai:"
+
 #: The built-in methods that ask an LVLM.
 ASKING_METHODS = ("dior", "generative", "regional", "captions", "embedder")
 

@@ -18,13 +18,12 @@ from ingest.encoders.models.find import (
     DEFAULT_MODEL,
     DEFAULT_PHOTO,
     OPEN_CLIP,
-    SERVED,
     find_model,
     is_dual,
     is_vision,
     stored_name,
 )
-from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, EncoderOptions
+from ingest.encoders.options import DEFAULT_OPTIONS, DEFAULT_PROMPT, SERVED, EncoderOptions
 from ingest.fill.vector_sources import (
     BASE,
     EMBEDDER,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from indexes.errors import ModelError
+from ingest.encoders.options import SERVED
 
 #: Models whose weights are part of the package: name to one line of description.
 BUILTIN = {
@@ -41,9 +42,6 @@ DEFAULT_VISION = "facebook/dinov2-base"
 
 #: Prefix of the names of models that open_clip loads.
 OPEN_CLIP = "open_clip:"
-
-#: Prefix of the names of models that run in a server, ``openai:URL#NAME``.
-SERVED = "openai:"
 
 #: Model types (``model_type`` in config.json) that embed images and texts in one space and do not
 #: answer questions.

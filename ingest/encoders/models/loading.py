@@ -21,7 +21,7 @@ from ingest.encoders.devices import (
     first_mapped_device,
     parameter_count,
 )
-from ingest.encoders.models.find import OPEN_CLIP, SERVED, ModelSource, find_model
+from ingest.encoders.models.find import OPEN_CLIP, ModelSource, find_model
 from ingest.encoders.models.pretrained import (
     build_empty,
     library_call,
@@ -29,6 +29,7 @@ from ingest.encoders.models.pretrained import (
     load_pretrained,
 )
 from ingest.encoders.models.trust import pinned
+from ingest.encoders.options import SERVED
 
 #: Names of weights that a model cannot do without.
 _NEEDED = re.compile(r"\blayers\.\d+\.|\bblocks\.\d+\.|embed_tokens|lm_head|projector|merger")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from indexes.errors import UsageError
 from indexes.printable import printable
-from ingest.encoders.models.find import SERVED
+from ingest.encoders.options import SERVED
 from ingest.encoders.served.http_client import holds_password, is_address
 
 #: The environment variable with the key of the server.
