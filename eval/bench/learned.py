@@ -118,7 +118,7 @@ def _by_value(
 
 
 @dataclass(frozen=True)
-class _Draw:
+class _ExampleDraw:
     learned: float
     singles: Mapping[str, float]
     chance: float
@@ -133,7 +133,7 @@ def _draw(
     count: int,
     unseen: bool,
     seed: Sequence[int],
-) -> _Draw:
+) -> _ExampleDraw:
     """Learn from one draw of examples, and judge the other pictures."""
     random = np.random.default_rng(seed)
     shown = list(pictures)[:: 2 if unseen else 1]
@@ -166,7 +166,7 @@ def _draw(
         )
 
     value, chance = scores(learned.vectors(stored))
-    return _Draw(value, {name: scores(one)[0] for name, one in centred.items()}, chance)
+    return _ExampleDraw(value, {name: scores(one)[0] for name, one in centred.items()}, chance)
 
 
 def _figure(
@@ -174,7 +174,7 @@ def _figure(
     count: int,
     unseen: bool,
     pictures: Mapping[str, Sequence[int]],
-    drawn: Sequence[_Draw],
+    drawn: Sequence[_ExampleDraw],
 ) -> LearningFigure:
     best = [max(draw.singles, key=lambda name: draw.singles[name]) for draw in drawn]
     single = [draw.singles[name] for draw, name in zip(drawn, best, strict=True)]
