@@ -8,6 +8,7 @@ the disk.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -65,6 +66,10 @@ def reading(folder: Path) -> Iterator[None]:
         ) from error
 
 
+#: What Lance says of files that are not as it wrote them, such as a superseded manifest.
+_DAMAGE = re.compile("corrupt|magic number|Invalid range|file size is too small", re.IGNORECASE)
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn errors of Lance and the disk into a :class:`GalleryError` for a failed write."""
@@ -73,6 +78,11 @@ def writing(folder: Path) -> Iterator[None]:
     except Exception as error:
         if not is_storage_error(error):
             raise
+        if _DAMAGE.search(str(error)):
+            raise GalleryError(
+                f"Cannot write to {folder}, which is damaged ({_reason(error)}); `cies repair` "
+                "removes the damage, and what was stored before is safe."
+            ) from error
         raise GalleryError(
             f"Cannot write to {folder}: {_reason(error)}. What was stored before is safe; run the "
             "same command again to continue."

@@ -99,6 +99,19 @@ def test_any_harm_to_any_file(
         assert seen[command, met] and seen["search", "right"]
 
 
+def test_a_superseded_manifest_that_is_cleaned_up(
+    whole: tuple[Path, Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maintenance reads the versions that it removes, which it does when they are an hour old."""
+    monkeypatch.setattr("indexes.store.tables.RETENTION_SECONDS", 0.001)
+    root, right = whole
+    place = damaging.copy(root, tmp_path / "copy")
+    oldest = max((place / "files.lance" / "_versions").glob("*.manifest"))
+    damaging.harm(oldest, "halved", 0.0, 0)
+    assert damaging.grow(place, right) in ("said", "right")
+    assert damaging.mend(place, right) == "repaired"
+
+
 DOCUMENTS = [b"{}", b"[]", b"3", b"null", b"", b"\xff\xfe", b"[" * 100_000]
 
 
