@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from eval.metrics.clustering import CLUSTER_METRICS
 from eval.metrics.figures import FigureKey, QueryScores
 from eval.metrics.formulas import balanced_mean
 from eval.metrics.statistics import holm, paired_test
-from eval.runs.measuring import CLUSTER_METRICS, measure, query_scores
+from eval.runs.measuring import measure, query_scores
 from eval.runs.run import Run, System
 from indexes.errors import UsageError
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from eval.metrics.clustering import CLUSTER_METRICS
 from eval.metrics.figures import Figure
 from eval.metrics.names import metric
 from eval.metrics.statistics import means_of_resamples, middle_95
 from eval.reports.published import PublishedFigure, published_for
 from eval.reports.worst_queries import WorstQuery, worst_queries
 from eval.runs.abstention import AUROC, SHARED_NEIGHBOURS
-from eval.runs.measuring import CLUSTER_METRICS, CURVE_PLACES, measure, query_scores
+from eval.runs.measuring import CURVE_PLACES, measure, query_scores
 from eval.runs.run import Run, System
 from eval.tasks import LabelTask, Task
 from indexes.errors import UsageError

@@ -352,6 +352,6 @@ def _hub_answers(repository: str, period: int) -> bool:
         get_hf_file_metadata(hf_hub_url(repository, "config.json"), timeout=_PATIENCE)
     except (HfHubHTTPError, ValueError):
         return True
-    except Exception:  # of its HTTP library, which differs between versions
+    except Exception:  # noqa: BLE001 - the HTTP library differs between versions of the hub's client
         return False
     return True
