@@ -17,9 +17,7 @@ from indexes.errors import UsageError
 from ingest.conditions import UNCONDITIONAL, Condition
 from ingest.encoders.base import BaseEncoder, Embeddings
 from ingest.read.images import FileBytes, UnreadableImage, read_bytes
-from ingest.read.isolated import decode_isolated, picture_of, prepare_decoder
 from ingest.read.pixels import PIXELS
-from query.explore.feedback import moved, table_mean
 from query.open_gallery import OpenGallery
 from query.open_tables import OpenCondition, OpenTables
 from query.question import NamedPicture, Picture, Question, Region, shortened
@@ -76,6 +74,8 @@ class _Source:
         Raises:
             UsageError: if it cannot be read.
         """
+        from ingest.read.isolated import decode_isolated, picture_of
+
         try:
             given = self.read()
             if isinstance(given, bytes):
@@ -141,6 +141,8 @@ class ExampleEmbedder:
         alike = [number for number, one in enumerate(conditions) if one.weight > 0]
         if not alike or not (question.like or question.dislike):
             return unchanged
+        from query.explore.feedback import moved, table_mean
+
         under = [conditions[number] for number in alike]
         liked, disliked = (
             [self.picture(one, None, under).vectors for one in rated]
@@ -199,6 +201,8 @@ class ExampleEmbedder:
         if region is None and (source.known or all(row is not None for row in rows)):
             return self._stored(source, conditions)
         if isinstance(given, (str, Path, bytes)):
+            from ingest.read.isolated import prepare_decoder
+
             prepare_decoder()  # It starts while the model is loaded.
 
         def embed(encoder: BaseEncoder, wanted: list[Condition]) -> Embeddings:

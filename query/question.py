@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexes.errors import UsageError
-from ingest.encoders.embedders.presets import reranker_preset_of
 from query.composers.modification import Modification, ModifyOptions, take_modification
-from query.explore.feedback import FEEDBACK
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,12 @@ Picture = str | Path | bytes | Image.Image | NDArray[Any] | NamedPicture
 
 #: One condition, several, or several with weights.
 Conditions = str | Sequence[str] | Mapping[str, float]
+
+#: The ways to move a query. The first is the default; measured in docs/query.md.
+FEEDBACK = {
+    "rocchio": "towards the mean of the liked pictures, away from that of the disliked ones",
+    "ridge": "a ridge regression on the rated pictures, drawn to the query",
+}
 
 #: How the scores of several examples are combined.
 COMBINE = {"mean": "their mean", "any": "the greatest of them", "all": "the least of them"}
@@ -210,7 +214,7 @@ class Options(ModifyOptions, total=False):
             towards them under each condition, and are not found again. Without an example or a
             text they are the examples.
         dislike: pictures that move the query away from them, and are not found again.
-        feedback: how they move it, one of :data:`query.explore.feedback.FEEDBACK`.
+        feedback: how they move it, one of :data:`FEEDBACK`.
         unlike: conditions under which hits must differ from the examples; see ``condition`` of
             :meth:`query.engine.Engine.search` for the forms.
         combine: how the scores of several examples are combined: ``mean``, ``any`` (the greatest)
@@ -360,8 +364,11 @@ class Question:
         object.__setattr__(self, "verify", _whole("--verify", self.verify, 0))
         if self.rerank is not None:
             object.__setattr__(self, "rerank", _whole("--rerank", self.rerank, 0))
-        if self.rerank_model and reranker_preset_of(self.rerank_model):
-            self._verify_by_reranker()
+        if self.rerank_model:
+            from ingest.encoders.embedders.presets import reranker_preset_of
+
+            if reranker_preset_of(self.rerank_model):
+                self._verify_by_reranker()
         for option, text in (
             ("text", self.text),
             ("where", self.where),

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from ingest.encoders.base import check_text
 from query.composers.modification import Modification
-from query.explore.feedback import FEEDBACK
 from query.hits import Hits
-from query.question import ALIKE_ABOVE, Conditions, Options, Picture, Question, as_pictures
+from query.question import (
+    ALIKE_ABOVE,
+    FEEDBACK,
+    Conditions,
+    Options,
+    Picture,
+    Question,
+    as_pictures,
+)
 
 
 class SearchMethods(ABC):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cies.collections import MOST_PICTURES
-from query.explore.feedback import FEEDBACK
+from query.question import FEEDBACK
 
 #: The most hits of one answer, and the deepest hit that can be reached by paging.
 MAX_HITS, MAX_DEPTH = 500, 10_000

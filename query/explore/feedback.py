@@ -26,12 +26,6 @@ from indexes.vectors import Vectors
 if TYPE_CHECKING:
     from indexes.search.open_table import OpenTable
 
-#: The ways to move a query. The first is the default; measured in docs/query.md.
-FEEDBACK = {
-    "rocchio": "towards the mean of the liked pictures, away from that of the disliked ones",
-    "ridge": "a ridge regression on the rated pictures, drawn to the query",
-}
-
 #: B and G of Rocchio's formula, and L of the ridge. Chosen on rendered pictures of another seed
 #: than those of the figures in docs/query.md.
 LIKED, DISLIKED, RIDGE = 2.0, 0.5, 0.3
@@ -62,7 +56,7 @@ def moved(
         liked: float32 [n, dim], unit rows; n may be 0.
         disliked: float32 [m, dim], unit rows; m may be 0.
         mean: float32 [dim], of all pictures.
-        method: one of :data:`FEEDBACK`.
+        method: one of :data:`query.question.FEEDBACK`.
 
     Returns:
         float32 [dim], unit length.

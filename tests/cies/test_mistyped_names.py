@@ -70,7 +70,7 @@ def test_help_is_in_groups_with_plain_types() -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    groups = {"bench", "conditions", "columns"}
+    groups = {"bench", "collections", "columns", "conditions"}
     without = [c.name for c in walk_commands(app) if "Example: " not in c.help]
     assert not set(without) - groups
 

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from support.decoders import decoders, end_shared_decoders
 from support.encoded import encoded, ramp
 from support.stand_in import StandIn
 from support.stand_in_fill import fill, paint
@@ -62,9 +63,9 @@ def outcome(pool: DecoderPool, data: bytes) -> str:
     return "done"
 
 
-def decoders() -> list[psutil.Process]:
-    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [p for p in alive if "decoder_process" in " ".join(p.cmdline())]
+@pytest.fixture(autouse=True)
+def no_other_decoders() -> None:
+    end_shared_decoders()
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF"])

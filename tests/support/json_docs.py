@@ -34,7 +34,7 @@ def documented(heading: str) -> dict[str, str]:
 
 def leaves(value: Any, table: dict[str, str], path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value with its path; an object by the table is one value."""
-    if isinstance(value, dict) and table.get(path) != "object":
+    if isinstance(value, dict) and "object" not in table.get(path, "").split(" or "):
         for name, inner in value.items():
             yield from leaves(inner, table, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list) and table.get(path) != "any":

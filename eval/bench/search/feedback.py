@@ -21,7 +21,8 @@ from eval.labels import Labels, match_files
 from eval.matrix import keys_by_path
 from indexes.errors import UsageError
 from ingest.conditions import same_name
-from query.explore.feedback import FEEDBACK, moved, table_mean
+from query.explore.feedback import moved, table_mean
+from query.question import FEEDBACK
 from query.ranking.combination import ScoreCombination, common_rows
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class FeedbackRow:
     """One way of feedback after some rounds.
 
     Attributes:
-        method: one of :data:`query.explore.feedback.FEEDBACK`.
+        method: one of :data:`query.question.FEEDBACK`.
         rounds: how many.
         mean_ap: mean average precision over the queries.
         interval: of it, 95 %, by resampling the queries.
@@ -91,7 +92,7 @@ def compare_feedback(
         labels: the labels of its pictures.
         queries: query pictures of each measurement, at least 1.
         seed: of the halves and the queries.
-        methods: of :data:`query.explore.feedback.FEEDBACK`; all by default.
+        methods: of :data:`query.question.FEEDBACK`; all by default.
 
     Raises:
         UsageError: if the label file does not fit the gallery.

@@ -51,6 +51,8 @@ def test_model_files_are_loaded_in_one_place() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()
+            if name.startswith("eval/peers/"):
+                continue  # What one would write without CIES; the product never imports it.
             source = path.read_text(encoding="utf-8")
             for load in calls(source) & LOADS.keys():
                 assert name == LOADS[load], f"{name} uses {load}"
