@@ -347,8 +347,8 @@ def test_a_mixed_gallery_is_repaired_by_its_own_encoders(mixed: Gallery) -> None
     for table in (tables[3], partial):
         data = next((mixed.path / f"{table.table}.lance" / "data").glob("*.lance"))
         bytes_ = bytearray(data.read_bytes())
-        middle = len(bytes_) // 4
-        bytes_[middle : middle + 8] = b"\xff" * 8
+        for place in range(len(bytes_) // 8, len(bytes_) // 2, 64):  # Some bytes are padding.
+            bytes_[place : place + 8] = b"\xff" * 8
         data.write_bytes(bytes_)
     found = [f for f in verify(mixed.path) if f.damage]
     assert {f.table for f in found} == {tables[3].table, partial.table}
@@ -361,7 +361,8 @@ def test_a_mixed_gallery_is_repaired_by_its_own_encoders(mixed: Gallery) -> None
     )
     lost = 20 - len(gallery.keys(tables[3]))
     _report, shop = fill(gallery)
-    assert lost and [(m, n) for m, n, _ in shop.calls] == [("another", lost)]
+    assert lost and {method for method, _, _ in shop.calls} == {"another"}
+    assert sum(number for _, number, _ in shop.calls) == lost
     assert len(gallery.keys(tables[3])) == 20 and len(gallery.keys(partial)) < 5
     keys = sorted(gallery.paths())[:5]
     assert embed_subset(gallery, OTHER, Condition.parse("mood"), keys, Shop(OTHER)) > 0

@@ -36,9 +36,14 @@ from ingest.vocabularies import vocabulary_of
 #: Where the words of a projection come from: the lists of configs, or the world itself.
 SHIPPED, OWN = "shipped words", "the world's own values"
 
-#: The methods that are measured. Captions do not depend on a condition, photo does not answer all
-#: of the world's, and learned needs examples.
-MEASURED = tuple(method for method in METHODS if method not in (CAPTIONS, LEARNED, PHOTO))
+#: The methods that are measured. Captions and models of pictures alone do not depend on a
+#: condition, photo does not answer all of the world's, learned needs examples, imported has no
+#: model, and embedders need one that was trained as such.
+MEASURED = tuple(
+    method
+    for method in METHODS
+    if method not in (CAPTIONS, LEARNED, PHOTO, "embedder", "imported", "vision")
+)
 
 #: Factors that the text queries name together, such as "red heart".
 TEXT_FACTORS = ("color", "shape")
