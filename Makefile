@@ -19,7 +19,7 @@ soak: .venv/ready  ## Long durability tests: kills, power cuts, full disks, 100,
 	$(BIN)/python -m pytest --soak -m soak
 	$(BIN)/python -m pytest --soak -rs tests/indexes/test_kills.py tests/indexes/test_durable.py \
 	  tests/indexes/test_random_histories.py tests/indexes/test_power.py \
-	  tests/indexes/test_any_damage.py tests/ingest/test_scale.py \
+	  tests/indexes/test_any_damage.py tests/indexes/test_commit_cost.py tests/ingest/test_scale.py \
 	  tests/ingest/test_side_by_side.py tests/eval/test_bench_ingest.py
 
 check: .venv/ready  ## Lint, format and types, of the code and of the tests' helpers

@@ -207,7 +207,7 @@ def test_a_row_of_the_table(event: str, place: Place) -> None:
 def test_a_copy_made_while_an_ingest_ran(place: Place, tmp_path: Path) -> None:
     """Verify says whether the copy is whole, and repair makes it so."""
     copies = []
-    for number in range(6):
+    for number in (0, 2, 5):
         put(tmp_path / "r" / f"new{number}.png", png(100 + number))
         target = tmp_path / f"copy{number}"
         # Tables are copied one after the other while the gallery grows in between.

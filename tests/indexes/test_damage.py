@@ -109,7 +109,7 @@ def test_a_whole_gallery_is_whole(place: Path) -> None:
     assert done.returncode == 0 and "is undamaged" in done.stderr
 
 
-#: All tables, files and harms; every fifth is a test of each run, the others of `make soak`.
+#: All tables, files and harms; every tenth is a test of each run, the others of `make soak`.
 _CASES = list(
     product(
         ["color", "files", "images", "manifest", "statistics"],
@@ -122,7 +122,7 @@ _CASES = list(
 @pytest.mark.parametrize(
     ("table", "pattern", "harm"),
     [
-        pytest.param(*case, marks=[pytest.mark.soak] if number % 5 else [])
+        pytest.param(*case, marks=[pytest.mark.soak] if number % 10 else [])
         for number, case in enumerate(_CASES)
     ],
 )
@@ -160,7 +160,9 @@ def test_all_damage_is_found_and_repaired(table: str, pattern: str, harm: str, p
     assert again.calls == []
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=[pytest.mark.soak] if n > 4 else []) for n in range(20)]
+)
 def test_any_flipped_bit_is_found(seed: int, place: Path) -> None:
     random = np.random.default_rng(seed)
     files = sorted(p for p in place.rglob("*.lance/**/*") if p.is_file() and p.suffix != ".json")

@@ -78,7 +78,7 @@ class Victim:
 
 
 def test_kills_during_ingest(folder: Path, tmp_path: Path, soak: bool) -> None:
-    kills, done, count = (200 if soak else 20), 0, 0
+    kills, done, count = (200 if soak else 10), 0, 0
     random = np.random.default_rng()
     seed = int(random.integers(2**32))
     print("seed", seed)
@@ -194,7 +194,7 @@ def test_kills_inside_maintenance(kind: str, folder: Path, tmp_path: Path, soak:
     assert victim.kill_after(120, wait=True)
     random = np.random.default_rng()
     before = None
-    for _ in range(50 if soak else 2):
+    for _ in range(50 if soak else 1):
         victim = Victim(kind, place, folder)
         victim.go()
         assert not victim.kill_after(random.uniform(0.05, 1.0), wait=True)

@@ -69,7 +69,10 @@ def undamaged(gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=["empty", "half", "one byte", "zeros"])
-@pytest.mark.parametrize("suffix", [".lance", ".manifest", ".arrow", "all"])
+@pytest.mark.parametrize(
+    "suffix",
+    [pytest.param(".lance", marks=pytest.mark.soak), ".manifest", ".arrow", "all"],
+)
 def test_a_reader_finds_what_was_acknowledged(gallery: Gallery, suffix: str, cut: Cut) -> None:
     for path in unacknowledged(gallery, deleting=suffix == ".arrow"):
         if suffix in (path.suffix, "all"):

@@ -168,7 +168,7 @@ def test_random_histories(soak: bool) -> None:
     live(
         Life,
         settings=settings(
-            max_examples=1000 if soak else 50,
+            max_examples=1000 if soak else 25,
             stateful_step_count=30 if soak else 10,
             deadline=None,
             suppress_health_check=list(HealthCheck),

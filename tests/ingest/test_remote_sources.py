@@ -100,7 +100,7 @@ def test_addresses_that_cannot_be_read(gallery: Gallery, address: str, message: 
 # -- S3 and Google Cloud Storage -----------------------------------------------------------------
 
 
-@pytest.fixture(params=["s3://", "gs://anonymous@"])
+@pytest.fixture(params=["s3://", pytest.param("gs://anonymous@", marks=pytest.mark.soak)])
 def bucket(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ObjectStore]:

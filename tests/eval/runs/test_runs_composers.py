@@ -106,7 +106,11 @@ def engine(task: QueryTask, builtin: DiorEncoder) -> Any:
     return cies.open(made.path)
 
 
-@pytest.mark.parametrize("name", DESCRIBED)
+@pytest.mark.parametrize(
+    "name",
+    # Inversion takes hundreds of steps for each query.
+    [pytest.param(n, marks=pytest.mark.soak) if n == "searle-oti" else n for n in DESCRIBED],
+)
 def test_a_run_has_the_scores_of_a_search(
     name: str, done: Run, task: QueryTask, engine: Any, tmp_path: Path
 ) -> None:

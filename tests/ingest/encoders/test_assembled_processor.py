@@ -96,5 +96,7 @@ def test_processor_that_cannot_be_built_says_what_is_missing(
         raise ImportError("\nSomeProcessor requires the Torchvision library but it was not found.")
 
     monkeypatch.setattr(tf.AutoProcessor, "from_pretrained", missing)
-    with pytest.raises(ModelError, match="SomeProcessor requires the Torchvision library"):
+    with pytest.raises(
+        ModelError, match=r"needs torchvision; install it with `pip install 'cies\[vision\]'`"
+    ):
         DiorEncoder.load(EncoderChoice("dior", str(tiny.folder)))

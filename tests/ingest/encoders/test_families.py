@@ -51,6 +51,12 @@ AXES = [name for name in PACKED if name.startswith(("qwen", "glm"))]
 
 every = pytest.mark.parametrize("tiny", list(BUILDERS), indirect=True)
 packed_only = pytest.mark.parametrize("tiny", PACKED, indirect=True)
+#: Each fourth, for controls that fail for all families alike; the others are for `make soak`.
+a_fourth = pytest.mark.parametrize(
+    "tiny",
+    [pytest.param(n, marks=[pytest.mark.soak] if at % 4 else []) for at, n in enumerate(PACKED)],
+    indirect=True,
+)
 
 
 # -- the contract ------------------------------------------------------------------------------
@@ -174,7 +180,7 @@ def test_what_a_model_does_to_its_logits_is_kept(
 # -- controls: wrong on purpose ----------------------------------------------------------------
 
 
-@packed_only
+@a_fourth
 def test_control_without_tree_mask_differs(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, record_property: Any
 ) -> None:
@@ -189,7 +195,7 @@ def test_control_without_tree_mask_differs(
     assert away > FAR
 
 
-@packed_only
+@a_fourth
 def test_control_with_running_positions_differs(
     tiny: Tiny, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, record_property: Any
 ) -> None:
