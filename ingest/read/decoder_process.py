@@ -14,15 +14,17 @@ import re
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from typing import Any, BinaryIO, Callable
-
-from PIL import Image
 
 from ingest.read import images
 from ingest.read.images import LargePicture, Picture, UnreadableImage, decode
 
 #: :func:`ingest.read.images.decode`, or a function that calls it.
 Decode = Callable[..., Picture]
+
+#: Pillow's plugins of :data:`ingest.read.formats.FORMATS`.
+_PLUGINS = "Avif Bmp Gif Ico Jpeg Jpeg2K Mpo Png Ppm Tiff WebP".split()
 
 #: Bytes of messages of C libraries that are read for one picture, and written at all.
 _MAX_COMPLAINTS = 2**14
@@ -145,7 +147,9 @@ def main(decode: Decode = decode) -> None:
     # Some decoders write warnings to stdout, which must not mix with the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # Load plugins before memory is limited, so that a failure is not reported as a bad picture.
-    Image.init()
+    # Those of other formats, such as PDF, would take half of the start.
+    for name in _PLUGINS:
+        import_module(f"PIL.{name}ImagePlugin")
     _limit_memory(memory)
     try:
         serve(requests, replies, seconds, decode, _captured_stderr(), knows_limits)

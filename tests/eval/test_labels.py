@@ -163,7 +163,9 @@ def test_half_a_character_is_said(tmp_path: Path) -> None:
         read_labels(write(tmp_path / "l.jsonl", text))
 
 
-def test_labels_that_no_two_pictures_share_are_said(tmp_path: Path) -> None:
+def test_labels_that_no_two_pictures_share_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(4):
         paint(tmp_path / "p" / f"{number}.png", number)
     fill(Gallery.create(tmp_path / "g"), tmp_path / "p", "color", StandIn())
@@ -172,12 +174,13 @@ def test_labels_that_no_two_pictures_share_are_said(tmp_path: Path) -> None:
     both = "file,id,kind\n" + "".join(",".join(row) + "\n" for row in rows)
     write(tmp_path / "unique.csv", only)
     write(tmp_path / "both.csv", both)
+    monkeypatch.chdir(tmp_path)
     for form in ((), ("--json",)):
-        done = run("eval", "g", "--labels", "unique.csv", *form, cwd=tmp_path)
+        done = run("eval", "g", "--labels", "unique.csv", *form)
         assert (done.returncode, done.stdout) == (2, "")
         assert "no two pictures of the gallery share a value of id" in done.stderr
         assert "Traceback" not in done.stderr
-    done = run("eval", "-g", "g", "--labels", "both.csv", "--json", cwd=tmp_path)
+    done = run("eval", "-g", "g", "--labels", "both.csv", "--json")
     document = json.loads(done.stdout)
     assert document["unmeasured"] == ["id"]
     assert {cell["label"] for cell in document["cells"]} == {"kind"}

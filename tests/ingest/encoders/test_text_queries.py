@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 import transformers as tf
 from PIL import Image
 from support.chosen_options import chosen, tail_of
+from support.commands import run
 from support.stand_in import StandIn
 from support.tiny_families import BUILDERS
 from support.tiny_reference import CONDITIONS, Tiny, furthest
@@ -249,9 +248,9 @@ def test_search_by_text_is_plain_arithmetic(
 
 def test_search_by_text_on_the_command_line(qwen_gallery: Path, tmp_path: Path) -> None:
     page = tmp_path / "sheet.html"
-    command = [sys.executable, "-m", "cies", "search", "--text", 'red "circle"', "-c", "shape"]
-    command += ["-g", str(qwen_gallery), "-k", "3", "--json", "--html", str(page)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    asked = ("search", "--text", 'red "circle"', "-c", "shape", "-g", qwen_gallery, "-k", 3)
+    done = run(*asked, "--json", "--html", page)
+    assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["query"]["text"] == 'red "circle"'
     want = cies.open(qwen_gallery).search_text('red "circle"', "shape", k=3)
