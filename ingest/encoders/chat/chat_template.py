@@ -45,7 +45,12 @@ _THOUGHTS = (
     ("<|channel>thought", "<channel|>"),
     ("◁think▷", "◁/think▷"),
 )
-_UNKNOWN_THOUGHT = re.compile(r"[<\[][^<>\[\]/]*(?:think|thought|reason)[^<>\[\]]*[>\]]\s*\Z", re.I)
+#: Others, the channel for analysis of gpt-oss included, which a mark alone does not close.
+_UNKNOWN_THOUGHT = re.compile(
+    r"(?:[<\[][^<>\[\]/]*(?:think|thought|reason)[^<>\[\]]*[>\]]"
+    r"|<\|channel\|>analysis<\|message\|>)\s*\Z",
+    re.I,
+)
 
 #: Variables of templates that switch off the thoughts of a model.
 _NO_THINKING = ("enable_thinking", "thinking")

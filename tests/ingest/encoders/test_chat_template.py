@@ -221,8 +221,9 @@ def test_a_template_in_the_tokenizer_alone(
     assert np.array_equal(encoder.encode(some, [COLOR]), before.encode(some, [COLOR]))
 
 
-def test_a_thought_that_cannot_be_closed_is_said(llava: Path, tmp_path: Path) -> None:
-    template = PARTS + " assistant : <my_thought>"
+@pytest.mark.parametrize("opening", ["<my_thought>", "<|channel|>analysis<|message|>"])
+def test_a_thought_that_cannot_be_closed_is_said(opening: str, llava: Path, tmp_path: Path) -> None:
+    template = f"{PARTS} assistant : {opening}"
     encoder = make_encoder("dior", str(with_template(llava, tmp_path / "model", template)))
     assert "inside a thought that cannot be closed" in encoder.description
     assert "thought" not in encoder.spec.settings
