@@ -21,7 +21,6 @@ from indexes.store.records import VectorColumn, VectorTable
 from indexes.vectors import Vectors
 from ingest.encoders.base import BaseEncoder, EncoderSpec
 from query.build_hits import build_hits, describe_query
-from query.collections import with_collections
 from query.examples import Example, ExampleEmbedder
 from query.hits import Hits
 from query.open_gallery import EncoderCache, OpenGallery
@@ -329,7 +328,11 @@ class Engine(SearchMethods):
                 for key in opened.filters.keys_with(column, value)
             ]
             question = replace(question, pictures=(*question.pictures, *keys))
-        question = with_collections(opened, question)
+        given = (*question.pictures, *question.like, *question.dislike)
+        if any(isinstance(one, str) and one.startswith("@") for one in given):
+            from query.collections import with_collections
+
+            question = with_collections(opened, question)
         if not question.pictures and not question.text and question.like:
             # Without an example, the liked pictures are the examples.
             question = replace(question, pictures=question.like, like=())

@@ -15,8 +15,8 @@ from ingest.encoders.methods.dior import DiorEncoder
 ROOT = Path(cies.__file__).parent.parent
 PACKAGES = ("cies", "configs", "eval", "indexes", "ingest", "query")
 
-#: Modules of ours that a search for a stored picture may import; it imports 104.
-MOST = 104
+#: Modules of ours that a search for a stored picture may import; it imports 103.
+MOST = 103
 
 SEARCH = """
 import sys

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from indexes.errors import UsageError
 from ingest.encoders.models.find import short_name
@@ -85,12 +85,18 @@ PICTURE_MARKS = ("<|image_pad|>", "<|image|>", "<image>")
 @cache
 def embedder_presets() -> dict[str, EmbedderPreset]:
     """All presets by name."""
-    text = resources.files("configs").joinpath("embedders.toml").read_text(encoding="utf-8")
-    presets = {}
-    for name, entry in tomllib.loads(text).items():
-        lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
-        presets[name] = EmbedderPreset(name, **{**entry, **lists})
-    return presets
+    return {
+        name: EmbedderPreset(name, **entry) for name, entry in _entries("embedders.toml").items()
+    }
+
+
+def _entries(file: str) -> dict[str, dict[str, Any]]:
+    """The tables of a file of presets by name; lists are tuples."""
+    text = resources.files("configs").joinpath(file).read_text(encoding="utf-8")
+    return {
+        name: {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+        for name, entry in tomllib.loads(text).items()
+    }
 
 
 def preset_of(model: str) -> EmbedderPreset | None:
@@ -149,12 +155,9 @@ class RerankerPreset:
 @cache
 def reranker_presets() -> dict[str, RerankerPreset]:
     """All presets by name."""
-    text = resources.files("configs").joinpath("rerankers.toml").read_text(encoding="utf-8")
-    presets = {}
-    for name, entry in tomllib.loads(text).items():
-        lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
-        presets[name] = RerankerPreset(name, **{**entry, **lists})
-    return presets
+    return {
+        name: RerankerPreset(name, **entry) for name, entry in _entries("rerankers.toml").items()
+    }
 
 
 def reranker_preset_of(model: str) -> RerankerPreset | None:
