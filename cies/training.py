@@ -191,7 +191,7 @@ def _text_lines(texts: str | Path | None, model: str) -> list[str]:
         reason = "it is not text in UTF-8"
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"--texts {texts} cannot be read: {reason}.") from error
+        raise UsageError(f"--texts {texts} cannot be read: {reason}; check the path.") from error
     return [" ".join(line.split()) for line in lines if line.strip()]
 
 

@@ -124,7 +124,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"--import {path} cannot be read: {reason}.") from error
+        raise UsageError(f"--import {path} cannot be read: {reason}; check the path.") from error
     except (
         SafetensorError,
         UnpicklingError,
